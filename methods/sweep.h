@@ -1,0 +1,88 @@
+/* Attention of many query rows over many lines: the one place where attention is computed in fp32.
+ *
+ * A *line* is one version of one row of a KV head with the span of tokens that may read it:
+ * (position, from, until), keys and values decoded on demand. Recorded keys are the lines
+ * (j, from = j, until = end); a compressed cache adds lines that open and close under way.
+ * A query row of token t sees a line when from <= t < until, position <= t and, in a layer with a
+ * window, position > t - window.
+ *
+ * The sweep walks tiles of lines, decodes each tile once to fp32 (panels of keys, rows of values) and
+ * lets blocks of query rows pass over it with an online softmax (perf.md section 4). Results do not
+ * depend on the number of threads; with the generic kernels they are the same on every CPU. */
+#ifndef KVBENCH_METHODS_SWEEP_H
+#define KVBENCH_METHODS_SWEEP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "harness/base/geometry.h"
+#include "harness/base/tensor.h"
+#include "methods/kernels/kernels.h"
+
+/* Decodes lines first .. first+n-1 to keys [n][key_dim] and values [n][value_dim]; values may be NULL
+ * when only keys are wanted. */
+typedef void kv_decode_lines(void *source, uint32_t first, uint32_t n, float *keys, float *values);
+
+struct kv_lines {
+    uint32_t n;
+    const uint32_t *position, *from, *until;   /* [n] each, in tokens; in any order */
+    const uint8_t *coded;                      /* [n] 1 = read from lossy codes; NULL = none */
+    kv_decode_lines *decode;
+    void *source;
+};
+
+/* Query rows of one KV head: all query heads of its group for all scored tokens, token-major
+ * (row = token_index * group + head_in_group), so that rows of a block see nearly the same lines. */
+struct kv_rows {
+    uint32_t n;
+    const float *queries;                      /* [n][key_dim] as recorded */
+    const uint32_t *token;                     /* [n] ascending */
+    const float *sink_logit;                   /* [n] or NULL: extra logit in the denominator */
+};
+
+/* What compressed attention looks like beside the exact one, per query row (peers.md section 3.2).
+ * a = exact weights, a_hat = the answer's weights; both softmaxes include the sink logit if any. */
+struct kv_spans { uint32_t n; const uint32_t (*range)[2]; };   /* half-open token ranges */
+
+struct kv_compare {
+    const struct kv_tensor *keys;              /* recorded keys; head below */
+    uint32_t head;
+    const float *exact_log_sum_exp;            /* [rows.n] */
+    struct kv_spans spans;
+    float *divergence;                         /* [rows.n] KL(a_hat || a) over the lines read */
+    float *held_mass;                          /* [rows.n] sum of a over the positions read */
+    float *drift;                              /* [rows.n] sum over coded lines of a_hat - a */
+    float *span_mass;                          /* [rows.n][spans.n] sum of a_hat over the span */
+};
+
+struct kv_answers {
+    float *outputs;                            /* [rows.n][value_dim] */
+    float *log_sum_exp;                        /* [rows.n], sink logit included */
+};
+
+struct kv_sweep {
+    const struct kv_kernels *kernels;
+    const struct kv_geometry *geometry;        /* scale, softcap, window, dims */
+    struct kv_lines lines;
+    struct kv_rows rows;
+    struct kv_answers answers;                 /* outputs NULL: log_sum_exp only */
+    const struct kv_compare *compare;          /* NULL = not wanted */
+};
+
+/* Floats of scratch that a sweep wants for these dims and panel width, whatever n. */
+size_t kv_sweep_scratch(const struct kv_sweep *sweep);
+void kv_sweep_run(const struct kv_sweep *sweep, float *scratch);
+
+/* A second pass when log_sum_exp is known: the exact weights themselves, for those who ask.
+ * column_sum[j] += sum over rows of a (double, rows in order); weights, if not NULL, receives
+ * [rows.n][lines.n] with 0 where not visible. */
+void kv_sweep_weights(const struct kv_sweep *sweep, double *column_sum, float *weights,
+                      float *scratch);
+
+/* A bound on |answer - exact|, per element, for rows of at most `lines` visible lines, keys and queries
+ * of the given largest row norms, values of the given largest magnitude: the derivation is in sweep.c.
+ * The audit of every run uses it. */
+double kv_sweep_bound(const struct kv_geometry *geometry, uint32_t lines, double query_norm,
+                      double key_norm, double value_max);
+
+#endif
