@@ -1,0 +1,51 @@
+/* Named parameters of methods: a table describes the fields of a config struct; one parser fills it.
+ *
+ * Values are written `key=value`; numbers take the suffixes k (1000) and Ki (1024); a share is `0.2`
+ * or `20%`. Errors name the parameter, the value and the range, or the nearest known name. */
+#ifndef KVBENCH_BASE_PARAMS_H
+#define KVBENCH_BASE_PARAMS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "harness/base/status.h"
+
+enum kv_param_type {
+    KV_PARAM_U32,      /* uint32_t field */
+    KV_PARAM_REAL,     /* double field */
+    KV_PARAM_CHOICE,   /* uint32_t field: index into choices */
+    KV_PARAM_BUDGET    /* struct kv_budget field: tokens or a share */
+};
+
+struct kv_budget { uint32_t tokens; double share; };   /* share > 0: of the prompt, rounded down */
+
+struct kv_param {
+    const char *name;
+    enum kv_param_type type;
+    size_t offset;              /* of the field in the config struct */
+    double initial, min, max;   /* CHOICE: initial is the index; min and max unused. BUDGET: tokens */
+    const char *choices;        /* "mean|max": CHOICE only */
+    const char *meaning;        /* one line for `list NAME` */
+};
+/* A table ends with a NULL name. */
+
+/* Tokens that a budget stands for with this prompt. */
+uint32_t kv_budget_tokens(struct kv_budget budget, uint32_t prompt);
+
+/* Fills every field of config with its initial value. */
+void kv_params_defaults(const struct kv_param *params, void *config);
+
+/* Sets one; KV_EUSAGE with `who` (the method's name) in the text. */
+int kv_params_set(const struct kv_param *params, void *config, const char *who, const char *key,
+                  const char *value, struct kv_error *err);
+
+/* Appends ":key=value" for every parameter, in table order, to text (capacity bytes in all);
+ * the spelling is accepted back by kv_params_set. Returns the length that the whole would need. */
+size_t kv_params_print(const struct kv_param *params, const void *config, char *text,
+                       size_t capacity);
+
+/* The name in the NULL-terminated list that is nearest to word (edit distance), or NULL when none is
+ * within half its length. */
+const char *kv_nearest(const char *word, const char *const *names);
+
+#endif

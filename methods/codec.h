@@ -1,0 +1,71 @@
+/* A codec: how a row is stored. A pure map of `block` rows to one *atom* of stated bytes, and back.
+ *
+ * A row is what one token contributes to one codec object: `dim` columns = (heads x sides) in its
+ * span, heads outermost, a head's key before its value. Without a span: one head's key, or one head's
+ * value. A codec never sees a position, a head, a fate, or why a row is there; the cache owns all
+ * row memory and every count. Sources: interface.md section 2 of the design, DESIGN.md section 3.
+ *
+ * Only create and fit may fail; encode and decode assert their contract. encode must give the same
+ * bytes on every CPU (use the exact kernels); decode likewise unless its header comment says so.
+ * Scratch: encode and decode may use up to KV_CODEC_SCRATCH floats on the stack, or arrays reserved
+ * in create as KV_WORKSPACE (an object is used by one thread at a time). */
+#ifndef KVBENCH_METHODS_CODEC_H
+#define KVBENCH_METHODS_CODEC_H
+
+#include "methods/setup.h"
+
+enum { KV_CODEC_SCRATCH = 4096 };
+
+/* Traits. */
+enum {
+    KV_LEAVES_ROWS = 1,      /* its codes are rows again: an inner codec stores them (default f16) */
+    KV_FITS_PROMPT = 2,      /* fit is called with all prompt rows before the first encode */
+    KV_UNROTATED_KEYS = 4,   /* keys reach encode turned back to before the rotation */
+    KV_LOSSLESS = 8,         /* rows of a trace of this type come back exactly */
+    KV_RANDOM = 16           /* depends on the seed */
+};
+
+/* Which rows stay exact, in rows of this object's queue: positions < sinks never enter the queue; the
+ * newest `recent` stay; `flush` are encoded at a time. Flush of a bank: while queue >= recent +
+ * flush, encode the flush oldest. KIVI keys {recent 0, flush 128}; values {recent 128, flush 1}. */
+struct kv_tiers {
+    uint32_t sinks, recent, flush;
+    bool coded_at_once;      /* true: encoded before the answer of its own step; false: after it */
+};
+
+struct kv_code {             /* first member of every codec object; filled by create, final after fit */
+    const struct kv_codec *type;
+    uint32_t dim, block;     /* columns in; rows per atom (tiers.flush is a multiple of it) */
+    uint32_t payload_bytes, metadata_bytes;   /* of one atom, inner atoms included, no padding hidden */
+    struct kv_tiers tiers;
+};
+
+struct kv_codec {
+    const char *name, *summary, *paper;
+    uint32_t traits;
+    const struct kv_param *params;
+    size_t config_size;
+    /* Makes an object from setup->pool (kv_pool_reserve; never freed singly). A config that this
+     * shape does not allow is KV_EUNSUPPORTED with the reason. */
+    int (*create)(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err);
+    int (*fit)(struct kv_code *code, const struct kv_sample *sample, struct kv_error *err); /* optional */
+    /* rows [block][dim] -> atom (payload_bytes + metadata_bytes, the split is the codec's own). */
+    void (*encode)(struct kv_code *code, const float *rows, uint8_t *atom);
+    /* n_atoms adjacent atoms -> columns first_column .. first_column + n_columns - 1 of their rows:
+     * out [n_atoms * block][n_columns]. */
+    void (*decode)(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
+                   uint32_t first_column, uint32_t n_columns, float *out);
+};
+
+/* Bytes of one atom. */
+static inline size_t kv_atom_bytes(const struct kv_code *code)
+{
+    return (size_t)code->payload_bytes + code->metadata_bytes;
+}
+
+/* Makes the codec of `stage` for rows of `dim` columns: `setup` with config, dim and rest replaced.
+ * stage NULL makes the default, f16 (f32 on an f32 trace). */
+int kv_create_code(struct kv_code **out, const struct kv_stage *stage, const struct kv_setup *setup,
+                   uint32_t dim, struct kv_error *err);
+
+#endif

@@ -1,0 +1,84 @@
+/* A policy: which tokens stay, and which are read. It sees lanes (the held rows of a KV head), and
+ * marks fates or, mostly, only gives a score: one shared rule, trim, does budgets, sinks, recent
+ * rows and pooled heads. It never sees codes and never computes attention. interface.md section 3. */
+#ifndef KVBENCH_METHODS_POLICY_H
+#define KVBENCH_METHODS_POLICY_H
+
+#include "methods/setup.h"
+
+enum { KV_STAYS = 0, KV_DROP = 1 };
+enum kv_scope { KV_ONE_HEAD, KV_LAYER_HEADS };   /* lanes per call: one KV head, all of the layer */
+
+/* Statistics of the prompt under full causal attention, computed once per layer for all who ask. */
+struct kv_prompt {
+    uint32_t n;                   /* prompt rows */
+    const float *keys, *values;   /* [n][dim] recorded */
+    const float *queries;         /* [n][group][key_dim] recorded, token-major */
+    const double *column_sum;     /* [n] softmax weight summed over prompt queries and group heads */
+    uint32_t tail;                /* rows of tail_weights: the last `tail` prompt queries */
+    const float *tail_weights;    /* [tail][group][n], 0 where not visible */
+};
+
+struct kv_lane {                  /* one KV head as shown to a policy, for the length of one call */
+    uint32_t head, group, key_dim, value_dim;
+    uint32_t n;                   /* held rows */
+    uint32_t budget;              /* trim's budget of this lane */
+    const uint32_t *positions;    /* [n] ascending tokens */
+    float *state;                 /* [n][state_floats] the policy's; 0 for a new row; dies with the row */
+    float *score;                 /* [n] out of score: higher stays */
+    uint8_t *fate;                /* [n] out of keep and evict */
+    uint8_t *reads;               /* [group][n] out of select: 1 = read */
+    const float *queries;         /* [group][key_dim] of this step; NULL after the prompt */
+    const float *weights;         /* [group][n] observe: this step's; 0 where not visible */
+    const float *logits;          /* [group][n] select, when wants.logits: scaled, capped */
+    const float *keys, *values;   /* [n][dim] as a reader sees them, when wants.held_rows */
+    const struct kv_prompt *prompt;
+};
+
+struct kv_step {
+    const struct kv_geometry *geometry;
+    const struct kv_kernels *kernels;
+    bool prompt;                  /* the call after the prefill; otherwise a decode step */
+    uint32_t token;               /* the newest token held */
+    uint64_t seed;
+};
+
+struct kv_trim {                  /* parameters of every policy that gives a score */
+    struct kv_budget budget;
+    uint32_t sinks, recent;       /* protected: positions < sinks, the last `recent` held rows */
+    uint32_t recent_percent;      /* protected: that share of the budget, rounded down */
+    bool prompt_only;             /* acts once, after the prefill; decoded tokens come on top */
+    bool pooled_heads;            /* one budget for all heads of the layer, shared by score */
+};
+
+struct kv_wants {
+    uint32_t state_floats, tail;  /* floats of state a row; rows of tail_weights */
+    bool column_sum, held_rows, logits, future;
+};
+
+struct kv_chooser {               /* first member of every policy object */
+    const struct kv_policy *type;
+    const void *config;
+    struct kv_trim trim;
+};
+
+typedef void kv_hook(struct kv_chooser *self, const struct kv_step *step, struct kv_lane *lanes,
+                     uint32_t n_lanes);
+
+struct kv_policy {
+    const char *name, *summary, *paper;
+    enum kv_scope scope;
+    const struct kv_param *params;          /* its own; trim's are added when it has a score */
+    size_t config_size, self_size;          /* self is allocated zeroed; config copied */
+    struct kv_trim trim;                    /* defaults; budget.tokens 0 = no budget parameter */
+    void (*wants)(const void *config, struct kv_wants *wants);   /* pure; NULL = nothing */
+    int (*create)(struct kv_chooser *self, const struct kv_setup *setup, struct kv_error *err);
+    kv_hook *keep;      /* after the prompt: marks fates; beside score it only takes in evidence */
+    kv_hook *evict;     /* each step after the append: marks fates */
+    kv_hook *score;     /* higher stays; trim does the rest */
+    kv_hook *select;    /* which rows this step reads; nothing is dropped */
+    kv_hook *observe;   /* this step's weights */
+    bool oracle;        /* knows what no system can: flagged */
+};
+
+#endif

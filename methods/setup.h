@@ -1,0 +1,42 @@
+/* What a codec or a policy is given when it is made, and what it may be fitted on. */
+#ifndef KVBENCH_METHODS_SETUP_H
+#define KVBENCH_METHODS_SETUP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "harness/base/geometry.h"
+#include "harness/base/params.h"
+#include "harness/base/pool.h"
+#include "harness/base/status.h"
+#include "methods/kernels/kernels.h"
+
+enum kv_side { KV_KEYS, KV_VALUES, KV_BOTH_SIDES };
+
+enum kv_span { KV_SPAN_SIDES = 1, KV_SPAN_HEADS = 2, KV_SPAN_LAYERS = 4 };
+
+struct kv_stage;                 /* one parsed stage of a spec, see methods/spec.h */
+
+struct kv_setup {
+    const struct kv_geometry *geometry;
+    const void *config;          /* the method's own config struct, valid for the object's life */
+    const struct kv_kernels *kernels;
+    struct kv_pool *pool;        /* charge what must be resident; see enum kv_class */
+    uint64_t seed;
+    uint32_t head;               /* first KV head served */
+    uint32_t dim;                /* codec: columns of a row */
+    enum kv_side side;           /* codec: which side its rows are */
+    const struct kv_stage *rest; /* codec: the stages to its right (a KV_LEAVES_ROWS codec makes its inner) */
+};
+
+/* Rows for fit: all prompt rows of the object (prompt fit), exact, before anything is dropped. */
+struct kv_sample {
+    uint32_t n;
+    const float *rows;           /* [n][dim] in the codec's column order (keys unrotated if so marked) */
+    const uint32_t *positions;   /* [n] */
+    const float *queries;        /* [n_queries][key_dim] of the group's prompt queries, or NULL */
+    uint32_t n_queries;
+};
+
+#endif

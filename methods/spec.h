@@ -1,0 +1,67 @@
+/* Method specs, parsed (cli.md section 3): `h2o:budget=64+int:bits=4`, sweeps and lists.
+ *
+ *     spec  := stage ("+" stage)*       stage := name (":" key "=" value)*
+ *     sweep := key "=" value ("/" value)+   list := spec ("," spec)*   `@file` reads a list
+ *
+ * A stage is a policy or a codec; codecs stand outer to inner; `rest` begins a second cache that takes
+ * what the first one drops. Preset names (`kivi4`) are data: name and the spec they stand for. */
+#ifndef KVBENCH_METHODS_SPEC_H
+#define KVBENCH_METHODS_SPEC_H
+
+#include "methods/codec.h"
+#include "methods/policy.h"
+
+struct kv_modifiers {             /* of a codec stage, known to the cache only */
+    int32_t sinks, recent;        /* rows kept exact; -1 = the codec's own */
+    uint32_t span;                /* enum kv_span bits: span=heads, span=joint (sides), span=all */
+    bool rotate, center;          /* rotate=hadamard, center=mean: wrapped around the codec */
+    bool unrotated;               /* keys=unrotated */
+};
+
+struct kv_stage {
+    const struct kv_policy *policy;   /* one of the two is set */
+    const struct kv_codec *codec;
+    void *config[2];                  /* of KV_KEYS and KV_VALUES (k. and v. prefixes); a policy's: [0] */
+    struct kv_modifiers modifiers[2]; /* likewise */
+    struct kv_trim trim;              /* policy with a score: defaults overridden by its parameters */
+    struct kv_stage *rest;            /* codec: the next inner stage, or NULL */
+};
+
+enum { KV_MAX_POLICIES = 4, KV_MAX_CACHES = 2 };
+
+struct kv_cache_spec {
+    uint32_t n_policies;
+    struct kv_stage *policies[KV_MAX_POLICIES];   /* in the order their hooks run */
+    struct kv_stage *codec;                       /* outermost, or NULL: the default (f16) */
+};
+
+struct kv_spec {
+    char *text;                   /* canonical: defaults filled in, parameters as declared */
+    char *asked;                  /* as typed */
+    const char *family;           /* "exact", "quantizer", "evictor", "sparse reader", "low rank", "hybrid" */
+    uint32_t n_caches;            /* 2 when `rest` was given */
+    struct kv_cache_spec caches[KV_MAX_CACHES];
+    uint64_t layers[16];          /* layers= as a bitmap of model layers; all ones = all. Others stay exact */
+    bool oracle, random;          /* some stage is an oracle; depends on the seed */
+    void *memory;
+};
+
+struct kv_spec_list { uint32_t n; struct kv_spec *specs; };
+
+/* Parses a list (with sweeps, presets, @files). Unknown names give the nearest known one; two policies
+ * with select, a policy after a codec etc. are KV_EUSAGE with the rule. The canonical text of each
+ * spec parses to the same text again. */
+int kv_spec_parse(struct kv_spec_list *out, const char *list, struct kv_error *err);
+void kv_spec_free(struct kv_spec_list *list);
+
+/* The registry: every method, ended by NULL; built from the name lists in methods/meson.build. */
+extern const struct kv_codec *const kv_codecs[];
+extern const struct kv_policy *const kv_policies[];
+
+struct kv_preset { const char *name, *spec, *meaning; };
+extern const struct kv_preset kv_presets[];   /* ended by a NULL name */
+
+const struct kv_codec *kv_codec_find(const char *name);
+const struct kv_policy *kv_policy_find(const char *name);
+
+#endif

@@ -1,0 +1,76 @@
+/* Every measure of one method on one layer, and on the layers pooled: from the answers, the exact
+ * answers and the gradient probes. Scalar double arithmetic, none of it shared with the kernels that
+ * are judged. Definitions: reference replay.md "Errors", real-model.md section 3. A measure whose ingredient is
+ * missing is NaN (an empty cell), never a substitute. */
+#ifndef KVBENCH_METRICS_MEASURES_H
+#define KVBENCH_METRICS_MEASURES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "harness/base/geometry.h"
+#include "harness/base/tensor.h"
+
+struct kv_gradient_view { struct kv_tensor tensor; double unit; };   /* [q_heads][W][value_dim] */
+
+/* What is measured: one layer, one method. Row order everywhere: [kv_heads][scored][group] (the order
+ * in which the sweep leaves them), so query head = kv_head * group + member. */
+struct kv_measured {
+    const struct kv_geometry *geometry;
+    uint32_t n_scored;
+    const uint32_t *scored;             /* [n_scored] tokens, ascending */
+    const float *exact, *answer;        /* [kv_heads][scored][group][value_dim] */
+    const float *divergence, *held_mass, *drift;   /* [kv_heads][scored][group]; drift NaN: no coded row read */
+    uint32_t n_spans;
+    const float *span_exact, *span_answer;         /* [kv_heads][scored][group][n_spans] masses */
+    const float *w_o; uint32_t hidden;  /* [hidden][q_heads * value_dim] or NULL */
+    const float *x2;                    /* [tokens] or NULL */
+    bool attn_post_norm;                /* then residual_error is not defined */
+    uint32_t n_windows; const uint32_t (*windows)[2];   /* of the trace */
+    const struct kv_gradient_view *label;               /* or NULL */
+    uint32_t n_fisher; const struct kv_gradient_view *fisher;
+    double key_error2, key_norm2, value_error2, value_norm2;  /* sums over held rows; norm2 0 = empty */
+};
+
+enum { KV_DEPTH_BINS = 16 };            /* error by position: equal shares of the scored tokens */
+
+struct kv_layer_measures {              /* made by kv_measure_layer; owns its arrays */
+    double output_error, residual_error, wo_error, attention_kl, mass_drift, lost_mass, span_retention;
+    double error_p50, error_p95, error_p99, error_max;   /* of |delta| / |o| per query row */
+    double key_error, value_error;
+    double delta2, exact2;              /* sums behind output_error */
+    double bin_delta2[KV_DEPTH_BINS], bin_exact2[KV_DEPTH_BINS];
+    double *head_error;                 /* [q_heads] output_error of each head */
+    double *query_ratio;                /* [n_scored * q_heads] */
+    double *token_delta2, *token_exact2;/* [n_scored] summed over heads: what the bootstrap resamples */
+    double *label_dot;                  /* [W] <g_label,t , delta_t>; NULL without probes */
+    double *fisher_dot;                 /* [n_fisher][W] */
+    uint32_t n_scored, window_tokens, n_fisher, q_heads;
+};
+
+int kv_measure_layer(struct kv_layer_measures *out, const struct kv_measured *in);  /* KV_OK or KV_EMEMORY */
+void kv_layer_measures_free(struct kv_layer_measures *measures);
+
+struct kv_pooled {                      /* the pooled row, or one layer's row when n_layers = 1 */
+    double output_error, output_error_low, output_error_high;
+    double residual_error, wo_error, attention_kl, mass_drift, lost_mass, span_retention;
+    double error_p50, error_p95, error_p99, error_max, key_error, value_error;
+    double dkl, dkl_low, dkl_high, dkl_p99, dkl_max, dkl_seq, dnll1, ppl_est;
+    const char *validity;               /* "ok", "low" (dkl >= 0.1: real-model.md section 3), "" without probes */
+    double bin_error[KV_DEPTH_BINS];    /* output error by depth, mean over layers */
+};
+
+struct kv_pool_input {
+    uint32_t n_layers; const struct kv_layer_measures *layers;
+    uint32_t n_windows; const uint32_t (*windows)[2];
+    const uint32_t *scored;             /* the layers' scored tokens */
+    const float *nll; uint32_t tokens;  /* of the trace, or NULL */
+    uint64_t seed;
+};
+
+/* Pools layers: mean of layers' ratios; dkl as 1/2 sum_t mean_s (sum_layers dot)^2 / N. 95 % intervals
+ * by a bootstrap over blocks of window tokens (windows when there are 8 or more), seeded, the same
+ * resamples for every method (paired). Deterministic. */
+int kv_pool_measures(struct kv_pooled *out, const struct kv_pool_input *in);
+
+#endif
