@@ -1,0 +1,161 @@
+"""Runs the program over a trace and compares rows.csv with the oracle's own replay.
+
+    compare_rows.py --kvbench build/kvbench --trace FILE [--trace FILE ...] [--methods LIST]
+
+Prints one line per (trace, method, layer, metric) that disagrees, then a summary; the last line is
+`N passed, N failed`. Exit 1 on a disagreement. With --audit it also prints, for columns whose
+definition leaves room (quantile rule, drift), how far apart the two are, without judging.
+"""
+import argparse
+import csv
+import math
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import specs
+from rows import all_rows
+from tolerances import AUDITED, EXACT, close
+from trace_file import read_trace
+from turboquant_claims import distortion_claims
+
+METHODS = """
+f32 f16 bf16 int:bits=8 int:bits=4 int:bits=2 int:bits=3:group_size=32 int:k.bits=4:v.bits=2
+int:bits=4:axis=channel:group_size=32 q8_0 q4_0
+window:budget=64 streaming:sinks=4:budget=64 streaming:sinks=4:budget=0.25 random:budget=64
+topk:budget=16 h2o:budget=64 h2o:budget=63 h2o:budget=0.2 h2o:budget=64:prefill_score=mean
+h2o:budget=64:decay=0.9 h2o:budget=64:reduce=mean h2o:budget=64:reduce=max
+h2o:budget=64:oracle=future kivi:bits=2 kivi:bits=4 kivi:bits=2:group_size=32:residual_length=32
+turboquant:bits=4:mode=mse turboquant:bits=2:mode=mse turboquant:bits=3:mode=prod
+svd:rank=32 svd:rank=24+int:bits=4 snapkv:budget=80:observation_window=32
+snapkv:budget=80 quest:budget=64 tova:budget=64 tova:budget=64:when=prefill
+knorm:budget=64 keydiff:budget=64 lagkv:budget=64:sinks=4:lag=32
+h2o:budget=64+int:bits=4 snapkv:budget=80+kivi:bits=2:residual_length=32
+streaming:sinks=4:budget=80+kivi:bits=4:residual_length=32 window:budget=64+svd:rank=32
+h2o:budget=64+kivi:bits=4:residual_length=32
+""".split()
+
+
+def run_program(program, trace, spec, folder):
+    """The rows of one spec, or raises with what the program said."""
+    out = Path(folder) / "run"
+    command = [program, "run", "--trace", trace, "--methods", spec, "--per-layer", "--no-plots",
+               "--quiet", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    table = out / "rows.csv"
+    if not table.exists():
+        raise RuntimeError(f"exit {done.returncode}: {done.stderr.strip()[:300]}")
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def value_of(row, column):
+    cell = row.get(column, "")
+    return float(cell) if cell not in ("", None) else None
+
+
+def compare_value(column, want, got):
+    """None when they agree, else a sentence. An empty cell agrees only with an empty one."""
+    if want is None and got is None:
+        return None
+    if want is None or got is None:
+        return f"oracle {want}, program {'empty' if got is None else got}"
+    if column in EXACT:
+        same = abs(want - got) <= 1e-8 * max(1.0, abs(want))     # %.9g of an exact quotient
+    else:
+        same = close(column, want, got)
+    return None if same else f"oracle {want:.9g}, program {got:.9g}, relative {relative(want, got):.1e}"
+
+
+def relative(want, got):
+    return abs(got - want) / abs(want) if want else math.inf
+
+
+class Report:
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+
+    def note(self, where, column, problem):
+        self.passed += problem is None
+        self.failed += problem is not None
+        if problem is not None:
+            print(f"{where} {column}: {problem}")
+
+    def skip(self, where, reason):
+        self.skipped += 1
+        print(f"{where}: not compared: {reason}")
+
+
+def columns_for(spec):
+    """Methods that draw random numbers can only agree in what does not depend on them."""
+    judged = ["output_error", "dkl", "dnll1", "ppl_est", "residual_error", "wo_error",
+              "attention_kl", "lost_mass", "key_error", "value_error", "error_max", "dkl_max"]
+    return sorted(EXACT) + ([] if specs.is_random(spec) else judged)
+
+
+def compare_spec(report, trace, name, spec, printed, audit):
+    want = all_rows(trace, spec)
+    for row in printed:
+        where = f"{name} {spec} layer {row['layer']}"
+        if row["status"] != "ok":
+            report.note(where, "status", f"{row['status']}: {row['reason']}")
+            continue
+        expected = want["all" if row["layer"] == "all" else int(row["layer"])]
+        for column in columns_for(spec):
+            if column in row:
+                problem = compare_value(column, expected.get(column), value_of(row, column))
+                report.note(where, column, problem)
+        for column, problem in distortion_claims(trace, spec, row):
+            report.note(where, column, problem)
+        if audit:
+            print_audit(where, expected, row)
+
+
+def print_audit(where, expected, row):
+    for column in AUDITED:
+        want, got = expected.get(column), value_of(row, column)
+        if want is not None and got is not None and not close(column, want, got):
+            print(f"audit {where} {column}: oracle {want:.6g}, program {got:.6g}")
+
+
+def compare_trace(report, program, path, methods, audit):
+    trace, name = read_trace(path), Path(path).stem
+    for spec in methods:
+        try:
+            specs.check(trace, spec)
+        except ValueError as reason:              # no such format for this shape, or not covered
+            report.skip(f"{name} {spec}", reason)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                printed = run_program(program, path, spec, folder)
+            except RuntimeError as error:
+                report.note(f"{name} {spec}", "run", str(error))
+                continue
+        compare_spec(report, trace, name, spec, printed, audit)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kvbench", required=True)
+    parser.add_argument("--trace", required=True, action="append")
+    parser.add_argument("--methods", help="comma separated; default: every method of the oracle")
+    parser.add_argument("--audit", action="store_true")
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse_arguments()
+    methods = arguments.methods.split(",") if arguments.methods else METHODS
+    report = Report()
+    for path in arguments.trace:
+        compare_trace(report, arguments.kvbench, path, methods, arguments.audit)
+    if report.skipped:
+        print(f"{report.skipped} not compared")
+    print(f"{report.passed} passed, {report.failed} failed")
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

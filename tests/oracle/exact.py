@@ -1,0 +1,53 @@
+"""Exact attention of the stored tensors, in float64: the definition that every error refers to."""
+import numpy as np
+
+
+def logits_of(layer, query_head, queries, keys):
+    """Scaled, soft-capped logits of queries [n, d_k] on keys [m, d_k]; no mask yet."""
+    logits = layer.scale * (queries @ keys.T)
+    if layer.softcap:
+        logits = layer.softcap * np.tanh(logits / layer.softcap)
+    return logits
+
+
+def sink_logit(layer, query_head):
+    return None if layer.sink_logits is None else float(layer.sink_logits[query_head])
+
+
+def softmax(logits, sink=None):
+    """Rows of weights; -inf has none. A sink takes its share of the denominator and has no value."""
+    top = logits.max(axis=-1, keepdims=True)
+    if sink is not None:
+        top = np.maximum(top, sink)
+    weights = np.exp(logits - top)
+    total = weights.sum(axis=-1, keepdims=True)
+    if sink is not None:
+        total = total + np.exp(sink - top)
+    return weights / total
+
+
+def first_visible(layer, t):
+    """A query at t sees keys t - window + 1 .. t, or 0 .. t."""
+    return max(0, t - layer.window + 1) if layer.window else 0
+
+
+def visible_mask(layer, times, tokens):
+    keys = np.arange(tokens)
+    first = np.array([first_visible(layer, t) for t in times])
+    return (keys[None, :] <= np.asarray(times)[:, None]) & (keys[None, :] >= first[:, None])
+
+
+def weights_of(layer, query_head, times):
+    """Exact attention weights [len(times), T] of one query head."""
+    keys = layer.k[query_head // layer.group]
+    logits = logits_of(layer, query_head, layer.q[query_head, times], keys)
+    logits = np.where(visible_mask(layer, times, len(keys)), logits, -np.inf)
+    return softmax(logits, sink_logit(layer, query_head))
+
+
+def attention(layer, times):
+    """Weights [q_heads, S, T] and outputs [q_heads, S, d_v] of the queries at `times`."""
+    heads = range(layer.q.shape[0])
+    weights = np.stack([weights_of(layer, h, times) for h in heads])
+    outputs = np.stack([weights[h] @ layer.v[h // layer.group] for h in heads])
+    return weights, outputs

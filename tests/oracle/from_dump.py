@@ -1,0 +1,110 @@
+"""Recomputes the metrics of one layer from the program's `dump` file and the trace alone.
+
+    from_dump.py --trace FILE --dump FILE --layer N
+
+Nothing of the method is known here: exact attention is recomputed in float64, the answer of the
+last step is recomputed from the held keys and values, and bytes from the dump's own classes.
+"""
+import argparse
+import sys
+
+import h5py
+import numpy as np
+
+import exact
+import metrics
+from trace_file import read_trace
+
+F32_NOISE = 1e-5
+
+
+def read_dump(path):
+    with h5py.File(path, "r") as file:
+        heads = {int(name): {key: group[key][()].astype(np.float64) for key in group}
+                 for name, group in file["head"].items()}
+        return dict(output=file["output"][()].astype(np.float64),
+                    reference=file["reference"][()].astype(np.float64),
+                    queries=file["queries"][()].astype(np.int64), heads=heads,
+                    bytes={name: int(value) for name, value in byte_attributes(file)})
+
+
+def byte_attributes(file):
+    """Classes as attributes of the root or of a group or dataset called `bytes`."""
+    sources = [file.attrs] + ([file["bytes"].attrs] if "bytes" in file else [])
+    for attrs in sources:
+        for name, value in attrs.items():
+            if name.endswith("bytes") and np.ndim(value) == 0:
+                yield name, value
+
+
+def last_answer(layer, dump, query_head):
+    """The answer of the last step, from the rows held after it."""
+    t = int(dump["queries"][-1])
+    held = dump["heads"][query_head // layer.group]
+    seen = held["positions"] >= exact.first_visible(layer, t)
+    query = layer.q[query_head, t][None]
+    logits = exact.logits_of(layer, query_head, query, held["keys"][seen])[0]
+    weights = exact.softmax(logits, exact.sink_logit(layer, query_head))
+    return weights @ held["values"][seen]
+
+
+def check_dump(layer, dump):
+    """name -> deviation, relative to the size of the exact output."""
+    _, outputs = exact.attention(layer, dump["queries"])
+    size = float(np.sqrt(np.mean(outputs ** 2)))
+    last = np.stack([last_answer(layer, dump, h) for h in range(len(layer.q))])
+    return dict(reference=float(np.abs(dump["reference"] - outputs).max()) / size,
+                last_answer=float(np.abs(dump["output"][:, -1] - last).max()) / size)
+
+
+def held_rows(layer, dump, side):
+    """(decoded, recorded) rows of all heads, `keys` or `values`, one below the other."""
+    recorded = layer.k if side == "keys" else layer.v
+    decoded = np.concatenate([head[side] for head in dump["heads"].values()])
+    exact_rows = np.concatenate([recorded[h][head["positions"].astype(int)]
+                                 for h, head in dump["heads"].items()])
+    return decoded, exact_rows
+
+
+def recomputed(layer, dump):
+    """The columns that the file and the trace determine."""
+    _, outputs = exact.attention(layer, dump["queries"])
+    keys, exact_keys = held_rows(layer, dump, "keys")
+    values, exact_values = held_rows(layer, dump, "values")
+    return dict(output_error=metrics.ratio(dump["output"] - outputs, outputs),
+                key_error=metrics.ratio(keys - exact_keys, exact_keys),
+                value_error=metrics.ratio(values - exact_values, exact_values),
+                kept_tokens=len(keys) / len(dump["heads"]))
+
+
+def causal(dump):
+    """Held positions are ascending, distinct and not from the future."""
+    end = int(dump["queries"][-1])
+    return all(np.all(np.diff(head["positions"]) > 0) and head["positions"][-1] <= end
+               for head in dump["heads"].values())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trace", required=True)
+    parser.add_argument("--dump", required=True)
+    parser.add_argument("--layer", required=True, type=int)
+    parser.add_argument("--encodes-after", action="store_true",
+                        help="rows were encoded after the last answer (KIVI), so it cannot be "
+                             "recomputed from what is held now")
+    arguments = parser.parse_args()
+    layer, dump = read_trace(arguments.trace).layers[arguments.layer], read_dump(arguments.dump)
+    for name, value in {**recomputed(layer, dump), **dump["bytes"]}.items():
+        print(f"{name} {value:.9g}")
+    found = check_dump(layer, dump)
+    verdicts = {"reference": found["reference"] <= F32_NOISE, "positions": causal(dump)}
+    if not arguments.encodes_after:
+        verdicts["last_answer"] = found["last_answer"] <= F32_NOISE
+    for name, good in verdicts.items():
+        print(f"{name} {'ok' if good else 'WRONG'} {found.get(name, '')}")
+    print(f"{sum(verdicts.values())} passed, {len(verdicts) - sum(verdicts.values())} failed")
+    return 0 if all(verdicts.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

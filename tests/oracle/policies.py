@@ -1,0 +1,277 @@
+"""Which rows stay, and which are read: one class per policy, one object per layer.
+
+Hooks, in the order of replay.md: keep (after the prefill), then per step evict -> select ->
+observe. Positions are token indices; scores are arrays over all tokens, 0 for new ones.
+"""
+import numpy as np
+
+from prompt import average_pool
+
+
+def best(scores, count):
+    """Indices of the `count` largest, ties to the earlier one, ascending."""
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    return np.sort(order[:max(0, count)])
+
+
+def mask_of(indices, length):
+    mask = np.zeros(length, dtype=bool)
+    mask[indices] = True
+    return mask
+
+
+class Policy:
+    """Keeps everything; the base of the others."""
+    state_floats = 0
+    evicts = False                    # can drop rows: explicit positions must be stored if needed
+    cache_positions = False
+
+    def __init__(self, prompt):
+        self.prompt, self.layer = prompt, prompt.layer
+
+    def keep(self, head):
+        return np.ones(self.prompt.length, dtype=bool)
+
+    def evict(self, head, t, held):
+        return []
+
+    def select(self, query_head, t, positions, logits):
+        return None                   # read all
+
+    def observe(self, head, t, positions, weights):
+        pass
+
+    def own_bytes(self, tokens):
+        """Arrays of one KV head beside the per-row state."""
+        return 0
+
+
+class Scored(Policy):
+    """Lowest score goes, `recent` last rows and `sinks` first positions are protected."""
+    evicts = True
+
+    def __init__(self, prompt, budget, recent, sinks=0):
+        super().__init__(prompt)
+        self.budget, self.recent, self.sinks = budget, min(recent, budget), sinks
+
+    def scores(self, head):
+        raise NotImplementedError
+
+    def keep(self, head):
+        length = self.prompt.length
+        if length <= self.budget:
+            return np.ones(length, dtype=bool)
+        scores = np.array(self.scores(head)[:length], dtype=np.float64)
+        scores[length - self.recent:] = np.inf
+        scores[:self.sinks] = np.inf
+        return mask_of(best(scores, self.budget), length)
+
+    def evict(self, head, t, held):
+        surplus = len(held) - self.budget
+        if surplus <= 0:
+            return []
+        candidates = held[(held <= t - self.recent) & (held >= self.sinks)]
+        order = np.lexsort((-candidates, self.scores(head)[candidates]))
+        return candidates[order[:surplus]]
+
+
+class Window(Scored):
+    """window, and streaming with sinks: the oldest unprotected row goes."""
+
+    def __init__(self, prompt, budget, sinks=0, positions="recorded"):
+        super().__init__(prompt, budget, 0, sinks)
+        self.cache_positions = positions == "cache"
+        self.age = np.arange(prompt.tokens, dtype=np.float64)
+
+    def scores(self, head):
+        return self.age
+
+
+class Random(Scored):
+    """Uniform among the unprotected; the oracle's own stream, so only counts can agree."""
+
+    def __init__(self, prompt, budget, seed=1):
+        super().__init__(prompt, budget, budget // 2)
+        rng = np.random.default_rng([seed, prompt.layer.index])
+        self.drawn = rng.random((len(prompt.layer.k), prompt.tokens))
+
+    def scores(self, head):
+        return self.drawn[head]
+
+
+class H2O(Scored):
+    """Accumulated softmax weights per KV head (replay.md, `h2o`)."""
+    state_floats = 1
+
+    def __init__(self, prompt, budget, prefill_score="sum", decay=1.0, reduce="sum", oracle="none"):
+        super().__init__(prompt, budget, budget // 2)
+        self.decay, self.reduce, self.future = decay, reduce, oracle == "future"
+        heads = range(len(prompt.layer.k))
+        self.score = np.zeros((len(heads), prompt.tokens))
+        for head in heads:
+            self.score[head] = self.first_scores(head, prefill_score)
+
+    def first_scores(self, head, prefill_score):
+        """Per query head column sums, discounted by age, then joined over the group."""
+        times = np.arange(self.prompt.tokens if self.future else self.prompt.length)
+        discount = self.decay ** (times[-1] - times)
+        rows = [discount @ self.prompt.weights(h, len(times)) for h in self.prompt.query_heads(head)]
+        total = join(np.stack(rows), self.reduce)
+        if prefill_score == "mean":
+            seen_by = np.maximum(1, len(times) - np.arange(self.prompt.tokens))
+            total = total / seen_by
+        return total
+
+    def scores(self, head):
+        return self.score[head]
+
+    def observe(self, head, t, positions, weights):
+        if not self.future:
+            self.score[head] *= self.decay
+            self.score[head, positions] += join(weights, self.reduce)
+
+
+def join(rows, reduce):
+    return {"sum": np.sum, "mean": np.mean, "max": np.max}[reduce](rows, axis=0)
+
+
+class Tova(Scored):
+    """The last query's weights, mean over all query heads of the layer: one set for all heads."""
+
+    def __init__(self, prompt, budget, when="step"):
+        super().__init__(prompt, budget, 1)
+        self.by_step = when == "step"
+        self.state_floats = 1 if self.by_step else 0
+        self.latest, self.gathering, self.time = self.last_query(), None, -1
+
+    def last_query(self):
+        last = self.prompt.length - 1
+        heads = range(len(self.layer.q))
+        return np.mean([self.prompt.weights(h, last + 1)[last] for h in heads], axis=0)
+
+    def scores(self, head):
+        return self.latest if self.gathering is None else self.gathering
+
+    def evict(self, head, t, held):
+        """All heads of step t judge by the weights of step t - 1, also while t's are gathered."""
+        if not self.by_step:
+            return []
+        if t != self.time:
+            self.time = t
+            if self.gathering is not None:
+                self.latest = self.gathering
+            self.gathering = None
+        return super().evict(head, t, held)
+
+    def observe(self, head, t, positions, weights):
+        if self.gathering is None:
+            self.gathering = np.zeros(self.prompt.tokens)
+        self.gathering[positions] += weights.sum(axis=0) / len(self.layer.q)
+
+
+class PromptScored(Scored):
+    """Acts once, after the prefill; decoded tokens come on top and stay."""
+
+    def __init__(self, prompt, budget, recent=0):
+        super().__init__(prompt, budget, recent)
+
+    def evict(self, head, t, held):
+        return []
+
+
+class KNorm(PromptScored):
+    def scores(self, head):
+        return -np.linalg.norm(self.prompt.keys(head), axis=1)
+
+
+class KeyDiff(PromptScored):
+    """Least like the mean direction stays."""
+
+    def scores(self, head):
+        keys = self.prompt.keys(head)
+        unit = keys / np.linalg.norm(keys, axis=1, keepdims=True)
+        anchor = unit.mean(axis=0)
+        return -(unit @ anchor) / np.linalg.norm(anchor)
+
+
+class LagKV(PromptScored):
+    """Spread of each token in the scale of the next partition; ranks inside a partition."""
+
+    def __init__(self, prompt, budget, sinks=4, lag=128):
+        super().__init__(prompt, budget)
+        self.first, self.lag = sinks, lag
+
+    def scores(self, head):
+        length, first, lag = self.prompt.length, self.first, self.lag
+        if length < first + 2 * lag:
+            ramp = np.arange(length - first) / max(1, length - first)
+            return np.concatenate([np.ones(min(first, length)), ramp])
+        end = first + (length - first) // lag * lag
+        spread = sum(self.spread(rows[first:end]) for rows in
+                     (self.prompt.keys(head), self.prompt.values(head)))
+        ranks = spread.argsort(axis=1, kind="stable").argsort(axis=1) / lag
+        return np.concatenate([np.ones(first), ranks.ravel(), np.ones(lag + length - end)])
+
+    def spread(self, rows):
+        parts = rows.reshape(-1, self.lag, rows.shape[1])
+        here, after = parts[:-1], parts[1:]
+        low, high = after.min(axis=1, keepdims=True), after.max(axis=1, keepdims=True)
+        deviation = ((here - low) / (high - low)).std(axis=2, ddof=1)
+        powers = np.exp(deviation - deviation.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+
+class SnapKV(PromptScored):
+    """Votes of the observation window, pooled; the window itself is always kept."""
+
+    def __init__(self, prompt, budget, observation_window=64, kernel=5):
+        super().__init__(prompt, budget, min(observation_window, prompt.length))
+        self.kernel = kernel
+
+    def scores(self, head):
+        length, window = self.prompt.length, self.recent
+        votes = []
+        for query_head in self.prompt.query_heads(head):
+            rows = self.prompt.weights(query_head, length)[length - window:, :length - window]
+            votes.append(average_pool(rows.mean(axis=0), self.kernel))
+        return np.concatenate([np.mean(votes, axis=0), np.zeros(window)])
+
+
+class TopK(Policy):
+    """Oracle: per query head the n largest logits are read; nothing is evicted."""
+
+    def __init__(self, prompt, budget):
+        super().__init__(prompt)
+        self.budget = budget
+
+    def select(self, query_head, t, positions, logits):
+        return mask_of(best(logits, self.budget), len(positions))
+
+
+class Quest(Policy):
+    """Pages of consecutive positions, judged by the box around their keys; nothing is evicted."""
+
+    def __init__(self, prompt, budget, page_size=16, dense_layers=2, min_pages=3):
+        super().__init__(prompt)
+        self.page_size = page_size
+        self.pages = max(min_pages, budget // page_size)
+        self.dense = prompt.layer.index < dense_layers
+
+    def select(self, query_head, t, positions, logits):
+        if self.dense:
+            return None
+        page_of = positions // self.page_size
+        scores = np.full(page_of.max() + 1, -np.inf)
+        for page in np.unique(page_of):
+            scores[page] = self.bound(query_head, t, positions[page_of == page])
+        return np.isin(page_of, best(scores, self.pages))
+
+    def bound(self, query_head, t, members):
+        """Upper bound of q.k over the page."""
+        query = self.layer.q[query_head, t]
+        keys = self.layer.k[query_head // self.layer.group][members]
+        return np.maximum(query * keys.min(axis=0), query * keys.max(axis=0)).sum()
+
+    def own_bytes(self, tokens):
+        """Two halves per channel and page."""
+        return -(-tokens // self.page_size) * 2 * 2 * self.layer.k.shape[2]

@@ -1,0 +1,129 @@
+"""Plain formats: f32, f16, bf16, the asymmetric integer grid, llama.cpp's q8_0 and q4_0, KIVI.
+
+Codes are decided in f32, as a program that receives f32 rows decides them; parameters are halves,
+used as stored.
+"""
+import numpy as np
+
+from codec import Codec, Tiers, apply_by_group, group_count, packed_bytes
+from rounding import half_away, through_bf16, through_f16, to_f16, to_f32
+
+LLAMA_BLOCK = 32
+
+
+class Plain(Codec):
+    """A number format per element."""
+    FORMATS = {"f32": (4, lambda rows: np.asarray(rows, dtype=np.float64)),
+               "f16": (2, through_f16), "bf16": (2, through_bf16)}
+
+    def __init__(self, dim, name):
+        super().__init__(dim)
+        self.element_bytes, self.convert = self.FORMATS[name]
+
+    def round_trip(self, rows):
+        return self.convert(rows)
+
+    def atom_bytes(self):
+        return self.element_bytes * self.dim, 0
+
+
+def integer_grid(values, bits, axis):
+    """Asymmetric round-to-nearest along `axis` (replay.md, `int`).
+
+    Returns (codes, scale, minimum, decoded); scale and minimum are halves and used as halves.
+    A group whose scale rounds to 0 gets code 0 and so decodes to its minimum.
+    """
+    values = to_f32(values)
+    levels = np.float32(2 ** bits - 1)
+    low = values.min(axis=axis, keepdims=True)
+    high = values.max(axis=axis, keepdims=True)
+    scale, minimum = to_f16((high - low) / levels), to_f16(low)
+    step = scale.astype(np.float32)
+    distance = values - minimum.astype(np.float32)
+    steps = np.divide(distance, step, out=np.zeros_like(distance), where=step != 0)
+    codes = np.clip(np.rint(steps), 0, levels)
+    decoded = codes.astype(np.float64) * scale.astype(np.float64) + minimum.astype(np.float64)
+    return codes.astype(np.int64), scale, minimum, decoded
+
+
+class IntToken(Codec):
+    """One grid per token and group of consecutive channels."""
+
+    def __init__(self, dim, bits, group_size):
+        super().__init__(dim)
+        self.bits, self.group_size = bits, min(group_size, dim)
+
+    def round_trip(self, rows):
+        return apply_by_group(rows, self.group_size, lambda part: integer_grid(part, self.bits, 1)[3])
+
+    def atom_bytes(self):
+        return packed_bytes(self.dim, self.bits), 4 * group_count(self.dim, self.group_size)
+
+
+class IntChannel(Codec):
+    """One grid per channel and `block` consecutive tokens."""
+
+    def __init__(self, dim, bits, group_size):
+        super().__init__(dim)
+        self.bits, self.block = bits, group_size
+        self.tiers = Tiers(flush=group_size, at_once=False)
+
+    def round_trip(self, rows):
+        blocks = np.asarray(rows).reshape(-1, self.block, self.dim)
+        return integer_grid(blocks, self.bits, 1)[3].reshape(-1, self.dim)
+
+    def atom_bytes(self):
+        return packed_bytes(self.dim * self.block, self.bits), 4 * self.dim
+
+
+def kivi_keys(dim, bits, group_size, residual_length):
+    """Per channel; the residual grows to residual_length and is then encoded whole."""
+    codec = IntChannel(dim, bits, group_size)
+    codec.tiers = Tiers(recent=0, flush=residual_length, at_once=False)
+    return codec
+
+
+def kivi_values(dim, bits, group_size, residual_length):
+    """Per token; the residual slides."""
+    codec = IntToken(dim, bits, group_size)
+    codec.tiers = Tiers(recent=residual_length, flush=1, at_once=False)
+    return codec
+
+
+def reciprocal(step):
+    """ggml divides once and multiplies; a zero step gives zero codes."""
+    return np.divide(np.float32(1), step, out=np.zeros_like(step), where=step != 0)
+
+
+def q8_0_block(values):
+    """ggml quantize_row_q8_0_ref: codes from the f32 step, decoding with the half."""
+    values = to_f32(values)
+    step = np.abs(values).max(axis=1, keepdims=True) / np.float32(127)
+    codes = half_away(values * reciprocal(step))
+    return codes, to_f16(step), codes.astype(np.float64) * to_f16(step).astype(np.float64)
+
+
+def q4_0_block(values):
+    """ggml quantize_row_q4_0_ref: the step has the sign of the (first) largest element, over -8."""
+    values = to_f32(values)
+    largest = np.abs(values).argmax(axis=1)[:, None]
+    step = np.take_along_axis(values, largest, axis=1) / np.float32(-8)
+    codes = np.minimum(15, np.trunc(values * reciprocal(step) + np.float32(8.5)))
+    return codes, to_f16(step), (codes.astype(np.float64) - 8) * to_f16(step).astype(np.float64)
+
+
+class Llama(Codec):
+    """llama.cpp blocks of 32 along the head; widths that are not a multiple have no such format."""
+    BLOCKS = {"q8_0": (8, q8_0_block), "q4_0": (4, q4_0_block)}
+
+    def __init__(self, dim, name):
+        super().__init__(dim)
+        if dim % LLAMA_BLOCK:
+            raise ValueError(f"{name} needs a multiple of {LLAMA_BLOCK} columns, found {dim}")
+        self.bits, self.quantize = self.BLOCKS[name]
+
+    def round_trip(self, rows):
+        return apply_by_group(rows, LLAMA_BLOCK, lambda part: self.quantize(part)[2])
+
+    def atom_bytes(self):
+        return packed_bytes(self.dim, self.bits), 2 * (self.dim // LLAMA_BLOCK)

@@ -1,0 +1,145 @@
+"""The order of events of replay.md, one layer at a time, one token at a time, in float64."""
+import numpy as np
+
+import exact
+from cache import Bank, HeadCache
+from metrics import Answers
+from prompt import Prompt
+from rotary import turned
+import specs
+
+
+class LayerReplay:
+    """A layer that owns K and V, with the layers that read them from it."""
+
+    def __init__(self, trace, owner, readers, spec):
+        self.trace, self.owner, self.readers = trace, owner, readers
+        stages = specs.parse(spec)
+        self.prompt = Prompt(owner, trace.tokens, trace.prefill_length)
+        self.policy = specs.make_policy(stages, self.prompt)
+        self.heads = [self.make_head(stages, h) for h in range(len(owner.k))]
+        self.layers = [owner] + readers
+        self.answers = {layer.index: empty_answers(trace, layer) for layer in self.layers}
+
+    def make_head(self, stages, head):
+        owner = self.owner
+        keys, values = owner.k[head], owner.v[head]
+        banks = [Bank(specs.make_codec(stages, rows.shape[1], side), rows,
+                      owner.element_bytes * rows.shape[1])
+                 for rows, side in ((keys, "k"), (values, "v"))]
+        prefix = values.shape[1] if owner.value_is_key_prefix else 0
+        return HeadCache(*banks, self.trace.tokens, prefix)
+
+    def run(self):
+        for head, cache in enumerate(self.heads):
+            self.enter_prompt(head, cache)
+        for step, t in enumerate(self.trace.steps):
+            for head, cache in enumerate(self.heads):
+                self.enter(head, cache, int(t))
+            for head, cache in enumerate(self.heads):
+                self.answer(head, cache, step, int(t))
+                cache.flush(at_once=False)
+        return self.answers
+
+    def enter_prompt(self, head, cache):
+        """Bases see all prompt rows; then the policy keeps; then the codec encodes."""
+        length = self.trace.prefill_length
+        for bank in cache.banks:
+            bank.codec.fit(bank.recorded[:length])
+        for position in range(length):
+            cache.append(position)
+        cache.drop(np.flatnonzero(~self.policy.keep(head)))
+        cache.flush(at_once=True)
+        cache.flush(at_once=False)
+
+    def enter(self, head, cache, t):
+        cache.append(t)
+        cache.drop(self.policy.evict(head, t, np.flatnonzero(cache.held)))
+        cache.flush(at_once=True)
+
+    def answer(self, head, cache, step, t):
+        """Every layer that reads this cache is answered; only the owner's weights are observed."""
+        for layer in self.layers:
+            answers = self.answers[layer.index]
+            positions = np.flatnonzero(cache.held[:t + 1])
+            positions = positions[positions >= exact.first_visible(layer, t)]
+            weights = [self.answer_one(answers, h, head, cache, positions, step, t)
+                       for h in self.query_heads(layer, head)]
+            answers.held[head, step] = cache.held
+            answers.coded[head, step] = cache.banks[0].coded_mask()
+            if layer is self.owner:
+                self.policy.observe(head, t, positions, np.stack(weights))
+
+    @staticmethod
+    def query_heads(layer, head):
+        return range(head * layer.group, (head + 1) * layer.group)
+
+    def answer_one(self, answers, query_head, head, cache, positions, step, t):
+        layer = answers.layer
+        query, keys = layer.q[query_head, t][None], cache.read_keys()[positions]
+        if self.policy.cache_positions:
+            query, keys = self.in_slots(layer, cache, query, keys, positions, t)
+        logits = exact.logits_of(layer, query_head, query, keys)[0]
+        reads = self.policy.select(query_head, t, positions, logits)
+        if reads is not None:
+            logits = np.where(reads, logits, -np.inf)
+        weights = exact.softmax(logits, exact.sink_logit(layer, query_head))
+        answers.output[query_head, step] = weights @ cache.read_values()[positions]
+        answers.weights[query_head, step, positions] = weights
+        return weights
+
+    def in_slots(self, layer, cache, query, keys, positions, t):
+        """positions=cache: rows turn from their recorded position to their slot, the query to the last."""
+        held = np.flatnonzero(cache.held)
+        slots = np.searchsorted(held, positions)
+        recorded = self.trace.positions
+        last = np.array([len(held) - 1 - recorded[t]])
+        return turned(layer, query, last), turned(layer, keys, slots - recorded[positions])
+
+    def byte_counts(self):
+        """Bytes by class at the end; `key` and `value` are what belongs to one side's bank."""
+        total = dict(payload=0, metadata=0, residual=0, basis=0, key=0, value=0)
+        for cache in self.heads:
+            for side, bank in zip(("key", "value"), cache.banks):
+                counts = bank.bytes()
+                total[side] += sum(counts.values())
+                for name, count in counts.items():
+                    total[name] += count
+            total["metadata"] += self.policy_bytes(cache)
+        total["resident"] = sum(total[n] for n in ("payload", "metadata", "residual", "basis"))
+        return total
+
+    def policy_bytes(self, cache):
+        """State and explicit positions follow the held rows; own arrays are charged at capacity."""
+        per_row = 4 * self.policy.state_floats + 4 * self.policy.cache_positions
+        return per_row * int(cache.held.sum()) + self.policy.own_bytes(self.trace.tokens)
+
+    def side_error(self, side):
+        """Decoded against recorded rows, over what is still held; `key` or `value`."""
+        top = bottom = 0.0
+        for cache in self.heads:
+            recorded = cache.keys.recorded if side == "key" else cache.values.recorded
+            read = cache.read_keys() if side == "key" else cache.read_values()
+            difference = read[cache.held] - recorded[cache.held]
+            top += np.sum(difference ** 2)
+            bottom += np.sum(recorded[cache.held] ** 2)
+        return float(np.sqrt(top / bottom)) if bottom else 0.0
+
+
+def empty_answers(trace, layer):
+    times, heads, tokens = trace.steps, len(layer.q), trace.tokens
+    weights, outputs = exact.attention(layer, times)
+    shape = (len(layer.k), len(times), tokens)
+    return Answers(layer=layer, times=times, exact=outputs, output=np.zeros_like(outputs),
+                   exact_weights=weights, weights=np.zeros_like(weights),
+                   held=np.zeros(shape, dtype=bool), coded=np.zeros(shape, dtype=bool))
+
+
+def replay_layers(trace, spec):
+    """Yields (LayerReplay, answers by layer) for every layer that owns its K and V."""
+    for owner in trace.layers.values():
+        if owner.owner != owner.index:
+            continue
+        readers = [l for l in trace.layers.values() if l.owner == owner.index and l is not owner]
+        replay = LayerReplay(trace, owner, readers, spec)
+        yield replay, replay.run()

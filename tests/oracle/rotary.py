@@ -1,0 +1,23 @@
+"""Rotary positions: turning rows by whole positions, in both layouts."""
+import numpy as np
+
+
+def turned(layer, rows, steps):
+    """Rows [n, d] turned on by `steps` [n] positions; dimensions past rope_dims stay."""
+    if layer.rope_layout == "none":
+        return rows
+    angles = np.outer(steps, layer.rope_inv_freq)
+    cos, sin = np.cos(angles), np.sin(angles)
+    first, second = pair_columns(layer)
+    result = rows.copy()
+    result[:, first] = rows[:, first] * cos - rows[:, second] * sin
+    result[:, second] = rows[:, second] * cos + rows[:, first] * sin
+    return result
+
+
+def pair_columns(layer):
+    """`half` pairs x[i] with x[i + rope_dims/2], `interleaved` x[2i] with x[2i+1]."""
+    half = layer.rope_dims // 2
+    if layer.rope_layout == "half":
+        return np.arange(half), np.arange(half, 2 * half)
+    return np.arange(0, 2 * half, 2), np.arange(1, 2 * half, 2)

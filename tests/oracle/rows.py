@@ -1,0 +1,67 @@
+"""One row per layer and the pooled one, under the column names of rows.csv."""
+import metrics
+from replay import replay_layers
+
+BYTE_COLUMNS = ("resident", "payload", "metadata", "residual", "basis")
+POOLED_BY_MEAN = ("output_error", "wo_error", "residual_error", "attention_kl", "lost_mass",
+                  "mass_drift", "key_error", "value_error", "error_p50", "error_p95", "error_p99",
+                  "error_max")
+
+
+def byte_row(counts, layer, tokens):
+    """Bits are over the elements of K and V of all tokens seen, all-in."""
+    heads, _, key_dim = layer.k.shape
+    value_dim = 0 if layer.value_is_key_prefix else layer.v.shape[2]
+    row = {f"{name}_bytes": counts[name] for name in BYTE_COLUMNS}
+    row.update(key_bytes=counts["key"], value_bytes=counts["value"],
+               key_elements=heads * tokens * key_dim, value_elements=heads * tokens * value_dim)
+    return row
+
+
+def with_bits(row):
+    elements = row["key_elements"] + row["value_elements"]
+    row["bits_per_element"] = 8 * row["resident_bytes"] / elements if elements else None
+    for side in ("key", "value"):
+        count = row[f"{side}_elements"]
+        row[f"bits_{side}"] = 8 * row[f"{side}_bytes"] / count if count else None
+    return row
+
+
+def layer_rows(trace, spec):
+    """layer index -> row, and layer index -> answers (for the probes' sums over layers)."""
+    rows, answers = {}, {}
+    for replay, by_layer in replay_layers(trace, spec):
+        held = [int(cache.held.sum()) for cache in replay.heads]
+        for index, answer in by_layer.items():
+            own = replay.owner.index == index
+            rows[index] = metrics.layer_metrics(answer)
+            rows[index].update(metrics.probe_metrics(trace, {index: answer}))
+            rows[index].update(byte_row(replay.byte_counts(), replay.owner, trace.tokens) if own
+                               else {})
+            rows[index].update(kept_tokens=sum(held) / len(held), held=held,
+                               key_error=replay.side_error("key"),
+                               value_error=replay.side_error("value"))
+        answers.update(by_layer)
+    for row in rows.values():
+        if "resident_bytes" in row:
+            with_bits(row)
+    return rows, answers
+
+
+def pooled_row(trace, rows, answers):
+    """Bytes add up, errors are the mean of the layers' values, probes add before the square."""
+    owners = [row for row in rows.values() if "resident_bytes" in row]
+    summed = [n for n in owners[0] if n.endswith(("_bytes", "_elements"))]
+    pooled = {name: sum(row[name] for row in owners) for name in summed}
+    with_bits(pooled)
+    for name in POOLED_BY_MEAN:
+        pooled[name] = metrics.mean_over_layers(rows.values(), name)
+    pooled.update(metrics.probe_metrics(trace, answers))
+    pooled["kept_tokens"] = metrics.mean_over_layers(owners, "kept_tokens")
+    return pooled
+
+
+def all_rows(trace, spec):
+    """{'all': row, index: row, ...}"""
+    rows, answers = layer_rows(trace, spec)
+    return {"all": pooled_row(trace, rows, answers), **rows}

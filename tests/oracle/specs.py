@@ -1,0 +1,164 @@
+"""Reads method specs (cli.md section 3) and makes the oracle's policies and codecs from them.
+
+Only what the oracle knows is accepted; anything else raises Unknown, so that a comparison says
+"not covered" instead of comparing with the wrong thing.
+"""
+from dataclasses import dataclass, field
+
+import policies
+from prompt import Prompt
+from quantizers import IntChannel, IntToken, Llama, Plain, kivi_keys, kivi_values
+from svd import Svd
+from turboquant import TurboQuant
+
+
+POLICIES = {"full", "window", "streaming", "random", "topk", "h2o", "tova", "knorm", "keydiff",
+            "lagkv", "snapkv", "quest"}
+CODECS = {"f32", "f16", "bf16", "int", "q8_0", "q4_0", "kivi", "svd", "turboquant"}
+RANDOM_STAGES = {"random", "turboquant"}        # rows cannot agree with another generator
+
+
+class Unknown(ValueError):
+    pass
+
+
+@dataclass
+class Stage:
+    name: str
+    params: dict = field(default_factory=dict)
+
+
+def number(text):
+    """`512`, `2k`, `1Ki`, `0.2`, `20%`; words stay words."""
+    for suffix, factor in (("Ki", 1024), ("k", 1000)):
+        if text.endswith(suffix) and text[:-len(suffix)].isdigit():
+            return int(text[:-len(suffix)]) * factor
+    if text.endswith("%"):
+        return float(text[:-1]) / 100
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def parse_stage(text):
+    name, *pairs = text.split(":")
+    if name not in POLICIES | CODECS:
+        raise Unknown(f"no stage {name}")
+    return Stage(name, {key: number(value) for key, value in (pair.split("=", 1) for pair in pairs)})
+
+
+def parse(spec):
+    return [parse_stage(part) for part in spec.split("+")]
+
+
+def is_random(spec):
+    return any(stage.name in RANDOM_STAGES for stage in parse(spec))
+
+
+def budget_rows(value, prompt_length):
+    """A share is of the prompt, rounded down; 1 is one row, 1.0 is everything."""
+    return int(value * prompt_length + 1e-9) if isinstance(value, float) else value
+
+
+def make_policy(stages, prompt):
+    chosen = [stage for stage in stages if stage.name in POLICIES]
+    if len(chosen) > 1:
+        raise Unknown("two policies")
+    if not chosen or chosen[0].name == "full":
+        return policies.Policy(prompt)
+    params = dict(chosen[0].params)
+    if "budget" not in params:
+        raise Unknown("a policy without a budget: the default is not normative")
+    params["budget"] = budget_rows(params["budget"], prompt.length)
+    return build(POLICY_CLASSES[chosen[0].name], prompt, params, chosen[0].name)
+
+
+POLICY_CLASSES = {
+    "window": policies.Window, "streaming": policies.Window, "random": policies.Random,
+    "topk": policies.TopK, "h2o": policies.H2O, "tova": policies.Tova, "knorm": policies.KNorm,
+    "keydiff": policies.KeyDiff, "lagkv": policies.LagKV, "snapkv": policies.SnapKV,
+    "quest": policies.Quest}
+
+
+def build(kind, first, params, name):
+    if name == "streaming":
+        params.setdefault("sinks", 4)
+    params.pop("seed", None)
+    try:
+        return kind(first, **params)
+    except TypeError as error:
+        raise Unknown(f"{name}: {error}") from None
+
+
+def side_params(stage, side):
+    """`k.bits=4` speaks to one side and wins over a plain `bits=`."""
+    plain = {k: v for k, v in stage.params.items() if "." not in k}
+    own = {k[2:]: v for k, v in stage.params.items() if k.startswith(side + ".")}
+    return {**plain, **own}
+
+
+def make_codec(stages, dim, side):
+    """Codecs in a row are outer to inner; none means halves."""
+    chain = [stage for stage in stages if stage.name in CODECS]
+    return make_chain(chain or [Stage("f16")], dim, side)
+
+
+def make_chain(chain, dim, side):
+    params = side_params(chain[0], side)
+    tiers = {name: params.pop(name) for name in ("sinks", "recent") if name in params}
+    params.pop("seed", None)
+    if chain[0].name == "svd":
+        rest = chain[1:] or [Stage("f16")]
+        codec = Svd(dim, params.pop("rank"), lambda width: make_chain(rest, width, side))
+    elif len(chain) > 1:
+        raise Unknown(f"{chain[0].name} has no inner codec")
+    else:
+        codec = make_plain(chain[0].name, dim, side, params)
+    for name, value in tiers.items():
+        setattr(codec.tiers, name, value)
+    return codec
+
+
+def make_plain(name, dim, side, params):
+    makers = {"int": make_int, "kivi": make_kivi, "turboquant": make_turboquant}
+    if name in makers:
+        return makers[name](dim, side, dict(params))
+    if params:
+        raise Unknown(f"{name} takes no {sorted(params)}")
+    return Plain(dim, name) if name in Plain.FORMATS else Llama(dim, name)
+
+
+def make_int(dim, side, params):
+    axis, group_size = params.pop("axis", "token"), params.pop("group_size", 64)
+    kind = {"token": IntToken, "channel": IntChannel}[axis]
+    return call(kind, dim, bits=params.pop("bits"), group_size=group_size, **params)
+
+
+def make_kivi(dim, side, params):
+    settings = dict(bits=2, group_size=32, residual_length=128) | params
+    return call(kivi_keys if side == "k" else kivi_values, dim, **settings)
+
+
+def make_turboquant(dim, side, params):
+    if params.get("bits") != int(params.get("bits", 0)):
+        raise Unknown("turboquant: fractional bits are split by a rule of the program")
+    return call(TurboQuant, dim, **params)
+
+
+def call(kind, dim, **params):
+    try:
+        return kind(dim, **params)
+    except TypeError as error:
+        raise Unknown(str(error)) from None
+
+
+def check(trace, spec):
+    """Raises ValueError (Unknown among them) when the oracle cannot replay the spec on the trace."""
+    for layer in trace.layers.values():
+        for dim, side in ((layer.k.shape[2], "k"), (layer.v.shape[2], "v")):
+            make_codec(parse(spec), dim, side)
+    first = next(iter(trace.layers.values()))
+    make_policy(parse(spec), Prompt(first, trace.tokens, trace.prefill_length))

@@ -1,0 +1,28 @@
+"""svd:rank=r: rows of the prompt factorised without centring, X ~ (X B) B^T, B = the leading
+eigenvectors of X^T X. B is kept in halves (charged as online basis); latents go to the inner codec.
+"""
+import numpy as np
+
+from codec import Codec
+from rounding import through_f16
+
+
+class Svd(Codec):
+    def __init__(self, dim, rank, make_inner):
+        super().__init__(dim)
+        self.rank = min(rank, dim)
+        self.inner = make_inner(self.rank)
+        self.block, self.tiers = self.inner.block, self.inner.tiers
+        self.basis_bytes = 2 * dim * self.rank
+        self.basis = None
+
+    def fit(self, prompt_rows):
+        _, vectors = np.linalg.eigh(prompt_rows.T @ prompt_rows)   # ascending eigenvalues
+        self.basis = through_f16(vectors[:, ::-1][:, :self.rank])
+        self.inner.fit(prompt_rows @ self.basis)
+
+    def round_trip(self, rows):
+        return self.inner.round_trip(rows @ self.basis) @ self.basis.T
+
+    def atom_bytes(self):
+        return self.inner.atom_bytes()

@@ -1,0 +1,187 @@
+"""Writes small traces for the oracle's own tests and for shapes that no bundled trace has.
+
+    python3 synthetic.py FOLDER        writes one file per case of CASES
+"""
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from content_hash import content_hash
+from rounding import f32_to_bf16_words
+
+
+@dataclass
+class Case:
+    tokens: int = 160
+    prefill: int = 96
+    layers: int = 2
+    q_heads: int = 4
+    kv_heads: int = 2
+    d_k: int = 64
+    d_v: int = 64
+    dtype: str = "f16"
+    window: int = 0                  # of every second layer
+    softcap: float = 0.0
+    sink_logits: bool = False
+    rope_layout: str = "half"
+    rope_dims: int = 0               # 0: all of d_k
+    probes: bool = True
+    w_o: bool = True
+    shared: bool = False             # the last layer reads the K and V of the first
+    seed: int = 1
+
+
+CASES = {
+    "plain": Case(),
+    "long": Case(tokens=512, prefill=400, layers=2),
+    "odd_d80": Case(d_k=80, d_v=80),
+    "d_v_differs": Case(d_k=96, d_v=64),
+    "mqa": Case(q_heads=4, kv_heads=1, d_k=128, d_v=128),
+    "mha": Case(q_heads=3, kv_heads=3),
+    "sliding": Case(window=48, d_k=256, d_v=256, kv_heads=1),
+    "softcap": Case(softcap=20.0),
+    "sink_logits": Case(sink_logits=True),
+    "interleaved": Case(rope_layout="interleaved", rope_dims=32),
+    "f32": Case(dtype="f32"),
+    "bf16": Case(dtype="bf16"),
+    "no_probes": Case(probes=False, w_o=False, rope_layout="none"),
+    "shared": Case(layers=3, shared=True),
+}
+
+
+def rotated(rows, positions, case):
+    """[heads, T, d] turned by position; the same arithmetic as a model's, pair by pair."""
+    inv_freq = inverse_frequencies(case)
+    if inv_freq is None:
+        return rows
+    half = len(inv_freq)
+    angles = np.outer(positions, inv_freq)
+    interleaved = case.rope_layout == "interleaved"
+    first = np.arange(0, 2 * half, 2) if interleaved else np.arange(half)
+    second = first + 1 if interleaved else first + half
+    result = rows.copy()
+    result[..., first] = rows[..., first] * np.cos(angles) - rows[..., second] * np.sin(angles)
+    result[..., second] = rows[..., second] * np.cos(angles) + rows[..., first] * np.sin(angles)
+    return result
+
+
+def inverse_frequencies(case):
+    if case.rope_layout == "none":
+        return None
+    dims = case.rope_dims or case.d_k
+    return 10000.0 ** (-np.arange(0, dims, 2) / dims)
+
+
+def make_keys(case, rng):
+    """Channel outliers and a sink: what makes keys harder than noise."""
+    keys = rng.standard_normal((case.kv_heads, case.tokens, case.d_k)) * 0.7
+    keys[..., :: 17] += 4.0
+    keys[:, 0] *= 0.3
+    return keys
+
+
+def make_queries(case, rng):
+    """Each query looks for its own direction and, slowly drifting, for a shared one."""
+    shape = (case.q_heads, case.tokens, case.d_k)
+    drift = np.cumsum(rng.standard_normal(shape) * 0.1, axis=1)
+    return rng.standard_normal(shape) + drift
+
+
+def store(group, name, values, dtype):
+    if dtype == "bf16":
+        dataset = group.create_dataset(name, data=f32_to_bf16_words(values))
+        dataset.attrs["type"] = "bfloat16"
+    else:
+        group.create_dataset(name, data=values.astype(dtype.replace("f", "float")))
+
+
+def write_layer(group, index, case, rng):
+    window = case.window if index % 2 else 0
+    owner = 0 if case.shared and index == case.layers - 1 else index
+    positions = np.arange(case.tokens)
+    store(group, "q", rotated(make_queries(case, rng), positions, case), case.dtype)
+    if owner == index:
+        store(group, "k", rotated(make_keys(case, rng), positions, case), case.dtype)
+        values = rng.standard_normal((case.kv_heads, case.tokens, case.d_v))
+        store(group, "v", values + 0.3, case.dtype)
+    write_attributes(group, index, case, window, owner)
+    hidden = 32
+    if case.w_o:
+        w_o = rng.standard_normal((hidden, case.q_heads * case.d_v)) / 8
+        store(group, "w_o", w_o, case.dtype)
+        group["x2"] = (50 + rng.random(case.tokens)).astype(np.float32)
+    if case.sink_logits:
+        group["sink_logits"] = rng.standard_normal(case.q_heads).astype(np.float32)
+
+
+def write_attributes(group, index, case, window, owner):
+    inv_freq = inverse_frequencies(case)
+    if inv_freq is not None:
+        group["rope_inv_freq"] = inv_freq
+    attrs = group.attrs
+    attrs["scale"], attrs["softcap"] = case.d_k ** -0.5, case.softcap
+    attrs["kind"] = "sliding" if window else "full"
+    attrs["window"], attrs["kv_source"] = np.int64(window), np.int64(owner)
+    attrs["rope_layout"] = case.rope_layout
+    attrs["rope_dims"] = np.int64(0 if inv_freq is None else 2 * len(inv_freq))
+    attrs["rope_scale"], attrs["qk_norm"] = 1.0, np.int32(0)
+
+
+def probe_windows(case):
+    """Two windows in the decode part, clear of the last token."""
+    start, length = case.prefill, (case.tokens - case.prefill) // 3
+    return np.array([[start + 1, start + 1 + length], [start + 2 + length, start + 2 + 2 * length]])
+
+
+def write_probes(file, case, rng):
+    windows = probe_windows(case)
+    file["grad/windows"] = windows.astype(np.int32)
+    width = int(np.sum(windows[:, 1] - windows[:, 0]))
+    for probe in ("label", "fisher/0", "fisher/1"):
+        for index in range(case.layers):
+            values = rng.standard_normal((case.q_heads, width, case.d_v)) * 100
+            name = f"grad/{probe}/{index:03d}"
+            file[name] = values.astype(np.float16)
+            file[name].attrs["unit"] = 2.0 ** -14
+        if probe != "label":
+            file[f"grad/{probe}"].attrs["seeds"] = np.arange(len(windows), dtype=np.int64)
+
+
+def write_root(file, case, rng):
+    attrs = file.attrs
+    attrs["format"], attrs["version"] = "kvbench-trace", np.int32(1)
+    attrs["model"], attrs["model_digest"] = "synthetic", f"synthetic:oracle:{case.seed}"
+    attrs["model_config"] = json.dumps({"num_hidden_layers": case.layers})
+    attrs["text"], attrs["recorder"] = "random numbers", "tests/oracle"
+    attrs["tokens"], attrs["prefill_length"] = np.int64(case.tokens), np.int64(case.prefill)
+    file["token_ids"] = rng.integers(0, 1000, case.tokens).astype(np.int32)
+    file["positions"] = np.arange(case.tokens, dtype=np.int32)
+    nll = rng.random(case.tokens).astype(np.float32) * 5
+    nll[0] = np.nan
+    file["nll"] = nll
+    file["spans/needle"] = np.array([[10, 20]], dtype=np.int32)
+
+
+def write_trace(path, case):
+    rng = np.random.default_rng(case.seed)
+    with h5py.File(path, "w") as file:
+        write_root(file, case, rng)
+        for index in range(case.layers):
+            write_layer(file.create_group(f"layers/{index:03d}"), index, case, rng)
+        if case.probes:
+            write_probes(file, case, rng)
+        file.attrs["content_hash"] = content_hash(file)
+
+
+def main(folder):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, case in CASES.items():
+        write_trace(Path(folder) / f"{name}.h5", case)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

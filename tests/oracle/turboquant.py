@@ -1,0 +1,76 @@
+"""TurboQuant (arXiv 2504.19874) with the oracle's own random rotation.
+
+The program draws another rotation, so single rows cannot agree; bytes, the distortion and the slope
+of <x, x_hat> on |x|^2 must. Norms are halves; a norm rule other than `raw` rescales the row.
+"""
+import numpy as np
+
+from codec import Codec, packed_bytes
+from lloyd_max import codebook
+from rounding import through_f16
+
+
+def haar(dim, rng):
+    """QR of a Gaussian matrix; the sign fix makes it uniform."""
+    q, r = np.linalg.qr(rng.standard_normal((dim, dim)))
+    return q * np.sign(np.diag(r))
+
+
+def hadamard(dim, rng):
+    """Sylvester's matrix times random signs; dim is a power of two."""
+    matrix = np.ones((1, 1))
+    while len(matrix) < dim:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix * rng.choice([-1.0, 1.0], dim) / np.sqrt(dim)
+
+
+def rotation_of(kind, dim, rng):
+    power_of_two = dim & (dim - 1) == 0
+    return hadamard(dim, rng) if kind == "hadamard" and power_of_two else haar(dim, rng)
+
+
+def stored_norm(rule, norm, unit, coded):
+    """The factor that multiplies the decoded unit row (methods-quant.md, norm storage variants)."""
+    along = np.sum(unit * coded, axis=1, keepdims=True)
+    length = np.sum(coded * coded, axis=1, keepdims=True)
+    factors = {"raw": np.ones_like(along), "matched": 1 / np.sqrt(length),
+               "unbiased": 1 / along, "least-squares": along / length}
+    return through_f16(norm * factors[rule])
+
+
+class TurboQuant(Codec):
+    def __init__(self, dim, bits, mode="mse", rotation="hadamard", norm="raw", seed=1):
+        super().__init__(dim)
+        rng = np.random.default_rng(seed)
+        self.bits, self.mode, self.rule = bits, mode, norm
+        self.code_bits = bits - 1 if mode == "prod" else bits
+        self.rotation = rotation_of(rotation, dim, rng)
+        self.sketch = rng.standard_normal((dim, dim)) if mode == "prod" else None
+
+    def nearest(self, rotated):
+        if self.code_bits == 0:
+            return np.zeros_like(rotated)
+        centroids, _ = codebook(self.dim, self.code_bits)
+        return centroids[np.searchsorted(0.5 * (centroids[1:] + centroids[:-1]), rotated)]
+
+    def round_trip(self, rows):
+        rows = np.asarray(rows, dtype=np.float64)
+        norm = np.linalg.norm(rows, axis=1, keepdims=True)
+        unit = np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
+        rotated = unit @ self.rotation.T
+        coded = self.nearest(rotated)
+        if self.mode == "prod":
+            return through_f16(norm) * (coded @ self.rotation + self.residual(unit, coded))
+        return stored_norm(self.rule, norm, rotated, coded) * (coded @ self.rotation)
+
+    def residual(self, unit, coded):
+        """The 1-bit sketch of what the codebook left, unbiased for inner products."""
+        rest = unit - coded @ self.rotation
+        length = through_f16(np.linalg.norm(rest, axis=1, keepdims=True))
+        signs = np.sign(rest @ self.sketch.T)
+        return np.sqrt(np.pi / 2) / self.dim * length * (signs @ self.sketch)
+
+    def atom_bytes(self):
+        if self.mode == "prod":
+            return packed_bytes(self.dim, self.code_bits) + packed_bytes(self.dim, 1), 4
+        return packed_bytes(self.dim, self.bits), 2
