@@ -1,0 +1,92 @@
+"""Loads a model with its tokenizer: a GGUF file, a folder, or an installed Python package."""
+
+import glob
+import hashlib
+import importlib.metadata
+import json
+import os
+
+import torch
+import transformers
+
+from refusal import Refusal
+
+# Paths, versions and registry names would make a trace depend on the machine that recorded it.
+PRIVATE_CONFIG = ("_name_or_path", "_model_name_or_path", "transformers_version",
+                  "quantization_config", "dtype", "torch_dtype", "auto_map", "id2label", "label2id")
+
+
+def find_weights(where):
+    """The weight files that `--model` means: one GGUF, or a folder's *.safetensors."""
+    if os.path.isfile(where):
+        return [where]
+    if os.path.isdir(where):
+        return weights_in_folder(where)
+    return [gguf_of_package(where)]
+
+
+def weights_in_folder(folder):
+    for pattern in ("*.gguf", "*.safetensors", "pytorch_model*.bin"):
+        found = sorted(glob.glob(os.path.join(folder, pattern)))
+        if found and (pattern != "*.gguf" or len(found) == 1):
+            return found
+    raise Refusal(folder, "model", "one .gguf file, or *.safetensors", "neither")
+
+
+def gguf_of_package(name):
+    try:
+        files = importlib.metadata.distribution(name).files or []
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        raise Refusal(name, "model", "a .gguf file, a folder or an installed package", "none of them")
+    found = [str(f.locate()) for f in files if f.name.endswith(".gguf")]
+    if len(found) != 1:
+        raise Refusal(name, "package", "exactly one .gguf file", len(found))
+    return found[0]
+
+
+def load(where):
+    """(model, tokenizer, weight files). Weights become f32: rounding belongs to the compression methods."""
+    weights = find_weights(where)
+    folder = os.path.dirname(os.path.abspath(weights[0]))
+    gguf = {"gguf_file": os.path.basename(weights[0])} if weights[0].endswith(".gguf") else {}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, **gguf)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True, **gguf)
+    except (ValueError, OSError, KeyError, RuntimeError, ImportError, AttributeError, IndexError) as e:
+        raise Refusal(where, "model", "a causal language model that transformers loads", first_line(e))
+    return model.eval().requires_grad_(False), tokenizer, weights
+
+
+def first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def digest(weights):
+    """SHA-256 of the weights; of a model in several files, of their bytes one after the other."""
+    h = hashlib.sha256()
+    for path in weights:
+        with open(path, "rb") as f:
+            while block := f.read(1 << 22):
+                h.update(block)
+    return "sha256:" + h.hexdigest()
+
+
+def display_name(weights):
+    """`SmolLM2-135M-Instruct.Q4_1.gguf` reads `SmolLM2-135M-Instruct Q4_1`; a folder keeps its name."""
+    stem, ext = os.path.splitext(os.path.basename(weights[0]))
+    if ext != ".gguf":
+        return os.path.basename(os.path.dirname(os.path.abspath(weights[0])))
+    name, dot, quant = stem.rpartition(".")
+    return f"{name} {quant}" if dot else stem
+
+
+def config_json(model):
+    """The architecture's numbers, without anything that tells where the model lay."""
+    config = model.config.get_text_config().to_dict()
+    kept = {k: v for k, v in config.items() if k not in PRIVATE_CONFIG and not looks_like_path(v)}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def looks_like_path(value):
+    return isinstance(value, str) and ("/" in value or "\\" in value)
