@@ -2,7 +2,7 @@
 import numpy as np
 
 
-def logits_of(layer, query_head, queries, keys):
+def logits_of(layer, queries, keys):
     """Scaled, soft-capped logits of queries [n, d_k] on keys [m, d_k]; no mask yet."""
     logits = layer.scale * (queries @ keys.T)
     if layer.softcap:
@@ -10,8 +10,9 @@ def logits_of(layer, query_head, queries, keys):
     return logits
 
 
-def sink_logit(layer, query_head):
-    return None if layer.sink_logits is None else float(layer.sink_logits[query_head])
+def sink_logits(layer, query_heads):
+    """[n, 1] extra logits of a slice of query heads, or None."""
+    return None if layer.sink_logits is None else layer.sink_logits[query_heads, None]
 
 
 def softmax(logits, sink=None):
@@ -40,9 +41,9 @@ def visible_mask(layer, times, tokens):
 def weights_of(layer, query_head, times):
     """Exact attention weights [len(times), T] of one query head."""
     keys = layer.k[query_head // layer.group]
-    logits = logits_of(layer, query_head, layer.q[query_head, times], keys)
+    logits = logits_of(layer, layer.q[query_head, times], keys)
     logits = np.where(visible_mask(layer, times, len(keys)), logits, -np.inf)
-    return softmax(logits, sink_logit(layer, query_head))
+    return softmax(logits, sink_logits(layer, slice(query_head, query_head + 1)))
 
 
 def attention(layer, times):

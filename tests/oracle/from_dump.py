@@ -42,10 +42,9 @@ def last_answer(layer, dump, query_head):
     t = int(dump["queries"][-1])
     held = dump["heads"][query_head // layer.group]
     seen = held["positions"] >= exact.first_visible(layer, t)
-    query = layer.q[query_head, t][None]
-    logits = exact.logits_of(layer, query_head, query, held["keys"][seen])[0]
-    weights = exact.softmax(logits, exact.sink_logit(layer, query_head))
-    return weights @ held["values"][seen]
+    this = slice(query_head, query_head + 1)
+    logits = exact.logits_of(layer, layer.q[this, t], held["keys"][seen])
+    return (exact.softmax(logits, exact.sink_logits(layer, this)) @ held["values"][seen])[0]
 
 
 def check_dump(layer, dump):

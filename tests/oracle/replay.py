@@ -63,38 +63,35 @@ class LayerReplay:
             answers = self.answers[layer.index]
             positions = np.flatnonzero(cache.held[:t + 1])
             positions = positions[positions >= exact.first_visible(layer, t)]
-            weights = [self.answer_one(answers, h, head, cache, positions, step, t)
-                       for h in self.query_heads(layer, head)]
+            weights = self.weights(layer, head, cache, positions, t)
+            group = query_heads(layer, head)
+            answers.output[group, step] = weights @ cache.read_values()[positions]
+            answers.weights[group, step, positions] = weights
             answers.held[head, step] = cache.held
             answers.coded[head, step] = cache.banks[0].coded_mask()
             if layer is self.owner:
-                self.policy.observe(head, t, positions, np.stack(weights))
+                self.policy.observe(head, t, positions, weights)
 
-    @staticmethod
-    def query_heads(layer, head):
-        return range(head * layer.group, (head + 1) * layer.group)
-
-    def answer_one(self, answers, query_head, head, cache, positions, step, t):
-        layer = answers.layer
-        query, keys = layer.q[query_head, t][None], cache.read_keys()[positions]
+    def weights(self, layer, head, cache, positions, t):
+        """[group, n] softmax over the held, visible and read rows."""
+        group = query_heads(layer, head)
+        queries, keys = layer.q[group, t], cache.read_keys()[positions]
         if self.policy.cache_positions:
-            query, keys = self.in_slots(layer, cache, query, keys, positions, t)
-        logits = exact.logits_of(layer, query_head, query, keys)[0]
-        reads = self.policy.select(query_head, t, positions, logits)
-        if reads is not None:
-            logits = np.where(reads, logits, -np.inf)
-        weights = exact.softmax(logits, exact.sink_logit(layer, query_head))
-        answers.output[query_head, step] = weights @ cache.read_values()[positions]
-        answers.weights[query_head, step, positions] = weights
-        return weights
+            queries, keys = self.in_slots(layer, cache, queries, keys, positions, t)
+        logits = exact.logits_of(layer, queries, keys)
+        for row, query_head in zip(logits, range(group.start, group.stop)):
+            reads = self.policy.select(query_head, t, positions, row)
+            if reads is not None:
+                row[~reads] = -np.inf
+        return exact.softmax(logits, exact.sink_logits(layer, group))
 
-    def in_slots(self, layer, cache, query, keys, positions, t):
+    def in_slots(self, layer, cache, queries, keys, positions, t):
         """positions=cache: rows turn from their recorded position to their slot, the query to the last."""
         held = np.flatnonzero(cache.held)
         slots = np.searchsorted(held, positions)
         recorded = self.trace.positions
-        last = np.array([len(held) - 1 - recorded[t]])
-        return turned(layer, query, last), turned(layer, keys, slots - recorded[positions])
+        last = np.full(len(queries), len(held) - 1 - recorded[t])
+        return turned(layer, queries, last), turned(layer, keys, slots - recorded[positions])
 
     def byte_counts(self):
         """Bytes by class at the end; `key` and `value` are what belongs to one side's bank."""
@@ -126,9 +123,21 @@ class LayerReplay:
         return float(np.sqrt(top / bottom)) if bottom else 0.0
 
 
+def query_heads(layer, head):
+    """The query heads that read KV head `head`."""
+    return slice(head * layer.group, (head + 1) * layer.group)
+
+
+def exact_answers(trace, layer):
+    """Kept with the trace: the same for every spec."""
+    if layer.index not in trace.exact:
+        trace.exact[layer.index] = exact.attention(layer, trace.steps)
+    return trace.exact[layer.index]
+
+
 def empty_answers(trace, layer):
     times, heads, tokens = trace.steps, len(layer.q), trace.tokens
-    weights, outputs = exact.attention(layer, times)
+    weights, outputs = exact_answers(trace, layer)
     shape = (len(layer.k), len(times), tokens)
     return Answers(layer=layer, times=times, exact=outputs, output=np.zeros_like(outputs),
                    exact_weights=weights, weights=np.zeros_like(weights),

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+import claims
 import exact
 import metrics
 
@@ -96,6 +97,17 @@ class DroppedFirstToken(unittest.TestCase):
         self.assertAlmostEqual(row["dkl"], 2.0, places=12)
         self.assertAlmostEqual(row["dnll1"], -0.75, places=12)
         self.assertAlmostEqual(row["ppl_est"], math.exp(1.5 - 0.75 + 2.0), places=10)
+
+
+class Claims(unittest.TestCase):
+    def test_power_law_of_a_power_law(self):
+        slope, fit = claims.power_law(np.arange(1, 200) ** -1.25)
+        self.assertAlmostEqual(slope, -1.25, places=10)
+        self.assertAlmostEqual(fit, 1.0, places=10)
+
+    def test_sparsity_counts_entries_below_a_hundredth_of_the_largest(self):
+        weights = np.array([[[1.0, 0, 0], [0.995, 0.005, 0], [0.3, 0.696, 0.004]]])
+        self.assertAlmostEqual(claims.sparsity(weights), 2 / 6)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ class Trace:
     spans: dict
     layers: dict                       # index -> Layer, ascending
     probes: Probes | None
+    exact: dict = field(default_factory=dict)     # layer -> (weights, outputs) of the decode steps
 
     @property
     def steps(self):
