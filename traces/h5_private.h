@@ -1,0 +1,26 @@
+/* What h5.c and h5_attribute.c share. */
+#ifndef KVBENCH_TRACES_H5_PRIVATE_H
+#define KVBENCH_TRACES_H5_PRIVATE_H
+
+#include <hdf5.h>
+
+#include "traces/h5.h"
+
+struct kv_h5 {
+    hid_t id;
+    int descriptor;      /* the library's own, for pread */
+    char *path;
+    uint64_t bytes;
+};
+
+enum kv_h5_type kv_h5_classify(hid_t type);
+
+/* 0 when the dataspace has a rank and size that a trace may have. */
+int kv_h5_dims(uint64_t dims[KV_H5_RANK], uint32_t *rank, uint64_t *n, hid_t space);
+
+/* The innermost line of HDF5's error stack. */
+void kv_h5_reason(char text[128]);
+int kv_h5_damaged(const struct kv_h5 *file, const char *object, const char *expected,
+                  struct kv_error *err);
+
+#endif
