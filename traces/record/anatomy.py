@@ -71,7 +71,8 @@ class Anatomy:
 
     def enter_block(self, i, args, kwargs):
         x = args[0] if args else kwargs["hidden_states"]
-        self.found[i].x2 = x[0].double().square().sum(-1).float()
+        if x.dim() == 3:      # a model that carries several streams (Gemma 3n) has no single x2
+            self.found[i].x2 = x[0].double().square().sum(-1).float()
 
     def leave_child(self, i, name, out):
         if torch.is_tensor(out) and i not in self.outputs:

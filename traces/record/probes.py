@@ -29,7 +29,7 @@ def signs(seed, rows, columns):
 def fisher_direction(logits, seed):
     p = torch.softmax(logits, dim=-1)
     root = p.sqrt() * signs(seed, *p.shape)
-    return root - p * (p.sqrt() * root).sum(-1, keepdim=True)
+    return root - p * root.sum(-1, keepdim=True)
 
 
 def window_losses(logits, targets, seeds):

@@ -187,7 +187,7 @@ def write_layer(f, args, i, layer, around):
     for name, tensor in tensors:
         writer.put_tensor(f, f"{group.name[1:]}/{name}", tensor, args.dtype, args.deflate)
     if args.x2:
-        group["x2"] = around.x2.numpy().astype("<f4")
+        group["x2"] = residual_stream(i, layer, around).numpy().astype("<f4")
     if layer.sinks is not None:
         group["sink_logits"] = layer.sinks.detach().float().numpy().astype("<f4")
     write_mask(group, i, layer, around)
@@ -198,7 +198,16 @@ def output_projection(i, layer, around):
     where = f"layer {i} ({type(layer.module).__name__})"
     if around.w_o is None:
         raise Refusal(where, "--w-o", "a projection that receives the attention output as it is", "none")
+    factor = getattr(getattr(layer.module, "config", None), "residual_multiplier", 1.0)
+    if factor != 1.0:        # Granite scales what it adds to the residual stream
+        raise Refusal(where, "--w-o", "residual_multiplier 1", factor)
     return around.w_o
+
+
+def residual_stream(i, layer, around):
+    if around.x2 is None:
+        raise Refusal(f"layer {i} ({type(layer.module).__name__})", "--x2", "one residual stream", "several")
+    return around.x2
 
 
 def write_mask(group, i, layer, around):

@@ -30,7 +30,7 @@ def new_trace(path):
         raise Refusal(path, "output", "a file that can be written", os.strerror(e.errno) if e.errno else e,
                       ENVIRONMENT)
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):       # renamed, or never there
             os.remove(part)
 
 
