@@ -1,0 +1,14 @@
+/* Which instruction sets this CPU and operating system offer, by single feature bits. */
+#ifndef KVBENCH_BASE_CPU_H
+#define KVBENCH_BASE_CPU_H
+
+enum kv_cpu_feature {
+    KV_CPU_AVX2 = 1,      /* every bit of x86-64-v3: avx2, fma, f16c, bmi1, bmi2, lzcnt, movbe */
+    KV_CPU_AVX512 = 2,    /* the former and every bit of x86-64-v4: F, BW, CD, DQ, VL */
+    KV_CPU_NEON = 4       /* ARMv8-A Advanced SIMD */
+};
+
+/* The features that can be used here, or-ed together. Constant over the life of the process. */
+unsigned kv_cpu_features(void);
+
+#endif

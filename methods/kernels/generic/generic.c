@@ -1,0 +1,282 @@
+/* The definition of every kernel: plain loops in the documented order, one rounding an operation
+ * (no contraction, no vectoriser: see meson.build), hence the same bits on every CPU. */
+#include <math.h>
+#include <string.h>
+
+#include "harness/base/half.h"
+#include "methods/kernels/exp.h"
+#include "methods/kernels/kernels.h"
+#include "methods/kernels/sets.h"
+
+enum { PANEL = 8 };
+
+/* -- conversions ----------------------------------------------------------------------------- */
+
+static void widen_half_generic(const uint16_t *in, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) out[i] = kv_half_to_float(in[i]);
+}
+
+static void widen_bfloat_generic(const uint16_t *in, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) out[i] = kv_bfloat_to_float(in[i]);
+}
+
+static void narrow_half_generic(const float *in, uint16_t *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) out[i] = kv_float_to_half(in[i]);
+}
+
+static void narrow_bfloat_generic(const float *in, uint16_t *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) out[i] = kv_float_to_bfloat(in[i]);
+}
+
+/* -- attention ------------------------------------------------------------------------------- */
+
+static void pack_keys_generic(const float *keys, uint32_t n, uint32_t dim, float *panels)
+{
+    for (uint32_t first = 0; first < n; first += PANEL)
+        for (uint32_t c = 0; c < dim; c++)
+            for (uint32_t j = first; j < first + PANEL; j++)
+                *panels++ = j < n ? keys[(size_t)j * dim + c] : 0.0f;
+}
+
+static void logits_generic(const float *queries, uint32_t rows, uint32_t dim, const float *panels,
+                           uint32_t columns, float scale, float *logits, uint32_t stride)
+{
+    for (uint32_t r = 0; r < rows; r++) {
+        const float *query = queries + (size_t)r * dim;
+        for (uint32_t first = 0; first < columns; first += PANEL) {
+            const float *panel = panels + (size_t)first * dim;
+            float sums[PANEL] = {0};
+            for (uint32_t c = 0; c < dim; c++)
+                for (uint32_t j = 0; j < PANEL; j++) sums[j] += query[c] * panel[c * PANEL + j];
+            for (uint32_t j = 0; j < PANEL; j++)
+                logits[(size_t)r * stride + first + j] = scale * sums[j];
+        }
+    }
+}
+
+static void accumulate_generic(const float *weights, uint32_t rows, uint32_t stride,
+                               const float *values, uint32_t n, uint32_t dim, float *outputs)
+{
+    for (uint32_t r = 0; r < rows; r++) {
+        float *output = outputs + (size_t)r * dim;
+        for (uint32_t j = 0; j < n; j++) {
+            const float weight = weights[(size_t)r * stride + j];
+            const float *value = values + (size_t)j * dim;
+            for (uint32_t c = 0; c < dim; c++) output[c] += weight * value[c];
+        }
+    }
+}
+
+/* 2^n for -126 <= n <= 127. */
+static float power_of_two(int n)
+{
+    const uint32_t bits = (uint32_t)(n + 127) << 23;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
+
+/* Nearest integer, ties to even, for |x| < 2^22: adding 1.5 * 2^23 leaves no fraction bits. */
+static float nearest(float x)
+{
+    const float magic = 0x1.8p23f;
+    return (x + magic) - magic;
+}
+
+/* r + r^2 P(r) = exp(r) - 1, and n; see exp.h. */
+static float reduced_expm1(float y, int *n)
+{
+    const float whole = nearest(y * KV_EXP_INV_LN2);
+    const float r = (y - whole * KV_EXP_LN2_HIGH) - whole * KV_EXP_LN2_LOW;
+    float p = KV_EXP_P4;
+    p = p * r + KV_EXP_P3;
+    p = p * r + KV_EXP_P2;
+    p = p * r + KV_EXP_P1;
+    p = p * r + KV_EXP_P0;
+    *n = (int)whole;
+    return p * (r * r) + r;
+}
+
+static float exp_sum_generic(float *x, size_t n, float shift)
+{
+    double sum = 0;   /* exact enough that the order does not matter to a float */
+    for (size_t i = 0; i < n; i++) {
+        const float y = x[i] - shift;
+        int power;
+        if (y < KV_EXP_LOWEST) {
+            x[i] = 0.0f;
+            continue;
+        }
+        const float q = reduced_expm1(y < KV_EXP_HIGHEST ? y : KV_EXP_HIGHEST, &power);
+        x[i] = (q + 1.0f) * power_of_two(power);
+        sum += (double)x[i];
+    }
+    return (float)sum;
+}
+
+static float max_generic(const float *x, size_t n)
+{
+    float max = -INFINITY;
+    for (size_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
+    return max + 0.0f;   /* -0 becomes +0 */
+}
+
+static void scale_generic(float *x, size_t n, float factor)
+{
+    for (size_t i = 0; i < n; i++) x[i] *= factor;
+}
+
+/* tanh z = m / (m + 2) with m = exp(2z) - 1 = 2^n q + (2^n - 1): no cancellation near 0. */
+static void softcap_generic(float *x, size_t n, float cap)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float z = x[i] / cap, t = 2.0f * fabsf(z);
+        int power;
+        const float q = reduced_expm1(t < KV_TANH_HIGHEST ? t : KV_TANH_HIGHEST, &power);
+        const float two = power_of_two(power), m = two * q + (two - 1.0f);
+        x[i] = copysignf(cap * (m / (m + 2.0f)), z);
+    }
+}
+
+static float dot_generic(const float *a, const float *b, size_t n)
+{
+    float sum = 0.0f;
+    for (size_t i = 0; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+/* -- quantizers ------------------------------------------------------------------------------ */
+
+static void min_max_generic(const float *x, size_t n, float *min, float *max)
+{
+    float low = x[0], high = x[0];
+    for (size_t i = 1; i < n; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+    }
+    *min = low + 0.0f;   /* -0 becomes +0, so that the order of equal zeros does not matter */
+    *max = high + 0.0f;
+}
+
+static void grid_encode_generic(const float *x, size_t n, float minimum, float scale,
+                                uint32_t levels, uint8_t *codes)
+{
+    const float top = (float)(levels - 1);
+    for (size_t i = 0; i < n; i++) {
+        float q = scale == 0.0f ? 0.0f : (x[i] - minimum) / scale;
+        q = q > 0.0f ? q : 0.0f;   /* clamping first is the same: the limits are integers */
+        q = q < top ? q : top;
+        codes[i] = (uint8_t)nearest(q);
+    }
+}
+
+static void grid_decode_generic(const uint8_t *codes, size_t n, float minimum, float scale,
+                                float *out)
+{
+    for (size_t i = 0; i < n; i++) out[i] = (float)codes[i] * scale + minimum;
+}
+
+static void bucket_generic(const float *x, size_t n, const float *thresholds,
+                           uint32_t n_thresholds, uint8_t *codes)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t code = 0;
+        for (uint32_t t = 0; t < n_thresholds; t++) code += thresholds[t] < x[i];
+        codes[i] = (uint8_t)code;
+    }
+}
+
+static void lookup_generic(const uint8_t *codes, size_t n, const float *table, float factor,
+                           float *out)
+{
+    for (size_t i = 0; i < n; i++) out[i] = table[codes[i]] * factor;
+}
+
+static void pack_bits_generic(const uint8_t *codes, size_t n, uint32_t bits, uint8_t *packed)
+{
+    uint32_t pending = 0, filled = 0;
+    for (size_t i = 0; i < n; i++) {
+        pending |= (codes[i] & ((1u << bits) - 1u)) << filled;
+        filled += bits;
+        if (filled >= 8) {
+            *packed++ = (uint8_t)pending;
+            pending >>= 8;
+            filled -= 8;
+        }
+    }
+    if (filled) *packed = (uint8_t)pending;
+}
+
+static void unpack_bits_generic(const uint8_t *packed, size_t n, uint32_t bits, uint8_t *codes)
+{
+    uint32_t pending = 0, filled = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (filled < bits) {
+            pending |= (uint32_t)*packed++ << filled;
+            filled += 8;
+        }
+        codes[i] = (uint8_t)(pending & ((1u << bits) - 1u));
+        pending >>= bits;
+        filled -= bits;
+    }
+}
+
+static void hadamard_generic(float *x, size_t n)
+{
+    for (size_t span = 1; span < n; span *= 2)
+        for (size_t first = 0; first < n; first += 2 * span)
+            for (size_t i = first; i < first + span; i++) {
+                const float a = x[i], b = x[i + span];
+                x[i] = a + b;
+                x[i + span] = a - b;
+            }
+}
+
+static void rotate_generic(const float *matrix, uint32_t rows, uint32_t columns, const float *x,
+                           float *out)
+{
+    for (uint32_t r = 0; r < rows; r++) out[r] = 0.0f;
+    for (uint32_t c = 0; c < columns; c++)
+        for (uint32_t r = 0; r < rows; r++) out[r] += matrix[(size_t)c * rows + r] * x[c];
+}
+
+static float sum_squares_generic(const float *x, size_t n)
+{
+    float s[8] = {0};
+    for (size_t i = 0; i < n; i++) s[i % 8] += x[i] * x[i];
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+}
+
+void kv_kernels_set_generic(struct kv_kernels *kernels)
+{
+    *kernels = (struct kv_kernels){
+        .isa = "generic",
+        .panel = PANEL,
+        .widen_half = widen_half_generic,
+        .widen_bfloat = widen_bfloat_generic,
+        .narrow_half = narrow_half_generic,
+        .narrow_bfloat = narrow_bfloat_generic,
+        .pack_keys = pack_keys_generic,
+        .logits = logits_generic,
+        .accumulate = accumulate_generic,
+        .exp_sum = exp_sum_generic,
+        .max = max_generic,
+        .scale = scale_generic,
+        .softcap = softcap_generic,
+        .dot = dot_generic,
+        .min_max = min_max_generic,
+        .grid_encode = grid_encode_generic,
+        .grid_decode = grid_decode_generic,
+        .bucket = bucket_generic,
+        .lookup = lookup_generic,
+        .pack_bits = pack_bits_generic,
+        .unpack_bits = unpack_bits_generic,
+        .hadamard = hadamard_generic,
+        .rotate = rotate_generic,
+        .sum_squares = sum_squares_generic,
+    };
+}
