@@ -21,8 +21,8 @@ enum {
     KV_LEAVES_ROWS = 1,      /* its codes are rows again: an inner codec stores them (default f16) */
     KV_FITS_PROMPT = 2,      /* fit is called with all prompt rows before the first encode */
     KV_UNROTATED_KEYS = 4,   /* keys reach encode turned back to before the rotation */
-    KV_LOSSLESS = 8,         /* rows of a trace of this type come back exactly */
-    KV_RANDOM = 16           /* depends on the seed */
+    KV_RANDOM = 8,           /* depends on the seed */
+    KV_EXACT_F16 = 16, KV_EXACT_BF16 = 32, KV_EXACT_F32 = 64   /* rows recorded so come back exactly */
 };
 
 /* Which rows stay exact, in rows of this object's queue: positions < sinks never enter the queue; the

@@ -12,9 +12,9 @@ enum kv_scope { KV_ONE_HEAD, KV_LAYER_HEADS };   /* lanes per call: one KV head,
 /* Statistics of the prompt under full causal attention, computed once per layer for all who ask. */
 struct kv_prompt {
     uint32_t n;                   /* prompt rows */
-    const float *keys, *values;   /* [n][dim] recorded */
-    const float *queries;         /* [n][group][key_dim] recorded, token-major */
+    const float *keys, *values;   /* [n][dim] recorded, when wants.prompt_rows */
     const double *column_sum;     /* [n] softmax weight summed over prompt queries and group heads */
+    const double *future_sum;     /* [n] the same over all queries of the trace: oracles only */
     uint32_t tail;                /* rows of tail_weights: the last `tail` prompt queries */
     const float *tail_weights;    /* [tail][group][n], 0 where not visible */
 };
@@ -27,11 +27,12 @@ struct kv_lane {                  /* one KV head as shown to a policy, for the l
     float *state;                 /* [n][state_floats] the policy's; 0 for a new row; dies with the row */
     float *score;                 /* [n] out of score: higher stays */
     uint8_t *fate;                /* [n] out of keep and evict */
+    uint32_t *scratch;            /* [n] of trim; lanes' arrays lie at one distance from each other */
     uint8_t *reads;               /* [group][n] out of select: 1 = read */
     const float *queries;         /* [group][key_dim] of this step; NULL after the prompt */
+    const float *key, *value;     /* this step's new row as recorded; NULL after the prompt */
     const float *weights;         /* [group][n] observe: this step's; 0 where not visible */
     const float *logits;          /* [group][n] select, when wants.logits: scaled, capped */
-    const float *keys, *values;   /* [n][dim] as a reader sees them, when wants.held_rows */
     const struct kv_prompt *prompt;
 };
 
@@ -53,7 +54,7 @@ struct kv_trim {                  /* parameters of every policy that gives a sco
 
 struct kv_wants {
     uint32_t state_floats, tail;  /* floats of state a row; rows of tail_weights */
-    bool column_sum, held_rows, logits, future;
+    bool column_sum, logits, prompt_rows, future;
 };
 
 struct kv_chooser {               /* first member of every policy object */

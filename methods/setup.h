@@ -24,7 +24,7 @@ struct kv_setup {
     const struct kv_kernels *kernels;
     struct kv_pool *pool;        /* charge what must be resident; see enum kv_class */
     uint64_t seed;
-    uint32_t head;               /* first KV head served */
+    uint32_t head, n_heads;      /* KV heads served: the first, and how many */
     uint32_t dim;                /* codec: columns of a row */
     enum kv_side side;           /* codec: which side its rows are */
     const struct kv_stage *rest; /* codec: the stages to its right (a KV_LEAVES_ROWS codec makes its inner) */

@@ -63,7 +63,7 @@ static struct chunk *add_chunk(struct kv_pool *pool, size_t at_least)
     return chunk;
 }
 
-void *kv_pool_reserve(struct kv_pool *pool, enum kv_class class, size_t bytes)
+void *kv_pool_take(struct kv_pool *pool, size_t bytes)
 {
     if (bytes > SIZE_MAX / 2 || must_fail()) return NULL;
     size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
@@ -76,7 +76,13 @@ void *kv_pool_reserve(struct kv_pool *pool, enum kv_class class, size_t bytes)
     chunk->used += rounded;
     pool->reserved += rounded;
     memset(block, 0, rounded);
-    kv_pool_charge(pool, class, (int64_t)bytes);
+    return block;
+}
+
+void *kv_pool_reserve(struct kv_pool *pool, enum kv_class class, size_t bytes)
+{
+    void *block = kv_pool_take(pool, bytes);
+    if (block) kv_pool_charge(pool, class, (int64_t)bytes);
     return block;
 }
 

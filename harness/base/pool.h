@@ -25,8 +25,11 @@ void kv_pool_destroy(struct kv_pool *pool);
 /* Reserves and charges; NULL when memory or the limit is exhausted. bytes may be 0. */
 void *kv_pool_reserve(struct kv_pool *pool, enum kv_class class, size_t bytes);
 
-/* Changes a count without touching memory: what is charged as it fills (a row of a reserved array)
- * is reserved as workspace first and moved to its class row by row. Negative gives back. */
+/* The same without a charge: for row memory that is charged as it fills. */
+void *kv_pool_take(struct kv_pool *pool, size_t bytes);
+
+/* Changes a count without touching memory.
+ * Negative gives back. */
 void kv_pool_charge(struct kv_pool *pool, enum kv_class class, int64_t bytes);
 
 int64_t kv_pool_used(const struct kv_pool *pool, enum kv_class class);

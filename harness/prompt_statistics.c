@@ -1,0 +1,133 @@
+/* Prompt statistics; see prompt_statistics.h. */
+#include "harness/prompt_statistics.h"
+
+#include <string.h>
+
+#include "harness/query_rows.h"
+#include "methods/sweep.h"
+
+enum { BLOCK_TOKENS = 256 };   /* prompt queries swept at a time: bounds the memory, not the result */
+
+void kv_wants_merge(struct kv_wants *all, const struct kv_wants *one)
+{
+    if (one->tail > all->tail) all->tail = one->tail;
+    all->column_sum |= one->column_sum;
+    all->logits |= one->logits;
+    all->prompt_rows |= one->prompt_rows;
+    all->future |= one->future;
+}
+
+/* Lines of the first n recorded rows: line j is open from its own token on. */
+static struct kv_lines recorded_lines(struct kv_recorded *recorded, uint32_t n, const uint32_t *index,
+                                      const uint32_t *open_end)
+{
+    return (struct kv_lines){.n = n, .position = index, .from = index, .until = open_end,
+                             .decode = kv_recorded_decode, .source = recorded};
+}
+
+struct rows_buffer { float *queries, *log_sum_exp, *sinks, *scratch; uint32_t *token; };
+
+static int reserve_rows(struct rows_buffer *rows, struct kv_sweep *sweep, struct kv_pool *pool,
+                        struct kv_error *err)
+{
+    const struct kv_geometry *geometry = sweep->geometry;
+    const size_t n = (size_t)BLOCK_TOKENS * geometry->group;
+    rows->queries = kv_pool_take(pool, n * geometry->key_dim * sizeof(float));
+    rows->log_sum_exp = kv_pool_take(pool, n * sizeof(float));
+    rows->sinks = kv_pool_take(pool, n * sizeof(float));
+    rows->token = kv_pool_take(pool, n * sizeof(uint32_t));
+    sweep->rows.n = (uint32_t)n;
+    rows->scratch = kv_pool_take(pool, kv_sweep_scratch(sweep) * sizeof(float));
+    if (rows->queries && rows->log_sum_exp && rows->sinks && rows->token && rows->scratch) return KV_OK;
+    return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
+}
+
+/* Points the sweep at the queries of tokens first .. first + n - 1. */
+static void load_rows(struct kv_sweep *sweep, const struct rows_buffer *buffer,
+                      const struct kv_layer *layer, uint32_t head, uint32_t first, uint32_t n)
+{
+    const struct kv_geometry *geometry = sweep->geometry;
+    uint32_t tokens[BLOCK_TOKENS];
+    for (uint32_t i = 0; i < n; i++) tokens[i] = first + i;
+    kv_widen_queries(layer, head, tokens, n, sweep->kernels, buffer->queries);
+    for (uint32_t r = 0; r < n * geometry->group; r++) {
+        buffer->token[r] = first + r / geometry->group;
+        if (geometry->sink_logits)
+            buffer->sinks[r] = geometry->sink_logits[head * geometry->group + r % geometry->group];
+    }
+    sweep->rows = (struct kv_rows){.n = n * geometry->group, .queries = buffer->queries,
+                                   .token = buffer->token,
+                                   .sink_logit = geometry->sink_logits ? buffer->sinks : NULL};
+    sweep->answers = (struct kv_answers){.log_sum_exp = buffer->log_sum_exp};
+}
+
+/* Adds the weights of the queries [from, to) to column_sum [lines.n]. */
+static void sum_columns(struct kv_sweep *sweep, const struct rows_buffer *buffer,
+                        const struct kv_layer *layer, uint32_t head, uint32_t from, uint32_t to,
+                        double *column_sum)
+{
+    for (uint32_t first = from; first < to; first += BLOCK_TOKENS) {
+        const uint32_t n = to - first < BLOCK_TOKENS ? to - first : BLOCK_TOKENS;
+        load_rows(sweep, buffer, layer, head, first, n);
+        kv_sweep_run(sweep, buffer->scratch);
+        kv_sweep_weights(sweep, column_sum, NULL, buffer->scratch);
+    }
+}
+
+static int reserve_prompt(struct kv_prompt *prompt, const struct kv_layer *layer,
+                          const struct kv_wants *wants, struct kv_pool *pool, struct kv_error *err)
+{
+    const struct kv_geometry *geometry = &layer->info->geometry;
+    const uint32_t n = geometry->prefill, tokens = geometry->tokens;
+    prompt->n = n;
+    prompt->tail = wants->tail < n ? wants->tail : n;
+    prompt->column_sum = kv_pool_take(pool, (wants->column_sum ? tokens : 0) * sizeof(double));
+    prompt->future_sum = kv_pool_take(pool, (wants->future ? tokens : 0) * sizeof(double));
+    prompt->tail_weights =
+        kv_pool_take(pool, (size_t)prompt->tail * geometry->group * n * sizeof(float));
+    const size_t rows = wants->prompt_rows ? n : 0;
+    prompt->keys = kv_pool_take(pool, rows * geometry->key_dim * sizeof(float));
+    prompt->values = kv_pool_take(pool, rows * geometry->value_dim * sizeof(float));
+    if (prompt->column_sum && prompt->future_sum && prompt->tail_weights && prompt->keys &&
+        prompt->values)
+        return KV_OK;
+    return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
+}
+
+int kv_prompt_compute(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
+                      const struct kv_wants *wants, const struct kv_kernels *kernels,
+                      struct kv_pool *pool, struct kv_error *err)
+{
+    const struct kv_geometry *geometry = &layer->info->geometry;
+    const uint32_t n = geometry->prefill, tokens = geometry->tokens;
+    int status = reserve_prompt(prompt, layer, wants, pool, err);
+    if (status != KV_OK) return status;
+    if (wants->prompt_rows) {
+        kv_widen_rows(&layer->k, head, 0, n, kernels, (float *)prompt->keys);
+        kv_widen_rows(&layer->v, head, 0, n, kernels, (float *)prompt->values);
+    }
+    if (!wants->column_sum && !wants->future && !prompt->tail) return KV_OK;
+    uint32_t *index = kv_pool_take(pool, 2 * (size_t)tokens * sizeof *index);
+    if (!index) return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
+    for (uint32_t t = 0; t < tokens; t++) index[t] = t, index[tokens + t] = UINT32_MAX;
+    struct kv_recorded recorded = {.layer = layer, .kernels = kernels, .head = head};
+    struct kv_sweep sweep = {.kernels = kernels, .geometry = geometry,
+                             .lines = recorded_lines(&recorded, n, index, index + tokens)};
+    struct rows_buffer buffer;
+    status = reserve_rows(&buffer, &sweep, pool, err);
+    if (status != KV_OK) return status;
+    if (wants->column_sum)
+        sum_columns(&sweep, &buffer, layer, head, 0, n, (double *)prompt->column_sum);
+    for (uint32_t first = n - prompt->tail; first < n; first += BLOCK_TOKENS) {
+        const uint32_t count = n - first < BLOCK_TOKENS ? n - first : BLOCK_TOKENS;
+        load_rows(&sweep, &buffer, layer, head, first, count);
+        kv_sweep_run(&sweep, buffer.scratch);
+        const size_t row = (size_t)(first - (n - prompt->tail)) * geometry->group;
+        kv_sweep_weights(&sweep, NULL, (float *)prompt->tail_weights + row * n, buffer.scratch);
+    }
+    if (wants->future) {
+        sweep.lines = recorded_lines(&recorded, tokens, index, index + tokens);
+        sum_columns(&sweep, &buffer, layer, head, 0, tokens, (double *)prompt->future_sum);
+    }
+    return KV_OK;
+}

@@ -1,0 +1,314 @@
+/* Banks; see bank.h. */
+#include "methods/bank.h"
+
+#include <assert.h>
+#include <string.h>
+
+static uint32_t side_dim(const struct kv_geometry *geometry, enum kv_side side)
+{
+    return side == KV_KEYS     ? geometry->key_dim
+           : side == KV_VALUES ? geometry->value_dim
+                               : geometry->key_dim + geometry->value_dim;
+}
+
+/* True when this codec changes rows of the recorded type. */
+static bool is_lossy(const struct kv_codec *codec, const struct kv_bank *bank)
+{
+    static const uint32_t exact[] = {[KV_F16] = KV_EXACT_F16, [KV_BF16] = KV_EXACT_BF16,
+                                     [KV_F32] = KV_EXACT_F32};
+    return bank->unrotated || !(codec->traits & exact[bank->source.keys->dtype]);
+}
+
+static int reserve_places(struct kv_bank *bank, struct kv_error *err)
+{
+    const size_t tokens = bank->source.geometry->tokens;
+    bank->where = kv_pool_take(bank->pool, tokens * sizeof *bank->where);
+    bank->holders = kv_pool_take(bank->pool, tokens * sizeof *bank->holders);
+    bank->queue = kv_pool_take(bank->pool, tokens * sizeof *bank->queue);
+    if (!bank->where || !bank->holders || !bank->queue)
+        return kv_fail(err, KV_EMEMORY, "out of memory for the places of %zu rows", tokens);
+    return KV_OK;
+}
+
+/* Atoms have their final size only after the fit. */
+static int reserve_atoms(struct kv_bank *bank, struct kv_error *err)
+{
+    const struct kv_code *code = bank->code;
+    bank->max_atoms = bank->source.geometry->tokens / code->block + 1;
+    bank->atoms = kv_pool_take(bank->pool, bank->max_atoms * kv_atom_bytes(code));
+    bank->atom_holders = kv_pool_take(bank->pool, bank->max_atoms * sizeof *bank->atom_holders);
+    bank->block_rows = kv_pool_take(bank->pool, (size_t)code->block * code->dim * sizeof(float));
+    if (!bank->atoms || !bank->atom_holders || !bank->block_rows)
+        return kv_fail(err, KV_EMEMORY, "%s: out of memory for %u atoms of %zu bytes",
+                       code->type->name, bank->max_atoms, kv_atom_bytes(code));
+    return KV_OK;
+}
+
+static bool keys_unrotated(const struct kv_stage *stage, enum kv_side side,
+                           const struct kv_geometry *geometry)
+{
+    if (!stage || side == KV_VALUES || geometry->rope.layout == KV_ROPE_NONE) return false;
+    if (stage->modifiers[KV_KEYS].unrotated) return true;
+    for (; stage; stage = stage->rest)
+        if (stage->codec->traits & KV_UNROTATED_KEYS) return true;
+    return false;
+}
+
+int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const struct kv_source *source,
+                   const struct kv_stage *stage, enum kv_side side, uint32_t n_heads, bool handed,
+                   struct kv_error *err)
+{
+    const struct kv_geometry *geometry = source->geometry;
+    *bank = (struct kv_bank){.source = *source, .kernels = setup->kernels, .pool = setup->pool,
+                             .side = side, .first_head = setup->head, .n_heads = n_heads,
+                             .dim = n_heads * side_dim(geometry, side)};
+    bank->unrotated = keys_unrotated(stage, side, geometry);
+    if (bank->unrotated && !kv_rotary_create(&bank->rotary, geometry, bank->pool))
+        return kv_fail(err, KV_EMEMORY, "out of memory for rotary tables");
+    struct kv_setup own = *setup;
+    own.side = side;
+    const int64_t before = kv_pool_used(bank->pool, KV_BASIS_ONLINE);
+    int status = kv_create_code(&bank->code, stage, &own, bank->dim, err);
+    if (status != KV_OK) return status;
+    bank->basis_bytes = kv_pool_used(bank->pool, KV_BASIS_ONLINE) - before;
+    bank->lossy = is_lossy(bank->code->type, bank);
+    if (handed) {
+        bank->handed = kv_pool_take(bank->pool, (size_t)geometry->tokens * bank->dim * sizeof(float));
+        if (!bank->handed) return kv_fail(err, KV_EMEMORY, "out of memory for rows handed down");
+        bank->lossy = true;
+    }
+    return reserve_places(bank, err);
+}
+
+/* Recorded rows, widened: out [n][dim of the tensor]. */
+static void widen(const struct kv_bank *bank, const struct kv_tensor *tensor, uint32_t head,
+                  uint32_t token, float *out)
+{
+    const void *row = kv_tensor_row(tensor, head, token);
+    switch (tensor->dtype) {
+    case KV_F16: bank->kernels->widen_half(row, out, tensor->dim); break;
+    case KV_BF16: bank->kernels->widen_bfloat(row, out, tensor->dim); break;
+    case KV_F32: memcpy(out, row, tensor->dim * sizeof *out); break;
+    }
+}
+
+/* A recorded row in the codec's order: heads outermost, a head's key before its value. */
+static void gather_recorded(const struct kv_bank *bank, uint32_t token, float *out)
+{
+    for (uint32_t h = 0; h < bank->n_heads; h++) {
+        if (bank->side != KV_VALUES) {
+            widen(bank, bank->source.keys, bank->first_head + h, token, out);
+            if (bank->unrotated) kv_rotary_undo(&bank->rotary, token, out);
+            out += bank->source.keys->dim;
+        }
+        if (bank->side != KV_KEYS) {
+            widen(bank, bank->source.values, bank->first_head + h, token, out);
+            out += bank->source.values->dim;
+        }
+    }
+}
+
+/* The row that enters encode. */
+static void gather(const struct kv_bank *bank, uint32_t token, float *out)
+{
+    if (bank->handed) memcpy(out, bank->handed + (size_t)token * bank->dim, bank->dim * sizeof *out);
+    else gather_recorded(bank, token, out);
+}
+
+static bool wants_prompt(const struct kv_bank *bank) { return bank->code->type->fit != NULL; }
+
+int kv_bank_fit(struct kv_bank *bank, struct kv_error *err)
+{
+    if (wants_prompt(bank)) {
+        const uint32_t n = bank->source.geometry->prefill;
+        const int64_t before = kv_pool_used(bank->pool, KV_BASIS_ONLINE);
+        float *rows = kv_pool_take(bank->pool, (size_t)n * bank->dim * sizeof *rows);
+        uint32_t *positions = kv_pool_take(bank->pool, n * sizeof *positions);
+        if (!rows || !positions) return kv_fail(err, KV_EMEMORY, "out of memory for the prompt's rows");
+        for (uint32_t t = 0; t < n; t++) {
+            gather_recorded(bank, t, rows + (size_t)t * bank->dim);
+            positions[t] = t;
+        }
+        const struct kv_sample sample = {.n = n, .rows = rows, .positions = positions};
+        const int status = bank->code->type->fit(bank->code, &sample, err);
+        if (status != KV_OK) return status;
+        bank->basis_bytes += kv_pool_used(bank->pool, KV_BASIS_ONLINE) - before;
+    }
+    return reserve_atoms(bank, err);
+}
+
+size_t kv_bank_exact_row_bytes(const struct kv_bank *bank)
+{
+    return (size_t)bank->dim * bank->source.geometry->element_bits / 8;
+}
+
+static void charge_rows(struct kv_bank *bank, int count)
+{
+    bank->live_rows += (uint32_t)count;
+    kv_pool_charge(bank->pool, KV_RESIDUAL, count * (int64_t)kv_bank_exact_row_bytes(bank));
+}
+
+static void charge_atoms(struct kv_bank *bank, int count)
+{
+    bank->live_atoms += (uint32_t)count;
+    kv_pool_charge(bank->pool, KV_PAYLOAD, count * (int64_t)bank->code->payload_bytes);
+    kv_pool_charge(bank->pool, KV_METADATA, count * (int64_t)bank->code->metadata_bytes);
+}
+
+/* Rows arrive in ascending tokens except those handed down, which are put in their place. */
+static void enqueue(struct kv_bank *bank, uint32_t token)
+{
+    uint32_t i = bank->n_queue++;
+    for (; i > 0 && bank->queue[i - 1] > token; i--) bank->queue[i] = bank->queue[i - 1];
+    bank->queue[i] = token;
+}
+
+void kv_bank_append(struct kv_bank *bank, uint32_t token, uint32_t lanes)
+{
+    assert(bank->where[token] == KV_ABSENT || bank->handed);
+    bank->holders[token] += lanes;
+    if (bank->where[token] != KV_ABSENT) return;   /* another lane handed its share down before */
+    bank->where[token] = KV_EXACT;
+    charge_rows(bank, 1);
+    if (token >= bank->code->tiers.sinks) enqueue(bank, token);
+}
+
+static void leave_queue(struct kv_bank *bank, uint32_t token)
+{
+    for (uint32_t i = 0; i < bank->n_queue; i++)
+        if (bank->queue[i] == token) {
+            memmove(bank->queue + i, bank->queue + i + 1,
+                    (--bank->n_queue - i) * sizeof *bank->queue);
+            return;
+        }
+}
+
+void kv_bank_release(struct kv_bank *bank, uint32_t token)
+{
+    const uint32_t place = bank->where[token];
+    assert(place != KV_ABSENT && bank->holders[token] > 0);
+    bank->holders[token]--;
+    if (place >= KV_CODED) {
+        const uint32_t atom = (place - KV_CODED) / bank->code->block;
+        if (--bank->atom_holders[atom] == 0) charge_atoms(bank, -1);
+    } else if (bank->holders[token] == 0) {
+        charge_rows(bank, -1);
+        leave_queue(bank, token);
+    }
+    if (bank->holders[token] == 0) bank->where[token] = KV_ABSENT;
+}
+
+uint32_t kv_bank_due(const struct kv_bank *bank)
+{
+    const struct kv_tiers *tiers = &bank->code->tiers;
+    if (bank->n_queue < tiers->recent + tiers->flush) return 0;
+    return (bank->n_queue - tiers->recent) / tiers->flush * tiers->flush / bank->code->block;
+}
+
+void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)
+{
+    struct kv_code *code = bank->code;
+    const uint32_t atom = bank->n_atoms++;
+    assert(bank->n_queue >= code->block && atom < bank->max_atoms);
+    memcpy(tokens, bank->queue, code->block * sizeof *tokens);
+    bank->n_queue -= code->block;
+    memmove(bank->queue, bank->queue + code->block, bank->n_queue * sizeof *bank->queue);
+    for (uint32_t i = 0; i < code->block; i++) {
+        gather(bank, tokens[i], bank->block_rows + (size_t)i * bank->dim);
+        bank->where[tokens[i]] = KV_CODED + atom * code->block + i;
+        bank->atom_holders[atom] += bank->holders[tokens[i]];
+    }
+    code->type->encode(code, bank->block_rows, bank->atoms + atom * kv_atom_bytes(code));
+    charge_rows(bank, -(int)code->block);
+    charge_atoms(bank, 1);
+}
+
+/* Columns of one head and side inside a row of the bank. */
+static void columns_of(const struct kv_bank *bank, uint32_t head, enum kv_side side, uint32_t *first,
+                       uint32_t *n)
+{
+    const struct kv_geometry *geometry = bank->source.geometry;
+    *first = (head - bank->first_head) * side_dim(geometry, bank->side);
+    if (bank->side == KV_BOTH_SIDES && side == KV_VALUES) *first += geometry->key_dim;
+    *n = side_dim(geometry, side);
+}
+
+static void read_exact(const struct kv_bank *bank, uint32_t head, enum kv_side side, uint32_t token,
+                       float *out)
+{
+    if (!bank->handed) {
+        widen(bank, side == KV_KEYS ? bank->source.keys : bank->source.values, head, token, out);
+        return;
+    }
+    uint32_t first, n;
+    columns_of(bank, head, side, &first, &n);
+    memcpy(out, bank->handed + (size_t)token * bank->dim + first, n * sizeof *out);
+    if (bank->unrotated && side == KV_KEYS) kv_rotary_apply(&bank->rotary, token, out);
+}
+
+/* Decodes a run of coded rows that lie one behind the other; whole atoms go straight to out. */
+static void read_run(const struct kv_bank *bank, uint32_t first, uint32_t n_columns, uint32_t place,
+                     uint32_t run, float *out)
+{
+    const struct kv_code *code = bank->code;
+    const size_t atom_bytes = kv_atom_bytes(code);
+    uint32_t row = place - KV_CODED;
+    while (run > 0) {
+        const uint32_t inside = row % code->block;
+        const uint8_t *atom = bank->atoms + row / code->block * atom_bytes;
+        uint32_t n = run < code->block - inside ? run : code->block - inside;
+        if (inside == 0 && run >= code->block) {
+            const uint32_t atoms = run / code->block;
+            code->type->decode(code, atom, atoms, first, n_columns, out);
+            n = atoms * code->block;
+        } else {
+            code->type->decode(code, atom, 1, first, n_columns, bank->block_rows);
+            memcpy(out, bank->block_rows + (size_t)inside * n_columns,
+                   (size_t)n * n_columns * sizeof *out);
+        }
+        row += n, run -= n, out += (size_t)n * n_columns;
+    }
+}
+
+void kv_bank_read(const struct kv_bank *bank, uint32_t head, enum kv_side side, uint32_t n,
+                  const uint32_t *tokens, const uint32_t *places, float *out)
+{
+    uint32_t first, n_columns;
+    columns_of(bank, head, side, &first, &n_columns);
+    for (uint32_t i = 0, run; i < n; i += run) {
+        float *row = out + (size_t)i * n_columns;
+        run = 1;
+        if (places[i] < KV_CODED) {
+            read_exact(bank, head, side, tokens[i], row);
+            continue;
+        }
+        while (i + run < n && places[i + run] == places[i] + run) run++;
+        read_run(bank, first, n_columns, places[i], run, row);
+        if (bank->unrotated && side == KV_KEYS)
+            for (uint32_t r = 0; r < run; r++)
+                kv_rotary_apply(&bank->rotary, tokens[i + r], row + (size_t)r * n_columns);
+    }
+}
+
+int kv_bank_audit(const struct kv_bank *bank, struct kv_error *err)
+{
+    const char *name = bank->code->type->name;
+    uint32_t rows = 0, atoms = 0, waiting = 0, sum = 0, counted = 0;
+    for (uint32_t t = 0; t < bank->source.geometry->tokens; t++) {
+        const uint32_t place = bank->where[t];
+        if ((place == KV_ABSENT) != (bank->holders[t] == 0))
+            return kv_fail(err, KV_EGATE, "%s: token %u has a place without a holder", name, t);
+        rows += place == KV_EXACT;
+        waiting += place == KV_EXACT && t >= bank->code->tiers.sinks;
+        if (place >= KV_CODED) sum += bank->holders[t];
+    }
+    for (uint32_t a = 0; a < bank->n_atoms; a++) atoms += bank->atom_holders[a] > 0,
+        counted += bank->atom_holders[a];
+    if (rows != bank->live_rows || atoms != bank->live_atoms || waiting != bank->n_queue ||
+        sum != counted)
+        return kv_fail(err, KV_EGATE,
+                       "%s: charged %u rows, %u atoms, %u waiting, %u shares; recounted %u, %u, %u, %u",
+                       name, bank->live_rows, bank->live_atoms, bank->n_queue, counted, rows, atoms,
+                       waiting, sum);
+    return KV_OK;
+}

@@ -1,0 +1,73 @@
+/* A bank: one codec object with the rows it stores, for the heads and sides of its span.
+ *
+ * Rows enter exact, wait in the queue that the codec's tiers ask for, and are encoded `block` at a
+ * time into atoms. The bank knows for every token where its row is, how many lanes still hold it, and
+ * charges by the one rule: a stored unit (an exact row, an atom) is charged, whole, from its first
+ * byte until the last lane drops the last row in it. Places are not reused: a late reader may still
+ * decode what was dropped. */
+#ifndef KVBENCH_METHODS_BANK_H
+#define KVBENCH_METHODS_BANK_H
+
+#include "harness/base/tensor.h"
+#include "methods/codec.h"
+#include "methods/rotary.h"
+#include "methods/spec.h"
+
+enum { KV_ABSENT = 0, KV_EXACT = 1, KV_CODED = 2 };   /* where: KV_CODED + atom * block + row */
+
+struct kv_source {                 /* the recorded rows of one layer */
+    const struct kv_geometry *geometry;
+    const struct kv_tensor *keys, *values;
+};
+
+struct kv_bank {
+    struct kv_code *code;
+    struct kv_source source;
+    const struct kv_kernels *kernels;
+    struct kv_pool *pool;
+    enum kv_side side;
+    uint32_t first_head, n_heads, dim;
+    bool unrotated, lossy;
+    struct kv_rotary rotary;       /* when unrotated */
+    float *handed;                 /* [tokens][dim] rows handed down by another cache (rest), or NULL */
+    uint32_t *where;               /* [tokens] current place of each row */
+    uint32_t *holders;             /* [tokens] lanes that hold the row */
+    uint32_t *queue, n_queue;      /* exact rows that wait, ascending tokens */
+    uint32_t n_sinks;              /* exact rows that never wait */
+    uint8_t *atoms;
+    uint32_t n_atoms, max_atoms;
+    uint32_t *atom_holders;        /* [max_atoms] rows x lanes alive in the atom */
+    uint32_t live_atoms, live_rows;/* charged atoms; charged exact rows */
+    int64_t basis_bytes;           /* charged while the codec was made and fitted */
+    float *block_rows;             /* [block][dim] scratch */
+};
+
+/* Makes the bank of `stage` (NULL: the default codec) for heads first_head .. + n_heads - 1. */
+int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const struct kv_source *source,
+                   const struct kv_stage *stage, enum kv_side side, uint32_t n_heads, bool handed,
+                   struct kv_error *err);
+
+/* Calls the codec's fit with the prompt rows when it wants them. Before the first encode. */
+int kv_bank_fit(struct kv_bank *bank, struct kv_error *err);
+
+/* A new exact row, held by all lanes of the span (or by `lanes` of them: rows handed down). */
+void kv_bank_append(struct kv_bank *bank, uint32_t token, uint32_t lanes);
+/* One lane drops its share of a row. */
+void kv_bank_release(struct kv_bank *bank, uint32_t token);
+
+/* Blocks that are due for encoding now; kv_bank_encode encodes the oldest block of the queue and
+ * returns the first of its `block` tokens in tokens[]. */
+uint32_t kv_bank_due(const struct kv_bank *bank);
+void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens);
+
+/* Rows of one head and side as a reader sees them: out [n][dim of that side]. places[i] is what
+ * `where` was for tokens[i] at the time that is asked for. */
+void kv_bank_read(const struct kv_bank *bank, uint32_t head, enum kv_side side, uint32_t n,
+                  const uint32_t *tokens, const uint32_t *places, float *out);
+
+size_t kv_bank_exact_row_bytes(const struct kv_bank *bank);
+
+/* Recounts every count from where[] and holders[]; 0 when all agree with the counters. */
+int kv_bank_audit(const struct kv_bank *bank, struct kv_error *err);
+
+#endif

@@ -1,0 +1,577 @@
+/* The cache; see cache.h. */
+#include "methods/cache.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "methods/trim.h"
+
+/* -- what a spec asks for --------------------------------------------------------------------- */
+
+static struct kv_wants wants_of(const struct kv_stage *stage)
+{
+    struct kv_wants wants = {0};
+    if (stage->policy->wants) stage->policy->wants(stage->config[0], &wants);
+    return wants;
+}
+
+struct kv_wants kv_cache_wants(const struct kv_cache_spec *spec)
+{
+    struct kv_wants all = {0};
+    for (uint32_t p = 0; p < spec->n_policies; p++) {
+        const struct kv_wants one = wants_of(spec->policies[p]);
+        if (one.tail > all.tail) all.tail = one.tail;
+        all.column_sum |= one.column_sum;
+        all.logits |= one.logits;
+        all.prompt_rows |= one.prompt_rows;
+        all.future |= one.future;
+    }
+    return all;
+}
+
+bool kv_cache_joins_heads(const struct kv_cache_spec *spec)
+{
+    for (uint32_t p = 0; p < spec->n_policies; p++)
+        if (spec->policies[p]->policy->scope == KV_LAYER_HEADS || spec->policies[p]->trim.pooled_heads)
+            return true;
+    return spec->codec && (spec->codec->modifiers[0].span & KV_SPAN_HEADS);
+}
+
+bool kv_cache_selects(const struct kv_cache_spec *spec)
+{
+    for (uint32_t p = 0; p < spec->n_policies; p++)
+        if (spec->policies[p]->policy->select) return true;
+    return false;
+}
+
+bool kv_cache_feeds_back(const struct kv_cache_spec *spec)
+{
+    for (uint32_t p = 0; p < spec->n_policies; p++)
+        if (spec->policies[p]->policy->observe && !spec->policies[p]->trim.prompt_only) return true;
+    return kv_cache_selects(spec);
+}
+
+/* -- creation ---------------------------------------------------------------------------------- */
+
+static bool reserve_lines(struct kv_line_list *lines, uint32_t tokens, struct kv_pool *pool)
+{
+    /* A row has a line when it enters, one when its key is encoded, one when its value is. */
+    const size_t capacity = (size_t)3 * tokens, bytes = capacity * sizeof(uint32_t);
+    lines->position = kv_pool_take(pool, bytes);
+    lines->from = kv_pool_take(pool, bytes);
+    lines->until = kv_pool_take(pool, bytes);
+    lines->place[0] = kv_pool_take(pool, bytes);
+    lines->place[1] = kv_pool_take(pool, bytes);
+    lines->coded = kv_pool_take(pool, capacity);
+    return lines->position && lines->from && lines->until && lines->place[0] && lines->place[1] &&
+           lines->coded;
+}
+
+static bool reserve_lane(struct kv_cache *cache, struct kv_held *lane)
+{
+    const uint32_t tokens = cache->plan.source.geometry->tokens;
+    struct kv_pool *pool = cache->plan.pool;
+    lane->positions = kv_pool_take(pool, tokens * sizeof *lane->positions);
+    lane->line_of = kv_pool_take(pool, tokens * sizeof *lane->line_of);
+    lane->dirty = kv_pool_take(pool, tokens * sizeof *lane->dirty);
+    lane->is_dirty = kv_pool_take(pool, tokens);
+    bool done = lane->positions && lane->line_of && lane->dirty && lane->is_dirty &&
+                reserve_lines(&lane->lines, tokens, pool);
+    for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++) {
+        const size_t floats = cache->wants[p].state_floats;
+        lane->state[p] = kv_pool_take(pool, tokens * floats * sizeof(float));
+        done = done && lane->state[p];
+    }
+    return done;
+}
+
+static int create_policy(struct kv_cache *cache, uint32_t p, struct kv_error *err)
+{
+    const struct kv_stage *stage = cache->plan.spec->policies[p];
+    const struct kv_policy *policy = stage->policy;
+    const size_t size = policy->self_size > sizeof(struct kv_chooser) ? policy->self_size
+                                                                      : sizeof(struct kv_chooser);
+    struct kv_chooser *self = kv_pool_reserve(cache->plan.pool, KV_WORKSPACE, size);
+    if (!self) return kv_fail(err, KV_EMEMORY, "%s: out of memory", policy->name);
+    *self = (struct kv_chooser){.type = policy, .config = stage->config[0], .trim = stage->trim};
+    cache->choosers[p] = self;
+    cache->wants[p] = wants_of(stage);
+    if (policy->score || policy->evict) cache->drops = true;
+    const struct kv_setup setup = {.geometry = cache->plan.source.geometry,
+                                   .config = stage->config[0], .kernels = cache->plan.kernels,
+                                   .pool = cache->plan.pool, .seed = cache->plan.seed,
+                                   .head = cache->plan.first_head,
+                                   .n_heads = cache->plan.n_heads};
+    return policy->create ? policy->create(self, &setup, err) : KV_OK;
+}
+
+/* One bank for a head (or for all heads of the unit) and a side (or both), as the span says. */
+static int create_banks(struct kv_cache *cache, struct kv_error *err)
+{
+    const struct kv_cache_plan *plan = &cache->plan;
+    const struct kv_stage *stage = plan->spec->codec;
+    const uint32_t span = stage ? stage->modifiers[0].span : 0;
+    const uint32_t heads = span & KV_SPAN_HEADS ? plan->n_heads : 1;
+    const uint32_t sides = span & KV_SPAN_SIDES ? 1 : 2;
+    cache->banks = kv_pool_take(plan->pool, plan->n_heads * 2 * sizeof *cache->banks);
+    if (!cache->banks) return kv_fail(err, KV_EMEMORY, "out of memory for banks");
+    for (uint32_t h = 0; h < plan->n_heads; h += heads)
+        for (uint32_t s = 0; s < sides; s++) {
+            struct kv_bank *bank = &cache->banks[cache->n_banks++];
+            const struct kv_setup setup = {.geometry = plan->source.geometry,
+                                           .kernels = plan->kernels, .pool = plan->pool,
+                                           .seed = plan->seed, .head = plan->first_head + h,
+                                           .n_heads = heads};
+            const enum kv_side side = sides == 1 ? KV_BOTH_SIDES : s ? KV_VALUES : KV_KEYS;
+            const int status = kv_bank_create(bank, &setup, &plan->source, stage, side, heads,
+                                              plan->handed, err);
+            if (status != KV_OK) return status;
+            for (uint32_t i = 0; i < heads; i++) {
+                cache->lanes[h + i].bank[s] = bank;
+                if (sides == 1) cache->lanes[h + i].bank[1] = bank;
+            }
+        }
+    return KV_OK;
+}
+
+static bool reserve_views(struct kv_cache *cache)
+{
+    const struct kv_cache_plan *plan = &cache->plan;
+    const size_t rows = (size_t)plan->n_heads * plan->source.geometry->tokens;
+    cache->views = kv_pool_take(plan->pool, plan->n_heads * sizeof *cache->views);
+    cache->scores = kv_pool_take(plan->pool, rows * sizeof *cache->scores);
+    cache->fates = kv_pool_take(plan->pool, rows);
+    uint32_t *scratch = kv_pool_take(plan->pool, rows * sizeof *scratch);
+    const size_t width = plan->source.geometry->key_dim + plan->source.geometry->value_dim;
+    cache->new_rows = kv_pool_take(plan->pool, plan->n_heads * width * sizeof *cache->new_rows);
+    if (!cache->views || !cache->scores || !cache->fates || !scratch || !cache->new_rows) return false;
+    const size_t stride = plan->source.geometry->tokens;
+    for (uint32_t i = 0; i < plan->n_heads; i++)
+        cache->views[i] = (struct kv_lane){.score = cache->scores + i * stride,
+                                           .fate = cache->fates + i * stride,
+                                           .scratch = scratch + i * stride};
+    return true;
+}
+
+int kv_cache_create(struct kv_cache **out, const struct kv_cache_plan *plan, struct kv_error *err)
+{
+    struct kv_cache *cache = kv_pool_take(plan->pool, sizeof *cache);
+    if (!cache) return kv_fail(err, KV_EMEMORY, "out of memory for a cache");
+    cache->plan = *plan;
+    cache->lanes = kv_pool_take(plan->pool, plan->n_heads * sizeof *cache->lanes);
+    if (!cache->lanes || !reserve_views(cache)) return kv_fail(err, KV_EMEMORY, "out of memory for lanes");
+    for (uint32_t p = 0; p < plan->spec->n_policies; p++) {
+        const int status = create_policy(cache, p, err);
+        if (status != KV_OK) return status;
+    }
+    for (uint32_t i = 0; i < plan->n_heads; i++) {
+        struct kv_held *lane = &cache->lanes[i];
+        lane->head = plan->first_head + i;
+        if (!reserve_lane(cache, lane)) return kv_fail(err, KV_EMEMORY, "out of memory for lanes");
+        for (uint32_t p = 0; p < plan->spec->n_policies; p++)
+            lane->budget[p] = kv_budget_tokens(plan->spec->policies[p]->trim.budget,
+                                               plan->source.geometry->prefill);
+    }
+    int status = create_banks(cache, err);
+    for (uint32_t b = 0; status == KV_OK && b < cache->n_banks; b++)
+        status = kv_bank_fit(&cache->banks[b], err);
+    if (status != KV_OK) return status;
+    uint32_t block = 1;
+    for (uint32_t b = 0; b < cache->n_banks; b++) {
+        if (cache->banks[b].code->block > block) block = cache->banks[b].code->block;
+        if (cache->banks[b].unrotated && cache->drops) cache->position_bytes = 4;
+    }
+    cache->block_tokens = kv_pool_take(plan->pool, block * sizeof *cache->block_tokens);
+    if (!cache->block_tokens) return kv_fail(err, KV_EMEMORY, "out of memory for a block");
+    *out = cache;
+    return KV_OK;
+}
+
+/* -- lines ------------------------------------------------------------------------------------- */
+
+static void mark_dirty(struct kv_held *lane, uint32_t token)
+{
+    if (lane->is_dirty[token]) return;
+    lane->is_dirty[token] = 1;
+    lane->dirty[lane->n_dirty++] = token;
+}
+
+static void place_line(struct kv_held *lane, uint32_t line, uint32_t token)
+{
+    struct kv_line_list *lines = &lane->lines;
+    bool coded = false;
+    for (int side = 0; side < 2; side++) {
+        lines->place[side][line] = lane->bank[side]->where[token];
+        coded |= lines->place[side][line] >= KV_CODED && lane->bank[side]->lossy;
+        coded |= lane->bank[side]->handed != NULL;
+    }
+    lines->coded[line] = coded;
+}
+
+static void open_line(struct kv_cache *cache, struct kv_held *lane, uint32_t token)
+{
+    struct kv_line_list *lines = &lane->lines;
+    const uint32_t line = lines->n++;
+    lines->position[line] = token;
+    lines->from[line] = cache->now;
+    lines->until[line] = UINT32_MAX;
+    lane->line_of[token] = line;
+    place_line(lane, line, token);
+    mark_dirty(lane, token);
+}
+
+/* The row of a held token changed its form: a line that nobody could read yet just changes. */
+static void renew_line(struct kv_cache *cache, struct kv_held *lane, uint32_t token)
+{
+    const uint32_t line = lane->line_of[token];
+    mark_dirty(lane, token);
+    if (lane->lines.from[line] >= cache->now) {
+        place_line(lane, line, token);
+        return;
+    }
+    lane->lines.until[line] = cache->now;
+    open_line(cache, lane, token);
+}
+
+/* -- rows in and out --------------------------------------------------------------------------- */
+
+static void charge_row(struct kv_cache *cache, int count)
+{
+    int64_t bytes = cache->position_bytes;
+    for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++)
+        bytes += cache->wants[p].state_floats * (int64_t)sizeof(float);
+    if (bytes) kv_pool_charge(cache->plan.pool, KV_METADATA, count * bytes);
+}
+
+/* Puts a token into a lane, in order; a new row's state is 0. */
+static void insert_row(struct kv_cache *cache, struct kv_held *lane, uint32_t token)
+{
+    uint32_t at = lane->n++;
+    while (at > 0 && lane->positions[at - 1] > token) at--;
+    memmove(lane->positions + at + 1, lane->positions + at,
+            (lane->n - 1 - at) * sizeof *lane->positions);
+    lane->positions[at] = token;
+    for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++) {
+        const size_t width = cache->wants[p].state_floats;
+        float *state = lane->state[p] + at * width;
+        memmove(state + width, state, (lane->n - 1 - at) * width * sizeof *state);
+        memset(state, 0, width * sizeof *state);
+    }
+    charge_row(cache, 1);
+    open_line(cache, lane, token);
+}
+
+static void append(struct kv_cache *cache, uint32_t token)
+{
+    for (uint32_t b = 0; b < cache->n_banks; b++)
+        kv_bank_append(&cache->banks[b], token, cache->banks[b].n_heads);
+    for (uint32_t i = 0; i < cache->plan.n_heads; i++) insert_row(cache, &cache->lanes[i], token);
+}
+
+/* The dropped row enters the rest cache as a reader saw it. */
+static void hand_down(struct kv_cache *cache, uint32_t index, uint32_t token)
+{
+    struct kv_cache *rest = cache->plan.rest;
+    const struct kv_held *lane = &cache->lanes[index];
+    struct kv_held *heir = &rest->lanes[index];
+    for (int side = 0; side < 2; side++) {
+        struct kv_bank *bank = heir->bank[side];
+        const uint32_t place = lane->bank[side]->where[token];
+        float *row = bank->handed + (size_t)token * bank->dim;
+        kv_bank_read(lane->bank[side], lane->head, side ? KV_VALUES : KV_KEYS, 1, &token, &place, row);
+        if (bank->unrotated && side == 0) kv_rotary_undo(&bank->rotary, token, row);
+        kv_bank_append(bank, token, 1);
+    }
+    rest->now = cache->now;
+    insert_row(rest, heir, token);
+}
+
+static void drop_row(struct kv_cache *cache, uint32_t index, uint32_t token)
+{
+    struct kv_held *lane = &cache->lanes[index];
+    if (cache->plan.rest) hand_down(cache, index, token);
+    lane->lines.until[lane->line_of[token]] = cache->now;
+    mark_dirty(lane, token);
+    kv_bank_release(lane->bank[0], token);
+    if (lane->bank[1] != lane->bank[0]) kv_bank_release(lane->bank[1], token);
+    charge_row(cache, -1);
+}
+
+/* Carries out the fates of a lane: dropped rows leave the lists, the others close up. */
+static void apply_fates(struct kv_cache *cache, uint32_t index)
+{
+    struct kv_held *lane = &cache->lanes[index];
+    const uint8_t *fate = cache->views[index].fate;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < lane->n; i++) {
+        if (fate[i] == KV_DROP) {
+            drop_row(cache, index, lane->positions[i]);
+            continue;
+        }
+        if (kept != i) {
+            lane->positions[kept] = lane->positions[i];
+            for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++) {
+                const size_t width = cache->wants[p].state_floats;
+                memcpy(lane->state[p] + kept * width, lane->state[p] + i * width,
+                       width * sizeof(float));
+            }
+        }
+        kept++;
+    }
+    lane->n = kept;
+}
+
+/* Encodes what is due in the banks of one kind. */
+static void flush(struct kv_cache *cache, bool coded_at_once)
+{
+    for (uint32_t b = 0; b < cache->n_banks; b++) {
+        struct kv_bank *bank = &cache->banks[b];
+        if (bank->code->tiers.coded_at_once != coded_at_once) continue;
+        for (uint32_t due = kv_bank_due(bank); due > 0; due--) {
+            kv_bank_encode(bank, cache->block_tokens);
+            for (uint32_t i = 0; i < bank->code->block; i++)
+                for (uint32_t h = 0; h < bank->n_heads; h++) {
+                    struct kv_held *lane = &cache->lanes[bank->first_head + h - cache->plan.first_head];
+                    const uint32_t token = cache->block_tokens[i], line = lane->line_of[token];
+                    const bool held = lane->lines.n > line && lane->lines.position[line] == token &&
+                                      lane->lines.until[line] == UINT32_MAX;
+                    if (held) renew_line(cache, lane, token);
+                }
+        }
+    }
+}
+
+/* -- policies ---------------------------------------------------------------------------------- */
+
+static void show(struct kv_cache *cache, uint32_t p, const float *queries)
+{
+    const struct kv_geometry *geometry = cache->plan.source.geometry;
+    const size_t width = geometry->key_dim + geometry->value_dim;
+    for (uint32_t i = 0; i < cache->plan.n_heads; i++) {
+        struct kv_held *lane = &cache->lanes[i];
+        struct kv_lane *view = &cache->views[i];
+        view->head = lane->head;
+        view->group = geometry->group;
+        view->key_dim = geometry->key_dim, view->value_dim = geometry->value_dim;
+        view->n = lane->n;
+        view->budget = lane->budget[p];
+        view->positions = lane->positions;
+        view->state = lane->state[p];
+        view->queries = queries ? queries + (size_t)i * geometry->group * geometry->key_dim : NULL;
+        view->prompt = cache->plan.prompts ? &cache->plan.prompts[i] : NULL;
+        view->key = cache->new_rows + i * width, view->value = view->key + geometry->key_dim;
+        view->weights = NULL, view->reads = NULL, view->logits = NULL;
+        memset(view->fate, KV_STAYS, lane->n);
+    }
+}
+
+/* Calls a hook with all lanes of the unit, or with one at a time. */
+static void call(struct kv_cache *cache, uint32_t p, kv_hook *hook, const struct kv_step *step)
+{
+    struct kv_chooser *self = cache->choosers[p];
+    if (self->type->scope == KV_LAYER_HEADS) {
+        hook(self, step, cache->views, cache->plan.n_heads);
+        return;
+    }
+    for (uint32_t i = 0; i < cache->plan.n_heads; i++) hook(self, step, &cache->views[i], 1);
+}
+
+static struct kv_step step_of(const struct kv_cache *cache, bool prompt, uint32_t token)
+{
+    return (struct kv_step){.geometry = cache->plan.source.geometry, .kernels = cache->plan.kernels,
+                            .prompt = prompt, .token = token, .seed = cache->plan.seed};
+}
+
+/* Lets every policy choose in turn; the second sees what the first left. */
+static void choose(struct kv_cache *cache, bool prompt, uint32_t token, const float *queries)
+{
+    const struct kv_step step = step_of(cache, prompt, token);
+    for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++) {
+        const struct kv_policy *policy = cache->choosers[p]->type;
+        kv_hook *first = prompt ? policy->keep : policy->evict;
+        if (!first && !policy->score) continue;
+        show(cache, p, queries);
+        if (first) call(cache, p, first, &step);
+        const bool trims = policy->score && kv_trim_acts(&cache->choosers[p]->trim, &step,
+                                                         cache->views, cache->plan.n_heads);
+        if (trims) {
+            call(cache, p, policy->score, &step);
+            kv_trim_apply(&cache->choosers[p]->trim, &step, cache->views, cache->plan.n_heads);
+        }
+        if (!first && !trims) continue;
+        for (uint32_t i = 0; i < cache->plan.n_heads; i++) {
+            cache->lanes[i].budget[p] = cache->views[i].budget;
+            apply_fates(cache, i);
+        }
+    }
+}
+
+/* A rest cache chooses and encodes right after its owner. */
+static void settle(struct kv_cache *cache, bool prompt, uint32_t token, const float *queries)
+{
+    choose(cache, prompt, token, queries);
+    if (cache->plan.rest) {
+        cache->plan.rest->now = cache->now;
+        choose(cache->plan.rest, prompt, token, queries);
+    }
+    flush(cache, true);
+    if (cache->plan.rest) flush(cache->plan.rest, true);
+}
+
+static void flush_late(struct kv_cache *cache)
+{
+    flush(cache, false);
+    if (!cache->plan.rest) return;
+    cache->plan.rest->now = cache->now;
+    flush(cache->plan.rest, false);
+}
+
+int kv_cache_prefill(struct kv_cache *cache, struct kv_error *err)
+{
+    const uint32_t prefill = cache->plan.source.geometry->prefill;
+    (void)err;
+    cache->now = prefill;
+    for (uint32_t t = 0; t < prefill; t++) append(cache, t);
+    settle(cache, true, prefill - 1, NULL);
+    flush_late(cache);
+    return KV_OK;
+}
+
+/* The step's recorded rows, for policies that keep a sketch of them. */
+static void widen_new_rows(struct kv_cache *cache, uint32_t t)
+{
+    const struct kv_source *source = &cache->plan.source;
+    float *row = cache->new_rows;
+    for (uint32_t i = 0; i < cache->plan.n_heads; i++) {
+        kv_tensor_widen(source->keys, cache->plan.first_head + i, t, 1, row);
+        row += source->keys->dim;
+        kv_tensor_widen(source->values, cache->plan.first_head + i, t, 1, row);
+        row += source->values->dim;
+    }
+}
+
+void kv_cache_begin(struct kv_cache *cache, uint32_t t, const float *queries)
+{
+    if (kv_cache_selects(cache->plan.spec)) widen_new_rows(cache, t);
+    cache->now = t;
+    append(cache, t);
+    settle(cache, false, t, queries);
+}
+
+void kv_cache_select(struct kv_cache *cache, uint32_t t, uint32_t lane, const float *queries,
+                     const float *logits, uint8_t *reads)
+{
+    const struct kv_step step = step_of(cache, false, t);
+    const struct kv_geometry *geometry = cache->plan.source.geometry;
+    memset(reads, 1, (size_t)geometry->group * cache->lanes[lane].n);
+    for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++) {
+        struct kv_chooser *self = cache->choosers[p];
+        if (!self->type->select) continue;
+        show(cache, p, queries);
+        struct kv_lane *view = &cache->views[lane];
+        view->logits = logits;
+        view->reads = reads;
+        self->type->select(self, &step, view, 1);
+    }
+}
+
+void kv_cache_end(struct kv_cache *cache, uint32_t t, const float *const *weights)
+{
+    const struct kv_step step = step_of(cache, false, t);
+    for (uint32_t p = 0; weights && p < cache->plan.spec->n_policies; p++) {
+        if (!cache->choosers[p]->type->observe) continue;
+        show(cache, p, NULL);
+        for (uint32_t i = 0; i < cache->plan.n_heads; i++) cache->views[i].weights = weights[i];
+        call(cache, p, cache->choosers[p]->type->observe, &step);
+    }
+    cache->now = t + 1;
+    flush_late(cache);
+}
+
+/* -- reading ----------------------------------------------------------------------------------- */
+
+void kv_cache_decode_lines(void *source, uint32_t first, uint32_t n, float *keys, float *values)
+{
+    const struct kv_line_reader *reader = source;
+    const struct kv_held *lane = &reader->cache->lanes[reader->lane];
+    const struct kv_line_list *lines = &lane->lines;
+    if (keys)
+        kv_bank_read(lane->bank[0], lane->head, KV_KEYS, n, lines->position + first,
+                     lines->place[0] + first, keys);
+    if (values)
+        kv_bank_read(lane->bank[1], lane->head, KV_VALUES, n, lines->position + first,
+                     lines->place[1] + first, values);
+}
+
+void kv_cache_read(const struct kv_cache *cache, uint32_t index, uint32_t n, const uint32_t *tokens,
+                   float *keys, float *values)
+{
+    const struct kv_held *lane = &cache->lanes[index];
+    const uint32_t key_dim = cache->plan.source.geometry->key_dim;
+    const uint32_t value_dim = cache->plan.source.geometry->value_dim;
+    for (uint32_t i = 0, run; i < n; i += run) {
+        uint32_t key_places[256], value_places[256];
+        run = n - i < 256 ? n - i : 256;
+        for (uint32_t r = 0; r < run; r++) {
+            key_places[r] = lane->bank[0]->where[tokens[i + r]];
+            value_places[r] = lane->bank[1]->where[tokens[i + r]];
+        }
+        kv_bank_read(lane->bank[0], lane->head, KV_KEYS, run, tokens + i, key_places,
+                     keys + (size_t)i * key_dim);
+        kv_bank_read(lane->bank[1], lane->head, KV_VALUES, run, tokens + i, value_places,
+                     values + (size_t)i * value_dim);
+    }
+}
+
+/* -- accounts ---------------------------------------------------------------------------------- */
+
+struct kv_cache_bytes kv_cache_count(const struct kv_cache *cache)
+{
+    struct kv_cache_bytes bytes = {0};
+    for (uint32_t b = 0; b < cache->n_banks; b++) {
+        const struct kv_bank *bank = &cache->banks[b];
+        const int side = bank->side == KV_VALUES;
+        bytes.joint |= bank->side == KV_BOTH_SIDES;
+        bytes.payload[side] += (int64_t)bank->live_atoms * bank->code->payload_bytes;
+        bytes.metadata[side] += (int64_t)bank->live_atoms * bank->code->metadata_bytes;
+        bytes.residual[side] += (int64_t)bank->live_rows * (int64_t)kv_bank_exact_row_bytes(bank);
+        bytes.basis[side] += bank->basis_bytes;
+    }
+    return bytes;
+}
+
+static int audit_lane(const struct kv_held *lane, struct kv_error *err)
+{
+    for (uint32_t i = 0; i < lane->n; i++) {
+        const uint32_t token = lane->positions[i], line = lane->line_of[token];
+        if (i > 0 && lane->positions[i - 1] >= token)
+            return kv_fail(err, KV_EGATE, "head %u: positions not ascending at %u", lane->head, token);
+        for (int side = 0; side < 2; side++)
+            if (lane->bank[side]->where[token] == KV_ABSENT ||
+                lane->lines.place[side][line] != lane->bank[side]->where[token])
+                return kv_fail(err, KV_EGATE, "head %u: token %u is held but not where its line says",
+                               lane->head, token);
+    }
+    return KV_OK;
+}
+
+int kv_cache_audit(const struct kv_cache *cache, struct kv_error *err)
+{
+    int status = KV_OK;
+    for (uint32_t b = 0; status == KV_OK && b < cache->n_banks; b++)
+        status = kv_bank_audit(&cache->banks[b], err);
+    for (uint32_t i = 0; status == KV_OK && i < cache->plan.n_heads; i++)
+        status = audit_lane(&cache->lanes[i], err);
+    for (uint32_t b = 0; status == KV_OK && b < cache->n_banks; b++) {
+        uint64_t held = 0, holders = 0;
+        const struct kv_bank *bank = &cache->banks[b];
+        for (uint32_t h = 0; h < bank->n_heads; h++)
+            held += cache->lanes[bank->first_head + h - cache->plan.first_head].n;
+        for (uint32_t t = 0; t < cache->plan.source.geometry->tokens; t++) holders += bank->holders[t];
+        if (held != holders)
+            return kv_fail(err, KV_EGATE, "%s: lanes hold %llu rows, the bank counts %llu",
+                           bank->code->type->name, (unsigned long long)held,
+                           (unsigned long long)holders);
+    }
+    return status;
+}

@@ -1,0 +1,101 @@
+/* The cache: joins policies and codecs. It owns the lanes (held rows of each KV head, in order, with
+ * the policies' state), the banks that store their rows, and the lines (which version of which row
+ * was readable when). The harness drives it: prefill, then per step begin, answer, end. */
+#ifndef KVBENCH_METHODS_CACHE_H
+#define KVBENCH_METHODS_CACHE_H
+
+#include "methods/bank.h"
+#include "methods/policy.h"
+#include "methods/spec.h"
+#include "methods/sweep.h"
+
+/* The lines of one lane, in the order in which they opened (methods/sweep.h). */
+struct kv_line_list {
+    uint32_t n;
+    uint32_t *position, *from, *until;
+    uint32_t *place[2];               /* of the key and of the value: struct kv_bank.where */
+    uint8_t *coded;                   /* either side is read from lossy codes */
+};
+
+struct kv_held {                      /* one lane: a KV head's held rows */
+    uint32_t head, n;
+    uint32_t *positions;              /* [n] ascending tokens */
+    float *state[KV_MAX_POLICIES];    /* [n][state_floats] */
+    uint32_t budget[KV_MAX_POLICIES];
+    struct kv_bank *bank[2];          /* of keys and of values; the same when one holds both */
+    struct kv_line_list lines;
+    uint32_t *line_of;                /* [tokens] current line of a held row */
+    uint32_t *dirty, n_dirty;         /* tokens whose line is new since the list was last emptied */
+    uint8_t *is_dirty;                /* [tokens] */
+};
+
+struct kv_cache_plan {                /* what a cache is made of */
+    struct kv_source source;
+    const struct kv_cache_spec *spec;
+    const struct kv_kernels *kernels;
+    struct kv_pool *pool;
+    const struct kv_prompt *prompts;  /* [n_heads] statistics, as kv_cache_wants asked */
+    uint32_t first_head, n_heads;
+    uint64_t seed;
+    struct kv_cache *rest;            /* takes what this one drops, or NULL */
+    bool handed;                      /* this is a rest cache */
+};
+
+struct kv_cache {
+    struct kv_cache_plan plan;
+    struct kv_held *lanes;            /* [n_heads] */
+    struct kv_bank *banks; uint32_t n_banks;
+    struct kv_chooser *choosers[KV_MAX_POLICIES];
+    struct kv_wants wants[KV_MAX_POLICIES];
+    struct kv_lane *views;            /* [n_heads] as shown to a policy */
+    float *scores;  uint8_t *fates;   /* [n_heads][tokens] scratch of the views */
+    float *new_rows;                  /* [n_heads][key_dim + value_dim] of this step, if a policy selects */
+    uint32_t now;                     /* first token that can read what changes now */
+    uint32_t *block_tokens;           /* scratch of an encode */
+    int64_t position_bytes;           /* charged a held row: a real cache must store its position */
+    bool drops;                       /* some policy can drop rows */
+};
+
+/* What the policies of a spec want known of the prompt, merged: before anything exists. */
+struct kv_wants kv_cache_wants(const struct kv_cache_spec *spec);
+/* True when all heads of a layer must be one unit (a span or a policy joins them). */
+bool kv_cache_joins_heads(const struct kv_cache_spec *spec);
+/* True when answers feed back into the policy, or differ per query: token by token (slow road). */
+bool kv_cache_feeds_back(const struct kv_cache_spec *spec);
+bool kv_cache_selects(const struct kv_cache_spec *spec);
+
+/* All memory comes from plan->pool; there is nothing to destroy but the pool. */
+int kv_cache_create(struct kv_cache **out, const struct kv_cache_plan *plan, struct kv_error *err);
+
+/* Tokens 0..prefill-1 enter, the policies keep, the codecs are fitted and encode. */
+int kv_cache_prefill(struct kv_cache *cache, struct kv_error *err);
+
+/* One step: append token t and evict; `answer` is the harness's; then observe and the late encodes.
+ * queries [n_heads][group][key_dim] of the step (for policies that look), NULL when none does. */
+void kv_cache_begin(struct kv_cache *cache, uint32_t t, const float *queries);
+/* Asks the selecting policy which held rows the step reads: reads [group][n] of the lane, all 1 when
+ * nobody selects. logits [group][n] when wants.logits. */
+void kv_cache_select(struct kv_cache *cache, uint32_t t, uint32_t lane, const float *queries,
+                     const float *logits, uint8_t *reads);
+/* weights [n_heads] pointers to [group][n], or NULL when nobody observes. */
+void kv_cache_end(struct kv_cache *cache, uint32_t t, const float *const *weights);
+
+/* Decodes lines for the sweep: `source` of struct kv_lines is a kv_line_reader. */
+struct kv_line_reader { const struct kv_cache *cache; uint32_t lane; };
+kv_decode_lines kv_cache_decode_lines;
+
+/* Decodes the current version of held rows tokens[0..n-1] of a lane. */
+void kv_cache_read(const struct kv_cache *cache, uint32_t lane, uint32_t n, const uint32_t *tokens,
+                   float *keys, float *values);
+
+struct kv_cache_bytes {               /* resident now, by side and class */
+    int64_t payload[2], metadata[2], residual[2], basis[2];   /* of keys and values */
+    bool joint;                       /* one bank holds both sides: counted under keys */
+    int64_t policy;                   /* state and arrays of the policies: metadata of neither side */
+};
+struct kv_cache_bytes kv_cache_count(const struct kv_cache *cache);
+
+/* Check mode: every counter recounted from the lanes' lists. */
+int kv_cache_audit(const struct kv_cache *cache, struct kv_error *err);
+
+#endif

@@ -1,0 +1,21 @@
+/* Trim: the one rule by which scores become fates. Protected rows (sinks, recent) stay and count; of
+ * the others the best by score stay, down to the budget; among equals the earlier one stays. */
+#ifndef KVBENCH_METHODS_TRIM_H
+#define KVBENCH_METHODS_TRIM_H
+
+#include "methods/policy.h"
+
+/* Whether trim would drop anything now: asked before a score is computed. */
+bool kv_trim_acts(const struct kv_trim *trim, const struct kv_step *step,
+                  const struct kv_lane *lanes, uint32_t n_lanes);
+
+/* Marks fates from scores. With pooled heads the first call shares the sum of the lanes' budgets by
+ * score, and each lane keeps its share (lanes[i].budget) from then on. */
+void kv_trim_apply(const struct kv_trim *trim, const struct kv_step *step, struct kv_lane *lanes,
+                   uint32_t n_lanes);
+
+/* Marks the m lowest of candidates (n indices into score; all distinct) with KV_DROP; among equal
+ * scores the later index goes. NaN counts as lowest. Reorders candidates. */
+void kv_drop_lowest(const float *score, uint32_t *candidates, uint32_t n, uint32_t m, uint8_t *fate);
+
+#endif
