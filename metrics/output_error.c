@@ -1,0 +1,96 @@
+/* Errors of the attention outputs; see output_error.h. Definitions: replay.md "Errors". */
+#include "metrics/output_error.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/base/status.h"
+#include "metrics/projection.h"
+#include "metrics/statistics.h"
+
+/* Four sums side by side, i mod 4, joined in a fixed order: an order that lets a compiler use lanes
+ * without changing a bit. The difference is taken in double: exact, since both are floats. */
+static void row_squares(const float *answer, const float *exact, uint32_t dim, double *delta2,
+                        double *exact2)
+{
+    double delta_sum[4] = {0}, exact_sum[4] = {0};
+    for (uint32_t i = 0; i < dim; i++) {
+        const double reference = exact[i], delta = answer[i] - reference;
+        delta_sum[i % 4] += delta * delta;
+        exact_sum[i % 4] += reference * reference;
+    }
+    *delta2 = (delta_sum[0] + delta_sum[1]) + (delta_sum[2] + delta_sum[3]);
+    *exact2 = (exact_sum[0] + exact_sum[1]) + (exact_sum[2] + exact_sum[3]);
+}
+
+static void add_head(struct kv_layer_measures *out, const struct kv_measured *in, uint32_t head)
+{
+    const uint32_t dim = in->geometry->value_dim;
+    double head_delta2 = 0, head_exact2 = 0;
+    for (uint32_t t = 0; t < in->n_scored; t++) {
+        const size_t row = kv_measured_row(in, head, t);
+        double delta2, exact2;
+        row_squares(in->answer + row * dim, in->exact + row * dim, dim, &delta2, &exact2);
+        out->query_ratio[row] = kv_root_ratio(delta2, exact2);
+        out->token_delta2[t] += delta2, out->token_exact2[t] += exact2;
+        head_delta2 += delta2, head_exact2 += exact2;
+    }
+    out->head_error[head] = kv_root_ratio(head_delta2, head_exact2);
+}
+
+static void sum_tokens(struct kv_layer_measures *out)
+{
+    for (uint32_t t = 0; t < out->n_scored; t++) {
+        const uint32_t bin = (uint32_t)((uint64_t)t * KV_DEPTH_BINS / out->n_scored);
+        out->bin_delta2[bin] += out->token_delta2[t];
+        out->bin_exact2[bin] += out->token_exact2[t];
+        out->delta2 += out->token_delta2[t];
+        out->exact2 += out->token_exact2[t];
+    }
+    out->output_error = kv_root_ratio(out->delta2, out->exact2);
+}
+
+static int measure_percentiles(struct kv_layer_measures *out)
+{
+    const uint32_t n = out->n_scored * out->q_heads;
+    out->error_p50 = out->error_p95 = out->error_p99 = out->error_max = NAN;
+    if (!isfinite(out->delta2)) return KV_OK;   /* a NaN answer is not left out: it empties them */
+    double *sorted = malloc((n + 1) * sizeof *sorted);
+    if (!sorted) return KV_EMEMORY;
+    memcpy(sorted, out->query_ratio, n * sizeof *sorted);
+    const uint32_t known = kv_sort_known(sorted, n);
+    out->error_p50 = kv_quantile(sorted, known, 0.50);
+    out->error_p95 = kv_quantile(sorted, known, 0.95);
+    out->error_p99 = kv_quantile(sorted, known, 0.99);
+    if (known) out->error_max = sorted[known - 1];
+    free(sorted);
+    return KV_OK;
+}
+
+int kv_measure_outputs(struct kv_layer_measures *out, const struct kv_measured *in)
+{
+    for (uint32_t head = 0; head < out->q_heads; head++) add_head(out, in, head);
+    sum_tokens(out);
+    return measure_percentiles(out);
+}
+
+int kv_measure_stream(struct kv_layer_measures *out, const struct kv_measured *in)
+{
+    out->residual_error = out->wo_error = NAN;
+    if (!in->w_o || !in->n_scored) return KV_OK;
+    const double exact2 = in->exact_projected2 > 0 ? in->exact_projected2 : kv_projected_energy(in);
+    double *squares = malloc(in->n_scored * sizeof *squares);
+    const int status = squares ? kv_project_squares(in, true, squares) : KV_EMEMORY;
+    if (status == KV_OK) {
+        double sum = 0, shares = 0;
+        for (uint32_t t = 0; t < in->n_scored; t++) {
+            sum += squares[t];
+            if (in->x2) shares += kv_ratio(squares[t], in->x2[in->scored[t]]);
+        }
+        out->wo_error = kv_root_ratio(sum, exact2);
+        if (in->x2 && !in->attn_post_norm) out->residual_error = shares / in->n_scored;
+    }
+    free(squares);
+    return status;
+}
