@@ -18,10 +18,15 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are handed on a
  * ends at 1032 : 1), and 16 MiB of fill value that was never stored. */
 static const uint64_t believable_ratio = 65536, believable_fill = UINT64_C(16) << 20;
 
-/* HDF5's own account of the innermost failure. */
+/* HDF5's own account of the innermost failure; the system's words where it quotes them. */
 static herr_t keep_first(unsigned n, const H5E_error2_t *error, void *text)
 {
-    if (n == 0 && error->desc) snprintf(text, 128, "%s", error->desc);
+    static const char quote[] = "error message = '";
+    if (n > 0 || !error->desc) return 0;
+    const char *system = strstr(error->desc, quote);
+    if (system) snprintf(text, 128, "%.*s", (int)strcspn(system + sizeof quote - 1, "'"),
+                         system + sizeof quote - 1);
+    else snprintf(text, 128, "%s", error->desc);
     return 0;
 }
 
@@ -54,7 +59,7 @@ static int check_regular(const char *path, uint64_t *bytes, struct kv_error *err
 }
 
 /* Without locks (some file systems have none) and with everything closed when the file is. */
-static hid_t open_plain(const char *path)
+static hid_t open_plain(const char *path, char reason[128])
 {
     const hid_t access_list = H5Pcreate(H5P_FILE_ACCESS);
     if (access_list < 0) return H5I_INVALID_HID;
@@ -63,6 +68,7 @@ static hid_t open_plain(const char *path)
     H5Pset_file_locking(access_list, false, true);
 #endif
     const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access_list);
+    kv_h5_reason(reason);         /* the next call forgets it */
     H5Pclose(access_list);
     return file;
 }
@@ -73,9 +79,8 @@ static int open_library(struct kv_h5 *file, struct kv_error *err)
     if (is_hdf5 <= 0)
         return kv_fail(err, KV_EINPUT, "%s: /: expected an HDF5 file, found %" PRIu64
                        " bytes of something else", file->path, file->bytes);
-    file->id = open_plain(file->path);
-    char reason[128];
-    kv_h5_reason(reason);
+    char reason[128] = "";
+    file->id = open_plain(file->path, reason);
     if (file->id < 0)
         return kv_fail(err, KV_EINPUT, "%s: /: expected a whole HDF5 file, found one that is truncated"
                        " or damaged (HDF5: %s)", file->path, reason);
