@@ -1,0 +1,90 @@
+/* The mirror; see mirror.h. */
+#include "harness/mirror.h"
+
+#include <string.h>
+
+int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
+                     const struct kv_geometry *geometry, bool exact, struct kv_pool *pool,
+                     struct kv_error *err)
+{
+    const uint32_t panel = kernels->panel, tokens = geometry->tokens;
+    const size_t slots = ((size_t)tokens + panel - 1) / panel * panel;
+    *mirror = (struct kv_mirror){.kernels = kernels, .geometry = geometry, .capacity = (uint32_t)slots};
+    mirror->slot_of = kv_pool_take(pool, tokens * sizeof(uint32_t));
+    mirror->token_of = kv_pool_take(pool, slots * sizeof(uint32_t));
+    mirror->coded = kv_pool_take(pool, slots);
+    mirror->free_slots = kv_pool_take(pool, slots * sizeof(uint32_t));
+    mirror->keys = kv_pool_take(pool, slots * geometry->key_dim * sizeof(float));
+    mirror->values = kv_pool_take(pool, slots * geometry->value_dim * sizeof(float));
+    mirror->exact_keys = exact ? kv_pool_take(pool, slots * geometry->key_dim * sizeof(float)) : NULL;
+    mirror->row_keys = kv_pool_take(pool, (size_t)tokens * geometry->key_dim * sizeof(float));
+    mirror->row_values = kv_pool_take(pool, (size_t)tokens * geometry->value_dim * sizeof(float));
+    mirror->row_tokens = kv_pool_take(pool, tokens * sizeof(uint32_t));
+    mirror->exact_row = kv_pool_take(pool, geometry->key_dim * sizeof(float));
+    if (!mirror->exact_row || !mirror->slot_of || !mirror->token_of || !mirror->coded || !mirror->free_slots ||
+        !mirror->keys || !mirror->values || (exact && !mirror->exact_keys) || !mirror->row_keys ||
+        !mirror->row_values || !mirror->row_tokens)
+        return kv_fail(err, KV_EMEMORY, "out of memory for decoded rows");
+    memset(mirror->token_of, 0xff, slots * sizeof(uint32_t));
+    memset(mirror->slot_of, 0xff, tokens * sizeof(uint32_t));
+    return KV_OK;
+}
+
+static void put_key(const struct kv_mirror *mirror, float *panels, uint32_t slot, const float *key)
+{
+    const uint32_t panel = mirror->kernels->panel, dim = mirror->geometry->key_dim;
+    float *column = panels + (size_t)(slot / panel) * panel * dim + slot % panel;
+    for (uint32_t c = 0; c < dim; c++) column[(size_t)c * panel] = key[c];
+}
+
+static void free_slot(struct kv_mirror *mirror, uint32_t token)
+{
+    const uint32_t slot = mirror->slot_of[token];
+    if (slot == UINT32_MAX) return;
+    mirror->slot_of[token] = UINT32_MAX;
+    mirror->token_of[slot] = UINT32_MAX;
+    mirror->free_slots[mirror->n_free++] = slot;
+    memset(mirror->values + (size_t)slot * mirror->geometry->value_dim, 0,
+           mirror->geometry->value_dim * sizeof(float));
+}
+
+static uint32_t slot_for(struct kv_mirror *mirror, uint32_t token)
+{
+    uint32_t slot = mirror->slot_of[token];
+    if (slot != UINT32_MAX) return slot;
+    slot = mirror->n_free ? mirror->free_slots[--mirror->n_free] : mirror->n_slots++;
+    mirror->slot_of[token] = slot;
+    mirror->token_of[slot] = token;
+    return slot;
+}
+
+static void put_row(struct kv_mirror *mirror, struct kv_cache *cache, const struct kv_held *lane,
+                    uint32_t token, const float *key, const float *value)
+{
+    const uint32_t slot = slot_for(mirror, token), dim = mirror->geometry->value_dim;
+    put_key(mirror, mirror->keys, slot, key);
+    memcpy(mirror->values + (size_t)slot * dim, value, dim * sizeof *value);
+    mirror->coded[slot] = lane->lines.coded[lane->line_of[token]];
+    if (mirror->exact_keys) {
+        kv_tensor_widen(cache->plan.source.keys, lane->head, token, 1, mirror->exact_row);
+        put_key(mirror, mirror->exact_keys, slot, mirror->exact_row);
+    }
+}
+
+void kv_mirror_refresh(struct kv_mirror *mirror, struct kv_cache *cache, uint32_t index)
+{
+    struct kv_held *lane = &cache->lanes[index];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < lane->n_dirty; i++) {
+        const uint32_t token = lane->dirty[i];
+        lane->is_dirty[token] = 0;
+        if (lane->lines.until[lane->line_of[token]] != UINT32_MAX) free_slot(mirror, token);
+        else mirror->row_tokens[n++] = token;
+    }
+    lane->n_dirty = 0;
+    kv_cache_read(cache, index, n, mirror->row_tokens, mirror->row_keys, mirror->row_values);
+    for (uint32_t i = 0; i < n; i++)
+        put_row(mirror, cache, lane, mirror->row_tokens[i],
+                mirror->row_keys + (size_t)i * mirror->geometry->key_dim,
+                mirror->row_values + (size_t)i * mirror->geometry->value_dim);
+}

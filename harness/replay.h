@@ -1,0 +1,67 @@
+/* The replay of one unit: the smallest set of KV heads of one layer that share a bank, a policy call
+ * or a pool, through one spec. Order of events: reference replay.md. Two roads give the answers:
+ *
+ *   fast  when nothing feeds back from answers: all steps first, collecting lines; then one sweep of
+ *         all scored queries over tiles of lines;
+ *   slow  token by token over a decoded mirror of the held rows: policies that observe weights or
+ *         select per query.
+ *
+ * A result is a function of (trace, spec, seed, isa) alone. */
+#ifndef KVBENCH_HARNESS_REPLAY_H
+#define KVBENCH_HARNESS_REPLAY_H
+
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "methods/cache.h"
+#include "traces/trace.h"
+
+enum kv_road { KV_ROAD_AUTO, KV_ROAD_FAST, KV_ROAD_SLOW };
+
+/* Arrays of a whole layer, [kv_heads][n_scored][group] and so on; a unit fills its heads' share. */
+struct kv_answer_arrays {
+    float *outputs;                   /* ... [value_dim] */
+    float *log_sum_exp, *divergence, *held_mass, *drift;
+    float *span_mass;                 /* ... [n_spans] */
+};
+
+struct kv_replay {
+    const struct kv_layer *owner;     /* whose K and V are cached, and whose queries policies see */
+    const struct kv_layer *reader;    /* whose queries are answered: the owner, or a layer that shares its K, V */
+    const struct kv_spec *spec;
+    const struct kv_kernels *kernels;
+    const struct kv_prompt *prompts;  /* [kv_heads], of the owner */
+    uint32_t first_head, n_heads;
+    uint32_t n_scored; const uint32_t *scored;
+    const float *exact_log_sum_exp;   /* [kv_heads][n_scored][group] of the reader; NULL: no comparison */
+    struct kv_spans spans;
+    uint64_t seed;
+    enum kv_road road;
+    bool exact_layer;                 /* layers= leaves this layer out: full cache, default codec */
+    bool audit;                       /* recount every step */
+    const volatile sig_atomic_t *stop;      /* ends the replay early with KV_EINTERRUPTED */
+    double deadline;                  /* kv_clock_seconds() after which KV_ETIMEOUT; 0 = none */
+    struct kv_answer_arrays answers;
+};
+
+struct kv_replay_account {            /* of the unit, at the end of the replay */
+    struct kv_cache_bytes bytes;      /* both caches */
+    int64_t policy_bytes, shared_basis, workspace_bytes, allocated_bytes;
+    double read_bytes;                /* summed over decode steps */
+    uint64_t held_rows;               /* summed over heads */
+    uint64_t coded_rows;              /* rows encoded so far, summed over heads */
+    double key_error2, key_norm2, value_error2, value_norm2;
+};
+
+int kv_replay_run(const struct kv_replay *replay, struct kv_replay_account *account,
+                  struct kv_error *err);
+
+/* Runs like kv_replay_run and hands the finished cache over (dump): pool owns everything. */
+int kv_replay_keep(const struct kv_replay *replay, struct kv_replay_account *account,
+                   struct kv_pool *pool, struct kv_cache **main, struct kv_cache **rest,
+                   struct kv_error *err);
+
+/* How many KV heads a unit of this spec has: 1, or all of the layer. */
+uint32_t kv_replay_unit_heads(const struct kv_spec *spec, const struct kv_geometry *geometry);
+
+#endif
