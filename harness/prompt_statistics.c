@@ -42,36 +42,39 @@ static int reserve_rows(struct rows_buffer *rows, struct kv_sweep *sweep, struct
     return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
 }
 
-/* Points the sweep at the queries of tokens first .. first + n - 1. */
+/* Points the sweep at the queries of query heads first_head .. + heads - 1, tokens first .. + n - 1. */
 static void load_rows(struct kv_sweep *sweep, const struct rows_buffer *buffer,
-                      const struct kv_layer *layer, uint32_t head, uint32_t first, uint32_t n)
+                      const struct kv_layer *layer, uint32_t first_head, uint32_t heads,
+                      uint32_t first, uint32_t n)
 {
     const struct kv_geometry *geometry = sweep->geometry;
-    uint32_t tokens[BLOCK_TOKENS];
-    for (uint32_t i = 0; i < n; i++) tokens[i] = first + i;
-    kv_widen_queries(layer, head, tokens, n, sweep->kernels, buffer->queries);
-    for (uint32_t r = 0; r < n * geometry->group; r++) {
-        buffer->token[r] = first + r / geometry->group;
-        if (geometry->sink_logits)
-            buffer->sinks[r] = geometry->sink_logits[head * geometry->group + r % geometry->group];
+    float *query = buffer->queries;
+    for (uint32_t r = 0; r < n * heads; r++, query += geometry->key_dim) {
+        const uint32_t head = first_head + r % heads;
+        buffer->token[r] = first + r / heads;
+        kv_widen_rows(&layer->q, head, buffer->token[r], 1, sweep->kernels, query);
+        if (geometry->sink_logits) buffer->sinks[r] = geometry->sink_logits[head];
     }
-    sweep->rows = (struct kv_rows){.n = n * geometry->group, .queries = buffer->queries,
+    sweep->rows = (struct kv_rows){.n = n * heads, .queries = buffer->queries,
                                    .token = buffer->token,
                                    .sink_logit = geometry->sink_logits ? buffer->sinks : NULL};
     sweep->answers = (struct kv_answers){.log_sum_exp = buffer->log_sum_exp};
 }
 
-/* Adds the weights of the queries [from, to) to column_sum [lines.n]. */
+/* Adds the weights of the queries [from, to) of each query head of the group to its column_sum
+ * [group][lines.n]. */
 static void sum_columns(struct kv_sweep *sweep, const struct rows_buffer *buffer,
                         const struct kv_layer *layer, uint32_t head, uint32_t from, uint32_t to,
                         double *column_sum)
 {
-    for (uint32_t first = from; first < to; first += BLOCK_TOKENS) {
-        const uint32_t n = to - first < BLOCK_TOKENS ? to - first : BLOCK_TOKENS;
-        load_rows(sweep, buffer, layer, head, first, n);
-        kv_sweep_run(sweep, buffer->scratch);
-        kv_sweep_weights(sweep, column_sum, NULL, buffer->scratch);
-    }
+    const uint32_t group = sweep->geometry->group, step = BLOCK_TOKENS * group;
+    for (uint32_t g = 0; g < group; g++)
+        for (uint32_t first = from; first < to; first += step) {
+            const uint32_t n = to - first < step ? to - first : step;
+            load_rows(sweep, buffer, layer, head * group + g, 1, first, n);
+            kv_sweep_run(sweep, buffer->scratch);
+            kv_sweep_weights(sweep, column_sum + (size_t)g * sweep->lines.n, NULL, buffer->scratch);
+        }
 }
 
 static int reserve_prompt(struct kv_prompt *prompt, const struct kv_layer *layer,
@@ -81,8 +84,8 @@ static int reserve_prompt(struct kv_prompt *prompt, const struct kv_layer *layer
     const uint32_t n = geometry->prefill, tokens = geometry->tokens;
     prompt->n = n;
     prompt->tail = wants->tail < n ? wants->tail : n;
-    prompt->column_sum = kv_pool_take(pool, (wants->column_sum ? tokens : 0) * sizeof(double));
-    prompt->future_sum = kv_pool_take(pool, (wants->future ? tokens : 0) * sizeof(double));
+    prompt->column_sum = kv_pool_take(pool, (wants->column_sum ? (size_t)n * geometry->group : 0) * sizeof(double));
+    prompt->future_sum = kv_pool_take(pool, (wants->future ? (size_t)tokens * geometry->group : 0) * sizeof(double));
     prompt->tail_weights =
         kv_pool_take(pool, (size_t)prompt->tail * geometry->group * n * sizeof(float));
     const size_t rows = wants->prompt_rows ? n : 0;
@@ -120,7 +123,7 @@ int kv_prompt_compute(struct kv_prompt *prompt, const struct kv_layer *layer, ui
         sum_columns(&sweep, &buffer, layer, head, 0, n, (double *)prompt->column_sum);
     for (uint32_t first = n - prompt->tail; first < n; first += BLOCK_TOKENS) {
         const uint32_t count = n - first < BLOCK_TOKENS ? n - first : BLOCK_TOKENS;
-        load_rows(&sweep, &buffer, layer, head, first, count);
+        load_rows(&sweep, &buffer, layer, head * geometry->group, geometry->group, first, count);
         kv_sweep_run(&sweep, buffer.scratch);
         const size_t row = (size_t)(first - (n - prompt->tail)) * geometry->group;
         kv_sweep_weights(&sweep, NULL, (float *)prompt->tail_weights + row * n, buffer.scratch);

@@ -96,7 +96,9 @@ static int create_policy(struct kv_cache *cache, uint32_t p, struct kv_error *er
     *self = (struct kv_chooser){.type = policy, .config = stage->config[0], .trim = stage->trim};
     cache->choosers[p] = self;
     cache->wants[p] = wants_of(stage);
-    if (policy->score || policy->evict) cache->drops = true;
+    if (cache->wants[p].state_floats == KV_STATE_PER_HEAD)
+        cache->wants[p].state_floats = cache->plan.source.geometry->group;
+    if (policy->score) cache->drops = true;
     const struct kv_setup setup = {.geometry = cache->plan.source.geometry,
                                    .config = stage->config[0], .kernels = cache->plan.kernels,
                                    .pool = cache->plan.pool, .seed = cache->plan.seed,
@@ -452,7 +454,7 @@ static void widen_new_rows(struct kv_cache *cache, uint32_t t)
 
 void kv_cache_begin(struct kv_cache *cache, uint32_t t, const float *queries)
 {
-    if (kv_cache_selects(cache->plan.spec)) widen_new_rows(cache, t);
+    if (cache->plan.spec->n_policies) widen_new_rows(cache, t);
     cache->now = t;
     append(cache, t);
     settle(cache, false, t, queries);

@@ -49,7 +49,7 @@ struct kv_cache {
     struct kv_wants wants[KV_MAX_POLICIES];
     struct kv_lane *views;            /* [n_heads] as shown to a policy */
     float *scores;  uint8_t *fates;   /* [n_heads][tokens] scratch of the views */
-    float *new_rows;                  /* [n_heads][key_dim + value_dim] of this step, if a policy selects */
+    float *new_rows;                  /* [n_heads][key_dim + value_dim] of this step, when there is a policy */
     uint32_t now;                     /* first token that can read what changes now */
     uint32_t *block_tokens;           /* scratch of an encode */
     int64_t position_bytes;           /* charged a held row: a real cache must store its position */

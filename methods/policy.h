@@ -13,8 +13,8 @@ enum kv_scope { KV_ONE_HEAD, KV_LAYER_HEADS };   /* lanes per call: one KV head,
 struct kv_prompt {
     uint32_t n;                   /* prompt rows */
     const float *keys, *values;   /* [n][dim] recorded, when wants.prompt_rows */
-    const double *column_sum;     /* [n] softmax weight summed over prompt queries and group heads */
-    const double *future_sum;     /* [n] the same over all queries of the trace: oracles only */
+    const double *column_sum;     /* [group][n] softmax weight of a query head, summed over prompt queries */
+    const double *future_sum;     /* [group][tokens] the same over all queries: oracles only */
     uint32_t tail;                /* rows of tail_weights: the last `tail` prompt queries */
     const float *tail_weights;    /* [tail][group][n], 0 where not visible */
 };
@@ -51,6 +51,8 @@ struct kv_trim {                  /* parameters of every policy that gives a sco
     bool prompt_only;             /* acts once, after the prefill; decoded tokens come on top */
     bool pooled_heads;            /* one budget for all heads of the layer, shared by score */
 };
+
+enum { KV_STATE_PER_HEAD = UINT32_MAX };   /* state_floats: one for each query head of the group */
 
 struct kv_wants {
     uint32_t state_floats, tail;  /* floats of state a row; rows of tail_weights */

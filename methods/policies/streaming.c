@@ -1,0 +1,17 @@
+/* streaming: the first `sinks` tokens and the last budget - sinks stay (StreamingLLM, Xiao et al.,
+ * arXiv 2309.17453, section 3.2). Departure: the paper numbers positions inside the cache; here the
+ * recorded rotation stays, since the trace holds rotated keys and a model trained on longer texts
+ * than the budget sees no unknown distance. */
+#include "methods/policy.h"
+
+static void score(struct kv_chooser *self, const struct kv_step *step, struct kv_lane *lanes,
+                  uint32_t n_lanes)
+{
+    for (uint32_t l = 0; l < n_lanes; l++)
+        for (uint32_t i = 0; i < lanes[l].n; i++) lanes[l].score[i] = (float)i;
+}
+
+const struct kv_policy kv_policy_streaming = {
+    .name = "streaming", .summary = "attention sinks and the most recent tokens stay",
+    .paper = "StreamingLLM (Xiao et al., arXiv 2309.17453)",
+    .trim = {.budget = {.share = 0.2}, .sinks = 4}, .score = score};
