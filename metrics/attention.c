@@ -60,7 +60,8 @@ void kv_measure_weights(struct kv_layer_measures *out, const struct kv_measured 
 }
 
 /* by_head [q_heads] sums of a span's mass over the scored queries. */
-static void sum_span(const struct kv_measured *in, const float *mass, uint32_t span, double *by_head)
+static void sum_span(const struct kv_measured *in, const float *mass, uint32_t span,
+                     double *by_head)
 {
     for (uint32_t head = 0; head < in->geometry->q_heads; head++) {
         by_head[head] = 0;

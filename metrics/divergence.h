@@ -1,5 +1,5 @@
-/* The next-token divergence estimated from gradient probes (real-model.md section 2-3, peers.md section 3.2 items
- * 10-12): dkl, dkl_seq, dnll1, ppl_est. */
+/* The next-token divergence estimated from gradient probes (real-model.md section 2-3, peers.md
+ * section 3.2 items 10-12): dkl, dkl_seq, dnll1, ppl_est. */
 #ifndef KVBENCH_METRICS_DIVERGENCE_H
 #define KVBENCH_METRICS_DIVERGENCE_H
 

@@ -39,7 +39,8 @@ static uint32_t first_visible(const struct kv_geometry *geometry, uint32_t token
     return geometry->window && token >= geometry->window ? token - geometry->window + 1 : 0;
 }
 
-/* Logits are computed again for the weights rather than kept: no memory, and this is no fast road. */
+/* Logits are computed again for the weights rather than kept: no memory, and this is no fast
+ * road. */
 static double sum_of_exponentials(const struct query *query, uint32_t first, uint32_t last,
                                   const float *sink_logit, double *largest)
 {

@@ -109,7 +109,8 @@ static int output_interval(struct kv_pooled *out, const struct kv_pool_input *in
         sum_block(in->layers[l].token_exact2, ends, n_blocks, bottom + row);
     }
     const struct kv_block_sums sums = {n_blocks, in->n_layers, top, bottom, true};
-    const int status = kv_bootstrap(&sums, in->seed, &out->output_error_low, &out->output_error_high);
+    const int status = kv_bootstrap(&sums, in->seed, &out->output_error_low,
+                                    &out->output_error_high);
     free(top);
     return status;
 }
