@@ -24,7 +24,7 @@ struct kv_measured {
     const float *divergence, *held_mass;           /* [kv_heads][scored][group] */
     const float *drift;                 /* likewise; NaN: this query read no coded row */
     const float *exact_log_sum_exp;     /* likewise; lost_mass needs it where sink_logits are */
-    bool reads_all;                     /* every visible row was read: lost_mass is 0, not rounding */
+    bool reads_all;                     /* every visible row was read: lost_mass is 0 */
     uint32_t n_spans;
     const float *span_exact, *span_answer;         /* [kv_heads][scored][group][n_spans] masses */
     const float *w_o; uint32_t hidden;  /* [hidden][q_heads * value_dim] or NULL */
@@ -51,7 +51,7 @@ struct kv_layer_measures {
     double *head_error;                 /* [q_heads] output_error of each head */
     double *query_ratio;                /* [n_scored * q_heads] in row order; NaN: undefined */
     double *token_delta2, *token_exact2;/* [n_scored] summed over heads, for the bootstrap */
-    double *label_dot;                  /* [W] <g_label,t , delta_t>; NaN: t was not scored; or NULL */
+    double *label_dot;                  /* [W] <g_label,t , delta_t>; NaN: not scored; NULL */
     double *fisher_dot;                 /* [n_fisher][W] likewise */
     uint32_t n_scored, window_tokens, n_fisher, q_heads;
 };
