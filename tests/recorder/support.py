@@ -31,6 +31,7 @@ import record
 
 torch.set_num_threads(1)
 transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
 
 # ---------------------------------------------------------------- recording
 

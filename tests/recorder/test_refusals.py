@@ -79,7 +79,8 @@ class CommandLine(unittest.TestCase):
     def test_as_a_program(self):
         code, stderr = s.command("--model", s.PACKAGE, "--text", "nowhere.txt", *SIZE, "--out", "t.h5")
         self.assertEqual(code, 3)
-        self.assertEqual(stderr, "record: nowhere.txt: text: expected a readable file, found No such file or directory\n")
+        self.assertEqual(stderr, "record: nowhere.txt: text: expected a readable file, "
+                                 "found No such file or directory\n")
 
 
 class Models(unittest.TestCase):

@@ -168,7 +168,8 @@ class Details(unittest.TestCase):
 
     def test_deflate_keeps_the_digest(self):
         model, ids = s.tiny("Llama"), s.random_ids(T)
-        with s.recorded(model, ids, "--prefill", 30) as plain, s.recorded(model, ids, "--prefill", 30, "--deflate") as f:
+        with s.recorded(model, ids, "--prefill", 30) as plain, \
+             s.recorded(model, ids, "--prefill", 30, "--deflate") as f:
             self.assertEqual(plain.attrs["content_hash"], f.attrs["content_hash"])
             self.assertEqual(f["layers/000/q"].compression, "gzip")
 

@@ -12,6 +12,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 
 os.environ.setdefault("TQDM_DISABLE", "1")           # transformers' own bars would garble ours
@@ -42,12 +43,14 @@ def say(message):
 
 def main(argv=None):
     try:
-        args = options.parse(argv)
-        record(args)
+        record(options.parse(argv))
     except Refusal as refusal:
         say("")
         print(f"record: {refusal}", file=sys.stderr)
         return refusal.code
+    except KeyboardInterrupt:
+        say("")
+        return 130
     return 0
 
 
@@ -250,5 +253,6 @@ def write_gradient(f, args, path, gradient):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)     # a killed run tidies up like Ctrl-C
     with contextlib.suppress(BrokenPipeError):
         sys.exit(main())
