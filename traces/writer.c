@@ -96,16 +96,17 @@ static hid_t half_type(void)
     return type;
 }
 
-static hid_t text_type(size_t length)
+/* Variable length: what h5py writes, and hands to Python as text. */
+static hid_t text_type(void)
 {
     const hid_t type = H5Tcopy(H5T_C_S1);
-    H5Tset_size(type, length + 1);
+    H5Tset_size(type, H5T_VARIABLE);
     H5Tset_cset(type, H5T_CSET_UTF8);
     return type;
 }
 
 /* The caller closes it. */
-static hid_t file_type(enum kv_h5_type type, size_t length)
+static hid_t file_type(enum kv_h5_type type)
 {
     switch (type) {
     case KV_H5_F16: return half_type();
@@ -115,7 +116,7 @@ static hid_t file_type(enum kv_h5_type type, size_t length)
     case KV_H5_I64: return H5Tcopy(H5T_STD_I64LE);
     case KV_H5_BF16:
     case KV_H5_U16: return H5Tcopy(H5T_STD_U16LE);
-    case KV_H5_STRING: return text_type(length);
+    case KV_H5_STRING: return text_type();
     default: return H5I_INVALID_HID;
     }
 }
@@ -153,11 +154,12 @@ void kv_trace_writer_value(struct kv_trace_writer *writer, const char *object, c
                            const struct kv_h5_value *value)
 {
     if (writer->status != KV_OK) return;
-    const hid_t owner = open_or_make(writer, object), type = file_type(value->type, value->bytes);
+    const hid_t owner = open_or_make(writer, object), type = file_type(value->type);
     const hid_t space = dataspace(value->rank, value->dims);
     const hid_t attribute = owner < 0 || type < 0 || space < 0 ? H5I_INVALID_HID
         : H5Acreate2(owner, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    if (attribute < 0 || H5Awrite(attribute, type, value->data) < 0) fail(writer, object, name);
+    const void *data = value->type == KV_H5_STRING ? (const void *)&value->data : value->data;
+    if (attribute < 0 || H5Awrite(attribute, type, data) < 0) fail(writer, object, name);
     if (attribute >= 0) H5Aclose(attribute);
     if (space >= 0) H5Sclose(space);
     if (type >= 0) H5Tclose(type);
@@ -213,7 +215,7 @@ static void write_data(struct kv_trace_writer *writer, const char *object, enum 
 {
     if (writer->status != KV_OK) return;
     const hid_t links = links_with_groups(), list = storage(deflated, rank, dims);
-    const hid_t stored = file_type(type, 0);
+    const hid_t stored = file_type(type);
     const hid_t space = dataspace(rank, dims);
     const hid_t dataset = H5Dcreate2(writer->file, object, stored, space, links, list, H5P_DEFAULT);
     const bool empty = H5Sget_simple_extent_npoints(space) == 0;
