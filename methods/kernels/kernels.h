@@ -4,7 +4,8 @@
  * entries they have, weakest first; an entry is never NULL. Where a contract says "exact", every set
  * gives the same bits; elsewhere a SIMD set may reassociate sums and use FMA, and the bound is
  * stated. No libm: exp is a polynomial of our own. Pointers need no alignment unless stated; loads
- * and stores never touch a byte outside the stated arrays. */
+ * and stores never touch a byte outside the stated arrays. NaN stays NaN where it can be stored, with
+ * whatever payload; minimum, maximum and codes of NaN are unspecified. eps = 2^-23. */
 #ifndef KVBENCH_METHODS_KERNELS_H
 #define KVBENCH_METHODS_KERNELS_H
 
@@ -33,18 +34,21 @@ struct kv_kernels {
     /* outputs[r][c] += sum_j weights[r][j] * values[j][c], j ascending; values [n][dim] */
     void (*accumulate)(const float *weights, uint32_t rows, uint32_t stride, const float *values,
                        uint32_t n, uint32_t dim, float *outputs);
-    /* x[i] = exp(x[i] - shift), and exactly 0 where x[i] - shift < -60 ln 2 (perf.md section 7: no
-     * subnormals); returns the sum. x[i] may be -infinity (gives 0). Relative error of each term
-     * at most 4 eps. */
+    /* x[i] = exp(y), y = x[i] - shift as a float, and exactly 0 where y < -60 ln 2: subnormal weights
+     * cost some CPUs dearly and change no sum. Returns the sum. x[i] may be -infinity (gives 0); y
+     * above 88 counts as 88. Relative error of each term at most 4 eps, of the sum (n / 16 + 5) eps
+     * more. Each term enters a partial sum that depends on i mod 64 only: whole 64s of zeros in
+     * front change no bit. */
     float (*exp_sum)(float *x, size_t n, float shift);
-    float (*max)(const float *x, size_t n);            /* exact; -infinity for n = 0 */
+    float (*max)(const float *x, size_t n);    /* exact; -infinity for n = 0; a zero is +0 */
     void (*scale)(float *x, size_t n, float factor);   /* exact: x[i] *= factor */
-    /* x[i] = cap * tanh(x[i] / cap), by exp; relative error of 1 - |tanh| at most 16 eps */
+    /* x[i] = cap * tanh(x[i] / cap), by exp; relative error at most 16 eps */
     void (*softcap)(float *x, size_t n, float cap);
-    float (*dot)(const float *a, const float *b, size_t n);             /* sum in any order */
+    /* sum of a[i] * b[i]; |error| <= n * eps * sum |a_i b_i|; order by i mod 64 as in exp_sum */
+    float (*dot)(const float *a, const float *b, size_t n);
 
     /* -- quantizers, all exact (codes must not depend on the CPU) -------------------------------- */
-    void (*min_max)(const float *x, size_t n, float *min, float *max);  /* n > 0 */
+    void (*min_max)(const float *x, size_t n, float *min, float *max);  /* n > 0; a zero is +0 */
     /* codes[i] = clamp(rint_half_even((x[i] - minimum) / scale), 0, levels - 1); scale 0 -> code 0.
      * A true division: reciprocals round differently. */
     void (*grid_encode)(const float *x, size_t n, float minimum, float scale, uint32_t levels,
@@ -69,6 +73,11 @@ struct kv_kernels {
     void (*rotate)(const float *matrix, uint32_t rows, uint32_t columns, const float *x, float *out);
     /* Sum of squares with 8 partial sums (index mod 8), then ((0+1)+(2+3))+((4+5)+(6+7)); no FMA: exact. */
     float (*sum_squares)(const float *x, size_t n);
+
+    /* -- the yardstick ------------------------------------------------------------------------- */
+    /* Nothing but independent multiply-adds in registers; returns how many floating-point operations
+     * that were. What logits and accumulate are measured against. */
+    double (*peak)(size_t rounds);
 };
 
 /* One overlay: fills its entries of *kernels and returns. Each set exports exactly this one symbol,

@@ -251,6 +251,18 @@ static float sum_squares_generic(const float *x, size_t n)
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }
 
+static double peak_generic(size_t rounds)
+{
+    float sums[8] = {0};
+    volatile float start = 0x1p-20f;   /* unknown to the compiler */
+    const float factor = start;
+    for (size_t i = 0; i < rounds; i++)
+        for (int k = 0; k < 8; k++) sums[k] = sums[k] * factor + factor;
+    for (int k = 1; k < 8; k++) sums[0] += sums[k];
+    start = sums[0];
+    return 16.0 * (double)rounds;
+}
+
 void kv_kernels_set_generic(struct kv_kernels *kernels)
 {
     *kernels = (struct kv_kernels){
@@ -278,5 +290,6 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .hadamard = hadamard_generic,
         .rotate = rotate_generic,
         .sum_squares = sum_squares_generic,
+        .peak = peak_generic,
     };
 }

@@ -1,0 +1,686 @@
+/* The kernels of every SIMD set, written once over a vocabulary of vectors.
+ *
+ * A set's one .c file includes its words (simd_avx2.h, simd_avx512.h, simd_neon.h: LANES, load, fused,
+ * ...), then this file, and exports its table. KERNEL(name) appends the set's name, so that profiles
+ * tell the sets apart. Contracts are in kernels.h: "exact" entries use add and mul only, in the order
+ * of the generic set; only the others fuse and reassociate. */
+#ifndef KVBENCH_METHODS_KERNELS_BODIES_H
+#define KVBENCH_METHODS_KERNELS_BODIES_H
+
+#include <math.h>
+#include <string.h>
+
+#include "methods/kernels/exp.h"
+#include "methods/kernels/kernels.h"
+#include "methods/kernels/sets.h"
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLLED _Pragma("clang loop unroll(full)")
+#else
+#define UNROLLED _Pragma("GCC unroll 32")
+#endif
+
+enum { PANEL = TILE_VECS * LANES };
+
+/* -- conversions ----------------------------------------------------------------------------- */
+
+static void KERNEL(widen_half)(const uint16_t *in, float *out, size_t n)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) store(out + i, load_half(in + i));
+    if (i == n) return;
+    uint16_t rest[LANES] = {0};
+    memcpy(rest, in + i, (n - i) * sizeof *in);
+    store_part(out + i, n - i, load_half(rest));
+}
+
+static void KERNEL(widen_bfloat)(const uint16_t *in, float *out, size_t n)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) store(out + i, load_bfloat(in + i));
+    if (i == n) return;
+    uint16_t rest[LANES] = {0};
+    memcpy(rest, in + i, (n - i) * sizeof *in);
+    store_part(out + i, n - i, load_bfloat(rest));
+}
+
+static void KERNEL(narrow_half)(const float *in, uint16_t *out, size_t n)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) store_half(out + i, load(in + i));
+    if (i == n) return;
+    uint16_t rest[LANES];
+    store_half(rest, load_part(in + i, n - i));
+    memcpy(out + i, rest, (n - i) * sizeof *out);
+}
+
+static void KERNEL(narrow_bfloat)(const float *in, uint16_t *out, size_t n)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) store_bfloat(out + i, load(in + i));
+    if (i == n) return;
+    uint16_t rest[LANES];
+    store_bfloat(rest, load_part(in + i, n - i));
+    memcpy(out + i, rest, (n - i) * sizeof *out);
+}
+
+/* -- the register tile ----------------------------------------------------------------------- */
+
+/* c [rows][vecs * LANES] = factor * (a b), or += a b, over `depth` in ascending order: a element is
+ * one chain of fused multiply-adds whatever the tile's shape, so that a row's result does not depend
+ * on its neighbours. */
+struct product {
+    const float *a, *b;                    /* [rows][depth], [depth][>= vecs * LANES] */
+    float *c;
+    size_t a_stride, b_stride, c_stride;   /* floats from row to row */
+    size_t depth;
+    float factor;                          /* 0: add to c */
+};
+
+ALWAYS_INLINE void multiply_tile(const struct product *p, uint32_t rows, uint32_t vecs, int adding)
+{
+    const float *a = p->a, *b = p->b;
+    const size_t a_stride = p->a_stride, b_stride = p->b_stride;
+    vec sums[TILE_ROWS][TILE_VECS];
+    UNROLLED for (uint32_t r = 0; r < rows; r++)
+        UNROLLED for (uint32_t w = 0; w < vecs; w++)
+            sums[r][w] = adding ? load(p->c + r * p->c_stride + w * LANES) : zeros();
+    for (const float *end = a + p->depth; a != end; a++, b += b_stride) {
+        vec columns[TILE_VECS];
+        UNROLLED for (uint32_t w = 0; w < vecs; w++) columns[w] = load(b + w * LANES);
+        UNROLLED for (uint32_t r = 0; r < rows; r++) {
+            const vec row = spread(a[r * a_stride]);
+            UNROLLED for (uint32_t w = 0; w < vecs; w++)
+                sums[r][w] = fused(row, columns[w], sums[r][w]);
+        }
+    }
+    const vec factor = spread(p->factor);
+    UNROLLED for (uint32_t r = 0; r < rows; r++)
+        UNROLLED for (uint32_t w = 0; w < vecs; w++)
+            store(p->c + r * p->c_stride + w * LANES,
+                  adding ? sums[r][w] : mul(factor, sums[r][w]));
+}
+
+/* All rows of a product, TILE_ROWS at a time. */
+ALWAYS_INLINE void multiply_rows(struct product p, uint32_t rows, uint32_t vecs, int adding)
+{
+    for (; rows >= TILE_ROWS; rows -= TILE_ROWS) {
+        multiply_tile(&p, TILE_ROWS, vecs, adding);
+        p.a += TILE_ROWS * p.a_stride;
+        p.c += TILE_ROWS * p.c_stride;
+    }
+    _Static_assert(TILE_ROWS == 6, "one case for each number of rows left");
+    switch (rows) {
+    case 1: multiply_tile(&p, 1, vecs, adding); break;
+    case 2: multiply_tile(&p, 2, vecs, adding); break;
+    case 3: multiply_tile(&p, 3, vecs, adding); break;
+    case 4: multiply_tile(&p, 4, vecs, adding); break;
+    case 5: multiply_tile(&p, 5, vecs, adding); break;
+    default: break;
+    }
+}
+
+/* -- attention ------------------------------------------------------------------------------- */
+
+/* LANES keys from row `first` (zeros past n) into one column group of a panel. */
+ALWAYS_INLINE void pack_group(const float *keys, uint32_t n, uint32_t dim, uint32_t first,
+                              float *group)
+{
+    for (uint32_t c = 0; c < dim; c += LANES) {
+        const uint32_t width = dim - c < LANES ? dim - c : LANES;
+        vec block[LANES];
+        UNROLLED for (uint32_t i = 0; i < LANES; i++) {
+            const float *key = keys + (size_t)(first + i) * dim + c;
+            block[i] = first + i >= n ? zeros() : width == LANES ? load(key) : load_part(key, width);
+        }
+        transpose(block);
+        UNROLLED for (uint32_t i = 0; i < LANES; i++)
+            if (i < width) store(group + (size_t)(c + i) * PANEL, block[i]);
+    }
+}
+
+static void KERNEL(pack_keys)(const float *keys, uint32_t n, uint32_t dim, float *panels)
+{
+    for (uint32_t first = 0; first < n; first += PANEL, panels += (size_t)PANEL * dim)
+        for (uint32_t g = 0; g < PANEL; g += LANES)
+            pack_group(keys, n, dim, first + g, panels + g);
+}
+
+static void KERNEL(logits)(const float *queries, uint32_t rows, uint32_t dim, const float *panels,
+                           uint32_t columns, float scale, float *logits, uint32_t stride)
+{
+    for (uint32_t first = 0; first < columns; first += PANEL) {
+        const struct product p = {.a = queries, .a_stride = dim, .depth = dim,
+                                  .b = panels + (size_t)first * dim, .b_stride = PANEL,
+                                  .c = logits + first, .c_stride = stride, .factor = scale};
+        multiply_rows(p, rows, TILE_VECS, 0);
+    }
+}
+
+/* Columns of values that one pass of accumulate works on, copied so that they lie together (rows of
+ * a power of two apart would fall into few sets of the L1 cache), padded with 0. */
+static void KERNEL(copy_strip)(const float *values, uint32_t dim, uint32_t depth, uint32_t width,
+                               float *strip)
+{
+    for (uint32_t j = 0; j < depth; j++, values += dim, strip += PANEL) {
+        uint32_t c = 0;
+        for (; c + LANES <= width; c += LANES) store(strip + c, load(values + c));
+        if (c < width) store(strip + c, load_part(values + c, width - c));
+    }
+}
+
+ALWAYS_INLINE void add_strip(const struct product *p, uint32_t rows, uint32_t vecs)
+{
+    _Static_assert(TILE_VECS <= 4, "one case for each number of vectors");
+    switch (vecs) {
+    case 1: multiply_rows(*p, rows, 1, 1); break;
+    case 2: multiply_rows(*p, rows, 2, 1); break;
+#if WIDE_TILES
+    case 3: multiply_rows(*p, rows, 3, 1); break;
+    case 4: multiply_rows(*p, rows, 4, 1); break;
+#endif
+    default: break;
+    }
+}
+
+/* A strip whose width is no multiple of LANES: outputs pass through a padded copy. */
+static void KERNEL(add_ragged_strip)(struct product p, uint32_t rows, uint32_t width)
+{
+    float padded[TILE_ROWS * PANEL];
+    float *outputs = p.c;
+    const size_t stride = p.c_stride;
+    for (uint32_t r = 0; r < rows; r += TILE_ROWS) {
+        const uint32_t n = rows - r < TILE_ROWS ? rows - r : TILE_ROWS;
+        memset(padded, 0, sizeof padded);
+        for (uint32_t i = 0; i < n; i++)
+            memcpy(padded + i * PANEL, outputs + (r + i) * stride, width * sizeof *padded);
+        p.c = padded;
+        p.c_stride = PANEL;
+        add_strip(&p, n, (width + LANES - 1) / LANES);
+        for (uint32_t i = 0; i < n; i++)
+            memcpy(outputs + (r + i) * stride, padded + i * PANEL, width * sizeof *padded);
+        p.a += TILE_ROWS * p.a_stride;
+    }
+}
+
+static void KERNEL(accumulate)(const float *weights, uint32_t rows, uint32_t stride,
+                               const float *values, uint32_t n, uint32_t dim, float *outputs)
+{
+    float strip[STRIP_DEPTH * PANEL] __attribute__((aligned(64)));
+    for (uint32_t j = 0; j < n; j += STRIP_DEPTH)
+        for (uint32_t c = 0; c < dim; c += PANEL) {
+            const uint32_t depth = n - j < STRIP_DEPTH ? n - j : STRIP_DEPTH;
+            const uint32_t width = dim - c < PANEL ? dim - c : PANEL;
+            const float *columns = values + (size_t)j * dim + c;
+            struct product p = {.a = weights + j, .a_stride = stride, .depth = depth,
+                                .b = columns, .b_stride = dim, .c = outputs + c, .c_stride = dim};
+            /* Copying pays from about four passes on. */
+            if (rows > 4 * TILE_ROWS || width % LANES) {
+                KERNEL(copy_strip)(columns, dim, depth, width, strip);
+                p.b = strip;
+                p.b_stride = PANEL;
+            }
+            if (width % LANES) KERNEL(add_ragged_strip)(p, rows, width);
+            else add_strip(&p, rows, width / LANES);
+        }
+}
+
+/* t = n + 1.5 * 2^23, whose low bits are n, and exp(y - n ln 2) - 1 = r + r^2 P(r); see exp.h. */
+ALWAYS_INLINE vec exp_terms(vec y, vec *t)
+{
+    const vec magic = spread(0x1.8p23f);
+    *t = fused(y, spread(KV_EXP_INV_LN2), magic);
+    const vec n = sub(*t, magic);
+    vec r = fused_minus(n, spread(KV_EXP_LN2_HIGH), y);
+    r = fused_minus(n, spread(KV_EXP_LN2_LOW), r);
+    vec p = fused(spread(KV_EXP_P4), r, spread(KV_EXP_P3));
+    p = fused(p, r, spread(KV_EXP_P2));
+    p = fused(p, r, spread(KV_EXP_P1));
+    p = fused(p, r, spread(KV_EXP_P0));
+    return fused(p, mul(r, r), r);
+}
+
+ALWAYS_INLINE vec exp_or_zero(vec x, vec shift)
+{
+    const vec y = sub(x, shift);
+    vec t;
+    const vec q = exp_terms(smaller(y, spread(KV_EXP_HIGHEST)), &t);
+    return unless_below(add_exponent(add(q, spread(1.0f)), t), y, spread(KV_EXP_LOWEST));
+}
+
+static float KERNEL(exp_sum)(float *x, size_t n, float shift)
+{
+    const vec subtract = spread(shift);
+    vec sums[4] = {zeros(), zeros(), zeros(), zeros()};
+    size_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        UNROLLED for (uint32_t k = 0; k < 4; k++) {
+            const vec e = exp_or_zero(load(x + i + k * LANES), subtract);
+            store(x + i + k * LANES, e);
+            sums[k] = add(sums[k], e);
+        }
+    for (uint32_t k = 0; i < n; i += LANES, k++) {
+        const size_t left = n - i < LANES ? n - i : LANES;
+        const vec e = exp_or_zero(load_part(x + i, left), subtract);
+        float terms[LANES] = {0};   /* lanes past the end would add exp(-shift) */
+        store_part(x + i, left, e);
+        store_part(terms, left, e);
+        sums[k] = add(sums[k], load(terms));
+    }
+    return sum_lanes(add(add(sums[0], sums[1]), add(sums[2], sums[3])));
+}
+
+static float KERNEL(max)(const float *x, size_t n)
+{
+    float max = -INFINITY;
+    size_t i = 0;
+    if (n >= LANES) {
+        vec a = load(x), b = load(x + n - LANES);   /* the last vector may overlap */
+        for (; i + 2 * LANES <= n; i += 2 * LANES) {
+            a = larger(a, load(x + i));
+            b = larger(b, load(x + i + LANES));
+        }
+        if (i + LANES <= n) a = larger(a, load(x + i));
+        max = max_lanes(larger(a, b));
+        i = n;
+    }
+    for (; i < n; i++) max = x[i] > max ? x[i] : max;
+    return max + 0.0f;
+}
+
+static void KERNEL(scale)(float *x, size_t n, float factor)
+{
+    const vec by = spread(factor);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) store(x + i, mul(load(x + i), by));
+    if (i < n) store_part(x + i, n - i, mul(load_part(x + i, n - i), by));
+}
+
+ALWAYS_INLINE vec cap_logits(vec x, vec cap)
+{
+    const vec z = divide(x, cap), magnitude_z = magnitude(z);
+    const vec twice_z = smaller(add(magnitude_z, magnitude_z), spread(KV_TANH_HIGHEST));
+    vec t;
+    const vec q = exp_terms(twice_z, &t);
+    const vec power = add_exponent(spread(1.0f), t);
+    const vec m = fused(power, q, sub(power, spread(1.0f)));
+    return with_sign(mul(cap, divide(m, add(m, spread(2.0f)))), z);
+}
+
+static void KERNEL(softcap)(float *x, size_t n, float cap)
+{
+    const vec limit = spread(cap);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) store(x + i, cap_logits(load(x + i), limit));
+    if (i < n) store_part(x + i, n - i, cap_logits(load_part(x + i, n - i), limit));
+}
+
+static float KERNEL(dot)(const float *a, const float *b, size_t n)
+{
+    vec sums[4] = {zeros(), zeros(), zeros(), zeros()};
+    size_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        UNROLLED for (uint32_t k = 0; k < 4; k++)
+            sums[k] = fused(load(a + i + k * LANES), load(b + i + k * LANES), sums[k]);
+    for (uint32_t k = 0; i < n; i += LANES, k++) {
+        const size_t left = n - i < LANES ? n - i : LANES;
+        sums[k] = fused(load_part(a + i, left), load_part(b + i, left), sums[k]);
+    }
+    return sum_lanes(add(add(sums[0], sums[1]), add(sums[2], sums[3])));
+}
+
+/* -- quantizers ------------------------------------------------------------------------------ */
+
+static void KERNEL(min_max)(const float *x, size_t n, float *min, float *max)
+{
+    float low = x[0], high = x[0];
+    size_t i = 0;
+    if (n >= LANES) {
+        vec lows = load(x + n - LANES), highs = lows;
+        for (; i + LANES <= n; i += LANES) {
+            const vec v = load(x + i);
+            lows = smaller(lows, v);
+            highs = larger(highs, v);
+        }
+        low = min_lanes(lows);
+        high = max_lanes(highs);
+        i = n;
+    }
+    for (; i < n; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+    }
+    *min = low + 0.0f;
+    *max = high + 0.0f;
+}
+
+static void KERNEL(grid_encode)(const float *x, size_t n, float minimum, float scale,
+                                uint32_t levels, uint8_t *codes)
+{
+    if (scale == 0.0f) {
+        memset(codes, 0, n);
+        return;
+    }
+    const vec low = spread(minimum), step = spread(scale), top = spread((float)(levels - 1));
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const vec q = larger(divide(sub(load(x + i), low), step), zeros());
+        store_codes(codes + i, smaller(q, top));
+    }
+    if (i == n) return;
+    uint8_t rest[LANES];
+    const vec q = larger(divide(sub(load_part(x + i, n - i), low), step), zeros());
+    store_codes(rest, smaller(q, top));
+    memcpy(codes + i, rest, n - i);
+}
+
+static void KERNEL(grid_decode)(const uint8_t *codes, size_t n, float minimum, float scale,
+                                float *out)
+{
+    const vec low = spread(minimum), step = spread(scale);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) store(out + i, add(mul(load_codes(codes + i), step), low));
+    if (i == n) return;
+    uint8_t rest[LANES] = {0};
+    memcpy(rest, codes + i, n - i);
+    store_part(out + i, n - i, add(mul(load_codes(rest), step), low));
+}
+
+/* Four vectors share each threshold. */
+static void KERNEL(bucket_linear)(const float *x, size_t n, const float *thresholds,
+                                  uint32_t n_thresholds, uint8_t *codes)
+{
+    for (size_t i = 0; i < n; i += 4 * LANES) {
+        const size_t width = n - i < 4 * LANES ? n - i : 4 * LANES;
+        float values[4 * LANES] = {0};
+        uint8_t counts[4 * LANES];
+        memcpy(values, x + i, width * sizeof *values);
+        vec v[4];
+        vec_int count[4];
+        UNROLLED for (uint32_t k = 0; k < 4; k++) {
+            v[k] = load(values + k * LANES);
+            count[k] = no_counts();
+        }
+        for (uint32_t t = 0; t < n_thresholds; t++) {
+            const vec threshold = spread(thresholds[t]);
+            UNROLLED for (uint32_t k = 0; k < 4; k++)
+                count[k] = count_above(count[k], v[k], threshold);
+        }
+        UNROLLED for (uint32_t k = 0; k < 4; k++) store_counts(counts + k * LANES, count[k]);
+        memcpy(codes + i, counts, width);
+    }
+}
+
+#if HAS_PICK
+/* Binary search: after level l the index of the threshold to ask next is the code's first l bits; a
+ * level's thresholds fit a vector. Missing ones are +infinity, above which nothing lies. */
+ALWAYS_INLINE vec_int search(vec x, const vec *levels, uint32_t depth)
+{
+    vec_int code = count_above(no_counts(), x, levels[0]);
+    UNROLLED for (uint32_t l = 1; l < depth; l++)
+        code = count_above(twice(code), x, pick(levels[l], code));
+    return code;
+}
+
+ALWAYS_INLINE void search_all(const float *x, size_t n, const vec *levels, uint32_t depth,
+                              uint8_t *codes)
+{
+    vec level[SEARCH_LEVELS];
+    UNROLLED for (uint32_t l = 0; l < depth; l++) level[l] = levels[l];
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) store_counts(codes + i, search(load(x + i), level, depth));
+    if (i == n) return;
+    uint8_t rest[LANES];
+    store_counts(rest, search(load_part(x + i, n - i), level, depth));
+    memcpy(codes + i, rest, n - i);
+}
+
+static void KERNEL(bucket)(const float *x, size_t n, const float *thresholds,
+                           uint32_t n_thresholds, uint8_t *codes)
+{
+    uint32_t depth = 1;
+    while (depth <= SEARCH_LEVELS && n_thresholds >= 1u << depth) depth++;
+    if (depth > SEARCH_LEVELS) {
+        KERNEL(bucket_linear)(x, n, thresholds, n_thresholds, codes);
+        return;
+    }
+    vec levels[SEARCH_LEVELS];
+    for (uint32_t l = 0; l < depth; l++) {
+        float table[LANES];
+        for (uint32_t i = 0; i < LANES; i++) {
+            const uint32_t t = ((2 * (i & ((1u << l) - 1)) + 1) << (depth - 1 - l)) - 1;
+            table[i] = t < n_thresholds ? thresholds[t] : INFINITY;
+        }
+        levels[l] = load(table);
+    }
+    switch (depth) {
+    case 1: search_all(x, n, levels, 1, codes); break;
+    case 2: search_all(x, n, levels, 2, codes); break;
+    case 3: search_all(x, n, levels, 3, codes); break;
+    case 4: search_all(x, n, levels, 4, codes); break;
+    default: search_all(x, n, levels, SEARCH_LEVELS, codes); break;
+    }
+}
+
+/* The table's length is not told, so the largest code decides how much of it may be read. Products
+ * with the factor are the same before and after the choice. */
+static void KERNEL(lookup)(const uint8_t *codes, size_t n, const float *table, float factor,
+                           float *out)
+{
+    uint32_t last = 0;
+    for (size_t i = 0; i < n; i++) last = codes[i] > last ? codes[i] : last;
+    size_t i = 0;
+    const vec by = spread(factor);
+    if (n && last < LANES) {
+        const vec low = mul(load_part(table, last + 1), by);
+        for (; i + LANES <= n; i += LANES) store(out + i, pick(low, load_indices(codes + i)));
+    } else if (n && last < 2 * LANES) {
+        const vec low = mul(load(table), by), high = mul(load_part(table + LANES, last + 1 - LANES), by);
+        for (; i + LANES <= n; i += LANES)
+            store(out + i, pick_of_two(low, high, load_indices(codes + i)));
+    }
+    for (; i < n; i++) out[i] = table[codes[i]] * factor;
+}
+#endif
+
+static void KERNEL(pack_bits)(const uint8_t *codes, size_t n, uint32_t bits, uint8_t *packed)
+{
+    const uint8_t *end = packed + (n * bits + 7) / 8;
+    for (; n; codes += 8) {
+        const size_t width = n < 8 ? n : 8, bytes = (width * bits + 7) / 8;
+        uint64_t word = 0;
+        if (width == 8) memcpy(&word, codes, 8);
+        else memcpy(&word, codes, width);
+        word = gather_bits(word, bits);
+        /* A full word where there is room: later groups overwrite its upper bytes. */
+        if (end - packed >= 8) memcpy(packed, &word, 8);
+        else memcpy(packed, &word, bytes);
+        packed += bytes;
+        n -= width;
+    }
+}
+
+static void KERNEL(unpack_bits)(const uint8_t *packed, size_t n, uint32_t bits, uint8_t *codes)
+{
+    const uint8_t *end = packed + (n * bits + 7) / 8;
+    for (; n; codes += 8) {
+        const size_t width = n < 8 ? n : 8, bytes = (width * bits + 7) / 8;
+        uint64_t word = 0;
+        if (end - packed >= 8) memcpy(&word, packed, 8);
+        else memcpy(&word, packed, bytes);
+        word = spread_bits(word, bits);
+        if (width == 8) memcpy(codes, &word, 8);
+        else memcpy(codes, &word, width);
+        packed += bytes;
+        n -= width;
+    }
+}
+
+/* -- transforms ------------------------------------------------------------------------------ */
+
+/* All spans of a block that fits the registers. */
+ALWAYS_INLINE void transform_block(float *x, uint32_t vecs)
+{
+    vec v[HADAMARD_VECS];
+    UNROLLED for (uint32_t i = 0; i < vecs; i++) {
+        v[i] = load(x + i * LANES);
+        UNROLLED for (uint32_t span = 1; span < LANES; span *= 2) v[i] = butterfly(v[i], span);
+    }
+    UNROLLED for (uint32_t span = 1; span < vecs; span *= 2)
+        UNROLLED for (uint32_t i = 0; i < vecs; i++)
+            if (!(i & span)) {
+                const vec a = v[i], b = v[i + span];
+                v[i] = add(a, b);
+                v[i + span] = sub(a, b);
+            }
+    UNROLLED for (uint32_t i = 0; i < vecs; i++) store(x + i * LANES, v[i]);
+}
+
+/* Spans `span` and 2 span of 4 span floats in one pass over memory. */
+ALWAYS_INLINE void transform_quarters(float *x, size_t span)
+{
+    for (size_t i = 0; i < span; i += LANES) {
+        const vec a = load(x + i), b = load(x + span + i);
+        const vec c = load(x + 2 * span + i), d = load(x + 3 * span + i);
+        const vec ab = add(a, b), a_b = sub(a, b), cd = add(c, d), c_d = sub(c, d);
+        store(x + i, add(ab, cd));
+        store(x + span + i, add(a_b, c_d));
+        store(x + 2 * span + i, sub(ab, cd));
+        store(x + 3 * span + i, sub(a_b, c_d));
+    }
+}
+
+ALWAYS_INLINE void transform_halves(float *x, size_t span)
+{
+    for (size_t i = 0; i < span; i += LANES) {
+        const vec a = load(x + i), b = load(x + span + i);
+        store(x + i, add(a, b));
+        store(x + span + i, sub(a, b));
+    }
+}
+
+static void KERNEL(hadamard_small)(float *x, size_t n)
+{
+    for (size_t span = 1; span < n; span *= 2)
+        for (size_t i = 0; i < n; i++)
+            if (!(i & span)) {
+                const float a = x[i], b = x[i + span];
+                x[i] = a + b;
+                x[i + span] = a - b;
+            }
+}
+
+static void KERNEL(hadamard)(float *x, size_t n)
+{
+    if (n < LANES) {
+        KERNEL(hadamard_small)(x, n);
+        return;
+    }
+    size_t span = LANES;
+    if (n >= HADAMARD_VECS * LANES) {
+        span = HADAMARD_VECS * LANES;
+        for (size_t i = 0; i < n; i += span) transform_block(x + i, HADAMARD_VECS);
+    } else
+        for (size_t i = 0; i < n; i += span) transform_block(x + i, 1);
+    for (; 4 * span <= n; span *= 4)
+        for (size_t i = 0; i < n; i += 4 * span) transform_quarters(x + i, span);
+    if (span < n) transform_halves(x, span);
+}
+
+/* Four vectors of rows at a time, each its own chain over the columns. */
+static void KERNEL(rotate)(const float *matrix, uint32_t rows, uint32_t columns, const float *x,
+                           float *out)
+{
+    uint32_t r = 0;
+    for (; r + 4 * LANES <= rows; r += 4 * LANES) {
+        vec sums[4] = {zeros(), zeros(), zeros(), zeros()};
+        for (uint32_t c = 0; c < columns; c++) {
+            const float *column = matrix + (size_t)c * rows + r;
+            const vec factor = spread(x[c]);
+            UNROLLED for (uint32_t k = 0; k < 4; k++)
+                sums[k] = add(sums[k], mul(load(column + k * LANES), factor));
+        }
+        UNROLLED for (uint32_t k = 0; k < 4; k++) store(out + r + k * LANES, sums[k]);
+    }
+    for (; r < rows; r += LANES) {
+        const uint32_t width = rows - r < LANES ? rows - r : LANES;
+        vec sum = zeros();
+        for (uint32_t c = 0; c < columns; c++)
+            sum = add(sum, mul(load_part(matrix + (size_t)c * rows + r, width), spread(x[c])));
+        store_part(out + r, width, sum);
+    }
+}
+
+#if LANES_DIVIDE_8
+/* The 8 partial sums of the contract are 8 / LANES vectors. */
+static float KERNEL(sum_squares)(const float *x, size_t n)
+{
+    enum { VECS = 8 / LANES };
+    vec sums[VECS];
+    float s[8], rest[8] = {0};
+    UNROLLED for (uint32_t k = 0; k < VECS; k++) sums[k] = zeros();
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        UNROLLED for (uint32_t k = 0; k < VECS; k++) {
+            const vec v = load(x + i + k * LANES);
+            sums[k] = add(sums[k], mul(v, v));
+        }
+    memcpy(rest, x + i, (n - i) * sizeof *rest);   /* adding 0 changes no sum of squares */
+    UNROLLED for (uint32_t k = 0; k < VECS; k++) {
+        const vec v = load(rest + k * LANES);
+        store(s + k * LANES, add(sums[k], mul(v, v)));
+    }
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+}
+#endif
+
+static double KERNEL(peak)(size_t rounds)
+{
+    volatile float start = 0x1p-20f;   /* unknown to the compiler */
+    const vec factor = spread(start);
+    vec sums[TILE_ROWS * TILE_VECS];
+    UNROLLED for (uint32_t k = 0; k < TILE_ROWS * TILE_VECS; k++) sums[k] = factor;
+    for (size_t i = 0; i < rounds; i++)
+        UNROLLED for (uint32_t k = 0; k < TILE_ROWS * TILE_VECS; k++)
+            sums[k] = fused(sums[k], factor, factor);
+    UNROLLED for (uint32_t k = 1; k < TILE_ROWS * TILE_VECS; k++) sums[0] = add(sums[0], sums[k]);
+    start = sum_lanes(sums[0]);
+    return 2.0 * TILE_ROWS * TILE_VECS * LANES * (double)rounds;
+}
+
+static void KERNEL(fill)(struct kv_kernels *kernels)
+{
+    kernels->panel = PANEL;
+    kernels->widen_half = KERNEL(widen_half);
+    kernels->widen_bfloat = KERNEL(widen_bfloat);
+    kernels->narrow_half = KERNEL(narrow_half);
+    kernels->narrow_bfloat = KERNEL(narrow_bfloat);
+    kernels->pack_keys = KERNEL(pack_keys);
+    kernels->logits = KERNEL(logits);
+    kernels->accumulate = KERNEL(accumulate);
+    kernels->exp_sum = KERNEL(exp_sum);
+    kernels->max = KERNEL(max);
+    kernels->scale = KERNEL(scale);
+    kernels->softcap = KERNEL(softcap);
+    kernels->dot = KERNEL(dot);
+    kernels->min_max = KERNEL(min_max);
+    kernels->grid_encode = KERNEL(grid_encode);
+    kernels->grid_decode = KERNEL(grid_decode);
+    kernels->pack_bits = KERNEL(pack_bits);
+    kernels->unpack_bits = KERNEL(unpack_bits);
+    kernels->hadamard = KERNEL(hadamard);
+    kernels->rotate = KERNEL(rotate);
+    kernels->peak = KERNEL(peak);
+#if HAS_PICK
+    kernels->bucket = KERNEL(bucket);
+    kernels->lookup = KERNEL(lookup);
+#else
+    kernels->bucket = KERNEL(bucket_linear);
+#endif
+#if LANES_DIVIDE_8
+    kernels->sum_squares = KERNEL(sum_squares);
+#endif
+}
+
+#endif

@@ -1,0 +1,14 @@
+/* The AVX2 set: shared bodies over 8-float vectors (x86-64-v3: AVX2, FMA, F16C, BMI2). */
+#include "methods/kernels/x86/simd_avx2.h"
+
+#define HAS_PICK 1
+#define WIDE_TILES 0
+#define LANES_DIVIDE_8 1
+
+#include "methods/kernels/bodies.h"
+
+void kv_kernels_set_avx2(struct kv_kernels *kernels)
+{
+    KERNEL(fill)(kernels);
+    kernels->isa = "avx2";
+}
