@@ -47,6 +47,7 @@ struct kv_results {
     uint32_t n_traces; struct kv_trace_summary *traces;
     uint32_t n_cells;  struct kv_cell *cells;     /* in command-line order: traces outermost */
     char *command;                   /* as typed */
+    char *options;                   /* what else changes rows, as arguments: "--layers 0,3"; NULL = none */
     char **specs; uint32_t n_specs;  /* canonical */
     const char *isa, *compiler, *version, *cpu;
     char code_version[64];
