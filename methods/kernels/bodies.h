@@ -637,10 +637,10 @@ static float KERNEL(sum_squares)(const float *x, size_t n)
 
 static double KERNEL(peak)(size_t rounds)
 {
-    volatile float start = 0x1p-20f;   /* unknown to the compiler */
+    volatile float start = 0x1p-20f;   /* each reading is another number to the compiler */
     const vec factor = spread(start);
     vec sums[TILE_ROWS * TILE_VECS];
-    UNROLLED for (uint32_t k = 0; k < TILE_ROWS * TILE_VECS; k++) sums[k] = factor;
+    UNROLLED for (uint32_t k = 0; k < TILE_ROWS * TILE_VECS; k++) sums[k] = spread(start);
     for (size_t i = 0; i < rounds; i++)
         UNROLLED for (uint32_t k = 0; k < TILE_ROWS * TILE_VECS; k++)
             sums[k] = fused(sums[k], factor, factor);

@@ -253,9 +253,10 @@ static float sum_squares_generic(const float *x, size_t n)
 
 static double peak_generic(size_t rounds)
 {
-    float sums[8] = {0};
-    volatile float start = 0x1p-20f;   /* unknown to the compiler */
+    float sums[8];
+    volatile float start = 0x1p-20f;   /* each reading is another number to the compiler */
     const float factor = start;
+    for (int k = 0; k < 8; k++) sums[k] = start;
     for (size_t i = 0; i < rounds; i++)
         for (int k = 0; k < 8; k++) sums[k] = sums[k] * factor + factor;
     for (int k = 1; k < 8; k++) sums[0] += sums[k];

@@ -1,0 +1,14 @@
+/* The NEON set: shared bodies over 4-float vectors (ARMv8-A Advanced SIMD). */
+#include "methods/kernels/arm/simd_neon.h"
+
+#define HAS_PICK 0
+#define WIDE_TILES 1
+#define LANES_DIVIDE_8 1
+
+#include "methods/kernels/bodies.h"
+
+void kv_kernels_set_neon(struct kv_kernels *kernels)
+{
+    KERNEL(fill)(kernels);
+    kernels->isa = "neon";
+}

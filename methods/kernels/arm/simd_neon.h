@@ -1,0 +1,173 @@
+/* NEON words for the shared bodies (bodies.h): one vector is 4 floats. */
+#ifndef KVBENCH_METHODS_KERNELS_ARM_SIMD_NEON_H
+#define KVBENCH_METHODS_KERNELS_ARM_SIMD_NEON_H
+
+#include <arm_neon.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define KERNEL(name) name##_neon
+
+/* 6 x 16: 24 accumulators, 4 columns, 1 row of the 32 registers. */
+enum { LANES = 4, TILE_ROWS = 6, TILE_VECS = 4, STRIP_DEPTH = 256, HADAMARD_VECS = 16 };
+
+typedef float32x4_t vec;
+typedef uint32x4_t vec_int;
+
+static inline vec load(const float *p) { return vld1q_f32(p); }
+static inline void store(float *p, vec v) { vst1q_f32(p, v); }
+static inline vec spread(float x) { return vdupq_n_f32(x); }
+static inline vec zeros(void) { return vdupq_n_f32(0); }
+static inline vec add(vec a, vec b) { return vaddq_f32(a, b); }
+static inline vec sub(vec a, vec b) { return vsubq_f32(a, b); }
+static inline vec mul(vec a, vec b) { return vmulq_f32(a, b); }
+static inline vec divide(vec a, vec b) { return vdivq_f32(a, b); }
+static inline vec fused(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }         /* a b + c */
+static inline vec fused_minus(vec a, vec b, vec c) { return vfmsq_f32(c, a, b); }   /* c - a b */
+static inline vec larger(vec a, vec b) { return vmaxnmq_f32(a, b); }                /* the number */
+static inline vec smaller(vec a, vec b) { return vminnmq_f32(a, b); }
+
+/* The first n <= LANES floats; the other lanes 0. */
+static inline vec load_part(const float *p, size_t n)
+{
+    float lanes[LANES] = {0};
+    memcpy(lanes, p, n * sizeof *p);
+    return load(lanes);
+}
+
+static inline void store_part(float *p, size_t n, vec v)
+{
+    float lanes[LANES];
+    store(lanes, v);
+    memcpy(p, lanes, n * sizeof *p);
+}
+
+static inline vec magnitude(vec v) { return vabsq_f32(v); }
+
+/* |magnitude| with the sign of v. */
+static inline vec with_sign(vec positive, vec v)
+{
+    return vbslq_f32(vdupq_n_u32(0x80000000u), v, positive);
+}
+
+/* v * 2^n where n lies in the low bits of t, see exp_terms in bodies.h. */
+static inline vec add_exponent(vec v, vec t)
+{
+    const uint32x4_t shifted = vshlq_n_u32(vreinterpretq_u32_f32(t), 23);
+    return vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(v), shifted));
+}
+
+/* v where y >= limit, else 0. */
+static inline vec unless_below(vec v, vec y, vec limit)
+{
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vcgeq_f32(y, limit)));
+}
+
+static inline float sum_lanes(vec v) { return vaddvq_f32(v); }
+static inline float max_lanes(vec v) { return vmaxnmvq_f32(v); }
+static inline float min_lanes(vec v) { return vminnmvq_f32(v); }
+
+/* -- 16-bit floats --------------------------------------------------------------------------- */
+
+static inline vec load_half(const uint16_t *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+
+static inline vec load_bfloat(const uint16_t *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+
+static inline void store_half(uint16_t *p, vec v)
+{
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
+}
+
+/* Adds half an ulp less the last bit that stays; a NaN would overflow and is made quiet instead. */
+static inline void store_bfloat(uint16_t *p, vec v)
+{
+    const uint32x4_t bits = vreinterpretq_u32_f32(v);
+    const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+    const uint32x4_t rounded = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd);
+    const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+    vst1_u16(p, vshrn_n_u32(vbslq_u32(vceqq_f32(v, v), rounded, quiet), 16));
+}
+
+/* -- codes ----------------------------------------------------------------------------------- */
+
+static inline vec_int load_indices(const uint8_t *p)
+{
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    return vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four))));
+}
+
+static inline vec load_codes(const uint8_t *p) { return vcvtq_f32_u32(load_indices(p)); }
+
+static inline void store_counts(uint8_t *p, vec_int v)
+{
+    const uint16x4_t words = vmovn_u32(v);
+    const uint8x8_t bytes = vmovn_u16(vcombine_u16(words, words));
+    const uint32_t four = vget_lane_u32(vreinterpret_u32_u8(bytes), 0);
+    memcpy(p, &four, sizeof four);
+}
+
+/* Floats of 0..255, rounded to nearest even. */
+static inline void store_codes(uint8_t *p, vec v) { store_counts(p, vcvtnq_u32_f32(v)); }
+
+static inline vec_int no_counts(void) { return vdupq_n_u32(0); }
+
+/* count + (x > threshold) */
+static inline vec_int count_above(vec_int count, vec x, vec threshold)
+{
+    return vsubq_u32(count, vcgtq_f32(x, threshold));
+}
+
+/* -- bits ------------------------------------------------------------------------------------ */
+
+/* 8 codes, one a byte, of `bits` bits -> 8 * bits adjacent bits: neighbours join, three times. */
+static inline uint64_t gather_bits(uint64_t codes, uint32_t bits)
+{
+    uint64_t x = codes & 0x0101010101010101u * ((1u << bits) - 1);
+    x = (x & 0x00ff00ff00ff00ffu) | (x & 0xff00ff00ff00ff00u) >> (8 - bits);
+    x = (x & 0x0000ffff0000ffffu) | (x & 0xffff0000ffff0000u) >> (16 - 2 * bits);
+    return (x & 0xffffffffu) | (x & 0xffffffff00000000u) >> (32 - 4 * bits);
+}
+
+static inline uint64_t spread_bits(uint64_t packed, uint32_t bits)
+{
+    const uint64_t one = (1u << bits) - 1, two = (1u << 2 * bits) - 1, four = (1ull << 4 * bits) - 1;
+    uint64_t x = (packed & four) | (packed & four << 4 * bits) << (32 - 4 * bits);
+    x = (x & 0x0000000100000001u * two) | (x & (0x0000000100000001u * two) << 2 * bits)
+                                              << (16 - 2 * bits);
+    return (x & 0x0001000100010001u * one) | (x & (0x0001000100010001u * one) << bits)
+                                                 << (8 - bits);
+}
+
+/* -- moves inside a vector ------------------------------------------------------------------- */
+
+/* One step of the Walsh-Hadamard transform: lane i meets lane i ^ span. x + -y is x - y exactly. */
+static inline vec butterfly(vec v, uint32_t span)
+{
+    static const uint32_t signs[2][4] = {{0, 0x80000000u, 0, 0x80000000u},
+                                         {0, 0, 0x80000000u, 0x80000000u}};
+    const vec swapped = span == 1 ? vrev64q_f32(v) : vextq_f32(v, v, 2);
+    const uint32x4_t turned = veorq_u32(vreinterpretq_u32_f32(v), vld1q_u32(signs[span - 1]));
+    return vaddq_f32(swapped, vreinterpretq_f32_u32(turned));
+}
+
+static inline void transpose(vec v[LANES])
+{
+    const float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(v[0], v[1]));
+    const float64x2_t b = vreinterpretq_f64_f32(vtrn2q_f32(v[0], v[1]));
+    const float64x2_t c = vreinterpretq_f64_f32(vtrn1q_f32(v[2], v[3]));
+    const float64x2_t d = vreinterpretq_f64_f32(vtrn2q_f32(v[2], v[3]));
+    v[0] = vreinterpretq_f32_f64(vtrn1q_f64(a, c));
+    v[1] = vreinterpretq_f32_f64(vtrn1q_f64(b, d));
+    v[2] = vreinterpretq_f32_f64(vtrn2q_f64(a, c));
+    v[3] = vreinterpretq_f32_f64(vtrn2q_f64(b, d));
+}
+
+#endif

@@ -1,0 +1,488 @@
+/* Checks of entries that map an array to an array element by element, or to one number: all of them
+ * are one driver with an adapter a kernel. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "tests/kernels/checkkern.h"
+
+enum { LENGTHS = 301, RESULTS = 2 };
+
+/* One way to call a kernel: n elements of `in` become n elements of `out` (which begins as a copy of
+ * `in` when in_place) and up to RESULTS floats. `variant` chooses further arguments. */
+struct adapter {
+    size_t in_size, out_size;          /* bytes an element; out_size 0 = only results */
+    int in_place, from_one;            /* from_one: n = 0 is not legal */
+    int kinds;                         /* input kinds, or 0: bytes below `below` */
+    uint32_t variants, below;
+    size_t out_bits;                   /* packed output: bits an element, by variant + 1; else 0 */
+    void (*call)(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                 uint32_t variant, float *results);
+    /* Compares with a definition in double; NULL = bit for bit with generic. */
+    const char *(*judge)(const void *in, const void *out, size_t n, uint32_t variant,
+                         const float *results);
+};
+
+static size_t out_bytes(const struct adapter *adapter, size_t n, uint32_t variant)
+{
+    return adapter->out_bits ? (n * (variant + 1) + 7) / 8 : n * adapter->out_size;
+}
+
+static size_t in_bytes(const struct adapter *adapter, size_t n, uint32_t variant)
+{
+    return adapter->in_size ? n * adapter->in_size : (n * (variant + 1) + 7) / 8;
+}
+
+static void fill_input(const struct adapter *adapter, uint8_t *data, size_t n, uint32_t variant,
+                       int kind)
+{
+    if (adapter->kinds) fill_floats((float *)(void *)data, n, (enum input_kind)kind, (uint32_t)n);
+    else fill_bytes(data, in_bytes(adapter, n, variant), adapter->below, (uint32_t)(n + variant));
+    /* Codes may not exceed their bits; the generic kernel masks, the contract does not ask it. */
+    if (adapter->out_bits)
+        for (size_t i = 0; i < n; i++) data[i] &= (uint8_t)((1u << (variant + 1)) - 1);
+}
+
+static const char *check_once(const struct kv_kernels *generic, const struct kv_kernels *set,
+                              const struct adapter *adapter, size_t n, uint32_t variant, int kind,
+                              size_t slack)
+{
+    const size_t bytes = out_bytes(adapter, n, variant);
+    const size_t step = adapter->in_size ? adapter->in_size : 1;
+    struct guarded in = guarded_make(in_bytes(adapter, n, variant), slack % (64 / step) * step);
+    const size_t out_step = adapter->out_size ? adapter->out_size : 1;
+    struct guarded out = guarded_make(bytes, (slack * 7) % (64 / out_step) * out_step);
+    struct guarded expected = guarded_make(bytes, 0);
+    float results[RESULTS] = {0}, expected_results[RESULTS] = {0};
+    const char *complaint = NULL;
+
+    fill_input(adapter, in.data, n, variant, kind);
+    if (adapter->in_place) memcpy(out.data, in.data, bytes);
+    if (adapter->in_place) memcpy(expected.data, in.data, bytes);
+    adapter->call(set, in.data, out.data, n, variant, results);
+    if (!guarded_intact(&out) || !guarded_intact(&in)) complaint = complain("wrote outside");
+    else if (adapter->judge) complaint = adapter->judge(in.data, out.data, n, variant, results);
+    else {
+        adapter->call(generic, in.data, expected.data, n, variant, expected_results);
+        if (memcmp(out.data, expected.data, bytes) ||
+            memcmp(results, expected_results, sizeof results))
+            complaint = complain("bits differ from generic");
+    }
+    guarded_free(&in);
+    guarded_free(&out);
+    guarded_free(&expected);
+    return complaint;
+}
+
+/* All lengths flush against the unmapped page, then all alignments for some lengths. */
+static const char *check_all(const struct kv_kernels *generic, const struct kv_kernels *set,
+                             const struct adapter *adapter)
+{
+    static char text[400];
+    const int kinds = adapter->kinds ? adapter->kinds : 1;
+    for (int kind = 0; kind < kinds; kind++)
+        for (uint32_t variant = 0; variant < adapter->variants; variant++)
+            for (size_t n = (size_t)adapter->from_one; n < LENGTHS; n++)
+                for (size_t slack = 0; slack < (n % 25 == 14 ? 64 : 1); slack++) {
+                    const char *why = check_once(generic, set, adapter, n, variant, kind, slack);
+                    if (!why) continue;
+                    const char *name = adapter->kinds ? kind_names[kind] : "bytes";
+                    strcpy(text, why);
+                    return complain("%.100s (n %zu, variant %u, alignment %zu, %s)", text, n,
+                                    variant, slack, name);
+                }
+    return NULL;
+}
+
+/* -- conversions ------------------------------------------------------------------------------- */
+
+static void call_widen_half(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                            uint32_t variant, float *results)
+{
+    set->widen_half(in, out, n);
+}
+
+static void call_widen_bfloat(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                              uint32_t variant, float *results)
+{
+    set->widen_bfloat(in, out, n);
+}
+
+static void call_narrow_half(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                             uint32_t variant, float *results)
+{
+    set->narrow_half(in, out, n);
+}
+
+static void call_narrow_bfloat(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                               uint32_t variant, float *results)
+{
+    set->narrow_bfloat(in, out, n);
+}
+
+static const char *same_or_nan(const uint32_t *a, const uint32_t *b, size_t n, const char *what)
+{
+    for (size_t i = 0; i < n; i++) {
+        const int nans = (a[i] & 0x7fffffffu) > 0x7f800000u && (b[i] & 0x7fffffffu) > 0x7f800000u;
+        if (a[i] != b[i] && !nans)
+            return complain("%s: %08x, generic %08x", what, (unsigned)a[i], (unsigned)b[i]);
+    }
+    return NULL;
+}
+
+/* Every 16-bit word. */
+static const char *widen_all(void (*tested)(const uint16_t *, float *, size_t),
+                             void (*generic)(const uint16_t *, float *, size_t))
+{
+    for (uint32_t first = 0; first < 65536; first += 256) {
+        uint16_t words[256];
+        uint32_t ours[256], theirs[256];
+        for (uint32_t i = 0; i < 256; i++) words[i] = (uint16_t)(first + i);
+        tested(words, (float *)(void *)ours, 256);
+        generic(words, (float *)(void *)theirs, 256);
+        const char *why = same_or_nan(ours, theirs, 256, "word");
+        if (why) return why;
+    }
+    return NULL;
+}
+
+/* Floats of every exponent with random last bits, and the neighbourhood of every tie. */
+static const char *narrow_all(void (*tested)(const float *, uint16_t *, size_t),
+                              void (*generic)(const float *, uint16_t *, size_t), int nan_exponent)
+{
+    for (uint32_t high = 0; high < 65536; high += 16) {
+        uint32_t bits[64];
+        uint16_t ours[64], theirs[64];
+        fill_bytes((uint8_t *)bits, sizeof bits, 256, high);
+        for (uint32_t i = 0; i < 64; i++) {
+            const uint32_t near[4] = {bits[i] & 0xffffu, 0x8000u, 0x7fffu, (bits[i] & 7u) << 13};
+            bits[i] = (high + i / 4) << 16 | near[i % 4];
+        }
+        tested((const float *)(const void *)bits, ours, 64);
+        generic((const float *)(const void *)bits, theirs, 64);
+        for (uint32_t i = 0; i < 64; i++) {
+            const int nan = (bits[i] & 0x7fffffffu) > 0x7f800000u;
+            const int ours_nan = (ours[i] & 0x7fff) > nan_exponent;
+            if (nan ? !ours_nan : ours[i] != theirs[i])
+                return complain("float %08x: %04x, generic %04x", (unsigned)bits[i], ours[i],
+                                theirs[i]);
+        }
+    }
+    return NULL;
+}
+
+const char *check_widen_half(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    /* Bytes below 124 make finite halves: exponent bits 11110 at most. */
+    const struct adapter adapter = {.in_size = 2, .out_size = 4, .variants = 1, .below = 124,
+                                    .call = call_widen_half};
+    const char *why = widen_all(set->widen_half, generic->widen_half);
+    return why ? why : check_all(generic, set, &adapter);
+}
+
+const char *check_widen_bfloat(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 2, .out_size = 4, .variants = 1, .below = 127,
+                                    .call = call_widen_bfloat};
+    const char *why = widen_all(set->widen_bfloat, generic->widen_bfloat);
+    return why ? why : check_all(generic, set, &adapter);
+}
+
+const char *check_narrow_half(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 2, .kinds = ALL_KINDS, .variants = 1,
+                                    .call = call_narrow_half};
+    const char *why = narrow_all(set->narrow_half, generic->narrow_half, 0x7c00);
+    return why ? why : check_all(generic, set, &adapter);
+}
+
+const char *check_narrow_bfloat(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 2, .kinds = ALL_KINDS, .variants = 1,
+                                    .call = call_narrow_bfloat};
+    const char *why = narrow_all(set->narrow_bfloat, generic->narrow_bfloat, 0x7f80);
+    return why ? why : check_all(generic, set, &adapter);
+}
+
+/* -- softmax ----------------------------------------------------------------------------------- */
+
+static float shift_of(const float *x, size_t n, uint32_t variant)
+{
+    float shift = 0.5f;
+    for (size_t i = 0; variant && i < n; i++) shift = x[i] > shift ? x[i] : shift;
+    return variant == 2 ? shift + 3.25f : shift;
+}
+
+static void call_exp_sum(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                         uint32_t variant, float *results)
+{
+    results[0] = set->exp_sum(out, n, shift_of(in, n, variant));
+}
+
+static const char *judge_exp_sum(const void *in, const void *out, size_t n, uint32_t variant,
+                                 const float *results)
+{
+    const float *x = in, *e = out;
+    const float shift = shift_of(x, n, variant);
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        const float y = x[i] - shift;
+        const double exact = y < -60 * 0.69314718055994531 ? 0 : exp(fmin((double)y, 88));
+        if (fabs((double)e[i] - exact) > 4 * FLT_EPSILON * exact)
+            return complain("exp(%g): %.9g, exact %.9g", (double)y, (double)e[i], exact);
+        sum += (double)e[i];
+    }
+    /* Terms near e^88 overflow the sum beyond FLT_MAX; the contract's callers have y <= 0. */
+    if (sum > FLT_MAX) return NULL;
+    if (fabs((double)results[0] - sum) > ((double)n / 16 + 5) * FLT_EPSILON * sum)
+        return complain("sum %.9g, exact %.9g", (double)results[0], sum);
+    return NULL;
+}
+
+/* 64 zeros (weights of masked columns) in front must not change the sum's bits. */
+static const char *exp_sum_ignores_whole_steps(const struct kv_kernels *set)
+{
+    float x[364], y[364];
+    for (size_t n = 0; n <= 300; n += 13) {
+        fill_floats(x, 300, NORMAL, 7);
+        for (size_t i = 0; i < 64; i++) y[i] = -INFINITY;
+        memcpy(y + 64, x, 300 * sizeof *x);
+        if (set->exp_sum(x, n, 2.5f) != set->exp_sum(y, n + 64, 2.5f))
+            return complain("64 masked columns in front change the sum (n %zu)", n);
+    }
+    return NULL;
+}
+
+const char *check_exp_sum(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 4, .in_place = 1, .kinds = ALL_KINDS,
+                                    .variants = 3, .call = call_exp_sum, .judge = judge_exp_sum};
+    const char *why = exp_sum_ignores_whole_steps(set);
+    return why ? why : check_all(generic, set, &adapter);
+}
+
+static void call_max(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                     uint32_t variant, float *results)
+{
+    results[0] = set->max(in, n);
+}
+
+const char *check_max(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .kinds = ALL_KINDS, .variants = 1,
+                                    .call = call_max};
+    return check_all(generic, set, &adapter);
+}
+
+static void call_scale(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                       uint32_t variant, float *results)
+{
+    set->scale(out, n, variant ? 0.0f : 0.37f);
+}
+
+const char *check_scale(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 4, .in_place = 1,
+                                    .kinds = FINITE_KINDS, .variants = 2, .call = call_scale};
+    return check_all(generic, set, &adapter);
+}
+
+static const float caps[] = {50.0f, 1.5f, 0x1p-3f};
+
+static void call_softcap(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                         uint32_t variant, float *results)
+{
+    set->softcap(out, n, caps[variant]);
+}
+
+static const char *judge_softcap(const void *in, const void *out, size_t n, uint32_t variant,
+                                 const float *results)
+{
+    const float *x = in, *y = out;
+    for (size_t i = 0; i < n; i++) {
+        const double cap = (double)caps[variant], exact = cap * tanh((double)x[i] / cap);
+        /* 2^-140: arguments below the normal range lose bits whatever one does. */
+        if (fabs((double)y[i] - exact) > 16 * FLT_EPSILON * fabs(exact) + 0x1p-140)
+            return complain("cap %g of %g: %.9g, exact %.9g", cap, (double)x[i], (double)y[i],
+                            exact);
+    }
+    return NULL;
+}
+
+const char *check_softcap(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 4, .in_place = 1, .kinds = ALL_KINDS,
+                                    .variants = 3, .call = call_softcap, .judge = judge_softcap};
+    return check_all(generic, set, &adapter);
+}
+
+/* The vector with itself, shifted by the variant where it wraps: one input array is enough. */
+static void call_dot(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                     uint32_t variant, float *results)
+{
+    const float *x = in;
+    results[0] = set->dot(x, x + n / 2, n - n / 2);
+}
+
+static const char *judge_dot(const void *in, const void *out, size_t n, uint32_t variant,
+                             const float *results)
+{
+    const float *a = in, *b = a + n / 2;
+    double sum = 0, size = 0;
+    for (size_t i = 0; i < n - n / 2; i++) {
+        sum += (double)a[i] * (double)b[i];
+        size += fabs((double)a[i] * (double)b[i]);
+    }
+    if (fabs((double)results[0] - sum) > (double)n * (FLT_EPSILON * size + 0x1p-149))
+        return complain("%.9g, exact %.9g", (double)results[0], sum);
+    return NULL;
+}
+
+const char *check_dot(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .kinds = FINITE_KINDS, .variants = 1,
+                                    .call = call_dot, .judge = judge_dot};
+    return check_all(generic, set, &adapter);
+}
+
+/* -- quantizers -------------------------------------------------------------------------------- */
+
+static void call_min_max(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                         uint32_t variant, float *results)
+{
+    set->min_max(in, n, &results[0], &results[1]);
+}
+
+const char *check_min_max(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .from_one = 1, .kinds = ALL_KINDS, .variants = 1,
+                                    .call = call_min_max};
+    return check_all(generic, set, &adapter);
+}
+
+static void call_grid_encode(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                             uint32_t variant, float *results)
+{
+    static const struct { float minimum, scale; uint32_t levels; } grids[] = {
+        {-1.5f, 0.25f, 16}, {-4, 0.0314f, 256}, {0, 0, 4}, {-0.3f, 0.6f, 2}, {1.375f, 0x1p-140f, 8}};
+    set->grid_encode(in, n, grids[variant].minimum, grids[variant].scale, grids[variant].levels,
+                     out);
+}
+
+const char *check_grid_encode(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 1, .kinds = ALL_KINDS, .variants = 5,
+                                    .call = call_grid_encode};
+    /* Every tie and its neighbours: quarters of a step from -2 to 18. */
+    float ties[240];
+    uint8_t ours[240], theirs[240];
+    for (int i = 0; i < 240; i++) {
+        const float tie = (float)(i / 3) * 0.25f - 2.0f;
+        ties[i] = i % 3 ? nextafterf(tie, i % 3 == 1 ? -INFINITY : INFINITY) : tie;
+    }
+    set->grid_encode(ties, 240, 0, 1, 16, ours);
+    generic->grid_encode(ties, 240, 0, 1, 16, theirs);
+    if (memcmp(ours, theirs, sizeof ours)) return complain("ties differ from generic");
+    return check_all(generic, set, &adapter);
+}
+
+static void call_grid_decode(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                             uint32_t variant, float *results)
+{
+    set->grid_decode(in, n, variant ? -65504.0f : -1.7f, variant ? 513.77f : 0.1f, out);
+}
+
+const char *check_grid_decode(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 1, .out_size = 4, .variants = 2, .below = 256,
+                                    .call = call_grid_decode};
+    return check_all(generic, set, &adapter);
+}
+
+static const uint32_t table_sizes[] = {0, 1, 2, 3, 5, 7, 8, 15, 16, 31, 32, 63, 255};
+
+static void call_bucket(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                        uint32_t variant, float *results)
+{
+    /* Thresholds with repetitions, some equal to input values (0, 1.375), placed against a page. */
+    const uint32_t n_thresholds = table_sizes[variant];
+    struct guarded memory = guarded_make(n_thresholds * sizeof(float), 0);
+    float *thresholds = (float *)(void *)memory.data;
+    for (uint32_t t = 0; t < n_thresholds; t++)
+        thresholds[t] = t % 5 == 4 ? thresholds[t - 1]
+                                   : ((float)t - (float)(n_thresholds / 2)) * 0.34375f;
+    set->bucket(in, n, thresholds, n_thresholds, out);
+    guarded_free(&memory);
+}
+
+const char *check_bucket(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 1, .kinds = ALL_KINDS,
+                                    .variants = sizeof table_sizes / sizeof *table_sizes,
+                                    .call = call_bucket};
+    return check_all(generic, set, &adapter);
+}
+
+/* The table ends with the largest code that occurs, against a page. */
+static void call_lookup(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                        uint32_t variant, float *results)
+{
+    static const uint32_t limits[] = {1, 2, 4, 7, 8, 9, 15, 16, 17, 32, 256};
+    const uint8_t *bytes = in;
+    uint8_t codes[LENGTHS];
+    uint32_t size = 0;
+    for (size_t i = 0; i < n; i++) {
+        codes[i] = (uint8_t)(bytes[i] % limits[variant]);
+        size = codes[i] >= size ? codes[i] + 1u : size;
+    }
+    struct guarded memory = guarded_make(size * sizeof(float), 0);
+    fill_floats((float *)(void *)memory.data, size, OUTLIER, 3);
+    set->lookup(codes, n, (const float *)(const void *)memory.data, 0.7f, out);
+    guarded_free(&memory);
+}
+
+const char *check_lookup(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 1, .out_size = 4, .variants = 11, .below = 256,
+                                    .call = call_lookup};
+    return check_all(generic, set, &adapter);
+}
+
+static void call_pack_bits(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                           uint32_t variant, float *results)
+{
+    set->pack_bits(in, n, variant + 1, out);
+}
+
+const char *check_pack_bits(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 1, .out_bits = 1, .variants = 8, .below = 256,
+                                    .call = call_pack_bits};
+    return check_all(generic, set, &adapter);
+}
+
+static void call_unpack_bits(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                             uint32_t variant, float *results)
+{
+    set->unpack_bits(in, n, variant + 1, out);
+}
+
+const char *check_unpack_bits(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.out_size = 1, .variants = 8, .below = 256,
+                                    .call = call_unpack_bits};
+    return check_all(generic, set, &adapter);
+}
+
+static void call_sum_squares(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                             uint32_t variant, float *results)
+{
+    results[0] = set->sum_squares(in, n);
+}
+
+const char *check_sum_squares(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .kinds = FINITE_KINDS, .variants = 1,
+                                    .call = call_sum_squares};
+    return check_all(generic, set, &adapter);
+}

@@ -1,0 +1,223 @@
+/* Checks of the kernels with two dimensions: packing, logits, accumulation, rotations, transforms. */
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/kernels/checkkern.h"
+
+static const uint32_t dims[] = {1, 2, 3, 5, 8, 15, 17, 24, 64, 72, 80, 96, 128, 192, 256};
+static const uint32_t row_counts[] = {1, 2, 3, 4, 5, 6, 7, 11, 12, 24, 31};
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static float *floats_of(const struct guarded *memory) { return (float *)(void *)memory->data; }
+
+static struct guarded make_floats(size_t n, size_t slack) { return guarded_make(4 * n, 4 * slack); }
+
+/* Panels by the definition in kernels.h. */
+static float panel_element(const float *keys, uint32_t n, uint32_t dim, uint32_t panel, size_t at)
+{
+    const size_t first = at / ((size_t)panel * dim) * panel, inside = at % ((size_t)panel * dim);
+    const size_t key = first + inside % panel;
+    return key < n ? keys[key * dim + inside / panel] : 0.0f;
+}
+
+const char *check_pack_keys(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const char *why = NULL;
+    for (size_t d = 0; d < COUNT(dims) && !why; d++)
+        for (uint32_t n = 0; n < 140 && !why; n += n < 70 ? 1 : 9) {
+            const uint32_t panel = set->panel, dim = dims[d];
+            const size_t size = (size_t)(n + panel - 1) / panel * panel * dim;
+            struct guarded keys = make_floats((size_t)n * dim, n % 16 == 7 ? 5 : 0);
+            struct guarded panels = make_floats(size, n % 16 == 9 ? 3 : 0);
+            fill_floats(floats_of(&keys), (size_t)n * dim, OUTLIER, n);
+            set->pack_keys(floats_of(&keys), n, dim, floats_of(&panels));
+            if (!guarded_intact(&panels)) why = complain("wrote outside (n %u, dim %u)", n, dim);
+            for (size_t i = 0; i < size && !why; i++)
+                if (floats_of(&panels)[i] != panel_element(floats_of(&keys), n, dim, panel, i))
+                    why = complain("n %u, dim %u: element %zu", n, dim, i);
+            guarded_free(&keys);
+            guarded_free(&panels);
+        }
+    return why;
+}
+
+static const char *judge_logits(const float *queries, const float *keys, const float *logits,
+                                const uint32_t shape[4], float scale)
+{
+    const uint32_t rows = shape[0], dim = shape[1], n = shape[2], stride = shape[3];
+    for (uint32_t r = 0; r < rows; r++)
+        for (uint32_t j = 0; j < n; j++) {
+            double sum = 0, size = 0;
+            for (uint32_t c = 0; c < dim; c++) {
+                const double term = (double)queries[r * dim + c] * (double)keys[j * dim + c];
+                sum += term;
+                size += fabs(term);
+            }
+            const double error = fabs((double)logits[r * stride + j] - (double)scale * sum);
+            /* each product and sum may also lose up to half the smallest subnormal */
+            if (error > (dim + 2) * (FLT_EPSILON * (double)scale * size + 0x1p-149))
+                return complain("row %u of %u, key %u, dim %u: error %.3g of %.3g", r, rows, j, dim,
+                                error, (double)scale * size);
+        }
+    return NULL;
+}
+
+static const char *check_logits_once(const struct kv_kernels *set, uint32_t rows, uint32_t dim,
+                                     uint32_t n, enum input_kind kind)
+{
+    const uint32_t columns = (n + set->panel - 1) / set->panel * set->panel, stride = columns + 3;
+    const float scale = 0.088388f;
+    struct guarded queries = make_floats((size_t)rows * dim, rows % 3);
+    struct guarded keys = make_floats((size_t)n * dim, 0);
+    struct guarded panels = make_floats((size_t)columns * dim, rows % 2);
+    struct guarded logits = make_floats((size_t)(rows - 1) * stride + columns, rows % 5);
+    const size_t bytes = logits.bytes;
+    fill_floats(floats_of(&queries), (size_t)rows * dim, kind, rows);
+    fill_floats(floats_of(&keys), (size_t)n * dim, kind, n);
+    set->pack_keys(floats_of(&keys), n, dim, floats_of(&panels));
+    memset(logits.data, 0x5c, bytes);
+    set->logits(floats_of(&queries), rows, dim, floats_of(&panels), columns, scale,
+                floats_of(&logits), stride);
+    const uint32_t shape[4] = {rows, dim, n, stride};
+    const char *why = guarded_intact(&logits) ? NULL : complain("wrote outside");
+    if (!why)
+        why = judge_logits(floats_of(&queries), floats_of(&keys), floats_of(&logits), shape, scale);
+    for (uint32_t r = 0; r + 1 < rows && !why; r++)   /* between the rows */
+        for (size_t i = 4 * ((size_t)r * stride + columns); i < 4 * (size_t)(r + 1) * stride; i++)
+            if (logits.data[i] != 0x5c) why = complain("wrote between rows");
+    guarded_free(&queries);
+    guarded_free(&keys);
+    guarded_free(&panels);
+    guarded_free(&logits);
+    return why;
+}
+
+const char *check_logits(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const char *why = NULL;
+    for (int kind = 0; kind < FINITE_KINDS; kind++)
+        for (size_t d = 0; d < COUNT(dims); d++)
+            for (size_t r = 0; r < COUNT(row_counts); r++) {
+                const uint32_t n = 1 + (uint32_t)(37 * r + 11 * d) % 150;
+                why = check_logits_once(set, row_counts[r], dims[d], n, (enum input_kind)kind);
+                if (why) return why;
+            }
+    return NULL;
+}
+
+struct sum_shape { uint32_t rows, dim, n, stride; };
+
+static const char *judge_accumulate(const float *weights, const float *values, const float *before,
+                                    const float *outputs, struct sum_shape s)
+{
+    for (uint32_t r = 0; r < s.rows; r++)
+        for (uint32_t c = 0; c < s.dim; c++) {
+            double sum = (double)before[r * s.dim + c], size = fabs(sum);
+            for (uint32_t j = 0; j < s.n; j++) {
+                const double term = (double)weights[r * s.stride + j] *
+                                    (double)values[(size_t)j * s.dim + c];
+                sum += term;
+                size += fabs(term);
+            }
+            const double error = fabs((double)outputs[r * s.dim + c] - sum);
+            if (error > (s.n + 2) * (FLT_EPSILON * size + 0x1p-149))
+                return complain("row %u of %u, column %u of %u, n %u: error %.3g of %.3g", r, s.rows,
+                                c, s.dim, s.n, error, size);
+        }
+    return NULL;
+}
+
+static const char *check_accumulate_once(const struct kv_kernels *set, struct sum_shape s,
+                                         enum input_kind kind)
+{
+    const size_t n_weights = s.n ? (size_t)(s.rows - 1) * s.stride + s.n : 0;
+    const size_t n_outputs = (size_t)s.rows * s.dim;
+    struct guarded weights = make_floats(n_weights, s.rows % 3);
+    struct guarded values = make_floats((size_t)s.n * s.dim, s.rows % 2);
+    struct guarded outputs = make_floats(n_outputs, s.rows % 5);
+    struct guarded before = make_floats(n_outputs, 0);
+    fill_floats(floats_of(&weights), n_weights, kind, s.rows);
+    fill_floats(floats_of(&values), (size_t)s.n * s.dim, kind, s.dim);
+    fill_floats(floats_of(&before), n_outputs, kind, s.n);
+    memcpy(outputs.data, before.data, outputs.bytes);
+    set->accumulate(floats_of(&weights), s.rows, s.stride, floats_of(&values), s.n, s.dim,
+                    floats_of(&outputs));
+    const char *why = guarded_intact(&outputs) ? NULL : complain("wrote outside");
+    if (!why)
+        why = judge_accumulate(floats_of(&weights), floats_of(&values), floats_of(&before),
+                               floats_of(&outputs), s);
+    guarded_free(&weights);
+    guarded_free(&values);
+    guarded_free(&outputs);
+    guarded_free(&before);
+    return why;
+}
+
+const char *check_accumulate(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    for (int kind = 0; kind < FINITE_KINDS; kind++)
+        for (size_t d = 0; d < COUNT(dims); d++)
+            for (size_t r = 0; r < COUNT(row_counts); r++) {
+                const uint32_t n = (uint32_t)(61 * r + 29 * d) % 300;
+                const struct sum_shape shape = {row_counts[r], dims[d], n, n + (uint32_t)d % 7};
+                const char *why = check_accumulate_once(set, shape, (enum input_kind)kind);
+                if (why) return why;
+            }
+    return NULL;
+}
+
+const char *check_rotate(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const char *why = NULL;
+    for (int kind = 0; kind < FINITE_KINDS; kind++)
+        for (size_t a = 0; a < COUNT(dims) && !why; a++)
+            for (size_t b = 0; b < COUNT(dims) && !why; b++) {
+                const uint32_t rows = dims[a], columns = dims[b];
+                struct guarded matrix = make_floats((size_t)rows * columns, b % 3);
+                struct guarded x = make_floats(columns, a % 3);
+                struct guarded out = make_floats(rows, b % 5), expected = make_floats(rows, 0);
+                fill_floats(floats_of(&matrix), (size_t)rows * columns, NORMAL, rows);
+                fill_floats(floats_of(&x), columns, (enum input_kind)kind, columns);
+                set->rotate(floats_of(&matrix), rows, columns, floats_of(&x), floats_of(&out));
+                generic->rotate(floats_of(&matrix), rows, columns, floats_of(&x),
+                                floats_of(&expected));
+                if (!guarded_intact(&out)) why = complain("wrote outside");
+                else if (memcmp(out.data, expected.data, out.bytes))
+                    why = complain("%u x %u: bits differ from generic", rows, columns);
+                guarded_free(&matrix);
+                guarded_free(&x);
+                guarded_free(&out);
+                guarded_free(&expected);
+            }
+    return why;
+}
+
+const char *check_hadamard(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const char *why = NULL;
+    for (int kind = 0; kind < FINITE_KINDS; kind++)
+        for (size_t n = 2; n <= 4096 && !why; n *= 2)
+            for (size_t slack = 0; slack < 16 && !why; slack++) {
+                struct guarded out = make_floats(n, slack), expected = make_floats(n, 0);
+                fill_floats(floats_of(&out), n, (enum input_kind)kind, 1);
+                memcpy(expected.data, out.data, out.bytes);
+                set->hadamard(floats_of(&out), n);
+                generic->hadamard(floats_of(&expected), n);
+                if (!guarded_intact(&out)) why = complain("wrote outside (n %zu)", n);
+                else if (memcmp(out.data, expected.data, out.bytes))
+                    why = complain("n %zu: bits differ from generic", n);
+                guarded_free(&out);
+                guarded_free(&expected);
+            }
+    return why;
+}
+
+/* Only that it comes back and counts in proportion. */
+const char *check_peak(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const double one = set->peak(1), ten = set->peak(10);
+    return one > 0 && ten == 10 * one ? NULL : complain("counts %g and %g", one, ten);
+}

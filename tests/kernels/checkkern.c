@@ -1,0 +1,87 @@
+/* The kernel checker: every entry of every set that can run here, in TAP; --bench times them.
+ *
+ *     checkkern [SET]             checks (SET: that one only)
+ *     checkkern --bench [--csv]   times */
+#include "tests/kernels/checkkern.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ENTRY(name) {#name, offsetof(struct kv_kernels, name), check_##name}
+
+static const struct {
+    const char *name;
+    size_t offset;             /* of the function pointer */
+    check_function *check;
+} entries[] = {
+    ENTRY(widen_half), ENTRY(widen_bfloat), ENTRY(narrow_half), ENTRY(narrow_bfloat),
+    ENTRY(pack_keys), ENTRY(logits), ENTRY(accumulate), ENTRY(exp_sum), ENTRY(max), ENTRY(scale),
+    ENTRY(softcap), ENTRY(dot), ENTRY(min_max), ENTRY(grid_encode), ENTRY(grid_decode),
+    ENTRY(bucket), ENTRY(lookup), ENTRY(pack_bits), ENTRY(unpack_bits), ENTRY(hadamard),
+    ENTRY(rotate), ENTRY(sum_squares), ENTRY(peak),
+};
+
+enum { N_ENTRIES = sizeof entries / sizeof entries[0] };
+
+/* Entries are all function pointers after isa and panel: none may be missing above. */
+_Static_assert(sizeof(struct kv_kernels) ==
+                   offsetof(struct kv_kernels, widen_half) + N_ENTRIES * sizeof(void (*)(void)),
+               "a kernel without a check");
+
+static char running[64];       /* for the signal handler */
+
+static void on_fault(int number)
+{
+    static const char text[] = "Bail out! memory fault in ";
+    const ssize_t written = write(1, text, sizeof text - 1) + write(1, running, strlen(running)) +
+                            write(1, "\n", 1);
+    _exit(written > 0 ? 2 : 3);
+}
+
+static int same_entry(const struct kv_kernels *a, const struct kv_kernels *b, size_t entry)
+{
+    return !memcmp((const char *)a + entries[entry].offset,
+                   (const char *)b + entries[entry].offset, sizeof(void (*)(void)));
+}
+
+/* Checks the entries that this set brings; counts tests and failures. */
+static void check_set(const struct kv_isa *isa, int *tests, int *failures)
+{
+    struct kv_kernels generic, set;
+    kv_isa_list()->set(&generic);
+    set = generic;
+    isa->set(&set);
+    for (size_t i = 0; i < N_ENTRIES; i++) {
+        if (isa != kv_isa_list() && same_entry(&set, &generic, i)) continue;
+        snprintf(running, sizeof running, "%s of %s", entries[i].name, isa->name);
+        const char *why = entries[i].check(&generic, &set);
+        printf("%sok %d - %s %s", why ? "not " : "", ++*tests, isa->name, entries[i].name);
+        printf(why ? ": %s\n" : "\n", why);
+        fflush(stdout);
+        *failures += why != NULL;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const int bench = argc > 1 && !strcmp(argv[1], "--bench");
+    const char *only = argc > 1 && !bench ? argv[1] : NULL;
+    if (bench) {
+        bench_all(argc > 2 && !strcmp(argv[2], "--csv"));
+        return 0;
+    }
+    signal(SIGSEGV, on_fault);
+    signal(SIGBUS, on_fault);
+    int tests = 0, failures = 0;
+    for (const struct kv_isa *isa = kv_isa_list(); isa->name; isa++) {
+        if (only && strcmp(only, isa->name)) continue;
+        if (isa->built && isa->runs) check_set(isa, &tests, &failures);
+        else
+            printf("ok %d - %s # SKIP %s\n", ++tests, isa->name,
+                   isa->built ? "cannot run on this CPU" : "not built");
+    }
+    printf("1..%d\n", tests);
+    return failures != 0;
+}
