@@ -17,8 +17,7 @@ enum { DIGITS = 17 };
 
 struct kv_journal {
     int file;
-    char *path;
-    const struct kv_results *results;
+    char *path, *code_version, *options;
 };
 
 static const char *or_empty(const char *text)
@@ -37,16 +36,18 @@ static int end_torn_line(int file)
     return last == '\n' || write(file, "\n", 1) == 1 ? 0 : errno;
 }
 
-int kv_journal_open(struct kv_journal **out, const char *dir, const struct kv_results *results,
-                    struct kv_error *err)
+int kv_journal_open(struct kv_journal **out, const char *dir, const char *code_version,
+                    const char *options, struct kv_error *err)
 {
     *out = NULL;
     struct kv_journal *journal = calloc(1, sizeof *journal);
-    if (!journal || kv_text_set(&journal->path, "%s/journal.jsonl", dir) != KV_OK) {
-        free(journal);
+    if (journal) journal->file = -1;
+    if (!journal || kv_text_set(&journal->path, "%s/journal.jsonl", dir) != KV_OK
+        || kv_text_set(&journal->code_version, "%s", or_empty(code_version)) != KV_OK
+        || kv_text_set(&journal->options, "%s", or_empty(options)) != KV_OK) {
+        kv_journal_close(journal);
         return kv_fail(err, KV_EMEMORY, "out of memory");
     }
-    journal->results = results;
     journal->file = open(journal->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     const int cause = journal->file < 0 ? errno : end_torn_line(journal->file);
     if (cause) {
@@ -64,6 +65,8 @@ void kv_journal_close(struct kv_journal *journal)
     if (!journal) return;
     if (journal->file >= 0) close(journal->file);
     free(journal->path);
+    free(journal->code_version);
+    free(journal->options);
     free(journal);
 }
 
@@ -117,8 +120,8 @@ static char *cell_to_line(const struct kv_journal *journal, const struct kv_cell
     snprintf(seed, sizeof seed, "%" PRId64, cell->row.seed);
     cJSON *object = cJSON_CreateObject();
     char *line = NULL;
-    if (object && add_text(object, "code_version", journal->results->code_version)
-        && add_text(object, "options", journal->results->options) && add_text(object, "seed", seed)
+    if (object && add_text(object, "code_version", journal->code_version)
+        && add_text(object, "options", journal->options) && add_text(object, "seed", seed)
         && kv_json_add(object, "row", kv_row_to_json(&cell->row, DIGITS))
         && add_measures(object, cell)) line = cJSON_PrintUnformatted(object);
     cJSON_Delete(object);
@@ -146,6 +149,11 @@ int kv_journal_append(struct kv_journal *journal, const struct kv_cell *cell, st
 }
 
 /* ---- reading ------------------------------------------------------------------------------- */
+
+struct kv_past_cells {
+    size_t n;
+    cJSON **cells;            /* lines as they were read; measures are parsed when asked for */
+};
 
 static const char *text_of(const cJSON *object, const char *name)
 {
@@ -227,15 +235,8 @@ static bool same_cell(const struct kv_row *row, const cJSON *object)
         && row->seed == strtoll(text_of(object, "seed"), NULL, 10);
 }
 
-static bool worth_taking(const struct kv_results *results, const cJSON *object)
-{
-    const char *status = text_of(cJSON_GetObjectItemCaseSensitive(object, "row"), "status");
-    return strcmp(results->code_version, text_of(object, "code_version")) == 0
-        && strcmp(or_empty(results->options), text_of(object, "options")) == 0
-        && (strcmp(status, "ok") == 0 || strcmp(status, "unsupported") == 0);
-}
-
-/* The trace's name is the caller's: the same recording may have been renamed in between. */
+/* Trace name and seed are the caller's: a recording may have been renamed in between, and a JSON number
+ * may not hold a seed of 64 bits. */
 static bool rename_trace(struct kv_cell *cell, const struct kv_row *as)
 {
     bool good = kv_text_set(&cell->row.trace, "%s", or_empty(as->trace)) == KV_OK;
@@ -247,44 +248,91 @@ static bool rename_trace(struct kv_cell *cell, const struct kv_row *as)
     return good;
 }
 
-static void take_line(struct kv_results *results, const char *line, uint32_t *n_restored)
+bool kv_past_cells_restore(const struct kv_past_cells *past, struct kv_cell *cell)
 {
-    cJSON *object = cJSON_Parse(line);
-    for (uint32_t c = 0; object && worth_taking(results, object) && c < results->n_cells; c++) {
-        struct kv_cell *cell = &results->cells[c], found;
-        if (cell->done || !same_cell(&cell->row, object)) continue;
+    for (size_t i = past->n; i-- > 0;) {        /* the latest first */
+        struct kv_cell found;
+        if (!same_cell(&cell->row, past->cells[i])) continue;
         kv_cell_init(&found);
-        if (read_cell(&found, object) && rename_trace(&found, &cell->row)) {
+        if (read_cell(&found, past->cells[i]) && rename_trace(&found, &cell->row)) {
             found.done = true;
             kv_cell_free(cell);
             *cell = found;
-            ++*n_restored;
-        } else {
-            kv_cell_free(&found);
+            return true;
         }
+        kv_cell_free(&found);
     }
-    cJSON_Delete(object);
+    return false;
 }
 
-int kv_journal_load(const char *dir, struct kv_results *results, uint32_t *n_restored,
-                    struct kv_error *err)
+static bool worth_taking(const cJSON *object, const char *code_version, const char *options)
 {
-    char *path = NULL, *line = NULL;
+    const char *status = text_of(cJSON_GetObjectItemCaseSensitive(object, "row"), "status");
+    return strcmp(or_empty(code_version), text_of(object, "code_version")) == 0
+        && strcmp(or_empty(options), text_of(object, "options")) == 0
+        && (strcmp(status, "ok") == 0 || strcmp(status, "unsupported") == 0);
+}
+
+/* Takes ownership of object. */
+static int keep(struct kv_past_cells *past, cJSON *object)
+{
+    cJSON **more = realloc(past->cells, (past->n + 1) * sizeof *more);
+    if (!more) {
+        cJSON_Delete(object);
+        return KV_EMEMORY;
+    }
+    past->cells = more;
+    past->cells[past->n++] = object;
+    return KV_OK;
+}
+
+void kv_past_cells_free(struct kv_past_cells *past)
+{
+    for (size_t i = 0; past && i < past->n; i++) cJSON_Delete(past->cells[i]);
+    if (past) free(past->cells);
+    free(past);
+}
+
+static int read_lines(struct kv_past_cells *past, FILE *file, const char *code_version,
+                      const char *options)
+{
+    char *line = NULL;
     size_t capacity = 0;
-    *n_restored = 0;
-    if (kv_text_set(&path, "%s/journal.jsonl", dir) != KV_OK) {
+    int status = KV_OK;
+    while (status == KV_OK && getline(&line, &capacity, file) > 0) {
+        cJSON *object = cJSON_Parse(line);
+        if (object && worth_taking(object, code_version, options)) status = keep(past, object);
+        else cJSON_Delete(object);
+    }
+    free(line);
+    return status;
+}
+
+int kv_past_cells_read(struct kv_past_cells **out, const char *dir, const char *code_version,
+                       const char *options, struct kv_error *err)
+{
+    char *path = NULL;
+    *out = calloc(1, sizeof **out);
+    if (!*out || kv_text_set(&path, "%s/journal.jsonl", dir) != KV_OK) {
+        kv_past_cells_free(*out);
+        *out = NULL;
         return kv_fail(err, KV_EMEMORY, "out of memory");
     }
-    int status = KV_OK;
     errno = 0;
+    int status = KV_OK;
     FILE *file = fopen(path, "r");
-    if (!file && errno != ENOENT) {
+    if (file) {
+        status = read_lines(*out, file, code_version, options);
+        if (status != KV_OK) kv_fail(err, status, "%s: out of memory", path);
+        fclose(file);
+    } else if (errno != ENOENT) {
         status = kv_fail(err, KV_EENVIRONMENT, "%s: expected to read it, found: %s", path,
                          strerror(errno));
     }
-    while (file && getline(&line, &capacity, file) > 0) take_line(results, line, n_restored);
-    if (file) fclose(file);
-    free(line);
+    if (status != KV_OK) {
+        kv_past_cells_free(*out);
+        *out = NULL;
+    }
     free(path);
     return status;
 }

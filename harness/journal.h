@@ -8,20 +8,27 @@
 
 struct kv_journal;
 
-/* Opens DIR/journal.jsonl to append; results gives the code version and options that a cell must share
- * to be taken back, and must outlive the journal. KV_OK, KV_EENVIRONMENT or KV_EMEMORY. */
-int kv_journal_open(struct kv_journal **out, const char *dir, const struct kv_results *results,
-                    struct kv_error *err);
+/* Opens DIR/journal.jsonl to append. code_version and options (what else changes rows; NULL = none) go
+ * into every line: a cell is only taken back by a run that shares them. KV_OK, KV_EENVIRONMENT or
+ * KV_EMEMORY. */
+int kv_journal_open(struct kv_journal **out, const char *dir, const char *code_version,
+                    const char *options, struct kv_error *err);
 
 /* Any thread may append: a line goes out whole. */
 int kv_journal_append(struct kv_journal *journal, const struct kv_cell *cell, struct kv_error *err);
 void kv_journal_close(struct kv_journal *journal);
 
-/* Fills the cells of results that DIR/journal.jsonl holds and counts them. A cell is told by trace hash,
- * spec, seed, isa (set in its row by the caller), code version and options. What ended as timeout, oom or
- * failed is left to be tried again. Lines that do not parse (a torn last one) are passed over; no journal
- * is no cell. KV_OK, KV_EENVIRONMENT when it cannot be read, KV_EMEMORY. */
-int kv_journal_load(const char *dir, struct kv_results *results, uint32_t *n_restored,
-                    struct kv_error *err);
+/* The cells of an earlier run that this one may take back: same code version and options, ended as ok or
+ * unsupported (timeout, oom and failed are tried again). Lines that do not parse, such as a torn last
+ * one, are passed over; no journal is no cell. KV_OK, KV_EENVIRONMENT when it cannot be read,
+ * KV_EMEMORY. */
+struct kv_past_cells;
+int kv_past_cells_read(struct kv_past_cells **out, const char *dir, const char *code_version,
+                       const char *options, struct kv_error *err);
+void kv_past_cells_free(struct kv_past_cells *past);
+
+/* Fills a cell whose row names trace hash, method, isa and seed from the past one that shares them, layers
+ * and bins included. False, and the cell untouched, when there is none. */
+bool kv_past_cells_restore(const struct kv_past_cells *past, struct kv_cell *cell);
 
 #endif

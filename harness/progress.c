@@ -15,9 +15,9 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-void kv_progress_begin(struct kv_progress *progress, uint32_t total_steps, bool quiet)
+void kv_progress_begin(struct kv_progress *progress, bool quiet)
 {
-    *progress = (struct kv_progress){.total = total_steps, .started = now()};
+    *progress = (struct kv_progress){.started = now()};
     progress->shown = !quiet && isatty(STDERR_FILENO);
 }
 
@@ -28,18 +28,15 @@ static void print_time(char text[24], double seconds)
     else snprintf(text, 24, "%.1f h", seconds / 3600);
 }
 
-void kv_progress_step(struct kv_progress *progress, const char *what)
+void kv_progress_step(struct kv_progress *progress, double done, const char *what)
 {
-    progress->done++;
     const double time = now(), passed = time - progress->started;
     if (!progress->shown || passed < first_after || time - progress->printed < refresh) return;
     progress->printed = time;
-    char left[24];
-    const uint32_t rest = progress->total > progress->done ? progress->total - progress->done : 0;
-    print_time(left, passed / progress->done * rest);
-    /* 79 columns: a line that wraps cannot be wiped. */
-    fprintf(stderr, "\r\033[K%u/%u, about %s left  %.40s", progress->done, progress->total, left,
-            what ? what : "");
+    char left[24] = "?";
+    if (done > 0) print_time(left, passed * (1 - done) / done);
+    /* Under 80 columns: a line that wraps cannot be wiped. */
+    fprintf(stderr, "\r\033[K%3.0f %%, about %s left  %.40s", 100 * done, left, what ? what : "");
     fflush(stderr);
 }
 

@@ -82,7 +82,8 @@ enum { N_LETTERS = sizeof flag_letters / sizeof flag_letters[0] };
 static bool is_universal(const char *flag, size_t length)
 {
     return (length == 9 && memcmp(flag, "open-loop", 9) == 0)
-        || (length == 12 && memcmp(flag, "no-gradients", 12) == 0);
+        || (length == 12 && memcmp(flag, "no-gradients", 12) == 0)
+        || (length == 12 && memcmp(flag, "not-verified", 12) == 0);
 }
 
 static bool row_has(const struct kv_ranked *row, const struct flag_letter *letter)
