@@ -1,0 +1,15 @@
+/* The AVX-512 set: shared bodies over 16-float vectors (x86-64-v4: F, BW, CD, DQ, VL). sum_squares
+ * stays the AVX2 set's: its eight partial sums fill half a vector. */
+#include "methods/kernels/x86/simd_avx512.h"
+
+#define HAS_PICK 1
+#define WIDE_TILES 1
+#define LANES_DIVIDE_8 0
+
+#include "methods/kernels/bodies.h"
+
+void kv_kernels_set_avx512(struct kv_kernels *kernels)
+{
+    KERNEL(fill)(kernels);
+    kernels->isa = "avx512";
+}

@@ -1,0 +1,219 @@
+/* AVX-512 words for the shared bodies (bodies.h): one vector is 16 floats. Only F, BW, CD, DQ, VL. */
+#ifndef KVBENCH_METHODS_KERNELS_X86_SIMD_AVX512_H
+#define KVBENCH_METHODS_KERNELS_X86_SIMD_AVX512_H
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define KERNEL(name) name##_avx512
+
+/* 6 x 64: 24 accumulators, 4 columns, 1 row of the 32 registers; 32 KiB strips stay in L1. */
+enum { LANES = 16, TILE_ROWS = 6, TILE_VECS = 4, STRIP_DEPTH = 128, HADAMARD_VECS = 16,
+       SEARCH_LEVELS = 5 };
+
+typedef __m512 vec;
+typedef __m512i vec_int;
+
+static inline vec load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void store(float *p, vec v) { _mm512_storeu_ps(p, v); }
+static inline vec spread(float x) { return _mm512_set1_ps(x); }
+static inline vec zeros(void) { return _mm512_setzero_ps(); }
+static inline vec add(vec a, vec b) { return _mm512_add_ps(a, b); }
+static inline vec sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
+static inline vec mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
+static inline vec divide(vec a, vec b) { return _mm512_div_ps(a, b); }
+static inline vec fused(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }   /* a b + c */
+static inline vec fused_minus(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); } /* c - a b */
+static inline vec larger(vec a, vec b) { return _mm512_max_ps(a, b); }    /* b when a is NaN */
+static inline vec smaller(vec a, vec b) { return _mm512_min_ps(a, b); }
+
+static inline __mmask16 first_lanes(size_t n) { return (__mmask16)((1u << n) - 1); }
+
+/* The first n <= LANES floats; the other lanes 0. */
+static inline vec load_part(const float *p, size_t n)
+{
+    return _mm512_maskz_loadu_ps(first_lanes(n), p);
+}
+
+static inline void store_part(float *p, size_t n, vec v)
+{
+    _mm512_mask_storeu_ps(p, first_lanes(n), v);
+}
+
+static inline vec magnitude(vec v) { return _mm512_abs_ps(v); }
+
+/* |magnitude| with the sign of v. */
+static inline vec with_sign(vec positive, vec v)
+{
+    return _mm512_or_ps(positive, _mm512_and_ps(spread(-0.0f), v));
+}
+
+/* v * 2^n where n lies in the low bits of t, see exp_terms in bodies.h. */
+static inline vec add_exponent(vec v, vec t)
+{
+    const __m512i shifted = _mm512_slli_epi32(_mm512_castps_si512(t), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), shifted));
+}
+
+/* v where y >= limit, else 0. */
+static inline vec unless_below(vec v, vec y, vec limit)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(y, limit, _CMP_GE_OQ), v);
+}
+
+static inline __m256 upper_half(vec v)
+{
+    return _mm256_castsi256_ps(_mm512_extracti64x4_epi64(_mm512_castps_si512(v), 1));
+}
+
+/* Written out, since compilers order the lanes of _mm512_reduce_add_ps as they like. */
+static inline float sum_lanes(vec v)
+{
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v), upper_half(v));
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+static inline float max_lanes(vec v)
+{
+    const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(v), upper_half(v));
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+
+static inline float min_lanes(vec v)
+{
+    const __m256 half = _mm256_min_ps(_mm512_castps512_ps256(v), upper_half(v));
+    __m128 s = _mm_min_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    s = _mm_min_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_min_ss(s, _mm_movehdup_ps(s)));
+}
+
+/* -- 16-bit floats --------------------------------------------------------------------------- */
+
+static inline __m256i load_16(const uint16_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
+static inline void store_16(uint16_t *p, __m256i v)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, v);
+}
+
+static inline vec load_half(const uint16_t *p) { return _mm512_cvtph_ps(load_16(p)); }
+
+static inline vec load_bfloat(const uint16_t *p)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_16(p)), 16));
+}
+
+static inline void store_half(uint16_t *p, vec v)
+{
+    store_16(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+/* Adds half an ulp less the last bit that stays; a NaN would overflow and is made quiet instead. */
+static inline void store_bfloat(uint16_t *p, vec v)
+{
+    const __m512i bits = _mm512_castps_si512(v);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    const __m512i high = _mm512_srli_epi32(_mm512_mask_blend_epi32(nan, rounded, quiet), 16);
+    store_16(p, _mm512_cvtepi32_epi16(high));
+}
+
+/* -- codes ----------------------------------------------------------------------------------- */
+
+static inline vec_int load_indices(const uint8_t *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+
+static inline vec load_codes(const uint8_t *p) { return _mm512_cvtepi32_ps(load_indices(p)); }
+
+static inline void store_counts(uint8_t *p, vec_int v)
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(v));
+}
+
+/* Floats of 0..255, rounded to nearest even. */
+static inline void store_codes(uint8_t *p, vec v) { store_counts(p, _mm512_cvtps_epi32(v)); }
+
+static inline vec_int no_counts(void) { return _mm512_setzero_si512(); }
+
+/* count + (x > threshold) */
+static inline vec_int count_above(vec_int count, vec x, vec threshold)
+{
+    const __mmask16 above = _mm512_cmp_ps_mask(x, threshold, _CMP_GT_OQ);
+    return _mm512_mask_add_epi32(count, above, count, _mm512_set1_epi32(1));
+}
+
+static inline vec_int twice(vec_int count) { return _mm512_add_epi32(count, count); }
+
+/* table[index] for index < LANES. */
+static inline vec pick(vec table, vec_int index) { return _mm512_permutexvar_ps(index, table); }
+
+/* The same from two vectors, index < 2 LANES. */
+static inline vec pick_of_two(vec low, vec high, vec_int index)
+{
+    return _mm512_permutex2var_ps(low, index, high);
+}
+
+/* -- bits ------------------------------------------------------------------------------------ */
+
+/* 8 codes, one a byte, of `bits` bits -> 8 * bits adjacent bits, and back. */
+static inline uint64_t gather_bits(uint64_t codes, uint32_t bits)
+{
+    return _pext_u64(codes, 0x0101010101010101u * ((1u << bits) - 1));
+}
+
+static inline uint64_t spread_bits(uint64_t packed, uint32_t bits)
+{
+    return _pdep_u64(packed, 0x0101010101010101u * ((1u << bits) - 1));
+}
+
+/* -- moves inside a vector ------------------------------------------------------------------- */
+
+/* One step of the Walsh-Hadamard transform: lane i meets lane i ^ span. */
+static inline vec butterfly(vec v, uint32_t span)
+{
+    const __m512 swapped = span == 1 ? _mm512_permute_ps(v, 0xb1)
+                         : span == 2 ? _mm512_permute_ps(v, 0x4e)
+                         : span == 4 ? _mm512_shuffle_f32x4(v, v, 0xb1)
+                                     : _mm512_shuffle_f32x4(v, v, 0x4e);
+    const __mmask16 upper = span == 1 ? 0xaaaa : span == 2 ? 0xcccc : span == 4 ? 0xf0f0 : 0xff00;
+    return _mm512_mask_sub_ps(_mm512_add_ps(swapped, v), upper, swapped, v);
+}
+
+static inline void transpose(vec v[LANES])
+{
+    vec a[16], b[16];
+    for (int i = 0; i < 16; i += 2) {
+        a[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
+        a[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {   /* b[i + k]: column 4 l + k of rows i .. i + 3 in lane l */
+        b[i] = _mm512_shuffle_ps(a[i], a[i + 2], 0x44);
+        b[i + 1] = _mm512_shuffle_ps(a[i], a[i + 2], 0xee);
+        b[i + 2] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+    for (int k = 0; k < 4; k++) {
+        const vec even = _mm512_shuffle_f32x4(b[k], b[4 + k], 0x88);
+        const vec odd = _mm512_shuffle_f32x4(b[k], b[4 + k], 0xdd);
+        const vec even2 = _mm512_shuffle_f32x4(b[8 + k], b[12 + k], 0x88);
+        const vec odd2 = _mm512_shuffle_f32x4(b[8 + k], b[12 + k], 0xdd);
+        v[k] = _mm512_shuffle_f32x4(even, even2, 0x88);
+        v[4 + k] = _mm512_shuffle_f32x4(odd, odd2, 0x88);
+        v[8 + k] = _mm512_shuffle_f32x4(even, even2, 0xdd);
+        v[12 + k] = _mm512_shuffle_f32x4(odd, odd2, 0xdd);
+    }
+}
+
+#endif
