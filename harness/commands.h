@@ -6,5 +6,7 @@
 
 int kv_cmd_trace(int argc, char **argv, struct kv_error *err);
 int kv_cmd_info(int argc, char **argv, struct kv_error *err);
+int kv_cmd_dump(int argc, char **argv, struct kv_error *err);
+int kv_cmd_check(int argc, char **argv, struct kv_error *err);
 
 #endif

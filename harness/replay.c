@@ -43,7 +43,8 @@ static int create_caches(struct unit *unit, struct kv_error *err)
         .source = {.geometry = unit->geometry, .keys = &replay->owner->k, .values = &replay->owner->v},
         .kernels = replay->kernels, .pool = unit->pool,
         .prompts = replay->prompts ? replay->prompts + replay->first_head : NULL,
-        .first_head = replay->first_head, .n_heads = replay->n_heads, .seed = replay->seed};
+        .first_head = replay->first_head, .n_heads = replay->n_heads, .seed = replay->seed,
+        .garble = replay->garble};
     int status = KV_OK;
     if (spec->n_caches > 1 && !replay->exact_layer) {
         plan.spec = &spec->caches[1];
@@ -55,13 +56,6 @@ static int create_caches(struct unit *unit, struct kv_error *err)
     }
     plan.spec = replay->exact_layer ? &full_exact : &spec->caches[0];
     return kv_cache_create(&unit->main, &plan, err);
-}
-
-static int audit(const struct unit *unit, struct kv_error *err)
-{
-    int status = kv_cache_audit(unit->main, err);
-    if (status == KV_OK && unit->rest) status = kv_cache_audit(unit->rest, err);
-    return status;
 }
 
 static void add_bytes(struct kv_cache_bytes *sum, const struct kv_cache *cache)
@@ -79,6 +73,26 @@ static void add_bytes(struct kv_cache_bytes *sum, const struct kv_cache *cache)
 static int64_t policy_bytes(const struct unit *unit, const struct kv_cache_bytes *bytes)
 {
     return kv_pool_used(unit->pool, KV_METADATA) - bytes->metadata[0] - bytes->metadata[1];
+}
+
+/* The banks' own counts, and what the pool was charged, must be the same bytes. */
+static int audit(const struct unit *unit, struct kv_error *err)
+{
+    int status = kv_cache_audit(unit->main, err);
+    if (status == KV_OK && unit->rest) status = kv_cache_audit(unit->rest, err);
+    if (status != KV_OK) return status;
+    struct kv_cache_bytes bytes = {0};
+    add_bytes(&bytes, unit->main);
+    if (unit->rest) add_bytes(&bytes, unit->rest);
+    const int64_t payload = kv_pool_used(unit->pool, KV_PAYLOAD);
+    const int64_t residual = kv_pool_used(unit->pool, KV_RESIDUAL);
+    if (payload == bytes.payload[0] + bytes.payload[1] &&
+        residual == bytes.residual[0] + bytes.residual[1] && policy_bytes(unit, &bytes) >= 0)
+        return KV_OK;
+    return kv_fail(err, KV_EGATE, "charged %lld payload and %lld residual bytes, banks count %lld and %lld",
+                   (long long)payload, (long long)residual,
+                   (long long)(bytes.payload[0] + bytes.payload[1]),
+                   (long long)(bytes.residual[0] + bytes.residual[1]));
 }
 
 /* Stored bytes that a step touches when all held rows are read. */

@@ -39,6 +39,7 @@ struct kv_replay {
     enum kv_road road;
     bool exact_layer;                 /* layers= leaves this layer out: full cache, default codec */
     bool audit;                       /* recount every step */
+    bool garble;                      /* check mode: codes are spoiled after encoding */
     const volatile sig_atomic_t *stop;      /* ends the replay early with KV_EINTERRUPTED */
     double deadline;                  /* kv_clock_seconds() after which KV_ETIMEOUT; 0 = none */
     struct kv_answer_arrays answers;

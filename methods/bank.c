@@ -218,7 +218,9 @@ void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)
         bank->where[tokens[i]] = KV_CODED + atom * code->block + i;
         bank->atom_holders[atom] += bank->holders[tokens[i]];
     }
-    code->type->encode(code, bank->block_rows, bank->atoms + atom * kv_atom_bytes(code));
+    uint8_t *bytes = bank->atoms + atom * kv_atom_bytes(code);
+    code->type->encode(code, bank->block_rows, bytes);
+    for (size_t i = 0; bank->garble && i < kv_atom_bytes(code); i++) bytes[i] ^= 0x55;
     charge_rows(bank, -(int)code->block);
     charge_atoms(bank, 1);
 }

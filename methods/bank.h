@@ -28,6 +28,7 @@ struct kv_bank {
     enum kv_side side;
     uint32_t first_head, n_heads, dim;
     bool unrotated, lossy;
+    bool garble;                   /* check mode: spoil codes, so that answers must change */
     struct kv_rotary rotary;       /* when unrotated */
     float *handed;                 /* [tokens][dim] rows handed down by another cache (rest), or NULL */
     uint32_t *where;               /* [tokens] current place of each row */

@@ -125,9 +125,11 @@ static int create_banks(struct kv_cache *cache, struct kv_error *err)
                                            .seed = plan->seed, .head = plan->first_head + h,
                                            .n_heads = heads};
             const enum kv_side side = sides == 1 ? KV_BOTH_SIDES : s ? KV_VALUES : KV_KEYS;
-            const int status = kv_bank_create(bank, &setup, &plan->source, stage, side, heads,
+            const bool exact = stage && stage->modifiers[0].exact_side == (side == KV_KEYS ? 1u : 2u);
+            const int status = kv_bank_create(bank, &setup, &plan->source, exact ? NULL : stage, side, heads,
                                               plan->handed, err);
             if (status != KV_OK) return status;
+            bank->garble = plan->garble;
             for (uint32_t i = 0; i < heads; i++) {
                 cache->lanes[h + i].bank[s] = bank;
                 if (sides == 1) cache->lanes[h + i].bank[1] = bank;

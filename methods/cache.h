@@ -39,6 +39,7 @@ struct kv_cache_plan {                /* what a cache is made of */
     uint64_t seed;
     struct kv_cache *rest;            /* takes what this one drops, or NULL */
     bool handed;                      /* this is a rest cache */
+    bool garble;                      /* check mode: codes are spoiled after encoding */
 };
 
 struct kv_cache {

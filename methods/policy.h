@@ -48,8 +48,8 @@ struct kv_trim {                  /* parameters of every policy that gives a sco
     struct kv_budget budget;
     uint32_t sinks, recent;       /* protected: positions < sinks, the last `recent` held rows */
     uint32_t recent_percent;      /* protected: that share of the budget, rounded down */
-    bool prompt_only;             /* acts once, after the prefill; decoded tokens come on top */
-    bool pooled_heads;            /* one budget for all heads of the layer, shared by score */
+    uint32_t prompt_only;         /* 1: acts once, after the prefill; decoded tokens come on top */
+    uint32_t pooled_heads;        /* 1: one budget for all heads of the layer, shared by score */
 };
 
 enum { KV_STATE_PER_HEAD = UINT32_MAX };   /* state_floats: one for each query head of the group */

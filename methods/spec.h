@@ -3,7 +3,7 @@
  *     spec  := stage ("+" stage)*       stage := name (":" key "=" value)*
  *     sweep := key "=" value ("/" value)+   list := spec ("," spec)*   `@file` reads a list
  *
- * A stage is a policy or a codec; codecs stand outer to inner; `rest` begins a second cache that takes
+ * `layers=0-3_8` compresses those layers of the model only. A stage is a policy or a codec; codecs stand outer to inner; `rest` begins a second cache that takes
  * what the first one drops. Preset names (`kivi4`) are data: name and the spec they stand for. */
 #ifndef KVBENCH_METHODS_SPEC_H
 #define KVBENCH_METHODS_SPEC_H
@@ -16,6 +16,7 @@ struct kv_modifiers {             /* of a codec stage, known to the cache only *
     uint32_t span;                /* enum kv_span bits: span=heads, span=joint (sides), span=all */
     bool rotate, center;          /* rotate=hadamard, center=mean: wrapped around the codec */
     bool unrotated;               /* keys=unrotated */
+    uint32_t exact_side;          /* side=keys compresses keys only: values stay exact (2); side=values: 1 */
 };
 
 struct kv_stage {
@@ -53,6 +54,9 @@ struct kv_spec_list { uint32_t n; struct kv_spec *specs; };
  * spec parses to the same text again. */
 int kv_spec_parse(struct kv_spec_list *out, const char *list, struct kv_error *err);
 void kv_spec_free(struct kv_spec_list *list);
+
+/* Appends for every spec with a codec its keys-only and values-only halves (--split). */
+int kv_spec_split(struct kv_spec_list *list, struct kv_error *err);
 
 /* The registry: every method, ended by NULL; built from the name lists in methods/meson.build. */
 extern const struct kv_codec *const kv_codecs[];

@@ -1,0 +1,222 @@
+/* The exact reference; see reference.h. */
+#include "harness/reference.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/base/clock.h"
+#include "harness/base/rng.h"
+#include "harness/query_rows.h"
+#include "harness/reference_store.h"
+#include "metrics/exact.h"
+
+enum { AUDITED = 4, STREAM = 0x41554449 };   /* queries a layer; "AUDI" */
+
+static size_t rows_of(const struct kv_reference_input *input)
+{
+    return (size_t)input->layer->info->geometry.q_heads * input->n_scored;
+}
+
+static int reserve(struct kv_reference *reference, const struct kv_reference_input *input,
+                   struct kv_error *err)
+{
+    const size_t rows = rows_of(input);
+    reference->pool = kv_pool_create(0);
+    if (reference->pool) {
+        reference->outputs = kv_pool_take(
+            reference->pool, rows * input->layer->info->geometry.value_dim * sizeof(float));
+        reference->log_sum_exp = kv_pool_take(reference->pool, rows * sizeof(float));
+        reference->span_mass = kv_pool_take(reference->pool, rows * input->spans.n * sizeof(float));
+    }
+    if (reference->pool && reference->outputs && reference->log_sum_exp && reference->span_mass)
+        return KV_OK;
+    return kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
+}
+
+/* The reference is the replay of the identity: everything stays, as recorded. So a lossless method
+ * differs from it by exactly nothing. */
+static int compute_head(struct kv_reference *reference, const struct kv_reference_input *input,
+                        uint32_t head, struct kv_error *err)
+{
+    const struct kv_geometry *geometry = &input->layer->info->geometry;
+    const uint32_t n = input->n_scored * geometry->group, tokens = geometry->tokens;
+    const size_t row = (size_t)head * n;
+    struct kv_pool *pool = kv_pool_create(0);
+    if (!pool) return kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
+    struct kv_recorded recorded = {.layer = input->layer, .kernels = input->kernels, .head = head};
+    uint32_t *index = kv_pool_take(pool, 2 * (size_t)tokens * sizeof *index);
+    uint32_t *token = kv_pool_take(pool, n * sizeof *token);
+    float *queries = kv_pool_take(pool, (size_t)n * geometry->key_dim * sizeof *queries);
+    float *sinks = kv_pool_take(pool, n * sizeof *sinks), *unused = kv_pool_take(pool, 3 * n * sizeof *unused);
+    struct kv_sweep sweep = {.kernels = input->kernels, .geometry = geometry};
+    sweep.rows.n = n;
+    const struct kv_compare compare = {
+        .keys = &input->layer->k, .head = head, .exact_log_sum_exp = reference->log_sum_exp + row,
+        .spans = input->spans, .divergence = unused, .held_mass = unused + n, .drift = unused + 2 * n,
+        .span_mass = reference->span_mass + row * input->spans.n};
+    if (input->spans.n) sweep.compare = &compare;
+    sweep.lines.n = tokens;
+    float *scratch = kv_pool_take(pool, kv_sweep_scratch(&sweep) * sizeof *scratch);
+    int status = KV_OK;
+    if (!index || !token || !queries || !sinks || !unused || !scratch)
+        status = kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
+    if (status == KV_OK) {
+        for (uint32_t t = 0; t < tokens; t++) index[t] = t, index[tokens + t] = UINT32_MAX;
+        for (uint32_t r = 0; r < n; r++) {
+            token[r] = input->scored[r / geometry->group];
+            if (geometry->sink_logits)
+                sinks[r] = geometry->sink_logits[head * geometry->group + r % geometry->group];
+        }
+        kv_widen_queries(input->layer, head, input->scored, input->n_scored, input->kernels, queries);
+        sweep.lines = (struct kv_lines){.n = tokens, .position = index, .from = index,
+                                        .until = index + tokens, .decode = kv_recorded_decode,
+                                        .source = &recorded};
+        sweep.rows = (struct kv_rows){.n = n, .queries = queries, .token = token,
+                                      .sink_logit = geometry->sink_logits ? sinks : NULL};
+        sweep.answers = (struct kv_answers){.outputs = reference->outputs + row * geometry->value_dim,
+                                            .log_sum_exp = reference->log_sum_exp + row};
+        /* Span masses need the finished log_sum_exp: a second pass, only on traces that name spans. */
+        sweep.compare = NULL;
+        kv_sweep_run(&sweep, scratch);
+        if (input->spans.n) {
+            sweep.compare = &compare;
+            kv_sweep_run(&sweep, scratch);
+        }
+    }
+    kv_pool_destroy(pool);
+    return status;
+}
+
+static int compute(struct kv_reference *reference, const struct kv_reference_input *input,
+                   struct kv_error *err)
+{
+    const uint32_t heads = input->layer->info->geometry.kv_heads;
+    int worst = KV_OK;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(input->threads)
+    for (uint32_t head = 0; head < heads; head++) {
+        struct kv_error own = {{0}};
+        const int status = compute_head(reference, input, head, &own);
+#pragma omp critical
+        if (status != KV_OK) worst = status, *err = own;
+    }
+    return worst;
+}
+
+static bool store_path(const struct kv_reference_input *input, char *path, size_t capacity)
+{
+    const size_t scored = input->n_scored * sizeof *input->scored;
+    char text[256];
+    const int length = snprintf(text, sizeof text, "%s|%s|%u|%u|", input->version,
+                                input->kernels->isa, input->layer->info->index, input->spans.n);
+    char *key = malloc((size_t)length + scored);
+    if (!key) return false;
+    memcpy(key, text, (size_t)length);
+    memcpy(key + length, input->scored, scored);
+    const bool there = kv_store_path(path, capacity, input->content_hash, key, (size_t)length + scored);
+    free(key);
+    return there;
+}
+
+static double largest_norm(const struct kv_tensor *tensor, uint32_t head, uint32_t n, float *row,
+                           double *largest_value)
+{
+    double worst = 0.0;
+    for (uint32_t t = 0; t < n; t++) {
+        double square = 0.0;
+        kv_tensor_widen(tensor, head, t, 1, row);
+        for (uint32_t c = 0; c < tensor->dim; c++) {
+            square += (double)row[c] * row[c];
+            if (largest_value && fabs((double)row[c]) > *largest_value) *largest_value = fabs((double)row[c]);
+        }
+        if (square > worst) worst = square;
+    }
+    return sqrt(worst);
+}
+
+/* One sampled query against the definition. */
+static int audit_query(struct kv_reference *reference, const struct kv_reference_input *input,
+                       uint32_t q_head, uint32_t scored, double *buffer, struct kv_error *err)
+{
+    const struct kv_geometry *geometry = &input->layer->info->geometry;
+    const uint32_t token = input->scored[scored], head = q_head / geometry->group;
+    const size_t row = ((size_t)head * input->n_scored + scored) * geometry->group + q_head % geometry->group;
+    const float *fast = reference->outputs + row * geometry->value_dim;
+    double log_sum_exp, value_max = 0.0, deviation = 0.0;
+    kv_exact_answer(geometry, &input->layer->q, &input->layer->k, &input->layer->v, q_head, token,
+                    buffer, &log_sum_exp, NULL);
+    float *scratch = (float *)(buffer + geometry->value_dim);
+    const uint32_t first = geometry->window && token >= geometry->window ? token - geometry->window + 1 : 0;
+    const double key_norm = largest_norm(&input->layer->k, head, token + 1, scratch, NULL);
+    largest_norm(&input->layer->v, head, token + 1, scratch, &value_max);
+    kv_tensor_widen(&input->layer->q, q_head, token, 1, scratch);
+    double query_norm = 0.0;
+    for (uint32_t c = 0; c < geometry->key_dim; c++) query_norm += (double)scratch[c] * scratch[c];
+    const double bound =
+        kv_sweep_bound(geometry, token + 1 - first, sqrt(query_norm), key_norm, value_max);
+    for (uint32_t c = 0; c < geometry->value_dim; c++) {
+        const double delta = fabs(buffer[c] - fast[c]);
+        if (!(delta <= deviation)) deviation = delta;
+    }
+    if (reference->worst_bound == 0.0 ||
+        deviation * reference->worst_bound > reference->worst_deviation * bound)
+        reference->worst_deviation = deviation, reference->worst_bound = bound;
+    if (deviation <= bound) return KV_OK;
+    return kv_fail(err, KV_EGATE,
+                   "layer %u, query head %u, token %u: fast attention is %.3g from the definition, "
+                   "expected at most %.3g", input->layer->info->index, q_head, token, deviation, bound);
+}
+
+static int audit(struct kv_reference *reference, const struct kv_reference_input *input,
+                 struct kv_error *err)
+{
+    const struct kv_geometry *geometry = &input->layer->info->geometry;
+    const uint32_t widest = geometry->key_dim > geometry->value_dim ? geometry->key_dim : geometry->value_dim;
+    double *buffer = malloc((geometry->value_dim + widest) * sizeof *buffer);
+    if (!buffer) return kv_fail(err, KV_EMEMORY, "out of memory for the audit");
+    struct kv_rng rng = kv_rng_stream(0, geometry->layer, input->n_scored, STREAM);
+    int status = KV_OK;
+    for (int i = 0; status == KV_OK && i < AUDITED; i++) {
+        const uint32_t q_head = kv_rng_below(&rng, geometry->q_heads);
+        status = audit_query(reference, input, q_head, kv_rng_below(&rng, input->n_scored), buffer, err);
+    }
+    free(buffer);
+    return status;
+}
+
+int kv_reference_get(struct kv_reference **out, const struct kv_reference_input *input,
+                     struct kv_error *err)
+{
+    const double start = kv_clock_seconds();
+    struct kv_reference *reference = calloc(1, sizeof *reference);
+    if (!reference) return kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
+    int status = reserve(reference, input, err);
+    if (status == KV_OK) {
+        const size_t rows = rows_of(input) * sizeof(float);
+        const size_t bytes[3] = {rows * input->layer->info->geometry.value_dim, rows, rows * input->spans.n};
+        void *arrays[3] = {reference->outputs, reference->log_sum_exp, reference->span_mass};
+        char path[4096];
+        const bool keeps = store_path(input, path, sizeof path);
+        reference->from_disk = keeps && kv_store_load(path, arrays, bytes, 3);
+        if (!reference->from_disk) {
+            status = compute(reference, input, err);
+            if (status == KV_OK && keeps) kv_store_save(path, (const void *const *)arrays, bytes, 3);
+        }
+    }
+    if (status == KV_OK) status = audit(reference, input, err);
+    reference->seconds = kv_clock_seconds() - start;
+    if (status != KV_OK) {
+        kv_reference_free(reference);
+        return status;
+    }
+    *out = reference;
+    return KV_OK;
+}
+
+void kv_reference_free(struct kv_reference *reference)
+{
+    if (!reference) return;
+    kv_pool_destroy(reference->pool);
+    free(reference);
+}

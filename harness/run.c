@@ -1,0 +1,572 @@
+/* A run; see run.h. */
+#include "harness/run.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "harness/base/clock.h"
+#include "harness/cell_row.h"
+#include "harness/prompt_statistics.h"
+#include "harness/provenance.h"
+#include "harness/reference.h"
+#include "harness/row.h"
+#include "harness/scored.h"
+
+/* Tasks that a thread should have to choose from: enough to level out, few enough to bound memory. */
+enum { TASKS_PER_THREAD = 8 };
+
+struct job {                           /* one cell under way */
+    struct kv_cell *cell;
+    const struct kv_spec *spec;
+    uint64_t seed;
+    struct kv_layer_part *parts;       /* [n_layers] */
+    struct kv_answer_arrays answers;   /* of the layer at hand */
+    float *answer_memory;
+    int status;                        /* first failure */
+    struct kv_error error;
+    double started;
+    XXH3_state_t *digest;
+};
+
+struct task { struct job *job; uint32_t first_head, n_heads; struct kv_replay_account account;
+              int status; struct kv_error error; double seconds; };
+
+struct trace_run {                     /* what the layers of one trace share */
+    const struct kv_run_request *request;
+    const struct kv_kernels *kernels;
+    int threads;
+    struct kv_trace *trace;
+    struct kv_trace_summary *summary;
+    uint32_t *layers, n_layers;        /* indices into trace->layers */
+    uint32_t *scored, n_scored;
+    uint32_t (*spans)[2], n_spans;
+    struct kv_cell *cells;             /* of this trace, spec-major */
+    uint32_t n_cells, n_done;
+    double progress_base, progress_share;
+};
+
+/* -- one layer ---------------------------------------------------------------------------------- */
+
+struct layer_run {
+    struct trace_run *run;
+    struct kv_layer *owner, *reader;
+    struct kv_reference *reference;
+    struct kv_prompt *prompts;         /* [kv_heads] */
+    struct kv_pool **prompt_pools;     /* [kv_heads] */
+    double exact_projected2;
+};
+
+static struct kv_wants wants_of_jobs(const struct job *jobs, uint32_t n)
+{
+    struct kv_wants all = {0};
+    for (uint32_t j = 0; j < n; j++)
+        for (uint32_t c = 0; c < jobs[j].spec->n_caches; c++) {
+            const struct kv_wants one = kv_cache_wants(&jobs[j].spec->caches[c]);
+            kv_wants_merge(&all, &one);
+        }
+    return all;
+}
+
+static int compute_prompts(struct layer_run *layer, const struct kv_wants *wants, struct kv_error *err)
+{
+    const uint32_t heads = layer->owner->info->geometry.kv_heads;
+    int worst = KV_OK;
+    layer->prompts = calloc(heads, sizeof *layer->prompts);
+    layer->prompt_pools = calloc(heads, sizeof *layer->prompt_pools);
+    if (!layer->prompts || !layer->prompt_pools)
+        return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
+#pragma omp parallel for schedule(dynamic, 1) num_threads(layer->run->threads)
+    for (uint32_t head = 0; head < heads; head++) {
+        struct kv_error own = {{0}};
+        struct kv_pool *pool = layer->prompt_pools[head] = kv_pool_create(0);
+        const int status = pool ? kv_prompt_compute(&layer->prompts[head], layer->owner, head, wants,
+                                                    layer->run->kernels, pool, &own)
+                                : kv_fail(&own, KV_EMEMORY, "out of memory for prompt statistics");
+#pragma omp critical
+        if (status != KV_OK) worst = status, *err = own;
+    }
+    return worst;
+}
+
+static void close_layer(struct layer_run *layer)
+{
+    const uint32_t heads = layer->owner ? layer->owner->info->geometry.kv_heads : 0;
+    for (uint32_t h = 0; layer->prompt_pools && h < heads; h++) kv_pool_destroy(layer->prompt_pools[h]);
+    free(layer->prompt_pools);
+    free(layer->prompts);
+    kv_reference_free(layer->reference);
+    if (layer->owner != layer->reader) kv_layer_free(layer->owner);
+    kv_layer_free(layer->reader);
+}
+
+static uint32_t find_layer(const struct kv_trace *trace, uint32_t index)
+{
+    uint32_t i = 0;
+    while (i + 1 < trace->n_layers && trace->layers[i].index != index) i++;
+    return i;
+}
+
+static struct kv_spans spans_of(const struct trace_run *run)
+{
+    return (struct kv_spans){.n = run->n_spans, .range = (const uint32_t (*)[2])run->spans};
+}
+
+static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t i,
+                      const struct kv_wants *wants, struct kv_error *err)
+{
+    const struct kv_trace_layer *info = &run->trace->layers[i];
+    *layer = (struct layer_run){.run = run};
+    int status = kv_trace_read_layer(&layer->reader, run->trace, i,
+                                     KV_READ_GRADIENTS | KV_READ_PROJECTION, err);
+    if (status != KV_OK) return status;
+    layer->owner = layer->reader;
+    if (info->kv_source != info->index) {
+        layer->owner = NULL;
+        status = kv_trace_read_layer(&layer->owner, run->trace, find_layer(run->trace, info->kv_source),
+                                     0, err);
+        if (status != KV_OK) return status;
+    }
+    const struct kv_reference_input input = {
+        .layer = layer->reader, .kernels = run->kernels, .n_scored = run->n_scored,
+        .scored = run->scored, .spans = spans_of(run),
+        .content_hash = run->trace->verified ? run->trace->content_hash : NULL,
+        .version = kv_code_version(), .threads = run->threads};
+    status = kv_reference_get(&layer->reference, &input, err);
+    if (status == KV_OK) status = compute_prompts(layer, wants, err);
+    return status;
+}
+
+static int reserve_answers(struct job *job, const struct layer_run *layer)
+{
+    const struct kv_geometry *geometry = &layer->reader->info->geometry;
+    const size_t rows = (size_t)geometry->q_heads * layer->run->n_scored;
+    float *memory = calloc(rows * (geometry->value_dim + 4 + layer->run->n_spans), sizeof *memory);
+    if (!memory) return kv_fail(&job->error, KV_EMEMORY, "out of memory for answers");
+    job->answer_memory = memory;
+    job->answers = (struct kv_answer_arrays){
+        .outputs = memory, .log_sum_exp = memory + rows * geometry->value_dim};
+    job->answers.divergence = job->answers.log_sum_exp + rows;
+    job->answers.held_mass = job->answers.divergence + rows;
+    job->answers.drift = job->answers.held_mass + rows;
+    job->answers.span_mass = job->answers.drift + rows;
+    return KV_OK;
+}
+
+static bool is_exact_layer(const struct kv_spec *spec, uint32_t layer)
+{
+    return layer < 1024 && !(spec->layers[layer / 64] >> (layer % 64) & 1);
+}
+
+static void run_task(struct task *task, const struct layer_run *layer)
+{
+    const struct trace_run *run = layer->run;
+    const struct job *job = task->job;
+    const double start = kv_clock_seconds(), limit = run->request->timeout_seconds;
+    const struct kv_replay replay = {
+        .owner = layer->owner, .reader = layer->reader, .spec = job->spec, .kernels = run->kernels,
+        .prompts = layer->prompts, .first_head = task->first_head, .n_heads = task->n_heads,
+        .n_scored = run->n_scored, .scored = run->scored,
+        .exact_log_sum_exp = layer->reference->log_sum_exp, .spans = spans_of(run), .seed = job->seed,
+        .road = run->request->road, .audit = run->request->audit, .stop = run->request->stop,
+        .exact_layer = is_exact_layer(job->spec, layer->owner->info->index),
+        .deadline = limit > 0.0 ? job->started + limit : 0.0, .answers = job->answers};
+    task->status = kv_replay_run(&replay, &task->account, &task->error);
+    task->seconds = kv_clock_seconds() - start;
+}
+
+static uint32_t list_tasks(struct task *tasks, struct job *jobs, uint32_t n_jobs,
+                           const struct layer_run *layer)
+{
+    const struct kv_geometry *geometry = &layer->owner->info->geometry;
+    uint32_t n = 0;
+    for (uint32_t j = 0; j < n_jobs; j++) {
+        if (jobs[j].status != KV_OK) continue;
+        const uint32_t heads = kv_replay_unit_heads(jobs[j].spec, geometry);
+        for (uint32_t h = 0; h < geometry->kv_heads; h += heads)
+            tasks[n++] = (struct task){.job = &jobs[j], .first_head = h, .n_heads = heads};
+    }
+    return n;
+}
+
+static void measure(struct job *job, const struct layer_run *layer, struct kv_layer_part *part)
+{
+    const struct trace_run *run = layer->run;
+    const struct kv_layer *read = layer->reader;
+    struct kv_gradient_view label = {read->label.tensor, read->label.unit}, fisher[64];
+    const uint32_t n_fisher = run->trace->n_fisher < 64 ? run->trace->n_fisher : 64;
+    for (uint32_t s = 0; read->fisher && s < n_fisher; s++)
+        fisher[s] = (struct kv_gradient_view){read->fisher[s].tensor, read->fisher[s].unit};
+    bool reads_all = true;
+    for (uint32_t c = 0; c < job->spec->n_caches; c++)
+        for (uint32_t p = 0; p < job->spec->caches[c].n_policies; p++) {
+            const struct kv_policy *policy = job->spec->caches[c].policies[p]->policy;
+            reads_all = reads_all && !policy->score && !policy->select;
+        }
+    const struct kv_replay_account *account = &part->account;
+    const struct kv_measured measured = {
+        .geometry = &read->info->geometry, .n_scored = run->n_scored, .scored = run->scored,
+        .exact = layer->reference->outputs, .answer = job->answers.outputs,
+        .divergence = job->answers.divergence, .held_mass = job->answers.held_mass,
+        .drift = job->answers.drift, .exact_log_sum_exp = layer->reference->log_sum_exp,
+        .reads_all = reads_all, .n_spans = run->n_spans, .span_exact = layer->reference->span_mass,
+        .span_answer = job->answers.span_mass, .w_o = read->w_o, .hidden = read->hidden,
+        .exact_projected2 = layer->exact_projected2, .x2 = read->x2,
+        .attn_post_norm = read->info->attn_post_norm, .n_windows = run->trace->n_windows,
+        .windows = (const uint32_t (*)[2])run->trace->windows,
+        .label = read->label.tensor.data ? &label : NULL,
+        .n_fisher = read->fisher ? n_fisher : 0, .fisher = fisher,
+        .key_error2 = account->key_error2, .key_norm2 = account->key_norm2,
+        .value_error2 = account->value_error2, .value_norm2 = account->value_norm2};
+    const double start = kv_clock_seconds();
+    if (kv_measure_layer(&part->measures, &measured) != KV_OK)
+        job->status = kv_fail(&job->error, KV_EMEMORY, "out of memory for measures");
+    part->measured = job->status == KV_OK;
+    job->cell->measure_seconds += kv_clock_seconds() - start;
+}
+
+static double projected_energy(const struct layer_run *layer)
+{
+    const struct kv_measured exact = {
+        .geometry = &layer->reader->info->geometry, .n_scored = layer->run->n_scored,
+        .scored = layer->run->scored, .exact = layer->reference->outputs, .w_o = layer->reader->w_o,
+        .hidden = layer->reader->hidden};
+    return layer->reader->w_o ? kv_projected_energy(&exact) : 0.0;
+}
+
+/* Sums the units' accounts in head order and digests the answers. */
+static void gather_tasks(struct task *tasks, uint32_t n, uint32_t l, const struct layer_run *layer)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct job *job = tasks[i].job;
+        if (tasks[i].status != KV_OK && job->status == KV_OK)
+            job->status = tasks[i].status, job->error = tasks[i].error;
+        kv_account_add(&job->parts[l].account, &tasks[i].account);
+        job->cell->replay_seconds += tasks[i].seconds;
+    }
+    (void)layer;
+}
+
+static int run_layer(struct trace_run *run, struct job *jobs, uint32_t n_jobs, uint32_t l,
+                     struct kv_error *err)
+{
+    const struct kv_wants wants = wants_of_jobs(jobs, n_jobs);
+    struct layer_run layer = {0};
+    int status = open_layer(&layer, run, run->layers[l], &wants, err);
+    struct task *tasks = NULL;
+    if (status == KV_OK) {
+        tasks = calloc((size_t)n_jobs * layer.owner->info->geometry.kv_heads, sizeof *tasks);
+        if (!tasks) status = kv_fail(err, KV_EMEMORY, "out of memory for tasks");
+    }
+    if (status != KV_OK) {
+        close_layer(&layer);
+        return status;
+    }
+    for (uint32_t j = 0; j < n_jobs; j++) {
+        jobs[j].parts[l].info = layer.reader->info;
+        jobs[j].parts[l].reads_shared = layer.owner != layer.reader;
+        if (jobs[j].status == KV_OK) jobs[j].status = reserve_answers(&jobs[j], &layer);
+    }
+    const uint32_t n_tasks = list_tasks(tasks, jobs, n_jobs, &layer);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(run->threads)
+    for (uint32_t i = 0; i < n_tasks; i++) run_task(&tasks[i], &layer);
+    gather_tasks(tasks, n_tasks, l, &layer);
+    free(tasks);
+    layer.exact_projected2 = projected_energy(&layer);
+    const size_t answer_floats =
+        (size_t)layer.reader->info->geometry.q_heads * run->n_scored * layer.reader->info->geometry.value_dim;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(run->threads)
+    for (uint32_t j = 0; j < n_jobs; j++) {
+        if (jobs[j].status == KV_OK) {
+            XXH3_64bits_update(jobs[j].digest, jobs[j].answers.outputs, answer_floats * sizeof(float));
+            measure(&jobs[j], &layer, &jobs[j].parts[l]);
+        }
+        if (jobs[j].parts[l].reads_shared) jobs[j].parts[l].account = (struct kv_replay_account){0};
+        free(jobs[j].answer_memory);
+        jobs[j].answer_memory = NULL;
+    }
+    run->summary->reference_seconds += layer.reference->seconds;
+    run->summary->reference_cached &= layer.reference->from_disk;
+    if (run->summary->audit_bound == 0.0 ||
+        layer.reference->worst_deviation * run->summary->audit_bound >
+            run->summary->audit_deviation * layer.reference->worst_bound)
+        run->summary->audit_deviation = layer.reference->worst_deviation,
+        run->summary->audit_bound = layer.reference->worst_bound;
+    close_layer(&layer);
+    return KV_OK;
+}
+
+/* -- one trace ---------------------------------------------------------------------------------- */
+
+static bool stopped(const struct trace_run *run) { return run->request->stop && *run->request->stop; }
+
+static int finish_job(struct trace_run *run, struct job *job, struct kv_error *err)
+{
+    const struct kv_cell_facts facts = {
+        .trace = run->trace, .summary = run->summary, .spec = job->spec, .isa = run->kernels->isa,
+        .seed = job->seed, .n_scored = run->n_scored, .scored = run->scored,
+        .n_layers = run->n_layers, .parts = job->parts};
+    int status = KV_OK;
+    if (job->status == KV_OK) status = kv_cell_fill(job->cell, &facts, err);
+    else {
+        status = kv_cell_name(job->cell, &facts);
+        kv_cell_failed(job->cell, job->status, &job->error);
+    }
+    job->cell->answer_digest = XXH3_64bits_digest(job->digest);
+    job->cell->seconds = job->cell->replay_seconds + job->cell->measure_seconds;
+    if (status == KV_OK && job->cell->done && run->request->finished)
+        status = run->request->finished(run->request->context, job->cell, err);
+    return status;
+}
+
+static void tell_progress(const struct trace_run *run, double batch_share)
+{
+    if (!run->request->progress) return;
+    run->request->progress(run->request->context,
+                           run->progress_base + run->progress_share *
+                               ((double)run->n_done + batch_share) / run->n_cells);
+}
+
+static int run_batch(struct trace_run *run, struct job *jobs, uint32_t n, struct kv_error *err)
+{
+    int status = KV_OK;
+    for (uint32_t l = 0; status == KV_OK && l < run->n_layers && !stopped(run); l++) {
+        status = run_layer(run, jobs, n, l, err);
+        tell_progress(run, (double)n * (l + 1) / run->n_layers);
+    }
+    for (uint32_t j = 0; j < n; j++) {
+        if (stopped(run) && jobs[j].status == KV_OK)
+            jobs[j].status = kv_fail(&jobs[j].error, KV_EINTERRUPTED, "interrupted");
+        if (status == KV_OK) status = finish_job(run, &jobs[j], err);
+        for (uint32_t l = 0; l < run->n_layers; l++) kv_layer_measures_free(&jobs[j].parts[l].measures);
+        free(jobs[j].parts);
+        XXH3_freeState(jobs[j].digest);
+    }
+    run->n_done += n;
+    return status;
+}
+
+/* Specs that run together: as many as give every thread enough tasks, so that memory stays bounded and
+ * cells finish (and are journaled) one after the other; all at once where reading the trace again
+ * would cost more. */
+static uint32_t batch_size(const struct trace_run *run)
+{
+    uint32_t heads = 1;
+    uint64_t bytes = 0;
+    for (uint32_t l = 0; l < run->n_layers; l++) {
+        const struct kv_geometry *geometry = &run->trace->layers[run->layers[l]].geometry;
+        if (l == 0 || geometry->kv_heads < heads) heads = geometry->kv_heads;
+        bytes += (uint64_t)geometry->tokens * geometry->element_bits / 8 *
+                 (geometry->q_heads + 2 * geometry->kv_heads) * geometry->key_dim;
+    }
+    const uint64_t streamed = UINT64_C(1) << 30;
+    if (bytes > streamed) return run->n_cells;
+    const uint32_t batch = (uint32_t)(TASKS_PER_THREAD * run->threads) / heads;
+    return batch > 0 ? batch : 1;
+}
+
+static int start_job(struct trace_run *run, struct job *job, struct kv_cell *cell,
+                     const struct kv_spec *spec, uint64_t seed, struct kv_error *err)
+{
+    *job = (struct job){.cell = cell, .spec = spec, .seed = seed, .started = kv_clock_seconds()};
+    job->parts = calloc(run->n_layers, sizeof *job->parts);
+    job->digest = XXH3_createState();
+    if (!job->parts || !job->digest) return kv_fail(err, KV_EMEMORY, "out of memory for a cell");
+    XXH3_64bits_reset(job->digest);
+    return KV_OK;
+}
+
+static uint32_t seeds_of(const struct kv_run_request *request, const struct kv_spec *spec)
+{
+    return spec->random && request->seeds > 1 ? request->seeds : 1;
+}
+
+static void note_budget(struct kv_cell *cell, const struct kv_spec *spec, uint32_t prompt)
+{
+    for (uint32_t c = 0; c < spec->n_caches; c++)
+        for (uint32_t p = 0; p < spec->caches[c].n_policies; p++) {
+            const struct kv_stage *stage = spec->caches[c].policies[p];
+            if (!stage->policy->score || cell->asked_budget[0]) continue;
+            const struct kv_budget budget = stage->trim.budget;
+            if (budget.share > 0.0)
+                snprintf(cell->asked_budget, sizeof cell->asked_budget, "%g%% = %u",
+                         100.0 * budget.share, kv_budget_tokens(budget, prompt));
+            else snprintf(cell->asked_budget, sizeof cell->asked_budget, "%u", budget.tokens);
+        }
+}
+
+static int run_cells(struct trace_run *run, struct kv_error *err)
+{
+    const uint32_t limit = batch_size(run);
+    struct job *jobs = calloc(limit, sizeof *jobs);
+    if (!jobs) return kv_fail(err, KV_EMEMORY, "out of memory for cells");
+    uint32_t n = 0, at = 0;
+    int status = KV_OK;
+    for (uint32_t s = 0; s < run->request->specs->n; s++) {
+        const struct kv_spec *spec = &run->request->specs->specs[s];
+        for (uint32_t k = 0; k < seeds_of(run->request, spec); k++) {
+            struct kv_cell *cell = &run->cells[at++];
+            const uint64_t seed = run->request->seed + k;
+            const struct kv_cell_facts facts = {.summary = run->summary, .spec = spec,
+                                                .isa = run->kernels->isa, .seed = seed};
+            if (status == KV_OK && kv_cell_name(cell, &facts) != KV_OK)
+                status = kv_fail(err, KV_EMEMORY, "out of memory for rows");
+            note_budget(cell, spec, run->trace->prefill);
+            if (status != KV_OK || stopped(run)) {
+                const struct kv_error why = {"interrupted"};
+                kv_cell_failed(cell, KV_EINTERRUPTED, &why);
+                continue;
+            }
+            if (run->request->restore && run->request->restore(run->request->context, cell)) {
+                run->n_done++;
+                continue;
+            }
+            status = start_job(run, &jobs[n++], cell, spec, seed, err);
+            if (status == KV_OK && n == limit) status = run_batch(run, jobs, n, err), n = 0;
+        }
+    }
+    if (status == KV_OK && n > 0) status = run_batch(run, jobs, n, err);
+    free(jobs);
+    if (status == KV_OK && kv_mark_same_answers(run->cells, run->n_cells) != KV_OK)
+        status = kv_fail(err, KV_EMEMORY, "out of memory for flags");
+    return status;
+}
+
+static int choose_layers(struct trace_run *run, struct kv_error *err)
+{
+    const struct kv_run_request *request = run->request;
+    run->layers = calloc(run->trace->n_layers, sizeof *run->layers);
+    run->scored = calloc(run->trace->tokens, sizeof *run->scored);
+    if (!run->layers || !run->scored) return kv_fail(err, KV_EMEMORY, "out of memory for a trace");
+    for (uint32_t w = 0; w < request->n_layers; w++) {
+        const uint32_t i = find_layer(run->trace, request->layers[w]);
+        if (run->trace->layers[i].index != request->layers[w])
+            return kv_fail(err, KV_EUSAGE, "%s: --layers %u: expected a recorded layer, found none of that index",
+                           run->trace->path, request->layers[w]);
+    }
+    for (uint32_t i = 0; i < run->trace->n_layers; i++) {
+        bool wanted = request->n_layers == 0;
+        for (uint32_t w = 0; w < request->n_layers; w++)
+            wanted |= request->layers[w] == run->trace->layers[i].index;
+        if (wanted) run->layers[run->n_layers++] = i;
+    }
+    run->n_scored = kv_choose_scored(run->trace->prefill, run->trace->tokens, request->queries, run->scored);
+    return KV_OK;
+}
+
+static int list_spans(struct trace_run *run, struct kv_error *err)
+{
+    uint32_t n = 0;
+    for (uint32_t s = 0; s < run->trace->n_spans; s++) n += run->trace->spans[s].n;
+    run->spans = calloc(n ? n : 1, sizeof *run->spans);
+    if (!run->spans) return kv_fail(err, KV_EMEMORY, "out of memory for spans");
+    for (uint32_t s = 0; s < run->trace->n_spans; s++)
+        for (uint32_t i = 0; i < run->trace->spans[s].n; i++, run->n_spans++)
+            memcpy(run->spans[run->n_spans], run->trace->spans[s].range[i], sizeof *run->spans);
+    return KV_OK;
+}
+
+static char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const size_t length = strlen(name);
+    return strndup(name, length > 3 && strcmp(name + length - 3, ".h5") == 0 ? length - 3 : length);
+}
+
+static int summarise(struct trace_run *run, struct kv_error *err)
+{
+    const struct kv_trace *trace = run->trace;
+    struct kv_trace_summary *summary = run->summary;
+    *summary = (struct kv_trace_summary){
+        .name = base_name(trace->path), .path = strdup(trace->path), .hash = strdup(trace->content_hash),
+        .model = strdup(trace->model), .text = strdup(trace->text), .tokens = trace->tokens,
+        .prefill = trace->prefill, .n_layers = run->n_layers, .model_layers = trace->model_layers,
+        .n_windows = trace->n_windows, .window_tokens = trace->window_tokens,
+        .n_fisher = trace->n_fisher, .element_bits = trace->layers[run->layers[0]].geometry.element_bits,
+        .verified = trace->verified, .reference_cached = true};
+    summary->has_probes = trace->n_windows > 0 && trace->n_fisher > 0;
+    for (uint32_t l = 0; l < run->n_layers; l++) {
+        summary->has_w_o |= trace->layers[run->layers[l]].has_w_o;
+        summary->has_x2 |= trace->layers[run->layers[l]].has_x2;
+        summary->has_probes = summary->has_probes && trace->layers[run->layers[l]].has_gradients;
+    }
+    if (summary->name && summary->path && summary->hash && summary->model && summary->text) return KV_OK;
+    return kv_fail(err, KV_EMEMORY, "out of memory for a trace");
+}
+
+static int run_trace(struct trace_run *run, const char *path, struct kv_error *err)
+{
+    int status = kv_trace_open(&run->trace, path, run->request->no_verify ? KV_NO_VERIFY : 0, err);
+    if (status == KV_OK) status = choose_layers(run, err);
+    if (status == KV_OK) status = list_spans(run, err);
+    if (status == KV_OK) status = summarise(run, err);
+    if (status == KV_OK) status = run_cells(run, err);
+    free(run->layers);
+    free(run->scored);
+    free(run->spans);
+    kv_trace_close(run->trace);
+    return status;
+}
+
+/* -- the whole ---------------------------------------------------------------------------------- */
+
+static int reserve_results(const struct kv_run_request *request, struct kv_results *results,
+                           uint32_t per_trace, struct kv_error *err)
+{
+    results->traces = calloc(request->n_traces, sizeof *results->traces);
+    results->cells = calloc((size_t)request->n_traces * per_trace, sizeof *results->cells);
+    results->specs = calloc(request->specs->n, sizeof *results->specs);
+    if (!results->traces || !results->cells || !results->specs)
+        return kv_fail(err, KV_EMEMORY, "out of memory for results");
+    for (uint32_t c = 0; c < request->n_traces * per_trace; c++) kv_cell_init(&results->cells[c]);
+    for (uint32_t s = 0; s < request->specs->n; s++, results->n_specs++)
+        if (!(results->specs[s] = strdup(request->specs->specs[s].text)))
+            return kv_fail(err, KV_EMEMORY, "out of memory for results");
+    return KV_OK;
+}
+
+static int worst_cell(const struct kv_results *results, struct kv_error *err)
+{
+    uint32_t failed = 0;
+    for (uint32_t c = 0; c < results->n_cells; c++) {
+        const char *status = results->cells[c].row.status;
+        failed += status && (strcmp(status, "failed") == 0 || strcmp(status, "oom") == 0 ||
+                             strcmp(status, "timeout") == 0);
+    }
+    if (!failed) return KV_OK;
+    return kv_fail(err, KV_ECELL, "%u of %u cells failed; their rows say why", failed, results->n_cells);
+}
+
+int kv_run(const struct kv_run_request *request, struct kv_results *results, struct kv_error *err)
+{
+    struct kv_kernels kernels;
+    int status = kv_kernels_fill(&kernels, request->isa, err);
+    if (status != KV_OK) return status;
+    uint32_t per_trace = 0;
+    for (uint32_t s = 0; s < request->specs->n; s++)
+        per_trace += seeds_of(request, &request->specs->specs[s]);
+    status = reserve_results(request, results, per_trace, err);
+    if (status != KV_OK) return status;
+    const double start = kv_clock_seconds();
+    results->isa = kernels.isa;
+    results->threads = request->threads > 0 ? request->threads : omp_get_num_procs();
+    results->seed = request->seed;
+    results->per_layer = request->per_layer;
+    for (uint32_t t = 0; status == KV_OK && t < request->n_traces; t++) {
+        struct trace_run run = {.request = request, .kernels = &kernels, .threads = results->threads,
+                                .summary = &results->traces[t], .cells = results->cells + results->n_cells,
+                                .n_cells = per_trace, .progress_share = 1.0 / request->n_traces,
+                                .progress_base = (double)t / request->n_traces};
+        status = run_trace(&run, request->traces[t], err);
+        if (!run.summary->name) break;           /* the trace never opened */
+        results->n_traces++;
+        results->n_cells += per_trace;
+    }
+    results->wall_seconds = kv_clock_seconds() - start;
+    results->interrupted = request->stop && *request->stop;
+    if (results->interrupted) return kv_fail(err, KV_EINTERRUPTED, "interrupted: finished cells are kept");
+    return status == KV_OK ? worst_cell(results, err) : status;
+}

@@ -1,0 +1,323 @@
+/* Method specs; see spec.h. */
+#include "methods/spec.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "methods/spec_stage.h"
+
+enum { TEXT = 4096, MAX_SPECS = 4096, MAX_DEPTH = 8 };
+
+/* -- one spec ----------------------------------------------------------------------------------- */
+
+static const struct kv_preset *find_preset(const char *name)
+{
+    for (const struct kv_preset *preset = kv_presets; preset->name; preset++)
+        if (strcmp(preset->name, name) == 0) return preset;
+    return NULL;
+}
+
+/* "name:key=value:..." cut in place; a preset's own parameters come first. */
+static int set_parameters(struct kv_stage *stage, struct kv_spec *spec, char *at, struct kv_error *err)
+{
+    while (at && *at) {
+        char *next = strchr(at, ':');
+        if (next) *next++ = 0;
+        char *value = strchr(at, '=');
+        if (!value || value == at || !value[1])
+            return kv_fail(err, KV_EUSAGE, "%s: expected key=value, found `%s`", spec->asked, at);
+        *value++ = 0;
+        const int status = kv_stage_set(stage, spec, at, value, err);
+        if (status != KV_OK) return status;
+        at = next;
+    }
+    return KV_OK;
+}
+
+static int parse_stage(struct kv_stage **out, struct kv_spec *spec, char *text, struct kv_pool *pool,
+                       struct kv_error *err)
+{
+    char *parameters = strchr(text, ':'), preset_text[256] = "";
+    if (parameters) *parameters++ = 0;
+    const struct kv_preset *preset = find_preset(text);
+    char *name = text, *first = NULL;
+    if (preset) {
+        snprintf(preset_text, sizeof preset_text, "%s", preset->spec);
+        name = preset_text;
+        first = strchr(preset_text, ':');
+        if (first) *first++ = 0;
+    }
+    if (!*name) return kv_fail(err, KV_EUSAGE, "`%s`: expected a method, found nothing", spec->asked);
+    int status = kv_stage_create(out, name, pool, err);
+    if (status == KV_OK) status = set_parameters(*out, spec, first, err);
+    if (status == KV_OK) status = set_parameters(*out, spec, parameters, err);
+    return status;
+}
+
+static int add_policy(struct kv_cache_spec *cache, struct kv_stage *stage, struct kv_error *err)
+{
+    const char *name = stage->policy->name;
+    if (cache->codec)
+        return kv_fail(err, KV_EUSAGE, "%s stands after %s: policies come before codecs", name, cache->codec->codec->name);
+    if (cache->n_policies == KV_MAX_POLICIES)
+        return kv_fail(err, KV_EUSAGE, "%s: at most %d policies in a row", name, KV_MAX_POLICIES);
+    for (uint32_t p = 0; p < cache->n_policies; p++)
+        if (cache->policies[p]->policy->select && stage->policy->select)
+            return kv_fail(err, KV_EUSAGE, "%s and %s both select reads: at most one may", cache->policies[p]->policy->name, name);
+    cache->policies[cache->n_policies++] = stage;
+    return KV_OK;
+}
+
+static int add_codec(struct kv_cache_spec *cache, struct kv_stage *stage, struct kv_error *err)
+{
+    struct kv_stage **end = &cache->codec;
+    for (; *end; end = &(*end)->rest)
+        if (!((*end)->codec->traits & KV_LEAVES_ROWS))
+            return kv_fail(err, KV_EUSAGE, "%s stores codes: %s cannot follow it", (*end)->codec->name, stage->codec->name);
+    *end = stage;
+    return KV_OK;
+}
+
+static int check_rest(const struct kv_spec *spec, struct kv_error *err)
+{
+    if (spec->n_caches < 2) return KV_OK;
+    bool drops = false;
+    for (uint32_t p = 0; p < spec->caches[0].n_policies; p++) drops |= spec->caches[0].policies[p]->policy->score != NULL;
+    if (!drops) return kv_fail(err, KV_EUSAGE, "%s: rest: nothing before it drops rows", spec->asked);
+    for (uint32_t c = 0; c < 2; c++) {
+        const struct kv_stage *codec = spec->caches[c].codec;
+        if (codec && codec->modifiers[0].span)
+            return kv_fail(err, KV_EUSAGE, "%s: rest and span do not go together", spec->asked);
+        if (kv_codec_find("f16") && c == 1)
+            for (uint32_t p = 0; p < spec->caches[1].n_policies; p++)
+                if (spec->caches[1].policies[p]->policy->observe || spec->caches[1].policies[p]->policy->select)
+                    return kv_fail(err, KV_EUSAGE, "%s: a policy after rest cannot observe or select", spec->asked);
+    }
+    return KV_OK;
+}
+
+static const char *family_of(const struct kv_spec *spec)
+{
+    bool drops = false, selects = false, coded = false, low_rank = false;
+    for (uint32_t c = 0; c < spec->n_caches; c++) {
+        for (uint32_t p = 0; p < spec->caches[c].n_policies; p++) {
+            drops |= spec->caches[c].policies[p]->policy->score != NULL;
+            selects |= spec->caches[c].policies[p]->policy->select != NULL;
+        }
+        for (const struct kv_stage *stage = spec->caches[c].codec; stage; stage = stage->rest) {
+            const bool exact = stage->codec->traits & (KV_EXACT_F16 | KV_EXACT_BF16 | KV_EXACT_F32);
+            const bool wrapper = strcmp(stage->codec->name, "hadamard") == 0 || strcmp(stage->codec->name, "center") == 0;
+            if (stage->codec->traits & KV_LEAVES_ROWS) low_rank |= !wrapper;
+            else coded |= !exact;
+        }
+    }
+    if ((drops || selects) + coded + low_rank > 1) return "hybrid";
+    return drops ? "evictor" : selects ? "sparse reader" : coded ? "quantizer" : low_rank ? "low rank" : "exact";
+}
+
+static void append(char *text, const char *more)
+{
+    const size_t length = strlen(text);
+    snprintf(text + length, TEXT - length, "%s", more);
+}
+
+static void print_layers(const struct kv_spec *spec, char *text)
+{
+    bool all = true;
+    for (int i = 0; i < 16; i++) all &= spec->layers[i] == UINT64_MAX;
+    const char *join = ":layers=";
+    for (int layer = 0; !all && layer < 1024; layer++) {
+        if (!(spec->layers[layer / 64] >> (layer % 64) & 1)) continue;
+        int last = layer;
+        while (last + 1 < 1024 && spec->layers[(last + 1) / 64] >> ((last + 1) % 64) & 1) last++;
+        char range[48];
+        if (last > layer) snprintf(range, sizeof range, "%s%d-%d", join, layer, last);
+        else snprintf(range, sizeof range, "%s%d", join, layer);
+        append(text, range);
+        join = "_";
+        layer = last;
+    }
+}
+
+static int print_spec(struct kv_spec *spec, struct kv_pool *pool, struct kv_error *err)
+{
+    char text[TEXT] = "";
+    bool first = true;
+    for (uint32_t c = 0; c < spec->n_caches; c++) {
+        if (c > 0) append(text, "+rest");
+        for (uint32_t p = 0; p < spec->caches[c].n_policies; p++, first = false) {
+            if (!first || c > 0) append(text, "+");
+            kv_stage_print(spec->caches[c].policies[p], text, sizeof text);
+        }
+        for (const struct kv_stage *stage = spec->caches[c].codec; stage; stage = stage->rest, first = false) {
+            if (!first || c > 0) append(text, "+");
+            kv_stage_print(stage, text, sizeof text);
+        }
+    }
+    print_layers(spec, text);
+    if (strlen(text) + 1 >= TEXT) return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT);
+    spec->text = kv_pool_take(pool, strlen(text) + 1);
+    if (!spec->text) return kv_fail(err, KV_EMEMORY, "out of memory for a spec");
+    strcpy(spec->text, text);
+    return KV_OK;
+}
+
+static void note_traits(struct kv_spec *spec)
+{
+    for (uint32_t c = 0; c < spec->n_caches; c++) {
+        for (uint32_t p = 0; p < spec->caches[c].n_policies; p++) {
+            spec->oracle |= spec->caches[c].policies[p]->policy->oracle;
+            spec->random |= strcmp(spec->caches[c].policies[p]->policy->name, "random") == 0;
+        }
+        for (const struct kv_stage *stage = spec->caches[c].codec; stage; stage = stage->rest)
+            spec->random |= (stage->codec->traits & KV_RANDOM) != 0;
+    }
+    spec->family = family_of(spec);
+}
+
+/* One spec without sweeps. */
+static int parse_spec(struct kv_spec *spec, const char *text, struct kv_error *err)
+{
+    struct kv_pool *pool = spec->memory = kv_pool_create(0);
+    char *copy = pool ? kv_pool_take(pool, strlen(text) + 1) : NULL;
+    spec->asked = pool ? kv_pool_take(pool, strlen(text) + 1) : NULL;
+    if (!copy || !spec->asked) return kv_fail(err, KV_EMEMORY, "out of memory for a spec");
+    strcpy(copy, text);
+    strcpy(spec->asked, text);
+    memset(spec->layers, 0xff, sizeof spec->layers);
+    spec->n_caches = 1;
+    for (char *at = copy; at;) {
+        char *next = strchr(at, '+');
+        if (next) *next++ = 0;
+        struct kv_stage *stage;
+        int status = KV_OK;
+        if (strcmp(at, "rest") == 0) {
+            if (spec->n_caches == KV_MAX_CACHES || !next)
+                return kv_fail(err, KV_EUSAGE, "%s: rest stands once, between two caches", text);
+            spec->n_caches++;
+        } else {
+            struct kv_cache_spec *cache = &spec->caches[spec->n_caches - 1];
+            status = parse_stage(&stage, spec, at, pool, err);
+            if (status == KV_OK) status = stage->policy ? add_policy(cache, stage, err) : add_codec(cache, stage, err);
+        }
+        if (status != KV_OK) return status;
+        at = next;
+    }
+    const int status = check_rest(spec, err);
+    if (status != KV_OK) return status;
+    note_traits(spec);
+    return print_spec(spec, pool, err);
+}
+
+/* -- lists, sweeps, files ------------------------------------------------------------------------ */
+
+static int add_spec(struct kv_spec_list *list, const char *text, struct kv_error *err)
+{
+    if (list->n == MAX_SPECS) return kv_fail(err, KV_EUSAGE, "more than %d specs", MAX_SPECS);
+    if ((list->n & (list->n - 1)) == 0) {
+        struct kv_spec *more = realloc(list->specs, (list->n ? 2 * list->n : 1) * sizeof *more);
+        if (!more) return kv_fail(err, KV_EMEMORY, "out of memory for specs");
+        list->specs = more;
+    }
+    struct kv_spec *spec = &list->specs[list->n++];
+    *spec = (struct kv_spec){0};
+    return parse_spec(spec, text, err);
+}
+
+/* Replaces the first swept value, a/b/c, by each of its alternatives in turn. */
+static int add_sweep(struct kv_spec_list *list, const char *text, struct kv_error *err)
+{
+    const char *slash = strchr(text, '/');
+    if (!slash) return add_spec(list, text, err);
+    const char *first = slash;
+    while (first > text && first[-1] != '=') first--;
+    const char *end = slash + strcspn(slash, ":+");
+    if (first == text) return kv_fail(err, KV_EUSAGE, "%s: expected key=value/value, found a / elsewhere", text);
+    for (const char *at = first; at <= end;) {
+        const size_t n = strcspn(at, "/:+");
+        char one[TEXT];
+        const int length = snprintf(one, sizeof one, "%.*s%.*s%s", (int)(first - text), text, (int)n, at, end);
+        if (length < 0 || length >= TEXT) return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT);
+        const int status = add_sweep(list, one, err);
+        if (status != KV_OK) return status;
+        at += n + 1;
+    }
+    return KV_OK;
+}
+
+static int add_list(struct kv_spec_list *list, const char *text, int depth, struct kv_error *err);
+
+/* A file of specs: a list a line, `#` begins a comment; options (--x) are somebody else's. */
+static int add_file(struct kv_spec_list *list, const char *path, int depth, struct kv_error *err)
+{
+    FILE *file = fopen(path, "r");
+    if (!file) return kv_fail(err, KV_EUSAGE, "%s: cannot read the list: %s", path, strerror(errno));
+    char line[TEXT];
+    int status = KV_OK;
+    while (status == KV_OK && fgets(line, sizeof line, file)) {
+        line[strcspn(line, "#\r\n")] = 0;
+        char *at = line + strspn(line, " \t");
+        at[strcspn(at, " \t")] = 0;
+        if (*at) status = add_list(list, at, depth + 1, err);
+    }
+    fclose(file);
+    return status;
+}
+
+static int add_list(struct kv_spec_list *list, const char *text, int depth, struct kv_error *err)
+{
+    if (depth > MAX_DEPTH) return kv_fail(err, KV_EUSAGE, "@files nested deeper than %d", MAX_DEPTH);
+    int status = KV_OK;
+    for (const char *at = text; status == KV_OK;) {
+        const size_t n = strcspn(at, ",");
+        char one[TEXT];
+        if (n >= sizeof one) return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT);
+        memcpy(one, at, n);
+        one[n] = 0;
+        if (n == 0) return kv_fail(err, KV_EUSAGE, "`%s`: expected a method between commas, found nothing", text);
+        status = one[0] == '@' ? add_file(list, one + 1, depth, err) : add_sweep(list, one, err);
+        if (!at[n]) break;
+        at += n + 1;
+    }
+    return status;
+}
+
+int kv_spec_parse(struct kv_spec_list *out, const char *list, struct kv_error *err)
+{
+    *out = (struct kv_spec_list){0};
+    int status = add_list(out, list, 0, err);
+    if (status == KV_OK && out->n == 0) status = kv_fail(err, KV_EUSAGE, "%s: expected methods, found none", list);
+    if (status != KV_OK) kv_spec_free(out);
+    return status;
+}
+
+int kv_spec_split(struct kv_spec_list *list, struct kv_error *err)
+{
+    struct kv_spec_list all = {0};
+    int status = KV_OK;
+    for (uint32_t s = 0; status == KV_OK && s < list->n; s++) {
+        struct kv_spec *spec = &list->specs[s];
+        struct kv_stage *codec = spec->caches[0].codec;
+        status = add_spec(&all, spec->text, err);
+        const bool halves = codec && spec->n_caches == 1 && !codec->modifiers[0].exact_side &&
+                            !(codec->modifiers[0].span & KV_SPAN_SIDES);
+        for (uint32_t side = 1; status == KV_OK && halves && side <= 2; side++) {
+            codec->modifiers[0].exact_side = codec->modifiers[1].exact_side = 3 - side;
+            status = print_spec(spec, spec->memory, err);
+            if (status == KV_OK) status = add_spec(&all, spec->text, err);
+        }
+    }
+    kv_spec_free(list);
+    *list = all;
+    if (status != KV_OK) kv_spec_free(list);
+    return status;
+}
+
+void kv_spec_free(struct kv_spec_list *list)
+{
+    for (uint32_t s = 0; s < list->n; s++) kv_pool_destroy(list->specs[s].memory);
+    free(list->specs);
+    *list = (struct kv_spec_list){0};
+}

@@ -1,0 +1,208 @@
+/* Stages of a spec; see spec_stage.h. */
+#include "methods/spec_stage.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const struct kv_param kv_trim_params[] = {
+    {"budget", KV_PARAM_BUDGET, offsetof(struct kv_trim, budget), 0.2, 1, 4e9, NULL,
+     "rows held per KV head: tokens, or a share of the prompt"},
+    {"sinks", KV_PARAM_U32, offsetof(struct kv_trim, sinks), 0, 0, 1 << 20, NULL,
+     "first positions that always stay"},
+    {"recent", KV_PARAM_U32, offsetof(struct kv_trim, recent), 0, 0, 1 << 30, NULL,
+     "newest rows that always stay"},
+    {"recent_percent", KV_PARAM_U32, offsetof(struct kv_trim, recent_percent), 0, 0, 100, NULL,
+     "newest rows that always stay, percent of the budget"},
+    {"when", KV_PARAM_CHOICE, offsetof(struct kv_trim, prompt_only), 0, 0, 0, "step|prefill",
+     "step: at every decode step; prefill: once, decoded tokens come on top"},
+    {"pooled_heads", KV_PARAM_U32, offsetof(struct kv_trim, pooled_heads), 0, 0, 1, NULL,
+     "1: the heads of a layer share one budget by score"},
+    {0}};
+
+/* What the parser sets; struct kv_modifiers keeps it in the cache's own words. */
+struct modifier_values { uint32_t sinks, recent, rotate, center, span, keys, side; };
+
+const struct kv_param kv_modifier_params[] = {
+    {"sinks", KV_PARAM_U32, offsetof(struct modifier_values, sinks), 0, 0, 1 << 20, NULL,
+     "first positions kept exact"},
+    {"recent", KV_PARAM_U32, offsetof(struct modifier_values, recent), 0, 0, 1 << 30, NULL,
+     "newest rows kept exact"},
+    {"rotate", KV_PARAM_CHOICE, offsetof(struct modifier_values, rotate), 0, 0, 0, "none|hadamard",
+     "rows are rotated before they are stored"},
+    {"center", KV_PARAM_CHOICE, offsetof(struct modifier_values, center), 0, 0, 0, "none|mean",
+     "the prompt's mean row is taken off"},
+    {"span", KV_PARAM_CHOICE, offsetof(struct modifier_values, span), 0, 0, 0, "none|joint|heads|all",
+     "what one stored row joins: keys with values, heads, or both"},
+    {"keys", KV_PARAM_CHOICE, offsetof(struct modifier_values, keys), 0, 0, 0, "rotated|unrotated",
+     "keys are stored as recorded, or turned back to before the rotation"},
+    {"side", KV_PARAM_CHOICE, offsetof(struct modifier_values, side), 0, 0, 0, "both|values|keys",
+     "the side that is compressed; the other stays exact"},
+    {0}};
+
+static const char *stage_name(const struct kv_stage *stage)
+{
+    return stage->policy ? stage->policy->name : stage->codec->name;
+}
+
+static int unknown_method(const char *name, struct kv_error *err)
+{
+    const char *names[512];
+    size_t n = 0;
+    for (int i = 0; kv_codecs[i] && n < 500; i++) names[n++] = kv_codecs[i]->name;
+    for (int i = 0; kv_policies[i] && n < 500; i++) names[n++] = kv_policies[i]->name;
+    for (int i = 0; kv_presets[i].name && n < 500; i++) names[n++] = kv_presets[i].name;
+    names[n] = NULL;
+    const char *near = kv_nearest(name, names);
+    if (near) return kv_fail(err, KV_EUSAGE, "unknown method %s; did you mean %s?", name, near);
+    return kv_fail(err, KV_EUSAGE, "unknown method %s; `kvbench list methods` shows all", name);
+}
+
+int kv_stage_create(struct kv_stage **out, const char *name, struct kv_pool *pool, struct kv_error *err)
+{
+    struct kv_stage *stage = *out = kv_pool_take(pool, sizeof *stage);
+    if (!stage) return kv_fail(err, KV_EMEMORY, "out of memory for a spec");
+    stage->policy = kv_policy_find(name);
+    stage->codec = stage->policy ? NULL : kv_codec_find(name);
+    if (!stage->policy && !stage->codec) return unknown_method(name, err);
+    const struct kv_param *params = stage->policy ? stage->policy->params : stage->codec->params;
+    const size_t size = stage->policy ? stage->policy->config_size : stage->codec->config_size;
+    for (int side = 0; side < 2; side++) {
+        stage->config[side] = kv_pool_take(pool, size);
+        if (!stage->config[side]) return kv_fail(err, KV_EMEMORY, "out of memory for a spec");
+        kv_params_defaults(params, stage->config[side]);
+        stage->modifiers[side].sinks = stage->modifiers[side].recent = -1;
+    }
+    if (stage->policy) stage->trim = stage->policy->trim;
+    return KV_OK;
+}
+
+static bool has_param(const struct kv_param *params, const char *key)
+{
+    for (; params && params->name; params++)
+        if (strcmp(params->name, key) == 0) return true;
+    return false;
+}
+
+/* "0-3_8": ranges of model layers, joined by underscores. */
+static int set_layers(struct kv_spec *spec, const char *who, const char *value, struct kv_error *err)
+{
+    memset(spec->layers, 0, sizeof spec->layers);
+    for (const char *at = value; *at;) {
+        char *end;
+        const unsigned long first = strtoul(at, &end, 10), limit = 64 * 16;
+        unsigned long last = first;
+        bool good = end != at && *at >= '0' && *at <= '9';
+        if (good && *end == '-') at = end + 1, last = strtoul(at, &end, 10), good = end != at && *at >= '0' && *at <= '9';
+        if (!good || last < first || last >= limit || (*end && *end != '_'))
+            return kv_fail(err, KV_EUSAGE, "%s: layers: expected ranges such as 0-3_8 below %lu, found %s", who, limit, value);
+        for (unsigned long layer = first; layer <= last; layer++) spec->layers[layer / 64] |= UINT64_C(1) << (layer % 64);
+        at = *end ? end + 1 : end;
+    }
+    return KV_OK;
+}
+
+static int set_modifier(struct kv_stage *stage, int side, const char *key, const char *value, struct kv_error *err)
+{
+    struct modifier_values values = {0};
+    struct kv_modifiers *modifiers = &stage->modifiers[side];
+    const int status = kv_params_set(kv_modifier_params, &values, stage_name(stage), key, value, err);
+    if (status != KV_OK) return status;
+    if (strcmp(key, "sinks") == 0) modifiers->sinks = (int32_t)values.sinks;
+    else if (strcmp(key, "recent") == 0) modifiers->recent = (int32_t)values.recent;
+    else if (strcmp(key, "rotate") == 0) modifiers->rotate = values.rotate;
+    else if (strcmp(key, "center") == 0) modifiers->center = values.center;
+    else if (strcmp(key, "span") == 0) modifiers->span = values.span;   /* the choices are the bits */
+    else if (strcmp(key, "keys") == 0) modifiers->unrotated = values.keys;
+    else modifiers->exact_side = values.side;
+    return KV_OK;
+}
+
+static int set_policy(struct kv_stage *stage, const char *key, const char *value, struct kv_error *err)
+{
+    const struct kv_policy *policy = stage->policy;
+    if (policy->score && !has_param(policy->params, key) && has_param(kv_trim_params, key))
+        return kv_params_set(kv_trim_params, &stage->trim, policy->name, key, value, err);
+    return kv_params_set(policy->params, stage->config[0], policy->name, key, value, err);
+}
+
+int kv_stage_set(struct kv_stage *stage, struct kv_spec *spec, const char *key, const char *value,
+                 struct kv_error *err)
+{
+    if (strcmp(key, "layers") == 0) return set_layers(spec, stage_name(stage), value, err);
+    if (stage->policy) return set_policy(stage, key, value, err);
+    const bool only_keys = strncmp(key, "k.", 2) == 0, only_values = strncmp(key, "v.", 2) == 0;
+    if (only_keys || only_values) key += 2;
+    int status = KV_OK;
+    for (int side = only_values; side < 2 - only_keys && status == KV_OK; side++) {
+        if (!has_param(stage->codec->params, key) && has_param(kv_modifier_params, key))
+            status = set_modifier(stage, side, key, value, err);
+        else
+            status = kv_params_set(stage->codec->params, stage->config[side], stage->codec->name, key, value, err);
+    }
+    return status;
+}
+
+static void append(char *text, size_t capacity, const char *more)
+{
+    const size_t length = strlen(text);
+    snprintf(text + length, capacity - length, "%s", more);
+}
+
+/* One parameter of a codec: once when both sides agree, else with their prefixes. */
+static void print_sides(const char *keys, const char *values, char *text, size_t capacity)
+{
+    if (strcmp(keys, values) == 0) {
+        append(text, capacity, keys);
+        return;
+    }
+    if (*keys) append(text, capacity, ":k."), append(text, capacity, keys + 1);
+    if (*values) append(text, capacity, ":v."), append(text, capacity, values + 1);
+}
+
+static void print_codec_params(const struct kv_stage *stage, char *text, size_t capacity)
+{
+    for (const struct kv_param *param = stage->codec->params; param && param->name; param++) {
+        const struct kv_param one[2] = {*param, {0}};
+        char sides[2][128] = {"", ""};
+        for (int side = 0; side < 2; side++)
+            kv_params_print(one, stage->config[side], sides[side], sizeof sides[side]);
+        print_sides(sides[0], sides[1], text, capacity);
+    }
+}
+
+/* Modifiers are printed when they are set. */
+static void print_modifiers(const struct kv_stage *stage, char *text, size_t capacity)
+{
+    static const char *const spans[] = {"", ":span=joint", ":span=heads", ":span=all"};
+    static const char *const halves[] = {"", ":side=values", ":side=keys"};
+    char sides[2][7][32] = {0};
+    for (int side = 0; side < 2; side++) {
+        const struct kv_modifiers *m = &stage->modifiers[side];
+        if (m->sinks >= 0) snprintf(sides[side][0], 32, ":sinks=%d", (int)m->sinks);
+        if (m->recent >= 0) snprintf(sides[side][1], 32, ":recent=%d", (int)m->recent);
+        if (m->rotate) snprintf(sides[side][2], 32, ":rotate=hadamard");
+        if (m->center) snprintf(sides[side][3], 32, ":center=mean");
+        snprintf(sides[side][4], 32, "%s", spans[m->span & 3]);
+        if (m->unrotated) snprintf(sides[side][5], 32, ":keys=unrotated");
+        snprintf(sides[side][6], 32, "%s", halves[m->exact_side]);
+    }
+    for (int i = 0; i < 7; i++) print_sides(sides[0][i], sides[1][i], text, capacity);
+}
+
+void kv_stage_print(const struct kv_stage *stage, char *text, size_t capacity)
+{
+    append(text, capacity, stage_name(stage));
+    if (stage->policy) {
+        if (stage->policy->score)
+            for (const struct kv_param *param = kv_trim_params; param->name; param++) {
+                const struct kv_param one[2] = {*param, {0}};
+                if (!has_param(stage->policy->params, param->name))
+                    kv_params_print(one, &stage->trim, text, capacity);
+            }
+        kv_params_print(stage->policy->params, stage->config[0], text, capacity);
+        return;
+    }
+    print_codec_params(stage, text, capacity);
+    print_modifiers(stage, text, capacity);
+}
