@@ -1,0 +1,475 @@
+/* The attention sweep against the definition: scalar, double, one row at a time, no tiles. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/base/rng.h"
+#include "harness/base/status.h"
+#include "methods/sweep.h"
+
+struct scene {
+    struct kv_kernels kernels;
+    struct kv_geometry geometry;
+    uint32_t lines, rows, spans;
+    float *keys, *values, *exact, *queries, *sinks;   /* exact [tokens][key_dim]: recorded keys */
+    uint32_t *position, *from, *until, *token;
+    uint8_t *coded;
+    uint32_t ranges[2][2];
+    struct kv_tensor tensor;
+    struct kv_compare compare;
+    struct kv_sweep sweep;
+    float *exact_lse;
+};
+
+static void copy_lines(void *source, uint32_t first, uint32_t n, float *keys, float *values)
+{
+    const struct scene *scene = source;
+    const size_t key_dim = scene->geometry.key_dim, value_dim = scene->geometry.value_dim;
+    memcpy(keys, scene->keys + first * key_dim, n * key_dim * sizeof *keys);
+    if (values) memcpy(values, scene->values + first * value_dim, n * value_dim * sizeof *values);
+}
+
+static float *normals(size_t n, uint32_t seed)
+{
+    float *x = malloc(n * sizeof *x);
+    struct kv_rng rng = kv_rng_stream(seed, 0, 0, 0);
+    for (size_t i = 0; i < n; i++) x[i] = (float)kv_rng_normal(&rng);
+    return x;
+}
+
+/* Lines = recorded rows, in order, open from their token on; every token scored. */
+static struct scene *make_scene(const char *isa, uint32_t tokens, uint32_t group, uint32_t key_dim,
+                                uint32_t value_dim)
+{
+    struct scene *s = calloc(1, sizeof *s);
+    struct kv_error err;
+    cr_assert_eq(kv_kernels_fill(&s->kernels, isa, &err), KV_OK, "%s", err.text);
+    s->geometry = (struct kv_geometry){.group = group, .kv_heads = 1, .q_heads = group,
+                                       .key_dim = key_dim, .value_dim = value_dim,
+                                       .tokens = tokens, .scale = 0.17};
+    s->lines = tokens;
+    s->rows = tokens * group;
+    s->keys = normals((size_t)tokens * key_dim, 1);
+    s->exact = normals((size_t)tokens * key_dim, 1);
+    s->values = normals((size_t)tokens * value_dim, 2);
+    s->queries = normals((size_t)s->rows * key_dim, 3);
+    s->sinks = normals(s->rows, 4);
+    s->position = malloc(tokens * sizeof(uint32_t));
+    s->from = malloc(tokens * sizeof(uint32_t));
+    s->until = malloc(tokens * sizeof(uint32_t));
+    s->token = malloc(s->rows * sizeof(uint32_t));
+    s->coded = calloc(tokens, 1);
+    for (uint32_t j = 0; j < tokens; j++) {
+        s->position[j] = s->from[j] = j;
+        s->until[j] = UINT32_MAX;
+    }
+    for (uint32_t r = 0; r < s->rows; r++) s->token[r] = r / group;
+    s->tensor = (struct kv_tensor){KV_F32, 1, tokens, key_dim, key_dim, s->exact};
+    s->exact_lse = malloc(s->rows * sizeof(float));
+    s->sweep = (struct kv_sweep){
+        .kernels = &s->kernels, .geometry = &s->geometry,
+        .lines = {s->lines, s->position, s->from, s->until, s->coded, copy_lines, s},
+        .rows = {s->rows, s->queries, s->token, NULL},
+        .answers = {malloc((size_t)s->rows * value_dim * sizeof(float)),
+                    malloc(s->rows * sizeof(float))}};
+    return s;
+}
+
+static void free_scene(struct scene *s)
+{
+    void *const blocks[] = {s->keys, s->exact, s->values, s->queries, s->sinks, s->position, s->from,
+                            s->until, s->token, s->coded, s->exact_lse, s->sweep.answers.outputs,
+                            s->sweep.answers.log_sum_exp, s->compare.divergence,
+                            s->compare.held_mass, s->compare.drift, s->compare.span_mass};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+    free(s);
+}
+
+static void run(struct scene *s)
+{
+    /* Scratch of exactly the stated size: the sanitizer sees anything beyond. */
+    float *scratch = malloc(kv_sweep_scratch(&s->sweep) * sizeof *scratch);
+    kv_sweep_run(&s->sweep, scratch);
+    free(scratch);
+}
+
+/* -- the definition ------------------------------------------------------------------------------ */
+
+static double logit(const struct scene *s, uint32_t row, const float *key)
+{
+    const uint32_t dim = s->geometry.key_dim;
+    double sum = 0;
+    for (uint32_t c = 0; c < dim; c++)
+        sum += (double)s->queries[(size_t)row * dim + c] * (double)key[c];
+    sum *= s->geometry.scale;
+    return s->geometry.softcap > 0 ? s->geometry.softcap * tanh(sum / s->geometry.softcap) : sum;
+}
+
+static int sees(const struct scene *s, uint32_t row, uint32_t line)
+{
+    const uint32_t t = s->token[row], position = s->position[line], window = s->geometry.window;
+    return s->from[line] <= t && t < s->until[line] && position <= t &&
+           (!window || position + window > t);
+}
+
+static double sink_of(const struct scene *s, uint32_t row)
+{
+    return s->sweep.rows.sink_logit ? (double)s->sweep.rows.sink_logit[row] : -INFINITY;
+}
+
+/* Weights [lines] of a row (0 where not visible), from the lines' keys; returns log-sum-exp. */
+static double weigh(const struct scene *s, uint32_t row, double *weights)
+{
+    double sum = exp(sink_of(s, row));
+    for (uint32_t j = 0; j < s->lines; j++) {
+        weights[j] = 0;
+        if (!sees(s, row, j)) continue;
+        weights[j] = exp(logit(s, row, s->keys + (size_t)j * s->geometry.key_dim));
+        sum += weights[j];
+    }
+    for (uint32_t j = 0; j < s->lines; j++) weights[j] = sum > 0 ? weights[j] / sum : 0;
+    return log(sum);
+}
+
+/* log-sum-exp of exact attention: recorded keys of every position in the causal window. */
+static double exact_log_sum_exp(const struct scene *s, uint32_t row)
+{
+    const uint32_t t = s->token[row], window = s->geometry.window;
+    double sum = exp(sink_of(s, row));
+    for (uint32_t p = window && window <= t ? t - window + 1 : 0; p <= t; p++)
+        sum += exp(logit(s, row, s->exact + (size_t)p * s->geometry.key_dim));
+    return log(sum);
+}
+
+static double largest_norm(const float *x, size_t rows, uint32_t dim)
+{
+    double largest = 0;
+    for (size_t r = 0; r < rows; r++) {
+        double sum = 0;
+        for (uint32_t c = 0; c < dim; c++) sum += (double)x[r * dim + c] * (double)x[r * dim + c];
+        largest = sum > largest ? sum : largest;
+    }
+    return sqrt(largest);
+}
+
+static double bound_of(const struct scene *s)
+{
+    const uint32_t key_dim = s->geometry.key_dim, value_dim = s->geometry.value_dim;
+    double value_max = 0;
+    for (size_t i = 0; i < (size_t)s->lines * value_dim; i++)
+        value_max = fmax(value_max, fabs((double)s->values[i]));
+    return kv_sweep_bound(&s->geometry, s->lines, largest_norm(s->queries, s->rows, key_dim),
+                          largest_norm(s->keys, s->lines, key_dim), value_max);
+}
+
+/* Worst |output - definition|; log-sum-exp is held to the same bound per unit of value. */
+static double check_answers(const struct scene *s)
+{
+    const uint32_t dim = s->geometry.value_dim;
+    const double bound = bound_of(s);
+    double *weights = malloc(s->lines * sizeof *weights), worst = 0;
+    for (uint32_t r = 0; r < s->rows; r++) {
+        const double lse = weigh(s, r, weights), answered = (double)s->sweep.answers.log_sum_exp[r];
+        if (isinf(lse)) cr_assert(isinf(answered) && answered < 0, "row %u: %g", r, answered);
+        else cr_assert_float_eq(answered, lse, bound, "row %u: %.9g, not %.9g", r, answered, lse);
+        for (uint32_t c = 0; c < dim; c++) {
+            double sum = 0;
+            for (uint32_t j = 0; j < s->lines; j++)
+                sum += weights[j] * (double)s->values[(size_t)j * dim + c];
+            worst = fmax(worst,
+                         fabs(sum - (double)s->sweep.answers.outputs[(size_t)r * dim + c]));
+        }
+    }
+    free(weights);
+    cr_assert_leq(worst, bound);
+    return worst;
+}
+
+static void run_and_check(struct scene *s)
+{
+    run(s);
+    check_answers(s);
+    free_scene(s);
+}
+
+/* -- answers ------------------------------------------------------------------------------------- */
+
+Test(sweep, causal_answers_match_the_definition_in_generic)
+{
+    run_and_check(make_scene("generic", 330, 2, 64, 64));
+}
+
+Test(sweep, causal_answers_match_the_definition_in_the_best_set)
+{
+    run_and_check(make_scene("auto", 700, 3, 64, 64));
+}
+
+Test(sweep, the_bound_is_real_but_not_absurd)
+{
+    struct scene *s = make_scene("auto", 600, 1, 128, 128);
+    run(s);
+    const double worst = check_answers(s);
+    cr_expect_lt(bound_of(s), 1e4 * worst, "bound %g, worst %g", bound_of(s), worst);
+    free_scene(s);
+}
+
+Test(sweep, odd_and_unequal_dims)
+{
+    run_and_check(make_scene("auto", 150, 3, 80, 96));
+    run_and_check(make_scene("auto", 90, 1, 96, 80));
+    run_and_check(make_scene("auto", 70, 1, 33, 17));
+    run_and_check(make_scene("generic", 70, 1, 33, 17));
+}
+
+Test(sweep, one_token_and_many_rows)
+{
+    run_and_check(make_scene("auto", 1, 1, 64, 64));
+    run_and_check(make_scene("auto", 2, 131, 64, 64));
+}
+
+Test(sweep, a_window_hides_older_positions)
+{
+    struct scene *s = make_scene("auto", 620, 1, 64, 64);
+    s->geometry.window = 37;
+    run_and_check(s);
+}
+
+Test(sweep, softcap_bends_logits)
+{
+    struct scene *s = make_scene("auto", 300, 2, 64, 64);
+    s->geometry.softcap = 1.5;
+    run_and_check(s);
+}
+
+Test(sweep, sink_logits_enter_the_denominator)
+{
+    struct scene *s = make_scene("auto", 300, 2, 64, 64);
+    s->sweep.rows.sink_logit = s->sinks;
+    for (uint32_t r = 0; r < s->rows; r += 5) s->sinks[r] = 30;   /* a sink above every logit */
+    run_and_check(s);
+}
+
+Test(sweep, lines_open_and_close_in_any_order)
+{
+    struct scene *s = make_scene("auto", 600, 2, 64, 64);
+    struct kv_rng rng = kv_rng_stream(9, 0, 0, 0);
+    for (uint32_t j = 0; j < s->lines; j++) {
+        s->position[j] = (j * 7) % 600;
+        s->from[j] = s->position[j] + kv_rng_below(&rng, 50);
+        s->until[j] = s->from[j] + kv_rng_below(&rng, 300);
+    }
+    run_and_check(s);
+}
+
+Test(sweep, a_row_that_sees_nothing_answers_zero)
+{
+    struct scene *s = make_scene("auto", 20, 2, 64, 64);
+    for (uint32_t j = 0; j < s->lines; j++) s->from[j] = 12;
+    s->sweep.rows.sink_logit = s->sinks;
+    for (uint32_t r = 0; r < s->rows; r++) s->sinks[r] = r % 2 ? 0.625f : -INFINITY;
+    run(s);
+    cr_expect(s->sweep.answers.log_sum_exp[4] == -INFINITY);
+    cr_expect_eq(s->sweep.answers.log_sum_exp[5], 0.625f);
+    for (uint32_t c = 0; c < 64; c++) cr_expect_eq(s->sweep.answers.outputs[4 * 64 + c], 0.0f);
+    check_answers(s);
+    free_scene(s);
+}
+
+Test(sweep, large_logits_stay_finite)
+{
+    struct scene *s = make_scene("auto", 300, 1, 64, 64);
+    for (size_t i = 0; i < 300 * 64; i++) s->keys[i] *= 100;
+    run(s);
+    for (size_t i = 0; i < 300 * 64; i++) cr_assert(isfinite(s->sweep.answers.outputs[i]));
+    check_answers(s);
+    free_scene(s);
+}
+
+/* Rows given alone have the same bits as rows in company: blocks and chunks leave no trace. */
+Test(sweep, a_row_does_not_depend_on_its_neighbours)
+{
+    struct scene *s = make_scene("auto", 700, 2, 64, 80);
+    run(s);
+    float outputs[80], lse;
+    for (uint32_t r = 0; r < s->rows; r += 41) {
+        struct kv_sweep one = s->sweep;
+        one.rows = (struct kv_rows){1, s->queries + (size_t)r * 64, s->token + r, NULL};
+        one.answers = (struct kv_answers){outputs, &lse};
+        float *scratch = malloc(kv_sweep_scratch(&one) * sizeof *scratch);
+        kv_sweep_run(&one, scratch);
+        free(scratch);
+        cr_assert_arr_eq(outputs, s->sweep.answers.outputs + (size_t)r * 80, sizeof outputs);
+        cr_assert_eq(lse, s->sweep.answers.log_sum_exp[r]);
+    }
+    free_scene(s);
+}
+
+/* More rows than one chunk of states holds (4096). */
+Test(sweep, many_chunks_of_rows)
+{
+    run_and_check(make_scene("auto", 270, 31, 16, 8));
+}
+
+/* -- weights ------------------------------------------------------------------------------------- */
+
+Test(sweep, weights_and_their_column_sums)
+{
+    struct scene *s = make_scene("auto", 310, 2, 64, 64);
+    s->sweep.rows.sink_logit = s->sinks;
+    for (uint32_t j = 0; j < s->lines; j += 9) s->until[j] = 200;
+    run(s);
+    double *sums = calloc(s->lines, sizeof *sums), *expected = calloc(s->lines, sizeof *expected);
+    double *row = malloc(s->lines * sizeof *row);
+    float *weights = malloc((size_t)s->rows * s->lines * sizeof *weights);
+    float *scratch = malloc(kv_sweep_scratch(&s->sweep) * sizeof *scratch);
+    kv_sweep_weights(&s->sweep, sums, weights, scratch);
+    for (uint32_t r = 0; r < s->rows; r++) {
+        weigh(s, r, row);
+        for (uint32_t j = 0; j < s->lines; j++) {
+            expected[j] += row[j];
+            cr_assert_float_eq((double)weights[(size_t)r * s->lines + j], row[j], 4e-6);
+        }
+    }
+    for (uint32_t j = 0; j < s->lines; j++) cr_assert_float_eq(sums[j], expected[j], 1e-5);
+    free(sums);
+    free(expected);
+    free(row);
+    free(weights);
+    free(scratch);
+    free_scene(s);
+}
+
+/* -- comparison ---------------------------------------------------------------------------------- */
+
+static void make_comparison(struct scene *s)
+{
+    s->ranges[0][0] = 10;
+    s->ranges[0][1] = 25;
+    s->ranges[1][0] = 250;
+    s->ranges[1][1] = 300;
+    s->compare = (struct kv_compare){
+        &s->tensor, 0, s->exact_lse, {2, (const uint32_t(*)[2])s->ranges},
+        malloc(s->rows * sizeof(float)), malloc(s->rows * sizeof(float)),
+        malloc(s->rows * sizeof(float)), malloc(2 * (size_t)s->rows * sizeof(float))};
+    s->sweep.compare = &s->compare;
+    for (uint32_t r = 0; r < s->rows; r++) s->exact_lse[r] = (float)exact_log_sum_exp(s, r);
+}
+
+static void check_row_comparison(const struct scene *s, uint32_t r, double *weights)
+{
+    const double lse = weigh(s, r, weights), exact = exact_log_sum_exp(s, r);
+    const size_t dim = s->geometry.key_dim;
+    double divergence = exact - lse, held = 0, drift = 0, mass[2] = {0};
+    for (uint32_t j = 0; j < s->lines; j++) {
+        if (!sees(s, r, j)) continue;
+        const double before = logit(s, r, s->exact + s->position[j] * dim);
+        divergence += weights[j] * (logit(s, r, s->keys + j * dim) - before);
+        held += exp(before - exact);
+        if (s->coded[j]) drift += weights[j] - exp(before - exact);
+        for (int k = 0; k < 2; k++)
+            if (s->position[j] >= s->ranges[k][0] && s->position[j] < s->ranges[k][1])
+                mass[k] += weights[j];
+    }
+    cr_assert_float_eq((double)s->compare.divergence[r], divergence, 5e-6, "row %u: %g, not %g", r,
+                       (double)s->compare.divergence[r], divergence);
+    cr_assert_float_eq((double)s->compare.held_mass[r], held, 5e-6, "row %u", r);
+    cr_assert_float_eq((double)s->compare.drift[r], drift, 5e-6, "row %u", r);
+    for (int k = 0; k < 2; k++)
+        cr_assert_float_eq((double)s->compare.span_mass[2 * r + (uint32_t)k], mass[k], 5e-6);
+}
+
+static void check_comparison(struct scene *s)
+{
+    double *weights = malloc(s->lines * sizeof *weights);
+    make_comparison(s);
+    run(s);
+    check_answers(s);
+    for (uint32_t r = 0; r < s->rows; r++) check_row_comparison(s, r, weights);
+    free(weights);
+    free_scene(s);
+}
+
+static void disturb_keys(struct scene *s, float size)
+{
+    struct kv_rng rng = kv_rng_stream(11, 0, 0, 0);
+    for (size_t i = 0; i < (size_t)s->lines * s->geometry.key_dim; i++)
+        s->keys[i] += size * (float)kv_rng_normal(&rng);
+    for (uint32_t j = 0; j < s->lines; j++) s->coded[j] = j % 4 != 0;
+}
+
+Test(sweep, comparison_of_disturbed_keys)
+{
+    struct scene *s = make_scene("auto", 400, 2, 64, 64);
+    disturb_keys(s, 0.3f);
+    check_comparison(s);
+}
+
+Test(sweep, comparison_with_eviction_window_cap_and_sinks)
+{
+    struct scene *s = make_scene("auto", 400, 2, 80, 64);
+    disturb_keys(s, 0.1f);
+    for (uint32_t j = 0; j < s->lines; j += 3) s->until[j] = s->from[j] + 60;
+    s->geometry.window = 190;
+    s->geometry.softcap = 4;
+    s->sweep.rows.sink_logit = s->sinks;
+    check_comparison(s);
+}
+
+Test(sweep, comparison_in_generic)
+{
+    struct scene *s = make_scene("generic", 300, 1, 64, 64);
+    disturb_keys(s, 0.2f);
+    check_comparison(s);
+}
+
+/* Divergence is second order in the disturbance: far below the ulp of log-sum-exp. */
+Test(sweep, small_divergences_are_not_lost)
+{
+    struct scene *s = make_scene("auto", 400, 1, 64, 64);
+    disturb_keys(s, 1e-3f);
+    make_comparison(s);
+    run(s);
+    double *weights = malloc(s->lines * sizeof *weights), sum = 0, expected = 0;
+    for (uint32_t r = 0; r < s->rows; r++) {
+        const double lse = weigh(s, r, weights);
+        expected += exact_log_sum_exp(s, r) - lse;
+        for (uint32_t j = 0; j <= r; j++)
+            expected += weights[j] * (logit(s, r, s->keys + (size_t)j * 64) -
+                                      logit(s, r, s->exact + (size_t)j * 64));
+        sum += (double)s->compare.divergence[r];
+    }
+    cr_expect_float_eq(sum / expected, 1, 0.1, "%g, not %g", sum / 400, expected / 400);
+    free(weights);
+    free_scene(s);
+}
+
+Test(sweep, exact_lines_compare_to_exactly_nothing)
+{
+    struct scene *s = make_scene("auto", 400, 2, 64, 64);
+    s->sweep.rows.sink_logit = s->sinks;
+    memset(s->coded, 1, s->lines);
+    make_comparison(s);
+    run(s);
+    for (uint32_t r = 0; r < s->rows; r++) {
+        cr_assert_eq(s->compare.divergence[r], 0.0f);
+        cr_assert_eq(s->compare.drift[r], 0.0f);
+    }
+    free_scene(s);
+}
+
+/* -- sets ---------------------------------------------------------------------------------------- */
+
+Test(kernels, unknown_and_absent_sets_are_errors)
+{
+    struct kv_kernels kernels;
+    struct kv_error err;
+    cr_expect_eq(kv_kernels_fill(&kernels, "avx3", &err), KV_EUSAGE);
+    cr_expect(strstr(err.text, "avx2"), "%s", err.text);
+#if defined(__x86_64__)
+    cr_expect_eq(kv_kernels_fill(&kernels, "neon", &err), KV_EENVIRONMENT);
+    cr_expect(strstr(err.text, "neon"), "%s", err.text);
+#endif
+    cr_expect_eq(kv_kernels_fill(&kernels, "generic", &err), KV_OK);
+    cr_expect_str_eq(kernels.isa, "generic");
+}
