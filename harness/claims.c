@@ -252,36 +252,3 @@ int kv_claim_judge(struct kv_claim *claim, struct kv_error *err)
              100 * (claim->measured / claimed - 1), claim->tolerance);
     return judge_direction(claim, why_not, err);
 }
-
-/* ---- measures ---- */
-
-const struct kv_claim_measure_entry kv_claim_measures[] = {
-    {"distortion", kv_claim_distortion, "mean |x - x_hat|^2 of random unit vectors"},
-    {"inner_product", kv_claim_inner_product, "dim * mean <y, x - x_hat>^2 of random unit pairs"},
-    {"softmax_ratio", kv_claim_softmax_ratio, "attention KL of `spec` over that of `against`, "
-                                              "random unit keys"},
-    {"axis_ratio", kv_claim_axis_ratio, "error of `spec` over that of `against` on recorded rows"},
-    {"sketch_hurts", kv_claim_sketch_hurts, "share of KV heads where `spec` has the larger "
-                                            "attention KL than `against`"},
-    {"sparse_layers", kv_claim_sparse_layers, "share of layers whose attention is sparser than "
-                                              "`above`"},
-    {"sparsity", kv_claim_sparsity, "share of visible weights below `threshold` of their row's "
-                                    "largest"},
-    {"power_law", kv_claim_power_law, "R^2 of log accumulated score on log rank, mean over heads"},
-    {"overlap", kv_claim_overlap, "share of the prompt's heavy tokens that are so for decode queries"},
-    {NULL, NULL, NULL},
-};
-
-int kv_claim_test(struct kv_claim *claim, const struct kv_measuring *measuring,
-                  struct kv_error *err)
-{
-    for (size_t i = 0; kv_claim_measures[i].name; i++) {
-        if (strcmp(kv_claim_measures[i].name, claim->measure) != 0) continue;
-        claim->reason[0] = '\0';
-        const int status = kv_claim_measures[i].measure(&claim->measured, claim->setting,
-                                                        measuring, claim->reason, err);
-        return status == KV_OK ? kv_claim_judge(claim, err) : status;
-    }
-    return kv_fail(err, KV_EINPUT, "%s.csv: claim %s: expected a known measure, found %s",
-                   claim->source, claim->claim, claim->measure);
-}
