@@ -1,0 +1,114 @@
+/* `new NAME`: writes a codec (or, with --policy, a policy) that builds and passes `check` as it is: a
+ * template with the name put in, and the word in the build list. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "harness/commands.h"
+#include "harness/install.h"
+#include "methods/spec.h"
+
+static int check_name(const char *name, struct kv_error *err)
+{
+    const size_t length = strlen(name);
+    if (length == 0 || length > 40 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != length || strchr("0123456789_", name[0]))
+        return kv_fail(err, KV_EUSAGE, "new: %s: expected a name of a-z, 0-9 and _ that begins with a letter", name);
+    if (kv_codec_find(name) || kv_policy_find(name)) return kv_fail(err, KV_EUSAGE, "new: %s: a method of that name exists", name);
+    for (int i = 0; kv_presets[i].name; i++)
+        if (strcmp(kv_presets[i].name, name) == 0) return kv_fail(err, KV_EUSAGE, "new: %s: a preset of that name exists", name);
+    return KV_OK;
+}
+
+static char *read_file(const char *path, struct kv_error *err)
+{
+    FILE *file = fopen(path, "r");
+    char *text = calloc(1, 1 << 16);
+    if (!file || !text || fread(text, 1, (1 << 16) - 1, file) == 0) {
+        kv_fail(err, KV_EENVIRONMENT, "%s: cannot read: %s", path, strerror(errno));
+        free(text);
+        text = NULL;
+    }
+    if (file) fclose(file);
+    return text;
+}
+
+static int write_file(const char *path, const char *text, struct kv_error *err)
+{
+    char aside[4200];
+    snprintf(aside, sizeof aside, "%s.partial", path);
+    FILE *file = fopen(aside, "w");
+    const bool written = file && fputs(text, file) >= 0;
+    const bool closed = file && fclose(file) == 0;
+    if (written && closed && rename(aside, path) == 0) return KV_OK;
+    const int cause = errno;
+    unlink(aside);
+    return kv_fail(err, KV_EENVIRONMENT, "%s: cannot write: %s", path, strerror(cause));
+}
+
+/* Every `template_name` of text becomes name. Caller frees. */
+static char *put_name(const char *text, const char *name)
+{
+    static const char mark[] = "template_name";
+    char *out = calloc(1, strlen(text) * 4 + 1), *at = out;
+    for (const char *next; out && (next = strstr(text, mark)); text = next + strlen(mark))
+        at += sprintf(at, "%.*s%s", (int)(next - text), text, name);
+    if (out) strcpy(at, text);
+    return out;
+}
+
+/* "names = ['a', 'b']" -> the same with 'name' at its end. */
+static int add_word(const char *path, const char *name, struct kv_error *err)
+{
+    char *text = read_file(path, err);
+    if (!text) return KV_EENVIRONMENT;
+    char *names = strstr(text, "_names = ["), *end = names ? strchr(names, ']') : NULL, *joined = NULL;
+    int status = KV_OK;
+    if (!end) status = kv_fail(err, KV_EENVIRONMENT, "%s: expected a list of names, found none", path);
+    else {
+        while (end > names && (end[-1] == ' ' || end[-1] == '\n' || end[-1] == ',')) end--;
+        if (asprintf(&joined, "%.*s, '%s'%s", (int)(end - text), text, name, end) < 0) joined = NULL;
+        status = joined ? write_file(path, joined, err) : kv_fail(err, KV_EMEMORY, "out of memory");
+    }
+    free(joined);
+    free(text);
+    return status;
+}
+
+static int write_method(const char *root, const char *name, bool policy, struct kv_error *err)
+{
+    const char *folder = policy ? "policies" : "codecs";
+    char from[4200], to[4200], list[4200];
+    snprintf(from, sizeof from, "%s/methods/%s/template.txt", root, folder);
+    snprintf(to, sizeof to, "%s/methods/%s/%s.c", root, folder, name);
+    snprintf(list, sizeof list, "%s/methods/%s/meson.build", root, folder);
+    if (access(to, F_OK) == 0) return kv_fail(err, KV_EUSAGE, "%s: exists already", to);
+    char *template = read_file(from, err), *text = template ? put_name(template, name) : NULL;
+    int status = !template ? KV_EENVIRONMENT : text ? write_file(to, text, err) : kv_fail(err, KV_EMEMORY, "out of memory");
+    if (status == KV_OK) status = add_word(list, name, err);
+    if (status != KV_OK && text) unlink(to);
+    free(text);
+    free(template);
+    if (status == KV_OK)
+        printf("methods/%s/%s.c written and listed in methods/%s/meson.build\nnext: ./kvbench check %s\n", folder, name, folder, name);
+    return status;
+}
+
+int kv_cmd_new(int argc, char **argv, struct kv_error *err)
+{
+    const char *name = NULL;
+    bool policy = false;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--policy") == 0) policy = true;
+        else if (argv[i][0] == '-' || name) return kv_fail(err, KV_EUSAGE, "new: unexpected %s; expected NAME [--policy]", argv[i]);
+        else name = argv[i];
+    }
+    if (!name) return kv_fail(err, KV_EUSAGE, "new: expected a name");
+    int status = check_name(name, err);
+    if (status != KV_OK) return status;
+    char *root = kv_install_path(".");
+    status = root ? write_method(root, name, policy, err) : kv_fail(err, KV_EMEMORY, "out of memory");
+    free(root);
+    return status;
+}

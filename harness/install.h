@@ -1,0 +1,9 @@
+/* Where the program's own files are: the source tree that it was built from. */
+#ifndef KVBENCH_HARNESS_INSTALL_H
+#define KVBENCH_HARNESS_INSTALL_H
+
+/* A file of the tree ("traces/data/prose.h5"), found beside the running binary (build/harness/kvbench ->
+ * the tree above build) or, failing that, where it was compiled. Caller frees; NULL without memory. */
+char *kv_install_path(const char *relative);
+
+#endif
