@@ -31,6 +31,7 @@ class Case:
     rope_dims: int = 0               # 0: all of d_k
     probes: bool = True
     w_o: bool = True
+    value_prefix: bool = False       # values are the keys' first d_v columns (MLA)
     shared: bool = False             # the last layer reads the K and V of the first
     seed: int = 1
 
@@ -49,6 +50,7 @@ CASES = {
     "f32": Case(dtype="f32"),
     "bf16": Case(dtype="bf16"),
     "no_probes": Case(probes=False, w_o=False, rope_layout="none"),
+    "mla": Case(kv_heads=1, d_k=96, d_v=64, value_prefix=True, rope_layout="none"),
     "shared": Case(layers=3, shared=True),
 }
 
@@ -107,7 +109,8 @@ def write_layer(group, index, case, rng):
     if owner == index:
         store(group, "k", rotated(make_keys(case, rng), positions, case), case.dtype)
         values = rng.standard_normal((case.kv_heads, case.tokens, case.d_v))
-        store(group, "v", values + 0.3, case.dtype)
+        if not case.value_prefix:
+            store(group, "v", values + 0.3, case.dtype)
     write_attributes(group, index, case, window, owner)
     hidden = 32
     if case.w_o:
@@ -123,6 +126,8 @@ def write_attributes(group, index, case, window, owner):
     if inv_freq is not None:
         group["rope_inv_freq"] = inv_freq
     attrs = group.attrs
+    if case.value_prefix:
+        attrs["v_is_k_prefix"] = np.int64(case.d_v)
     attrs["scale"], attrs["softcap"] = case.d_k ** -0.5, case.softcap
     attrs["kind"] = "sliding" if window else "full"
     attrs["window"], attrs["kv_source"] = np.int64(window), np.int64(owner)
