@@ -159,7 +159,7 @@ static void pack_rows(const struct kv_sweep *sweep, const struct tile *tile, flo
     memset(panels + (size_t)columns * dim, 0, (size_t)(TILE - columns) * dim * sizeof *panels);
 }
 
-/* Decodes the tile of lines from `first`; false when no token of first_token..last_token sees it. */
+/* Decodes the tile of lines from `first`; false when no token of tokens[0]..tokens[1] sees it. */
 static bool load_tile(struct work *work, uint32_t first, const uint32_t tokens[2], bool values)
 {
     const struct kv_sweep *sweep = work->sweep;
@@ -415,10 +415,10 @@ static uint32_t exact_lines(const struct kv_sweep *sweep, uint32_t token)
     return window && window < token + 1 ? window : token + 1;
 }
 
-/* The comparison's sums become the quantities of sweep.h. When every position of exact attention was
- * read, its log-sum-exp is the one of the exact logits seen here: taking that instead of the given
- * float spares the result a cancellation (log-sum-exp near 10 has an ulp of 1e-6, divergences of
- * 8-bit codes are smaller), and gives exactly 0 for exact lines. */
+/* The comparison's sums become the quantities of sweep.h. When every position of exact attention
+ * was read, its log-sum-exp is the one of the exact logits seen here: taking that instead of the
+ * given float spares the result a cancellation (log-sum-exp near 10 has an ulp of 1e-6, divergences
+ * of 8-bit codes are smaller), and gives exactly 0 for exact lines. */
 static void finish_comparison(struct work *work, uint32_t row, uint32_t i)
 {
     const struct kv_sweep *sweep = work->sweep;
@@ -540,8 +540,8 @@ void kv_sweep_weights(const struct kv_sweep *sweep, double *column_sum, float *w
 
 /* -- bound ------------------------------------------------------------------------------------- */
 
-/* Let u = 2^-24, n lines in t = ceil(n / TILE) tiles, S = scale |q| |k| (Cauchy-Schwarz: no logit is
- * larger, nor is scale * sum |q_c k_c|). To first order in u; the factor 1.1 covers the rest.
+/* Let u = 2^-24, n lines in t = ceil(n / TILE) tiles, S = scale |q| |k| (Cauchy-Schwarz: no logit
+ * is larger, nor is scale * sum |q_c k_c|). To first order in u; the factor 1.1 covers the rest.
  *
  * 1. A logit is wrong by at most L = 2 (dim + 2) u S (kernels.h) + u S (scale as float) and, with a
  *    cap, 32 u min(cap, S) more (tanh has slope <= 1).
@@ -551,8 +551,8 @@ void kv_sweep_weights(const struct kv_sweep *sweep, double *column_sum, float *w
  *    set to 0, S' being the largest |logit|; each product by u.
  *    Relative error of a weight: theta <= L + u Y + 8 u (1 + t) + u t.
  * 3. A weight set to 0 is below 2^-60 of the largest: n 2^-60 of the sum.
- * 4. The sum adds TILE / 16 + 4 terms in turn in the longest chain of a set (16 lanes at least), then
- *    t tiles: sigma <= (TILE / 16 + 4 + 2 t) u. Rounding in the output's chain: n + t additions
+ * 4. The sum adds TILE / 16 + 4 terms in turn in the longest chain of a set (16 lanes at least),
+ *    then t tiles: sigma <= (TILE / 16 + 4 + 2 t) u. Rounding in the output's chain: n + t sums
  *    (fused: one rounding; generic: two), omega <= 2 (n + t) u. Division and product: 3 u.
  *
  * The output is a weighted mean; errors of weights enter it and its denominator:

@@ -6,9 +6,9 @@
  * A query row of token t sees a line when from <= t < until, position <= t and, in a layer with a
  * window, position > t - window.
  *
- * The sweep walks tiles of lines, decodes each tile once to fp32 (panels of keys, rows of values) and
- * lets blocks of query rows pass over it with an online softmax (perf.md section 4). Results do not
- * depend on the number of threads; with the generic kernels they are the same on every CPU. */
+ * The sweep walks tiles of lines, decodes each tile once to fp32 (panels of keys, rows of values)
+ * and lets blocks of query rows pass over it with an online softmax (perf.md section 4). Results do
+ * not depend on the number of threads; with the generic kernels they are the same on every CPU. */
 #ifndef KVBENCH_METHODS_SWEEP_H
 #define KVBENCH_METHODS_SWEEP_H
 
@@ -19,8 +19,8 @@
 #include "harness/base/tensor.h"
 #include "methods/kernels/kernels.h"
 
-/* Decodes lines first .. first+n-1 to keys [n][key_dim] and values [n][value_dim]; values may be NULL
- * when only keys are wanted. */
+/* Decodes lines first .. first+n-1 to keys [n][key_dim] and values [n][value_dim]; values may be
+ * NULL when only keys are wanted. */
 typedef void kv_decode_lines(void *source, uint32_t first, uint32_t n, float *keys, float *values);
 
 struct kv_lines {
@@ -32,7 +32,7 @@ struct kv_lines {
 };
 
 /* Query rows of one KV head: all query heads of its group for all scored tokens, token-major
- * (row = token_index * group + head_in_group), so that rows of a block see nearly the same lines. */
+ * (row = token_index * group + head_in_group), so that rows of a block see nearly the same. */
 struct kv_rows {
     uint32_t n;
     const float *queries;                      /* [n][key_dim] as recorded */
@@ -49,7 +49,7 @@ struct kv_compare {
     uint32_t head;
     const float *exact_log_sum_exp;            /* [rows.n] */
     struct kv_spans spans;
-    float *divergence;                         /* [rows.n] KL(a_hat || a) over the lines read */
+    float *divergence;                         /* [rows.n] KL(a_hat || a); infinite if none read */
     float *held_mass;                          /* [rows.n] sum of a over the positions read */
     float *drift;                              /* [rows.n] sum over coded lines of a_hat - a */
     float *span_mass;                          /* [rows.n][spans.n] sum of a_hat over the span */
@@ -57,7 +57,8 @@ struct kv_compare {
 
 struct kv_answers {
     float *outputs;                            /* [rows.n][value_dim] */
-    float *log_sum_exp;                        /* [rows.n], sink logit included */
+    float *log_sum_exp;                        /* [rows.n], sink logit included; -infinity (and
+                                                * output 0) for a row that sees nothing */
 };
 
 struct kv_sweep {
@@ -79,9 +80,9 @@ void kv_sweep_run(const struct kv_sweep *sweep, float *scratch);
 void kv_sweep_weights(const struct kv_sweep *sweep, double *column_sum, float *weights,
                       float *scratch);
 
-/* A bound on |answer - exact|, per element, for rows of at most `lines` visible lines, keys and queries
- * of the given largest row norms, values of the given largest magnitude: the derivation is in sweep.c.
- * The audit of every run uses it. */
+/* A bound on |answer - exact|, per element, for rows of at most `lines` visible lines, keys and
+ * queries of the given largest row norms, values of the given largest magnitude: the derivation is
+ * in sweep.c. The audit of every run uses it. */
 double kv_sweep_bound(const struct kv_geometry *geometry, uint32_t lines, double query_norm,
                       double key_norm, double value_max);
 

@@ -1,5 +1,5 @@
-/* CPU detection; see cpu.h. Levels such as "x86-64-v3" are asked bit by bit, since clang 14 does not
- * know their names; bits without a name in both compilers are read with the cpuid instruction. */
+/* CPU detection; see cpu.h. Levels such as "x86-64-v3" are asked bit by bit, since clang 14 does
+ * not know their names; bits that not both compilers can name are read by the cpuid instruction. */
 #include "harness/base/cpu.h"
 
 #if defined(__x86_64__)

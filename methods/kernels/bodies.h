@@ -1,9 +1,9 @@
 /* The kernels of every SIMD set, written once over a vocabulary of vectors.
  *
- * A set's one .c file includes its words (simd_avx2.h, simd_avx512.h, simd_neon.h: LANES, load, fused,
- * ...), then this file, and exports its table. KERNEL(name) appends the set's name, so that profiles
- * tell the sets apart. Contracts are in kernels.h: "exact" entries use add and mul only, in the order
- * of the generic set; only the others fuse and reassociate. */
+ * A set's one .c file includes its words (simd_avx2.h, simd_avx512.h, simd_neon.h: LANES, load and
+ * the like), then this file, and exports its table. KERNEL(name) appends the set's name, so that
+ * profiles tell the sets apart. Contracts are in kernels.h: "exact" entries use add and mul only,
+ * in the order of the generic set; only the others fuse and reassociate. */
 #ifndef KVBENCH_METHODS_KERNELS_BODIES_H
 #define KVBENCH_METHODS_KERNELS_BODIES_H
 
@@ -68,8 +68,8 @@ static void KERNEL(narrow_bfloat)(const float *in, uint16_t *out, size_t n)
 /* -- the register tile ----------------------------------------------------------------------- */
 
 /* c [rows][vecs * LANES] = factor * (a b), or += a b, over `depth` in ascending order: a element is
- * one chain of fused multiply-adds whatever the tile's shape, so that a row's result does not depend
- * on its neighbours. */
+ * one chain of fused multiply-adds whatever the tile's shape, so that a row's result does not
+ * depend on its neighbours. */
 struct product {
     const float *a, *b;                    /* [rows][depth], [depth][>= vecs * LANES] */
     float *c;
@@ -132,7 +132,9 @@ ALWAYS_INLINE void pack_group(const float *keys, uint32_t n, uint32_t dim, uint3
         vec block[LANES];
         UNROLLED for (uint32_t i = 0; i < LANES; i++) {
             const float *key = keys + (size_t)(first + i) * dim + c;
-            block[i] = first + i >= n ? zeros() : width == LANES ? load(key) : load_part(key, width);
+            block[i] = first + i >= n   ? zeros()
+                       : width == LANES ? load(key)
+                                        : load_part(key, width);
         }
         transpose(block);
         UNROLLED for (uint32_t i = 0; i < LANES; i++)
@@ -476,7 +478,8 @@ static void KERNEL(lookup)(const uint8_t *codes, size_t n, const float *table, f
         const vec low = mul(load_part(table, last + 1), by);
         for (; i + LANES <= n; i += LANES) store(out + i, pick(low, load_indices(codes + i)));
     } else if (n && last < 2 * LANES) {
-        const vec low = mul(load(table), by), high = mul(load_part(table + LANES, last + 1 - LANES), by);
+        const vec low = mul(load(table), by),
+                  high = mul(load_part(table + LANES, last + 1 - LANES), by);
         for (; i + LANES <= n; i += LANES)
             store(out + i, pick_of_two(low, high, load_indices(codes + i)));
     }

@@ -1,11 +1,11 @@
 /* Every inner loop of the project, once: what it computes, shapes and rounding.
  *
  * `generic` is the definition: plain loops in the documented order. The SIMD sets overlay the
- * entries they have, weakest first; an entry is never NULL. Where a contract says "exact", every set
- * gives the same bits; elsewhere a SIMD set may reassociate sums and use FMA, and the bound is
+ * entries they have, weakest first; an entry is never NULL. Where a contract says "exact", every
+ * set gives the same bits; elsewhere a SIMD set may reassociate sums and use FMA, and the bound is
  * stated. No libm: exp is a polynomial of our own. Pointers need no alignment unless stated; loads
- * and stores never touch a byte outside the stated arrays. NaN stays NaN where it can be stored, with
- * whatever payload; minimum, maximum and codes of NaN are unspecified. eps = 2^-23. */
+ * and stores never touch a byte outside the stated arrays. NaN stays NaN where it can be stored,
+ * with whatever payload; minimum, maximum and codes of NaN are unspecified. eps = 2^-23. */
 #ifndef KVBENCH_METHODS_KERNELS_H
 #define KVBENCH_METHODS_KERNELS_H
 
@@ -14,17 +14,17 @@
 
 struct kv_kernels {
     const char *isa;          /* the strongest set in use: "generic", "avx2", ... */
-    uint32_t panel;           /* columns of a packed key panel, see pack_keys */
+    uint32_t panel;           /* columns of a packed key panel, see pack_keys; divides 64 */
 
     /* -- conversions, exact -------------------------------------------------------------------- */
     void (*widen_half)(const uint16_t *in, float *out, size_t n);
     void (*widen_bfloat)(const uint16_t *in, float *out, size_t n);
-    void (*narrow_half)(const float *in, uint16_t *out, size_t n);      /* nearest even, inf on overflow */
+    void (*narrow_half)(const float *in, uint16_t *out, size_t n);   /* nearest even, or infinity */
     void (*narrow_bfloat)(const float *in, uint16_t *out, size_t n);
 
     /* -- attention ----------------------------------------------------------------------------- */
-    /* keys [n][dim] -> panels [ceil(n / panel)][dim][panel]: column j of a panel is one key. Missing
-     * columns of the last panel become 0. */
+    /* keys [n][dim] -> panels [ceil(n / panel)][dim][panel]: column j of a panel is one key.
+     * Missing columns of the last panel become 0. */
     void (*pack_keys)(const float *keys, uint32_t n, uint32_t dim, float *panels);
     /* logits[r][j] = scale * sum_c queries[r][c] * key_j[c], summed over c in ascending order, for
      * all columns 0 .. columns-1 (a multiple of panel). queries [rows][dim], logits rows are
@@ -34,11 +34,11 @@ struct kv_kernels {
     /* outputs[r][c] += sum_j weights[r][j] * values[j][c], j ascending; values [n][dim] */
     void (*accumulate)(const float *weights, uint32_t rows, uint32_t stride, const float *values,
                        uint32_t n, uint32_t dim, float *outputs);
-    /* x[i] = exp(y), y = x[i] - shift as a float, and exactly 0 where y < -60 ln 2: subnormal weights
-     * cost some CPUs dearly and change no sum. Returns the sum. x[i] may be -infinity (gives 0); y
-     * above 88 counts as 88. Relative error of each term at most 4 eps, of the sum (n / 16 + 5) eps
-     * more. Each term enters a partial sum that depends on i mod 64 only: whole 64s of zeros in
-     * front change no bit. */
+    /* x[i] = exp(y), y = x[i] - shift as a float, and exactly 0 where y < -60 ln 2: subnormal
+     * weights cost some CPUs dearly and change no sum. Returns the sum. x[i] may be -infinity
+     * (gives 0); y above 88 counts as 88. Relative error of each term at most 4 eps, of the sum
+     * (n / 16 + 5) eps more. Each term enters a partial sum that depends on i mod 64 only: whole
+     * 64s of zeros in front change no bit. */
     float (*exp_sum)(float *x, size_t n, float shift);
     float (*max)(const float *x, size_t n);    /* exact; -infinity for n = 0; a zero is +0 */
     void (*scale)(float *x, size_t n, float factor);   /* exact: x[i] *= factor */
@@ -47,7 +47,7 @@ struct kv_kernels {
     /* sum of a[i] * b[i]; |error| <= n * eps * sum |a_i b_i|; order by i mod 64 as in exp_sum */
     float (*dot)(const float *a, const float *b, size_t n);
 
-    /* -- quantizers, all exact (codes must not depend on the CPU) -------------------------------- */
+    /* -- quantizers, all exact (codes must not depend on the CPU) ---------------------------- */
     void (*min_max)(const float *x, size_t n, float *min, float *max);  /* n > 0; a zero is +0 */
     /* codes[i] = clamp(rint_half_even((x[i] - minimum) / scale), 0, levels - 1); scale 0 -> code 0.
      * A true division: reciprocals round differently. */
@@ -61,22 +61,24 @@ struct kv_kernels {
                    uint8_t *codes);
     /* out[i] = table[codes[i]] * factor */
     void (*lookup)(const uint8_t *codes, size_t n, const float *table, float factor, float *out);
-    /* n codes of `bits` (1..8) bits, little-endian bit order, into ceil(n * bits / 8) bytes; the last
-     * byte's spare bits are 0. unpack is its inverse. */
+    /* n codes of `bits` (1..8) bits, little-endian bit order, into ceil(n * bits / 8) bytes; the
+     * last byte's spare bits are 0. unpack is its inverse. */
     void (*pack_bits)(const uint8_t *codes, size_t n, uint32_t bits, uint8_t *packed);
     void (*unpack_bits)(const uint8_t *packed, size_t n, uint32_t bits, uint8_t *codes);
-    /* In-place Walsh-Hadamard transform of n = 2^k (2..4096) floats in natural (Sylvester) order, not
-     * normalised: butterflies of span 1, 2, 4, ... in that order. Exact. */
+    /* In-place Walsh-Hadamard transform of n = 2^k (2..4096) floats in natural (Sylvester) order,
+     * not normalised: butterflies of span 1, 2, 4, ... in that order. Exact. */
     void (*hadamard)(float *x, size_t n);
     /* out[r] = sum_c matrix[c][r] * x[c]: the matrix lies by columns, [columns][rows]; each sum in
      * ascending c, product rounded, then added (no FMA): exact, since a rotation decides codes. */
-    void (*rotate)(const float *matrix, uint32_t rows, uint32_t columns, const float *x, float *out);
-    /* Sum of squares with 8 partial sums (index mod 8), then ((0+1)+(2+3))+((4+5)+(6+7)); no FMA: exact. */
+    void (*rotate)(const float *matrix, uint32_t rows, uint32_t columns, const float *x,
+                   float *out);
+    /* Sum of squares with 8 partial sums (index mod 8), then ((0+1)+(2+3))+((4+5)+(6+7)); no FMA:
+     * exact. */
     float (*sum_squares)(const float *x, size_t n);
 
     /* -- the yardstick ------------------------------------------------------------------------- */
-    /* Nothing but independent multiply-adds in registers; returns how many floating-point operations
-     * that were. What logits and accumulate are measured against. */
+    /* Nothing but independent multiply-adds in registers; returns how many floating-point
+     * operations that were. What logits and accumulate are measured against. */
     double (*peak)(size_t rounds);
 };
 
@@ -94,8 +96,8 @@ struct kv_isa {
 /* All sets the program knows, weakest first, ended by a NULL name. */
 const struct kv_isa *kv_isa_list(void);
 
-/* Fills kernels for the ceiling `name` ("auto" = the strongest that runs): generic, then every set up
- * to it that runs. Unknown name: KV_EUSAGE; not built or cannot run here: KV_EENVIRONMENT. */
+/* Fills kernels for the ceiling `name` ("auto" = the strongest that runs): generic, then every set
+ * up to it that runs. Unknown name: KV_EUSAGE; not built or cannot run here: KV_EENVIRONMENT. */
 struct kv_error;
 int kv_kernels_fill(struct kv_kernels *kernels, const char *name, struct kv_error *err);
 

@@ -20,17 +20,26 @@ static struct {
 
 typedef void bench_function(const struct kv_kernels *set);
 
-static void bench_widen_half(const struct kv_kernels *k) { k->widen_half(data.halves, data.out, N); }
+static void bench_widen_half(const struct kv_kernels *k)
+{
+    k->widen_half(data.halves, data.out, N);
+}
 static void bench_widen_bfloat(const struct kv_kernels *k)
 {
     k->widen_bfloat(data.halves, data.out, N);
 }
-static void bench_narrow_half(const struct kv_kernels *k) { k->narrow_half(data.a, data.halves, N); }
+static void bench_narrow_half(const struct kv_kernels *k)
+{
+    k->narrow_half(data.a, data.halves, N);
+}
 static void bench_narrow_bfloat(const struct kv_kernels *k)
 {
     k->narrow_bfloat(data.a, data.halves, N);
 }
-static void bench_pack_keys(const struct kv_kernels *k) { k->pack_keys(data.b, LINES, DIM, data.out); }
+static void bench_pack_keys(const struct kv_kernels *k)
+{
+    k->pack_keys(data.b, LINES, DIM, data.out);
+}
 static void bench_logits(const struct kv_kernels *k)
 {
     k->logits(data.a, ROWS, DIM, data.b, LINES, 0.1f, data.out, LINES);
@@ -47,7 +56,7 @@ static void bench_accumulate_one(const struct kv_kernels *k)
 {
     k->accumulate(data.a, 1, LINES, data.b, LINES, DIM, data.out);
 }
-/* In place: from fresh logits every time, as the sweep does; the copy is part of every set's time. */
+/* In place: from fresh logits every time, as the sweep does; the copy is in every set's time. */
 static void bench_exp_sum(const struct kv_kernels *k)
 {
     memcpy(data.out, data.a, N * sizeof *data.a);
@@ -193,7 +202,7 @@ static void print_line(int csv, const char *set, const char *name, double ns, do
     fflush(stdout);
 }
 
-/* -- exact causal attention ---------------------------------------------------------------------- */
+/* -- exact causal attention ------------------------------------------------------------------ */
 
 struct source { const float *keys, *values; uint32_t dim; };
 

@@ -8,8 +8,8 @@
 
 enum { LENGTHS = 301, RESULTS = 2 };
 
-/* One way to call a kernel: n elements of `in` become n elements of `out` (which begins as a copy of
- * `in` when in_place) and up to RESULTS floats. `variant` chooses further arguments. */
+/* One way to call a kernel: n elements of `in` become n elements of `out` (which begins as a copy
+ * of `in` when in_place) and up to RESULTS floats. `variant` chooses further arguments. */
 struct adapter {
     size_t in_size, out_size;          /* bytes an element; out_size 0 = only results */
     int in_place, from_one;            /* from_one: n = 0 is not legal */
@@ -364,7 +364,8 @@ static void call_grid_encode(const struct kv_kernels *set, const void *in, void 
                              uint32_t variant, float *results)
 {
     static const struct { float minimum, scale; uint32_t levels; } grids[] = {
-        {-1.5f, 0.25f, 16}, {-4, 0.0314f, 256}, {0, 0, 4}, {-0.3f, 0.6f, 2}, {1.375f, 0x1p-140f, 8}};
+        {-1.5f, 0.25f, 16}, {-4, 0.0314f, 256}, {0, 0, 4}, {-0.3f, 0.6f, 2},
+        {1.375f, 0x1p-140f, 8}};
     set->grid_encode(in, n, grids[variant].minimum, grids[variant].scale, grids[variant].levels,
                      out);
 }

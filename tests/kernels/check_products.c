@@ -1,4 +1,4 @@
-/* Checks of the kernels with two dimensions: packing, logits, accumulation, rotations, transforms. */
+/* Checks of the kernels with two dimensions: packing, logits, accumulation, transforms. */
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -124,8 +124,8 @@ static const char *judge_accumulate(const float *weights, const float *values, c
             }
             const double error = fabs((double)outputs[r * s.dim + c] - sum);
             if (error > (s.n + 2) * (FLT_EPSILON * size + 0x1p-149))
-                return complain("row %u of %u, column %u of %u, n %u: error %.3g of %.3g", r, s.rows,
-                                c, s.dim, s.n, error, size);
+                return complain("row %u of %u, column %u of %u, n %u: error %.3g of %.3g", r,
+                                s.rows, c, s.dim, s.n, error, size);
         }
     return NULL;
 }

@@ -78,10 +78,12 @@ static struct scene *make_scene(const char *isa, uint32_t tokens, uint32_t group
 
 static void free_scene(struct scene *s)
 {
-    void *const blocks[] = {s->keys, s->exact, s->values, s->queries, s->sinks, s->position, s->from,
-                            s->until, s->token, s->coded, s->exact_lse, s->sweep.answers.outputs,
-                            s->sweep.answers.log_sum_exp, s->compare.divergence,
-                            s->compare.held_mass, s->compare.drift, s->compare.span_mass};
+    const struct kv_compare *compare = &s->compare;
+    void *const blocks[] = {s->keys, s->exact, s->values, s->queries, s->sinks, s->position,
+                            s->from, s->until, s->token, s->coded, s->exact_lse,
+                            s->sweep.answers.outputs, s->sweep.answers.log_sum_exp,
+                            compare->divergence, compare->held_mass, compare->drift,
+                            compare->span_mass};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     free(s);
 }
@@ -94,7 +96,7 @@ static void run(struct scene *s)
     free(scratch);
 }
 
-/* -- the definition ------------------------------------------------------------------------------ */
+/* -- the definition -------------------------------------------------------------------------- */
 
 static double logit(const struct scene *s, uint32_t row, const float *key)
 {
@@ -193,7 +195,7 @@ static void run_and_check(struct scene *s)
     free_scene(s);
 }
 
-/* -- answers ------------------------------------------------------------------------------------- */
+/* -- answers --------------------------------------------------------------------------------- */
 
 Test(sweep, causal_answers_match_the_definition_in_generic)
 {
@@ -311,7 +313,7 @@ Test(sweep, many_chunks_of_rows)
     run_and_check(make_scene("auto", 270, 31, 16, 8));
 }
 
-/* -- weights ------------------------------------------------------------------------------------- */
+/* -- weights --------------------------------------------------------------------------------- */
 
 Test(sweep, weights_and_their_column_sums)
 {
@@ -340,7 +342,7 @@ Test(sweep, weights_and_their_column_sums)
     free_scene(s);
 }
 
-/* -- comparison ---------------------------------------------------------------------------------- */
+/* -- comparison ------------------------------------------------------------------------------ */
 
 static void make_comparison(struct scene *s)
 {
@@ -458,7 +460,7 @@ Test(sweep, exact_lines_compare_to_exactly_nothing)
     free_scene(s);
 }
 
-/* -- sets ---------------------------------------------------------------------------------------- */
+/* -- sets ------------------------------------------------------------------------------------ */
 
 Test(kernels, unknown_and_absent_sets_are_errors)
 {

@@ -138,7 +138,8 @@ static inline uint64_t gather_bits(uint64_t codes, uint32_t bits)
 
 static inline uint64_t spread_bits(uint64_t packed, uint32_t bits)
 {
-    const uint64_t one = (1u << bits) - 1, two = (1u << 2 * bits) - 1, four = (1ull << 4 * bits) - 1;
+    const uint64_t one = (1u << bits) - 1, two = (1u << 2 * bits) - 1,
+                   four = (1ull << 4 * bits) - 1;
     uint64_t x = (packed & four) | (packed & four << 4 * bits) << (32 - 4 * bits);
     x = (x & 0x0000000100000001u * two) | (x & (0x0000000100000001u * two) << 2 * bits)
                                               << (16 - 2 * bits);

@@ -24,7 +24,10 @@ static inline vec sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
 static inline vec mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
 static inline vec divide(vec a, vec b) { return _mm256_div_ps(a, b); }
 static inline vec fused(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }   /* a b + c */
-static inline vec fused_minus(vec a, vec b, vec c) { return _mm256_fnmadd_ps(a, b, c); } /* c - a b */
+
+/* c - a b */
+static inline vec fused_minus(vec a, vec b, vec c) { return _mm256_fnmadd_ps(a, b, c); }
+
 static inline vec larger(vec a, vec b) { return _mm256_max_ps(a, b); }    /* b when a is NaN */
 static inline vec smaller(vec a, vec b) { return _mm256_min_ps(a, b); }
 
@@ -113,7 +116,8 @@ static inline void store_bfloat(uint16_t *p, vec v)
 {
     const __m256i bits = _mm256_castps_si256(v);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+    const __m256i rounded =
+        _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
     const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
     const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
     const __m256i high = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);

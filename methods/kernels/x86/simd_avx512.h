@@ -1,4 +1,4 @@
-/* AVX-512 words for the shared bodies (bodies.h): one vector is 16 floats. Only F, BW, CD, DQ, VL. */
+/* AVX-512 words for the shared bodies (bodies.h): one vector is 16 floats (F BW CD DQ VL). */
 #ifndef KVBENCH_METHODS_KERNELS_X86_SIMD_AVX512_H
 #define KVBENCH_METHODS_KERNELS_X86_SIMD_AVX512_H
 
@@ -24,7 +24,10 @@ static inline vec sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
 static inline vec mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
 static inline vec divide(vec a, vec b) { return _mm512_div_ps(a, b); }
 static inline vec fused(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }   /* a b + c */
-static inline vec fused_minus(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); } /* c - a b */
+
+/* c - a b */
+static inline vec fused_minus(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
+
 static inline vec larger(vec a, vec b) { return _mm512_max_ps(a, b); }    /* b when a is NaN */
 static inline vec smaller(vec a, vec b) { return _mm512_min_ps(a, b); }
 
@@ -121,7 +124,8 @@ static inline void store_bfloat(uint16_t *p, vec v)
 {
     const __m512i bits = _mm512_castps_si512(v);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    const __m512i rounded =
+        _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
     const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
     const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
     const __m512i high = _mm512_srli_epi32(_mm512_mask_blend_epi32(nan, rounded, quiet), 16);
