@@ -2,6 +2,7 @@
  * of a softmax over them. Settings: spec, dim, vectors, seeds (codec objects, each with its own
  * random matrices; vectors are shared out among them). */
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -149,27 +150,29 @@ static void weights_of(const struct vectors *vectors, const float *query, const 
     kernels->scale(weights, vectors->n, 1 / sum);
 }
 
-static double mean_divergence(struct vectors *vectors, double logit_sd, float *weights)
+static double mean_divergence(struct vectors *vectors, double logit_sd, bool of_exact,
+                              float *weights)
 {
-    enum { QUERIES = 64 };
     float *exact = weights, *answer = weights + vectors->n;
     double sum = 0;
     /* q.k of unit vectors has sd 1 / sqrt(dim). */
-    random_rows(vectors->partners, QUERIES, vectors->dim, logit_sd * sqrt(vectors->dim),
+    random_rows(vectors->partners, PARTNER_POOL, vectors->dim, logit_sd * sqrt(vectors->dim),
                 vectors->measuring->seed, 3);
-    for (uint32_t i = 0; i < QUERIES; i++) {
+    for (uint32_t i = 0; i < PARTNER_POOL; i++) {
         const float *query = vectors->partners + (size_t)i * vectors->dim;
         weights_of(vectors, query, vectors->rows, exact);
         weights_of(vectors, query, vectors->decoded, answer);
-        sum += kv_claim_divergence(answer, exact, vectors->n);
+        sum += of_exact ? kv_claim_divergence(exact, answer, vectors->n)
+                        : kv_claim_divergence(answer, exact, vectors->n);
     }
-    return sum / QUERIES;
+    return sum / PARTNER_POOL;
 }
 
 static int softmax_ratio(double *figure, struct vectors *vectors, const char *setting,
                          struct kv_error *err)
 {
     char against[128];
+    const bool of_exact = kv_setting_number(setting, "kl_of_exact", 0) != 0;
     const double logit_sd = kv_setting_number(setting, "logit_sd", 4);
     if (!kv_setting_text(setting, "against", against, sizeof against))
         return kv_fail(err, KV_EINPUT, "claim: expected a setting with against=, found %s",
@@ -177,9 +180,9 @@ static int softmax_ratio(double *figure, struct vectors *vectors, const char *se
     float *weights = malloc(2 * (size_t)vectors->n * sizeof *weights);
     if (!weights) return kv_fail(err, KV_EMEMORY, "claim: no memory");
     int status = round_trip(vectors, vectors->spec, err);
-    const double top = status == KV_OK ? mean_divergence(vectors, logit_sd, weights) : 0;
+    const double top = status == KV_OK ? mean_divergence(vectors, logit_sd, of_exact, weights) : 0;
     if (status == KV_OK) status = round_trip(vectors, against, err);
-    if (status == KV_OK) *figure = top / mean_divergence(vectors, logit_sd, weights);
+    if (status == KV_OK) *figure = top / mean_divergence(vectors, logit_sd, of_exact, weights);
     free(weights);
     return status;
 }
