@@ -1,0 +1,66 @@
+/* Makes the codec of a stage, with the modifiers that need only its rows: center=, rotate= (wrapped
+ * around it, in this order), sinks=, recent=. */
+#include "methods/codec.h"
+#include "methods/spec.h"
+
+extern const struct kv_codec kv_codec_f16, kv_codec_f32, kv_codec_hadamard, kv_codec_center;
+
+/* The config that is missing (a stage made by hand): all parameters at their initial values. */
+static int default_config(const void **config, const struct kv_codec *codec,
+                          const struct kv_setup *setup, struct kv_error *err)
+{
+    void *made = kv_pool_reserve(setup->pool, KV_WORKSPACE, codec->config_size);
+    if (!made) return kv_fail(err, KV_EMEMORY, "%s: no memory for its parameters", codec->name);
+    kv_params_defaults(codec->params, made);
+    *config = made;
+    return KV_OK;
+}
+
+static int create(struct kv_code **out, const struct kv_codec *codec, const void *config,
+                  const struct kv_stage *rest, const struct kv_setup *setup, uint32_t dim,
+                  struct kv_error *err)
+{
+    struct kv_setup own = *setup;
+    own.config = config, own.dim = dim, own.rest = rest;
+    if (!dim) return kv_fail(err, KV_EUNSUPPORTED, "%s: rows without columns", codec->name);
+    if (!config && codec->config_size) {
+        const int status = default_config(&own.config, codec, setup, err);
+        if (status) return status;
+    }
+    return codec->create(out, &own, err);
+}
+
+/* Wrapping is a chain of stages in front of this one, which itself comes last without its wrapping.
+ * Codecs make their inner ones in create, so the chain need not outlive the call. */
+static int create_wrapped(struct kv_code **out, const struct kv_stage *stage,
+                          const struct kv_setup *setup, uint32_t dim, struct kv_error *err)
+{
+    const struct kv_modifiers *wanted = &stage->modifiers[setup->side == KV_VALUES];
+    const struct kv_modifiers plain = {.sinks = -1, .recent = -1};
+    struct kv_stage bare = *stage;
+    for (int s = 0; s < 2; s++) bare.modifiers[s].rotate = bare.modifiers[s].center = false;
+    struct kv_stage turn = {.codec = &kv_codec_hadamard, .modifiers = {plain, plain}, .rest = &bare};
+    struct kv_stage *inner = wanted->rotate ? &turn : &bare;
+    struct kv_stage mean = {.codec = &kv_codec_center, .modifiers = {plain, plain}, .rest = inner};
+    return kv_create_code(out, wanted->center ? &mean : inner, setup, dim, err);
+}
+
+int kv_create_code(struct kv_code **out, const struct kv_stage *stage, const struct kv_setup *setup,
+                   uint32_t dim, struct kv_error *err)
+{
+    *out = NULL;
+    if (!stage) {
+        const bool wide = setup->geometry && setup->geometry->element_bits == 32;
+        return create(out, wide ? &kv_codec_f32 : &kv_codec_f16, NULL, NULL, setup, dim, err);
+    }
+    const uint32_t side = setup->side == KV_VALUES;
+    const struct kv_modifiers *modifiers = &stage->modifiers[side];
+    if (modifiers->rotate || modifiers->center)
+        return create_wrapped(out, stage, setup, dim, err);
+    const int status =
+        create(out, stage->codec, stage->config[side], stage->rest, setup, dim, err);
+    if (status) return status;
+    if (modifiers->sinks >= 0) (*out)->tiers.sinks = (uint32_t)modifiers->sinks;
+    if (modifiers->recent >= 0) (*out)->tiers.recent = (uint32_t)modifiers->recent;
+    return KV_OK;
+}

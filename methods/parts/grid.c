@@ -1,0 +1,117 @@
+#include "methods/parts/grid.h"
+
+#include "methods/parts/codes.h"
+
+int kv_grid_create(struct kv_grid *grid, const struct kv_setup *setup, enum kv_grid_axis axis,
+                   uint32_t bits, uint32_t group, struct kv_error *err)
+{
+    const uint32_t dim = setup->dim;
+    *grid = (struct kv_grid){.kernels = setup->kernels, .dim = dim, .bits = bits, .axis = axis};
+    if (axis == KV_GRID_TOKEN) {
+        grid->group = group < dim ? group : dim;
+        grid->block = 1;
+        grid->n_groups = (dim + grid->group - 1) / grid->group;
+    } else {
+        grid->group = grid->block = group;
+        grid->n_groups = dim;
+    }
+    const size_t n = (size_t)grid->block * dim;
+    grid->payload_bytes = kv_packed_bytes(n, bits);
+    grid->codes = kv_pool_reserve(setup->pool, KV_WORKSPACE, n + 7);
+    grid->column = kv_pool_reserve(setup->pool, KV_WORKSPACE, (grid->block + 1) * sizeof(float) * 2);
+    grid->grid = kv_pool_reserve(setup->pool, KV_WORKSPACE, 2 * (size_t)dim * sizeof(float));
+    if (!grid->codes || !grid->column || !grid->grid)
+        return kv_fail(err, KV_EMEMORY, "grid: no memory for %u rows of %u", grid->block, dim);
+    return KV_OK;
+}
+
+uint32_t kv_grid_metadata_bytes(const struct kv_grid *grid)
+{
+    return 4 * grid->n_groups;
+}
+
+/* The grid of n values, kept at `at`; their codes. */
+static void encode_group(const struct kv_grid *grid, const float *x, size_t n, uint8_t *at,
+                         uint8_t *codes)
+{
+    float min, max;
+    grid->kernels->min_max(x, n, &min, &max);
+    const float scale = kv_keep_half(at, (max - min) / (float)((1u << grid->bits) - 1));
+    const float minimum = kv_keep_half(at + 2, min);
+    grid->kernels->grid_encode(x, n, minimum, scale, 1u << grid->bits, codes);
+}
+
+static void encode_row(struct kv_grid *grid, const float *row, uint8_t *metadata)
+{
+    for (uint32_t g = 0; g < grid->n_groups; g++) {
+        const uint32_t first = g * grid->group, left = grid->dim - first;
+        encode_group(grid, row + first, left < grid->group ? left : grid->group, metadata + 4 * g,
+                     grid->codes + first);
+    }
+}
+
+/* Codes lie token by token in the atom, so that decoding writes rows as they come. */
+static void encode_channels(struct kv_grid *grid, const float *rows, uint8_t *metadata)
+{
+    uint8_t *codes = (uint8_t *)(grid->column + grid->block);
+    for (uint32_t c = 0; c < grid->dim; c++) {
+        for (uint32_t t = 0; t < grid->block; t++)
+            grid->column[t] = rows[(size_t)t * grid->dim + c];
+        encode_group(grid, grid->column, grid->block, metadata + 4 * (size_t)c, codes);
+        for (uint32_t t = 0; t < grid->block; t++) grid->codes[(size_t)t * grid->dim + c] = codes[t];
+    }
+}
+
+void kv_grid_encode(struct kv_grid *grid, const float *rows, uint8_t *atom)
+{
+    uint8_t *metadata = atom + grid->payload_bytes;
+    if (grid->axis == KV_GRID_TOKEN) encode_row(grid, rows, metadata);
+    else encode_channels(grid, rows, metadata);
+    grid->kernels->pack_bits(grid->codes, (size_t)grid->block * grid->dim, grid->bits, atom);
+}
+
+static void decode_row(const struct kv_grid *grid, const uint8_t *atom, uint32_t first, uint32_t n,
+                       float *out)
+{
+    const uint8_t *codes =
+        kv_unpack_some(grid->kernels, atom, first, n, grid->bits, grid->codes);
+    for (uint32_t done = 0; done < n;) {
+        const uint32_t c = first + done, g = c / grid->group;
+        const uint32_t in_group = (g + 1) * grid->group - c;
+        const uint32_t run = in_group < n - done ? in_group : n - done;
+        const uint8_t *at = atom + grid->payload_bytes + 4 * (size_t)g;
+        grid->kernels->grid_decode(codes + done, run, kv_kept_half(at + 2), kv_kept_half(at),
+                                   out + done);
+        done += run;
+    }
+}
+
+/* The same two roundings as grid_decode, each channel with its own grid. */
+static void decode_channels(const struct kv_grid *grid, const uint8_t *atom, uint32_t first,
+                            uint32_t n, float *out)
+{
+    float *restrict scales = grid->grid, *restrict minima = grid->grid + n;
+    const uint8_t *metadata = atom + grid->payload_bytes + 4 * (size_t)first;
+    for (uint32_t c = 0; c < n; c++) {
+        scales[c] = kv_kept_half(metadata + 4 * (size_t)c);
+        minima[c] = kv_kept_half(metadata + 4 * (size_t)c + 2);
+    }
+    for (uint32_t t = 0; t < grid->block; t++) {
+        const uint8_t *codes = kv_unpack_some(
+            grid->kernels, atom, (size_t)t * grid->dim + first, n, grid->bits, grid->codes);
+        float *restrict row = out + (size_t)t * n;
+        for (uint32_t c = 0; c < n; c++) row[c] = (float)codes[c] * scales[c] + minima[c];
+    }
+}
+
+void kv_grid_decode(const struct kv_grid *grid, const uint8_t *atoms, uint32_t n_atoms,
+                    uint32_t first_column, uint32_t n_columns, float *out)
+{
+    const size_t bytes = grid->payload_bytes + (size_t)kv_grid_metadata_bytes(grid);
+    const size_t floats = (size_t)grid->block * n_columns;
+    for (uint32_t a = 0; a < n_atoms; a++) {
+        if (grid->axis == KV_GRID_TOKEN)
+            decode_row(grid, atoms + a * bytes, first_column, n_columns, out + a * floats);
+        else decode_channels(grid, atoms + a * bytes, first_column, n_columns, out + a * floats);
+    }
+}

@@ -1,0 +1,18 @@
+/* What codecs share that leave rows to an inner codec: its block, tiers and bytes are theirs. */
+#ifndef KVBENCH_METHODS_PARTS_WRAPPER_H
+#define KVBENCH_METHODS_PARTS_WRAPPER_H
+
+#include "methods/codec.h"
+
+/* The outer object's face: `type` outside, everything else of the inner. */
+struct kv_code kv_wrap_code(const struct kv_codec *type, uint32_t dim, const struct kv_code *inner);
+
+/* Turns one row into one row of the inner codec. */
+typedef void kv_row_map(const struct kv_code *outer, const float *row, float *inner_row);
+
+/* Fits inner, where it can be fitted, on the sample's rows as `map` turns them; then renews the face of
+ * outer, since a fit may change sizes. Queries are of another space and are left out. */
+int kv_fit_inner(struct kv_code *outer, struct kv_code *inner, const struct kv_sample *sample,
+                 kv_row_map *map, struct kv_error *err);
+
+#endif
