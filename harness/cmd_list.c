@@ -1,185 +1,443 @@
-/* `list`: what there is, one line each; `list NAME` a method's parameters. */
+/* kvbench list [methods|columns|isas|traces|models|claims] [--json]; kvbench list NAME [--json].
+ *
+ * Every list is built once, as an array of objects; --json prints it, otherwise some of its keys become
+ * the columns of a text. What a method computes is told by the head comment of its source file: there
+ * is one place where equations are written. */
+#include <cjson/cJSON.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cjson/cJSON.h>
-
+#include "harness/base/params.h"
+#include "harness/claims.h"
 #include "harness/commands.h"
 #include "harness/install.h"
+#include "harness/json.h"
 #include "harness/row.h"
 #include "methods/kernels/kernels.h"
 #include "methods/spec_stage.h"
+#include "traces/trace.h"
 
-struct item { const char *name, *kind, *text; };
+/* -- building objects; a lack of memory shows as a NULL list ------------------------------------- */
 
-struct items { struct item *item; size_t n; };
-
-static void add(struct items *items, const char *name, const char *kind, const char *text)
+static bool add_text(cJSON *object, const char *name, const char *text)
 {
-    struct item *more = realloc(items->item, (items->n + 1) * sizeof *more);
-    if (!more) return;
-    items->item = more;
-    items->item[items->n++] = (struct item){name, kind, text};
+    return kv_json_add(object, name, cJSON_CreateString(text ? text : ""));
 }
 
-static void list_methods(struct items *items)
+
+/* Appends a new object to the list; NULL without memory. */
+static cJSON *add_object(cJSON *list)
 {
+    cJSON *object = cJSON_CreateObject();
+    if (object && cJSON_AddItemToArray(list, object)) return object;
+    cJSON_Delete(object);
+    return NULL;
+}
+
+static bool add_method(cJSON *list, const char *kind, const char *name, const char *summary, const char *paper)
+{
+    cJSON *object = add_object(list);
+    return object && add_text(object, "kind", kind) && add_text(object, "name", name) &&
+           add_text(object, "summary", summary) && add_text(object, "paper", paper);
+}
+
+static int list_methods(cJSON *list, struct kv_error *err)
+{
+    bool done = true;
     for (int i = 0; kv_policies[i]; i++)
-        add(items, kv_policies[i]->name, kv_policies[i]->select ? "policy (reads)" : "policy", kv_policies[i]->summary);
+        done = done && add_method(list, "policy", kv_policies[i]->name, kv_policies[i]->summary,
+                                  kv_policies[i]->paper);
     for (int i = 0; kv_codecs[i]; i++)
-        add(items, kv_codecs[i]->name, kv_codecs[i]->traits & KV_LEAVES_ROWS ? "codec (outer)" : "codec", kv_codecs[i]->summary);
-    for (int i = 0; kv_presets[i].name; i++) add(items, kv_presets[i].name, "preset", kv_presets[i].spec);
+        done = done && add_method(list, "codec", kv_codecs[i]->name, kv_codecs[i]->summary,
+                                  kv_codecs[i]->paper);
+    for (int i = 0; kv_presets[i].name; i++) {
+        char summary[256];
+        snprintf(summary, sizeof summary, "%s: %s", kv_presets[i].spec, kv_presets[i].meaning);
+        done = done && add_method(list, "preset", kv_presets[i].name, summary, "");
+    }
+    return done ? KV_OK : kv_fail(err, KV_EMEMORY, "list: out of memory");
 }
 
-static void list_columns(struct items *items)
+static int list_columns(cJSON *list, struct kv_error *err)
 {
-    for (int i = 0; i < KV_N_COLUMNS; i++) add(items, kv_columns[i].name, kv_columns[i].unit, kv_columns[i].meaning);
+    for (size_t c = 0; c < KV_N_COLUMNS; c++) {
+        cJSON *object = add_object(list);
+        if (!object || !add_text(object, "name", kv_columns[c].name) ||
+            !add_text(object, "unit", kv_columns[c].unit) ||
+            !add_text(object, "meaning", kv_columns[c].meaning))
+            return kv_fail(err, KV_EMEMORY, "list: out of memory");
+    }
+    return KV_OK;
 }
 
-static void list_isas(struct items *items)
+static int list_isas(cJSON *list, struct kv_error *err)
 {
-    for (const struct kv_isa *isa = kv_isa_list(); isa->name; isa++)
-        add(items, isa->name, isa->runs ? "runs here" : isa->built ? "built" : "not built", isa->summary);
+    for (const struct kv_isa *isa = kv_isa_list(); isa->name; isa++) {
+        const char *state = !isa->built ? "not built" : isa->runs ? "runs here" : "cannot run here";
+        cJSON *object = add_object(list);
+        if (!object || !add_text(object, "name", isa->name) || !add_text(object, "state", state) ||
+            !add_text(object, "meaning", isa->summary))
+            return kv_fail(err, KV_EMEMORY, "list: out of memory");
+    }
+    return KV_OK;
 }
 
-static void list_traces(struct items *items)
+/* -- the bundled traces, and the models that they are of ------------------------------------------ */
+
+static int visit_traces(cJSON *list, bool (*visit)(cJSON *, const struct kv_trace *), struct kv_error *err)
 {
-    char *pattern = kv_install_path("traces/data");
-    static glob_t found;
-    char glob_text[4200];
-    if (!pattern) return;
-    snprintf(glob_text, sizeof glob_text, "%s/*.h5", pattern);
+    char *pattern = kv_install_path("traces/data/");
+    char *every = NULL;
+    glob_t found = {0};
+    int status = KV_OK;
+    if (!pattern || asprintf(&every, "%s/*.h5", pattern) < 0) every = NULL;
     free(pattern);
-    if (glob(glob_text, 0, NULL, &found) != 0) return;
-    for (size_t i = 0; i < found.gl_pathc; i++) add(items, found.gl_pathv[i], "bundled", "`kvbench info FILE` says more");
+    if (!every) return kv_fail(err, KV_EMEMORY, "list: out of memory");
+    if (glob(every, 0, NULL, &found) != 0) found.gl_pathc = 0;
+    for (size_t i = 0; status == KV_OK && i < found.gl_pathc; i++) {
+        struct kv_trace *trace;
+        status = kv_trace_open(&trace, found.gl_pathv[i], KV_NO_VERIFY, err);
+        if (status != KV_OK) break;
+        if (!visit(list, trace)) status = kv_fail(err, KV_EMEMORY, "list: out of memory");
+        kv_trace_close(trace);
+    }
+    globfree(&found);
+    free(every);
+    return status;
 }
 
-/* First column of every claims file, with its file as the kind. */
-static void list_claims(struct items *items)
+static bool visit_trace(cJSON *list, const struct kv_trace *trace)
 {
-    char *folder = kv_install_path("experiments/papers"), line[4096], glob_text[4200];
-    static glob_t found;
-    if (!folder) return;
-    snprintf(glob_text, sizeof glob_text, "%s/*.csv", folder);
-    free(folder);
-    if (glob(glob_text, 0, NULL, &found) != 0) return;
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        FILE *file = fopen(found.gl_pathv[i], "r");
-        const char *slash = strrchr(found.gl_pathv[i], '/');
-        bool header = true;
-        while (file && fgets(line, sizeof line, file)) {
-            if (line[0] == '#') continue;
-            line[strcspn(line, ",\r\n")] = 0;
-            if (!header && line[0]) add(items, strdup(line), slash ? slash + 1 : "", "`kvbench reproduce` measures it");
-            header = false;
+    char meaning[512];
+    const char *slash = strrchr(trace->path, '/');
+    snprintf(meaning, sizeof meaning, "%s, %u layers, %u tokens of which %u are the prompt%s", trace->model,
+             trace->n_layers, trace->tokens, trace->prefill, trace->n_fisher ? ", gradient probes" : "");
+    cJSON *object = add_object(list);
+    return object && add_text(object, "name", slash ? slash + 1 : trace->path) &&
+           add_text(object, "meaning", meaning) && add_text(object, "path", trace->path) &&
+           add_text(object, "content_hash", trace->content_hash);
+}
+
+static bool visit_model(cJSON *list, const struct kv_trace *trace)
+{
+    const struct kv_geometry *geometry = &trace->layers[0].geometry;
+    char meaning[256];
+    for (const cJSON *known = list->child; known; known = known->next)
+        if (strcmp(cJSON_GetStringValue(cJSON_GetObjectItem(known, "name")), trace->model) == 0) return true;
+    snprintf(meaning, sizeof meaning, "%u layers, %u query heads, %u KV heads of %u and %u channels",
+             trace->model_layers, geometry->q_heads, geometry->kv_heads, geometry->key_dim, geometry->value_dim);
+    cJSON *object = add_object(list);
+    return object && add_text(object, "name", trace->model) && add_text(object, "meaning", meaning) &&
+           add_text(object, "digest", trace->model_digest);
+}
+
+static int list_traces(cJSON *list, struct kv_error *err) { return visit_traces(list, visit_trace, err); }
+static int list_models(cJSON *list, struct kv_error *err) { return visit_traces(list, visit_model, err); }
+
+static int list_claims(cJSON *list, struct kv_error *err)
+{
+    struct kv_claims claims;
+    int status = kv_claims_read(&claims, NULL, err);
+    if (status != KV_OK) return status;
+    for (uint32_t i = 0; status == KV_OK && i < claims.n; i++) {
+        const struct kv_claim *claim = &claims.claim[i];
+        char meaning[512];
+        snprintf(meaning, sizeof meaning, "%s: %s", claim->table, claim->metric);
+        cJSON *object = add_object(list);
+        if (!object || !add_text(object, "name", claim->claim) || !add_text(object, "claimed", claim->claimed) ||
+            !add_text(object, "meaning", meaning) || !add_text(object, "paper", claim->paper))
+            status = kv_fail(err, KV_EMEMORY, "list: out of memory");
+    }
+    kv_claims_free(&claims);
+    return status;
+}
+
+/* -- printing -------------------------------------------------------------------------------------- */
+
+static const char *text_of(const cJSON *object, const char *key)
+{
+    const char *text = cJSON_GetStringValue(cJSON_GetObjectItem(object, key));
+    return text ? text : "";
+}
+
+static int widest(const cJSON *list, const char *key)
+{
+    size_t width = 0;
+    for (const cJSON *object = list->child; object; object = object->next)
+        if (strlen(text_of(object, key)) > width) width = strlen(text_of(object, key));
+    return (int)width;
+}
+
+/* Up to three keys as columns; a line between kinds when the objects have one. */
+static void print_list(const cJSON *list, const char *const keys[3])
+{
+    const char *kind = "";
+    for (const cJSON *object = list->child; object; object = object->next) {
+        if (strcmp(kind, text_of(object, "kind")) != 0) {
+            printf("%s%s\n", *kind ? "\n" : "", text_of(object, "kind"));
+            kind = text_of(object, "kind");
         }
-        if (file) fclose(file);
-    }
-}
-
-static void print_items(const struct items *items, bool json)
-{
-    if (json) {
-        cJSON *list = cJSON_CreateArray();
-        for (size_t i = 0; i < items->n; i++) {
-            cJSON *one = cJSON_CreateObject();
-            cJSON_AddStringToObject(one, "name", items->item[i].name);
-            cJSON_AddStringToObject(one, "kind", items->item[i].kind);
-            cJSON_AddStringToObject(one, "text", items->item[i].text);
-            cJSON_AddItemToArray(list, one);
+        printf("%s", *kind ? "  " : "");
+        for (int k = 0; k < 3 && keys[k]; k++) {
+            const bool last = k == 2 || !keys[k + 1];
+            printf("%-*s%s", last ? 0 : widest(list, keys[k]), text_of(object, keys[k]), last ? "\n" : "  ");
         }
-        char *text = cJSON_Print(list);
-        if (text) puts(text);
-        free(text);
-        cJSON_Delete(list);
-        return;
     }
-    for (size_t i = 0; i < items->n; i++)
-        printf("%-22s %-15s %s\n", items->item[i].name, items->item[i].kind, items->item[i].text);
 }
 
-static void print_param(const struct kv_param *param)
+static int print_json(const cJSON *what, struct kv_error *err)
 {
-    char range[96] = "", value[64];
-    double blank[64] = {0};
-    const struct kv_param one[2] = {{.name = param->name, .type = param->type, .initial = param->initial,
-                                     .choices = param->choices}, {0}};
-    value[0] = 0;
-    kv_params_defaults(one, blank);
-    kv_params_print(one, blank, value, sizeof value);
-    if (param->type == KV_PARAM_CHOICE) snprintf(range, sizeof range, "%s", param->choices);
-    else if (param->type == KV_PARAM_BUDGET) snprintf(range, sizeof range, "tokens, a share or n%%");
-    else snprintf(range, sizeof range, "%g..%g", param->min, param->max);
-    printf("  %-20s %-10s %-34s %s\n", param->name, strchr(value, '=') + 1, range, param->meaning);
+    char *text = cJSON_Print(what);
+    if (!text) return kv_fail(err, KV_EMEMORY, "list: out of memory");
+    puts(text);
+    free(text);
+    return KV_OK;
 }
 
-static void print_params(const char *title, const struct kv_param *params)
+/* -- one method --------------------------------------------------------------------------------- */
+
+static void range_of(const struct kv_param *param, char text[128])
 {
-    if (!params || !params->name) return;
-    printf("%s (name, default, range, meaning)\n", title);
-    for (; params->name; params++) print_param(params);
+    if (param->type == KV_PARAM_CHOICE) snprintf(text, 128, "%s", param->choices);
+    else if (param->type == KV_PARAM_BUDGET) snprintf(text, 128, "tokens, a share or a percentage");
+    else snprintf(text, 128, "%.12g to %.12g", param->min, param->max);
 }
 
-static bool print_method(const char *name)
+/* The default as the spec parser would print it: after the `=` of ":name=value". */
+static void default_of(const struct kv_param *param, const void *config, char text[128])
 {
-    const struct kv_policy *policy = kv_policy_find(name);
-    const struct kv_codec *codec = kv_codec_find(name);
-    struct kv_spec_list list;
-    if (!policy && !codec) return false;
-    printf("%s: %s\npaper: %s\n", name, policy ? policy->summary : codec->summary, policy ? policy->paper : codec->paper);
-    if (kv_spec_parse(&list, name, NULL) == KV_OK) {
-        printf("canonical spec: %s\n", list.specs[0].text);
-        kv_spec_free(&list);
+    const struct kv_param one[2] = {*param, {0}};
+    char printed[128] = "";
+    kv_params_print(one, config, printed, sizeof printed);
+    const char *value = strchr(printed, '=');
+    snprintf(text, 128, "%s", value ? value + 1 : "");
+}
+
+static bool add_params(cJSON *list, const char *kind, const struct kv_param *params, const void *config)
+{
+    for (const struct kv_param *param = params; param && param->name; param++) {
+        char range[128], initial[128] = "off";
+        range_of(param, range);
+        if (config) default_of(param, config, initial);
+        cJSON *object = add_object(list);
+        if (!object || !add_text(object, "kind", kind) || !add_text(object, "name", param->name) ||
+            !add_text(object, "default", initial) || !add_text(object, "range", range) ||
+            !add_text(object, "meaning", param->meaning))
+            return false;
     }
-    if (policy) {
-        printf("can: %s%s%s%s%s\n", policy->score ? "drop rows" : "keep all rows", policy->select ? ", select reads" : "",
-               policy->observe ? ", observe weights (token by token)" : "", policy->oracle ? ", oracle" : "",
-               policy->scope == KV_LAYER_HEADS ? ", one choice for all heads" : "");
-        print_params("parameters", policy->params);
-        if (policy->score) print_params("parameters of every such policy (its own defaults are in the canonical spec)", kv_trim_params);
-        return true;
-    }
-    printf("can: %s%s%s%s\n", codec->traits & KV_LEAVES_ROWS ? "hold an inner codec" : "store rows",
-           codec->traits & KV_FITS_PROMPT ? ", fitted on the prompt" : "", codec->traits & KV_RANDOM ? ", depends on the seed" : "",
-           codec->traits & (KV_EXACT_F16 | KV_EXACT_BF16 | KV_EXACT_F32) ? ", exact on rows of its type" : "");
-    print_params("parameters (k. and v. prefixes set one side)", codec->params);
-    print_params("modifiers of every codec", kv_modifier_params);
     return true;
 }
 
-static int unknown(const char *word, struct kv_error *err)
+static bool add_capability(cJSON *list, bool has, const char *text)
 {
-    const char *names[512] = {"methods", "columns", "isas", "traces", "models", "claims"};
-    size_t n = 6;
-    for (int i = 0; kv_policies[i] && n < 500; i++) names[n++] = kv_policies[i]->name;
-    for (int i = 0; kv_codecs[i] && n < 500; i++) names[n++] = kv_codecs[i]->name;
-    names[n] = NULL;
-    const char *near = kv_nearest(word, names);
-    return kv_fail(err, KV_EUSAGE, "list: unknown name %s%s%s%s", word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    cJSON *item = has ? cJSON_CreateString(text) : NULL;
+    return !has || (item && cJSON_AddItemToArray(list, item));
+}
+
+static bool policy_capabilities(cJSON *list, const struct kv_policy *policy, const void *config)
+{
+    struct kv_wants wants = {0};
+    if (policy->wants) policy->wants(config, &wants);
+    const bool steps = policy->score && !policy->trim.prompt_only;
+    return add_capability(list, policy->score && !steps, "drops rows once, after the prompt") &&
+           add_capability(list, steps, "drops rows at every step") &&
+           add_capability(list, policy->select, "chooses what each step reads; all rows stay") &&
+           add_capability(list, policy->observe && steps, "answers feed back: replayed token by token") &&
+           add_capability(list, policy->scope == KV_LAYER_HEADS, "decides for all heads of a layer at once") &&
+           add_capability(list, wants.column_sum || wants.tail, "reads the prompt's attention weights") &&
+           add_capability(list, wants.state_floats, "keeps state beside every row, which is charged") &&
+           add_capability(list, policy->oracle || wants.future, "oracle: knows what no system can know");
+}
+
+static bool codec_capabilities(cJSON *list, const struct kv_codec *codec)
+{
+    const uint32_t traits = codec->traits;
+    return add_capability(list, traits & KV_EXACT_F16, "exact on f16 recordings") &&
+           add_capability(list, traits & KV_EXACT_BF16, "exact on bf16 recordings") &&
+           add_capability(list, traits & KV_EXACT_F32, "exact on f32 recordings") &&
+           add_capability(list, traits & KV_LEAVES_ROWS, "another codec may follow: it stores what this leaves") &&
+           add_capability(list, traits & KV_FITS_PROMPT, "fitted on the prompt (calibration: online)") &&
+           add_capability(list, traits & KV_UNROTATED_KEYS, "stores keys as they were before the rotation") &&
+           add_capability(list, traits & KV_RANDOM, "depends on the seed");
+}
+
+/* The head comment of the method's file without its stars; "" when the sources are not here. */
+static char *head_comment(const char *folder, const char *name)
+{
+    char relative[256], line[512], *text = calloc(1, 1 << 14);
+    snprintf(relative, sizeof relative, "methods/%s/%s.c", folder, name);
+    char *path = kv_install_path(relative);
+    FILE *file = path ? fopen(path, "r") : NULL;
+    free(path);
+    bool inside = false;
+    while (text && file && fgets(line, sizeof line, file)) {
+        char *at = line, *end = strstr(line, "*/");
+        if (!inside && strncmp(at, "/*", 2) != 0) break;
+        at += inside ? strspn(at, " ") : 3;
+        if (inside && *at == '*') at += at[1] == ' ' ? 2 : 1;
+        inside = true;
+        if (end >= at) strcpy(end, "\n");
+        if (strlen(text) + strlen(at) < 1 << 14) strcat(text, at);
+        if (end) break;
+    }
+    if (file) fclose(file);
+    return text;
+}
+
+static bool add_common(cJSON *object, const char *kind, const char *name, const char *summary, const char *paper)
+{
+    char *formula = head_comment(strcmp(kind, "codec") == 0 ? "codecs" : "policies", name);
+    const bool done = formula && add_text(object, "name", name) && add_text(object, "kind", kind) &&
+                      add_text(object, "summary", summary) && add_text(object, "paper", paper) &&
+                      add_text(object, "formula", formula);
+    free(formula);
+    return done;
+}
+
+static bool describe_policy(cJSON *object, const struct kv_policy *policy)
+{
+    void *config = calloc(1, policy->config_size + 1);
+    cJSON *params = cJSON_AddArrayToObject(object, "parameters");
+    cJSON *capabilities = cJSON_AddArrayToObject(object, "capabilities");
+    if (config) kv_params_defaults(policy->params, config);
+    const bool done = config && params && capabilities && add_params(params, "own", policy->params, config) &&
+                      (!policy->score || add_params(params, "of every policy that drops rows", kv_trim_params,
+                                                    &policy->trim)) &&
+                      policy_capabilities(capabilities, policy, config);
+    free(config);
+    return done && add_common(object, "policy", policy->name, policy->summary, policy->paper);
+}
+
+static bool describe_codec(cJSON *object, const struct kv_codec *codec)
+{
+    void *config = calloc(1, codec->config_size + 1);
+    cJSON *params = cJSON_AddArrayToObject(object, "parameters");
+    cJSON *capabilities = cJSON_AddArrayToObject(object, "capabilities");
+    if (config) kv_params_defaults(codec->params, config);
+    const bool done = config && params && capabilities && add_params(params, "own", codec->params, config) &&
+                      add_params(params, "of every codec (k. and v. before a name: that side only)",
+                                 kv_modifier_params, NULL) &&
+                      codec_capabilities(capabilities, codec);
+    free(config);
+    return done && add_common(object, "codec", codec->name, codec->summary, codec->paper);
+}
+
+static void print_method(const cJSON *object)
+{
+    static const char *const keys[] = {"name", "default", "range", "meaning"};
+    const cJSON *params = cJSON_GetObjectItem(object, "parameters");
+    const char *kind = "";
+    printf("%s: %s\n%s\n\n%s", text_of(object, "name"), text_of(object, "summary"), text_of(object, "paper"),
+           text_of(object, "formula"));
+    for (const cJSON *param = params->child; param; param = param->next) {
+        if (strcmp(kind, text_of(param, "kind")) != 0)
+            printf("\nparameters%s%s (default; range; meaning)\n",
+                   strcmp(text_of(param, "kind"), "own") ? " " : "",
+                   strcmp(text_of(param, "kind"), "own") ? text_of(param, "kind") : "");
+        kind = text_of(param, "kind");
+        printf("  %-*s  %-*s  %-*s  %s\n", widest(params, keys[0]), text_of(param, keys[0]),
+               widest(params, keys[1]), text_of(param, keys[1]), widest(params, keys[2]),
+               text_of(param, keys[2]), text_of(param, keys[3]));
+    }
+    printf("\n");
+    for (const cJSON *what = cJSON_GetObjectItem(object, "capabilities")->child; what; what = what->next)
+        printf("- %s\n", cJSON_GetStringValue(what));
+}
+
+static int describe_spec(const char *name, const struct kv_preset *preset, bool json, struct kv_error *err)
+{
+    struct kv_spec_list specs;
+    const int status = kv_spec_parse(&specs, name, err);
+    if (status != KV_OK) return status;
+    cJSON *object = cJSON_CreateObject();
+    const bool done = object && add_text(object, "name", name) && add_text(object, "kind", "preset") &&
+                      add_text(object, "summary", preset->meaning) && add_text(object, "spec", preset->spec) &&
+                      add_text(object, "canonical", specs.specs[0].text) &&
+                      add_text(object, "family", specs.specs[0].family);
+    int printed = done ? KV_OK : kv_fail(err, KV_EMEMORY, "list: out of memory");
+    if (done && json) printed = print_json(object, err);
+    else if (done) printf("%s: %s\n%s\n", name, preset->meaning, specs.specs[0].text);
+    cJSON_Delete(object);
+    kv_spec_free(&specs);
+    return printed;
+}
+
+/* -- the command ---------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    int (*list)(cJSON *, struct kv_error *);
+    const char *keys[3];
+} lists[] = {
+    {"methods", list_methods, {"name", "summary"}},
+    {"columns", list_columns, {"name", "unit", "meaning"}},
+    {"isas", list_isas, {"name", "state", "meaning"}},
+    {"traces", list_traces, {"name", "meaning"}},
+    {"models", list_models, {"name", "meaning"}},
+    {"claims", list_claims, {"name", "claimed", "meaning"}},
+};
+
+enum { N_LISTS = sizeof lists / sizeof *lists };
+
+static int unknown(const char *name, struct kv_error *err)
+{
+    const char *names[256] = {NULL};
+    int n = 0;
+    for (int i = 0; i < N_LISTS; i++) names[n++] = lists[i].name;
+    for (int i = 0; kv_policies[i] && n < 250; i++) names[n++] = kv_policies[i]->name;
+    for (int i = 0; kv_codecs[i] && n < 250; i++) names[n++] = kv_codecs[i]->name;
+    for (int i = 0; kv_presets[i].name && n < 250; i++) names[n++] = kv_presets[i].name;
+    const char *near = kv_nearest(name, names);
+    return kv_fail(err, KV_EUSAGE, "list: expected methods, columns, isas, traces, models, claims or a"
+                   " method, found %.100s%s%s%s", name, near ? "; did you mean " : "", near ? near : "",
+                   near ? "?" : "");
+}
+
+static int list_one(const char *name, bool json, struct kv_error *err)
+{
+    const struct kv_policy *policy = kv_policy_find(name);
+    const struct kv_codec *codec = kv_codec_find(name);
+    for (const struct kv_preset *preset = kv_presets; preset->name; preset++)
+        if (strcmp(preset->name, name) == 0) return describe_spec(name, preset, json, err);
+    if (!policy && !codec) return unknown(name, err);
+    cJSON *object = cJSON_CreateObject();
+    int status = KV_OK;
+    if (!object || !(policy ? describe_policy(object, policy) : describe_codec(object, codec)))
+        status = kv_fail(err, KV_EMEMORY, "list: out of memory");
+    else if (json) status = print_json(object, err);
+    else print_method(object);
+    cJSON_Delete(object);
+    return status;
+}
+
+static int list_all(int which, bool json, struct kv_error *err)
+{
+    cJSON *list = cJSON_CreateArray();
+    int status = list ? lists[which].list(list, err) : kv_fail(err, KV_EMEMORY, "list: out of memory");
+    if (status == KV_OK && json) status = print_json(list, err);
+    else if (status == KV_OK) print_list(list, lists[which].keys);
+    cJSON_Delete(list);
+    return status;
 }
 
 int kv_cmd_list(int argc, char **argv, struct kv_error *err)
 {
-    static const struct { const char *name; void (*list)(struct items *); } lists[] = {
-        {"methods", list_methods}, {"columns", list_columns}, {"isas", list_isas}, {"traces", list_traces}, {"claims", list_claims}};
-    const char *word = NULL;
+    const char *what = NULL;
     bool json = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0) json = true;
-        else if (argv[i][0] == '-' || word) return kv_fail(err, KV_EUSAGE, "list: unexpected %s; expected one name and --json", argv[i]);
-        else word = argv[i];
+        else if (argv[i][0] == '-')
+            return kv_fail(err, KV_EUSAGE, "list: unknown option %.100s; the only one is --json", argv[i]);
+        else if (what) return kv_fail(err, KV_EUSAGE, "list: expected one name, found %.100s and %.100s", what, argv[i]);
+        else what = argv[i];
     }
-    if (!word) word = "methods";
-    if (strcmp(word, "models") == 0) return kv_fail(err, KV_EUSAGE, "list models: not in this version");
-    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
-        if (strcmp(lists[i].name, word) == 0) {
-            struct items items = {0};
-            lists[i].list(&items);
-            print_items(&items, json);
-            free(items.item);
-            return KV_OK;
-        }
-    return print_method(word) ? KV_OK : unknown(word, err);
+    if (!what) what = "methods";
+    int status = -1, which = 0;
+    while (which < N_LISTS && strcmp(lists[which].name, what) != 0) which++;
+    status = which < N_LISTS ? list_all(which, json, err) : list_one(what, json, err);
+    if (status == KV_OK && (fflush(stdout) != 0 || ferror(stdout)))
+        return kv_fail(err, KV_EENVIRONMENT, "list: stdout: cannot write");
+    return status;
 }
