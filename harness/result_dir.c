@@ -17,6 +17,7 @@
 struct kv_result_dir {
     char *path;
     bool made;               /* by us: removed again when nothing was written */
+    bool written;
 };
 
 /* ---- one file ------------------------------------------------------------------------------ */
@@ -146,10 +147,23 @@ const char *kv_result_dir_path(const struct kv_result_dir *dir)
     return dir->path;
 }
 
+/* A run that ended before its first cell leaves a journal without a line. */
+static void remove_empty_journal(const struct kv_result_dir *dir)
+{
+    char *path = NULL;
+    struct stat info;
+    if (kv_text_set(&path, "%s/journal.jsonl", dir->path) == KV_OK && stat(path, &info) == 0
+        && info.st_size == 0) unlink(path);
+    free(path);
+}
+
 void kv_result_dir_close(struct kv_result_dir *dir)
 {
     if (!dir) return;
-    if (dir->made) rmdir(dir->path);        /* fails, as it should, unless empty */
+    if (dir->made && !dir->written) {
+        remove_empty_journal(dir);
+        rmdir(dir->path);                   /* fails, as it should, unless empty */
+    }
     free(dir->path);
     free(dir);
 }
@@ -172,6 +186,7 @@ int kv_result_dir_write_all(struct kv_result_dir *dir, const struct kv_results *
                             struct kv_error *err)
 {
     int status = KV_OK;
+    dir->written = true;
     for (size_t f = 0; status == KV_OK && f < sizeof files / sizeof files[0]; f++) {
         status = kv_write_aside(dir->path, files[f].name, files[f].write, results, err);
     }

@@ -84,8 +84,9 @@ void kv_short_real(char text[24], double value)
     else snprintf(text, 24, size < 999.5 ? "%#.3g" : "%.0f", value);
     const size_t length = strlen(text);
     if (length && text[length - 1] == '.') text[length - 1] = '\0';     /* "123." of %#.3g */
-    char *zero = strstr(text, "e-0");                                   /* 1.2e-07 says 1.2e-7 */
+    char *zero = strstr(text, "e-0"), *plus = strstr(text, "e+");       /* 1.2e-07 says 1.2e-7 */
     if (zero) memmove(zero + 2, zero + 3, strlen(zero + 2));
+    if (plus) memmove(plus + 1, plus + (plus[2] == '0' ? 3 : 2), strlen(plus + 1));
 }
 
 void kv_short_bytes(char text[24], double bytes)
