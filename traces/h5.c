@@ -99,23 +99,31 @@ int kv_h5_open(struct kv_h5 **out, const char *path, struct kv_error *err)
     int status = check_regular(path, &bytes, err);
     if (status != KV_OK) return status;
     struct kv_h5 *file = calloc(1, sizeof *file);
-    char *copy = strdup(path);
-    if (!file || !copy) {
-        free(file);
-        free(copy);
+    if (!file) return kv_fail(err, KV_EMEMORY, "%s: out of memory", path);
+    *file = (struct kv_h5){.id = H5I_INVALID_HID, .path = strdup(path), .bytes = bytes,
+                           .memo = calloc(1, sizeof *file->memo)};
+    if (!file->path || !file->memo) {
+        kv_h5_close(file);
         return kv_fail(err, KV_EMEMORY, "%s: out of memory", path);
     }
-    *file = (struct kv_h5){.id = H5I_INVALID_HID, .path = copy, .bytes = bytes};
     status = open_library(file, err);
     if (status != KV_OK) kv_h5_close(file);
     else *out = file;
     return status;
 }
 
+static void free_memo(struct memo *memo)
+{
+    for (size_t i = 0; memo && i < memo->n; i++) free(memo->list[i].object);
+    if (memo) free(memo->list);
+    free(memo);
+}
+
 void kv_h5_close(struct kv_h5 *file)
 {
     if (!file) return;
     if (file->id >= 0) H5Fclose(file->id);
+    free_memo(file->memo);
     free(file->path);
     free(file);
 }
@@ -124,8 +132,34 @@ const char *kv_h5_path(const struct kv_h5 *file) { return file->path; }
 
 uint64_t kv_h5_file_bytes(const struct kv_h5 *file) { return file->bytes; }
 
+static const struct kv_h5_data *recall(struct memo *memo, const char *object)
+{
+    for (size_t i = 0; i < memo->n; i++) {
+        const size_t at = (memo->next + i) % memo->n;
+        if (strcmp(memo->list[at].object, object) != 0) continue;
+        memo->next = at + 1;
+        return &memo->list[at].data;
+    }
+    return NULL;
+}
+
+/* Without memory it is not remembered, and looked at again. */
+static void remember(struct memo *memo, const char *object, const struct kv_h5_data *data)
+{
+    if (memo->n == memo->capacity) {
+        const size_t capacity = memo->capacity ? memo->capacity * 2 : 128;
+        struct described *list = realloc(memo->list, capacity * sizeof *list);
+        if (!list) return;
+        memo->list = list;
+        memo->capacity = capacity;
+    }
+    char *copy = strdup(object);
+    if (copy) memo->list[memo->n++] = (struct described){copy, *data};
+}
+
 bool kv_h5_exists(const struct kv_h5 *file, const char *object)
 {
+    if (file->memo && recall(file->memo, object)) return true;
     /* H5Lexists wants every step of the way to exist. */
     char part[512];
     const size_t length = strlen(object);
@@ -335,12 +369,15 @@ static int open_dataset(hid_t *out, const struct kv_h5 *file, const char *object
 int kv_h5_describe(struct kv_h5_data *out, const struct kv_h5 *file, const char *object,
                    struct kv_error *err)
 {
-    *out = (struct kv_h5_data){0};
+    const struct kv_h5_data *known = recall(file->memo, object);
+    *out = known ? *known : (struct kv_h5_data){0};
+    if (known) return KV_OK;
     hid_t dataset;
     int status = open_dataset(&dataset, file, object, err);
     if (status != KV_OK) return status;
     status = describe_dataset(out, file, object, dataset, err);
     H5Dclose(dataset);
+    if (status == KV_OK) remember(file->memo, object, out);
     return status;
 }
 

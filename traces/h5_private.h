@@ -6,11 +6,22 @@
 
 #include "traces/h5.h"
 
+struct described {                /* a dataset that has been looked at */
+    char *object;
+    struct kv_h5_data data;
+};
+
+struct memo {                     /* looking at one costs the library more than reading 100 KiB */
+    struct described *list;
+    size_t n, capacity, next;     /* next: after the last one found; datasets come in the same order */
+};
+
 struct kv_h5 {
     hid_t id;
     int descriptor;      /* the library's own, for pread */
     char *path;
     uint64_t bytes;
+    struct memo *memo;
 };
 
 enum kv_h5_type kv_h5_classify(hid_t type);

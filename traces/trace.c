@@ -201,12 +201,14 @@ static void free_layer(struct kv_trace_layer *layer)
 {
     free((void *)layer->geometry.sink_logits);
     free((void *)layer->geometry.rope.inv_freq);
+    free(layer->units);
 }
 
 void kv_trace_close(struct kv_trace *trace)
 {
     if (!trace) return;
     kv_h5_close(trace->file);
+    kv_layers_release();
     for (uint32_t i = 0; i < trace->n_layers; i++) free_layer(&trace->layers[i]);
     for (uint32_t i = 0; i < trace->n_spans; i++) free(trace->spans[i].range);
     char *texts[] = {trace->path, trace->model, trace->model_digest, trace->model_config, trace->text,

@@ -19,6 +19,7 @@ struct kv_trace_layer {           /* what is known of a layer without reading it
     bool attn_post_norm, qk_norm, v_is_k_prefix, has_w_o, has_x2, has_gradients, sliding;
     enum kv_dtype dtype;          /* of k */
     struct kv_geometry geometry;  /* positions, inv_freq, sink_logits live as long as the trace */
+    double *units;                /* of label and fisher gradients; private to traces/ */
 };
 
 struct kv_trace {
@@ -63,6 +64,6 @@ enum { KV_READ_GRADIENTS = 1, KV_READ_PROJECTION = 2 };  /* otherwise q, k, v on
 /* Reads layer number i of trace->layers. */
 int kv_trace_read_layer(struct kv_layer **out, const struct kv_trace *trace, uint32_t i,
                         unsigned what, struct kv_error *err);
-void kv_layer_free(struct kv_layer *layer);
+void kv_layer_free(struct kv_layer *layer);   /* its memory serves the next layer, until a trace closes */
 
 #endif

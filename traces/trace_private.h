@@ -38,6 +38,8 @@ int kv_read_ranges(uint32_t (**out)[2], uint32_t *n, const struct kv_h5 *file, c
 int kv_trace_parse_layers(struct kv_trace *trace, struct kv_error *err);   /* trace_layer.c */
 int kv_trace_parse_probes(struct kv_trace *trace, struct kv_error *err);   /* trace_probes.c */
 
+void kv_layers_release(void);     /* gives back the memory that freed layers left; trace_read.c */
+
 enum kv_dtype kv_dtype_of(enum kv_h5_type type);
 
 #endif

@@ -37,7 +37,6 @@ static int parse_gradient(struct kv_trace *trace, const char *group, const char 
 {
     char object[128];
     struct kv_h5_data data;
-    double unit;
     struct kv_trace_layer *layer = layer_named(trace, name);
     snprintf(object, sizeof object, "%s/%.40s", group, name);
     if (!layer)
@@ -52,7 +51,13 @@ static int parse_gradient(struct kv_trace *trace, const char *group, const char 
         {layer->geometry.q_heads, trace->window_tokens, layer->geometry.value_dim},
         {NULL, "n", NULL}};
     const int status = kv_expect(&data, trace->file, object, &expected, err);
-    return status == KV_OK ? kv_expect_real(&unit, trace->file, object, "unit", true, err) : status;
+    if (status != KV_OK) return status;
+    /* Probes are parsed in order: label first, so this one's number is how many there are so far. */
+    const uint32_t number = first ? 0 : trace->has_label + trace->n_fisher;
+    double *units = realloc(layer->units, (number + 1) * sizeof *units);
+    if (!units) return kv_fail(err, KV_EMEMORY, "%s: out of memory", trace->path);
+    layer->units = units;
+    return kv_expect_real(&units[number], trace->file, object, "unit", true, err);
 }
 
 static uint32_t with_gradients(const struct kv_trace *trace)

@@ -10,8 +10,13 @@ enum { ALIGNMENT = 64 };
 
 struct block {                    /* all memory of a layer hangs on one list */
     struct block *next;
-    char padding[ALIGNMENT - sizeof(struct block *)];
+    uint64_t bytes;
+    char padding[ALIGNMENT - sizeof(struct block *) - sizeof(uint64_t)];
 };
+
+/* Blocks of freed layers: the next layer is as a rule of the same shape, and memory that the system
+ * has to hand out afresh page by page costs three times what reading into it does. */
+static struct block *spare;
 
 struct reading {
     struct kv_layer *layer;
@@ -20,10 +25,40 @@ struct reading {
     struct kv_error *err;
 };
 
+static struct block *take_spare(uint64_t bytes)
+{
+    for (struct block **link = &spare; *link; link = &(*link)->next) {
+        if ((*link)->bytes != bytes) continue;
+        struct block *block = *link;
+        *link = block->next;
+        return block;
+    }
+    return NULL;
+}
+
+void kv_layers_release(void)
+{
+    for (struct block *block = spare, *next; block; block = next) {
+        next = block->next;
+        free(block);
+    }
+    spare = NULL;
+}
+
+/* Never more spare memory than one set of blocks: what does not fit goes before new memory comes. */
+static struct block *new_block(uint64_t bytes)
+{
+    kv_layers_release();
+    struct block *block = bytes < SIZE_MAX / 2 ? aligned_alloc(ALIGNMENT, bytes) : NULL;
+    if (block) block->bytes = bytes;
+    return block;
+}
+
 static void *reserve(const struct reading *reading, uint64_t bytes)
 {
     const uint64_t rounded = (bytes + sizeof(struct block) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    struct block *block = rounded < SIZE_MAX / 2 ? aligned_alloc(ALIGNMENT, rounded) : NULL;
+    struct block *block = take_spare(rounded);
+    if (!block) block = new_block(rounded);
     if (!block) {
         kv_fail(reading->err, KV_EMEMORY, "%s: layer %u: out of memory", reading->trace->path,
                 reading->layer->info->index);
@@ -115,12 +150,13 @@ static int read_x2(const struct reading *reading)
     return status;
 }
 
-static int read_gradient(struct kv_gradient *out, const struct reading *reading, const char *probe)
+static int read_gradient(struct kv_gradient *out, const struct reading *reading, const char *probe,
+                         uint32_t number)
 {
     char object[64];
     snprintf(object, sizeof object, "grad/%s/%03u", probe, reading->layer->info->index);
-    const int status = read_tensor(&out->tensor, reading, object);
-    return status == KV_OK ? kv_h5_real(&out->unit, reading->file, object, "unit", reading->err) : status;
+    out->unit = reading->layer->info->units[number];
+    return read_tensor(&out->tensor, reading, object);
 }
 
 static int read_gradients(const struct reading *reading)
@@ -129,14 +165,14 @@ static int read_gradients(const struct reading *reading)
     const struct kv_trace *trace = reading->trace;
     int status = KV_OK;
     if (!layer->info->has_gradients) return KV_OK;
-    if (trace->has_label) status = read_gradient(&layer->label, reading, "label");
+    if (trace->has_label) status = read_gradient(&layer->label, reading, "label", 0);
     if (status != KV_OK || trace->n_fisher == 0) return status;
     layer->fisher = reserve(reading, trace->n_fisher * sizeof *layer->fisher);
     if (!layer->fisher) return KV_EMEMORY;
     for (uint32_t i = 0; i < trace->n_fisher && status == KV_OK; i++) {
         char probe[24];
         snprintf(probe, sizeof probe, "fisher/%u", i);
-        status = read_gradient(&layer->fisher[i], reading, probe);
+        status = read_gradient(&layer->fisher[i], reading, probe, trace->has_label + i);
     }
     return status;
 }
@@ -163,7 +199,8 @@ void kv_layer_free(struct kv_layer *layer)
     if (!layer) return;
     for (struct block *block = layer->memory, *next; block; block = next) {
         next = block->next;
-        free(block);
+        block->next = spare;
+        spare = block;
     }
     free(layer);
 }
