@@ -278,6 +278,7 @@ static char *head_comment(const char *folder, const char *name)
         at += inside ? strspn(at, " ") : 3;
         if (inside && *at == '*') at += at[1] == ' ' ? 2 : 1;
         inside = true;
+        while (end > at && end[-1] == ' ') end--;
         if (end >= at) strcpy(end, "\n");
         if (strlen(text) + strlen(at) < 1 << 14) strcat(text, at);
         if (end) break;
@@ -286,12 +287,23 @@ static char *head_comment(const char *folder, const char *name)
     return text;
 }
 
+/* What the bare name stands for, defaults filled in. */
+static bool add_canonical(cJSON *object, const char *name)
+{
+    struct kv_spec_list specs;
+    if (kv_spec_parse(&specs, name, NULL) != KV_OK) return false;
+    const bool done = add_text(object, "canonical", specs.specs[0].text) &&
+                      add_text(object, "family", specs.specs[0].family);
+    kv_spec_free(&specs);
+    return done;
+}
+
 static bool add_common(cJSON *object, const char *kind, const char *name, const char *summary, const char *paper)
 {
     char *formula = head_comment(strcmp(kind, "codec") == 0 ? "codecs" : "policies", name);
     const bool done = formula && add_text(object, "name", name) && add_text(object, "kind", kind) &&
                       add_text(object, "summary", summary) && add_text(object, "paper", paper) &&
-                      add_text(object, "formula", formula);
+                      add_text(object, "formula", formula) && add_canonical(object, name);
     free(formula);
     return done;
 }
@@ -329,7 +341,8 @@ static void print_method(const cJSON *object)
     static const char *const keys[] = {"name", "default", "range", "meaning"};
     const cJSON *params = cJSON_GetObjectItem(object, "parameters");
     const char *kind = "";
-    printf("%s: %s\n%s\n\n%s", text_of(object, "name"), text_of(object, "summary"), text_of(object, "paper"),
+    printf("%s: %s\npaper: %s\nspec: %s (%s)\n\n%s", text_of(object, "name"), text_of(object, "summary"),
+           text_of(object, "paper"), text_of(object, "canonical"), text_of(object, "family"),
            text_of(object, "formula"));
     for (const cJSON *param = params->child; param; param = param->next) {
         if (strcmp(kind, text_of(param, "kind")) != 0)
@@ -346,22 +359,21 @@ static void print_method(const cJSON *object)
         printf("- %s\n", cJSON_GetStringValue(what));
 }
 
-static int describe_spec(const char *name, const struct kv_preset *preset, bool json, struct kv_error *err)
+static int describe_preset(const char *name, const struct kv_preset *preset, bool json, struct kv_error *err)
 {
     struct kv_spec_list specs;
-    const int status = kv_spec_parse(&specs, name, err);
+    int status = kv_spec_parse(&specs, name, err);
     if (status != KV_OK) return status;
+    kv_spec_free(&specs);
     cJSON *object = cJSON_CreateObject();
     const bool done = object && add_text(object, "name", name) && add_text(object, "kind", "preset") &&
-                      add_text(object, "summary", preset->meaning) && add_text(object, "spec", preset->spec) &&
-                      add_text(object, "canonical", specs.specs[0].text) &&
-                      add_text(object, "family", specs.specs[0].family);
-    int printed = done ? KV_OK : kv_fail(err, KV_EMEMORY, "list: out of memory");
-    if (done && json) printed = print_json(object, err);
-    else if (done) printf("%s: %s\n%s\n", name, preset->meaning, specs.specs[0].text);
+                      add_text(object, "summary", preset->meaning) && add_text(object, "asked", preset->spec) &&
+                      add_canonical(object, name);
+    if (!done) status = kv_fail(err, KV_EMEMORY, "list: out of memory");
+    if (done && json) status = print_json(object, err);
+    else if (done) printf("%s: %s\nspec: %s\n", name, preset->meaning, text_of(object, "canonical"));
     cJSON_Delete(object);
-    kv_spec_free(&specs);
-    return printed;
+    return status;
 }
 
 /* -- the command ---------------------------------------------------------------------------------- */
@@ -400,7 +412,7 @@ static int list_one(const char *name, bool json, struct kv_error *err)
     const struct kv_policy *policy = kv_policy_find(name);
     const struct kv_codec *codec = kv_codec_find(name);
     for (const struct kv_preset *preset = kv_presets; preset->name; preset++)
-        if (strcmp(preset->name, name) == 0) return describe_spec(name, preset, json, err);
+        if (strcmp(preset->name, name) == 0) return describe_preset(name, preset, json, err);
     if (!policy && !codec) return unknown(name, err);
     cJSON *object = cJSON_CreateObject();
     int status = KV_OK;
