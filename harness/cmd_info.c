@@ -32,7 +32,8 @@ int kv_cmd_info(int argc, char **argv, struct kv_error *err)
         }
     }
     if (files == 0)
-        return kv_fail(err, KV_EUSAGE, "info: expected info TRACE... [--json] [--no-verify], found no"
+        return kv_fail(err, KV_EUSAGE,
+                       "info: expected info TRACE... [--json] [--no-verify], found no"
                        " trace");
     int status = KV_OK;
     for (int i = 1; i < argc && status == KV_OK; i++) {

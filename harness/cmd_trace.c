@@ -20,7 +20,7 @@ struct line {
     const char *const *options;   /* NULL-terminated names; those that end in = take a value */
     const char *files[MOST_FILES];
     uint32_t n_files;
-    const char *values[8];        /* by number in options; "" for one without a value, NULL = absent */
+    const char *values[8]; /* by number in options; "" for one without a value, NULL = absent */
 };
 
 static int unknown_option(const struct line *line, const char *option, struct kv_error *err)
@@ -41,7 +41,8 @@ static int take_option(struct line *line, int argc, char **argv, int *i, struct 
         if (strcspn(known, "=") != length || strncmp(known, option, length) != 0) continue;
         const bool takes = known[length] == '=';
         if (!takes && option[length] == '=')
-            return kv_fail(err, KV_EUSAGE, "%s: %.*s: expected no value", line->who, (int)length, option);
+            return kv_fail(err, KV_EUSAGE, "%s: %.*s: expected no value", line->who, (int)length,
+                           option);
         if (takes && option[length] != '=' && *i + 1 >= argc)
             return kv_fail(err, KV_EUSAGE, "%s: %s: expected a value", line->who, option);
         line->values[n] = !takes ? "" : option[length] == '=' ? option + length + 1 : argv[++*i];
@@ -61,7 +62,8 @@ static int parse_line(struct line *line, int argc, char **argv, uint32_t least, 
         } else if (line->n_files < MOST_FILES) line->files[line->n_files++] = argv[i];
     }
     if (line->n_files < least || line->n_files > most)
-        return kv_fail(err, KV_EUSAGE, "%s: expected %s, found %u files", line->who, usage, line->n_files);
+        return kv_fail(err, KV_EUSAGE, "%s: expected %s, found %u files", line->who, usage,
+                       line->n_files);
     return KV_OK;
 }
 
@@ -69,7 +71,8 @@ static int validate(int argc, char **argv, struct kv_error *err)
 {
     static const char *const options[] = {"--no-verify", NULL};
     struct line line = {.who = "trace validate", .options = options};
-    int status = parse_line(&line, argc, argv, 1, MOST_FILES, "trace validate FILE... [--no-verify]", err);
+    int status =
+        parse_line(&line, argc, argv, 1, MOST_FILES, "trace validate FILE... [--no-verify]", err);
     for (uint32_t i = 0; i < line.n_files && status == KV_OK; i++) {
         struct kv_trace *trace;
         status = kv_trace_open(&trace, line.files[i], line.values[0] ? KV_NO_VERIFY : 0, err);
@@ -104,7 +107,8 @@ static int synth_option(struct kv_synth *synth, int argc, char **argv, int *i, s
     char name[64];
     const char *option = argv[*i] + 2;
     const size_t length = strcspn(option, "=");
-    snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : sizeof name - 1), option);
+    snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : sizeof name - 1),
+             option);
     for (char *c = name; *c; c++)
         if (*c == '-') *c = '_';
     if (option[length] != '=' && *i + 1 >= argc)
@@ -121,12 +125,14 @@ static int synth(int argc, char **argv, struct kv_error *err)
     kv_params_defaults(kv_synth_params, &parameters);
     for (int i = 2; i < argc && status == KV_OK; i++) {
         if (strncmp(argv[i], "--", 2) == 0) status = synth_option(&parameters, argc, argv, &i, err);
-        else if (path) status = kv_fail(err, KV_EUSAGE, "trace synth: expected one file, found %s and %s",
-                                        path, argv[i]);
+        else if (path)
+            status = kv_fail(err, KV_EUSAGE, "trace synth: expected one file, found %s and %s",
+                             path, argv[i]);
         else path = argv[i];
     }
     if (status == KV_OK && !path)
-        status = kv_fail(err, KV_EUSAGE, "trace synth: expected trace synth FILE [--NAME VALUE]..., found"
+        status = kv_fail(err, KV_EUSAGE,
+                         "trace synth: expected trace synth FILE [--NAME VALUE]..., found"
                          " no file");
     return status == KV_OK ? kv_trace_synth(path, &parameters, err) : status;
 }
@@ -164,7 +170,8 @@ static int parse_list(uint32_t list[1000], uint32_t *n, const char *option, cons
         good = good && *at == ',';
     }
     if (!good)
-        return kv_fail(err, KV_EUSAGE, "trace slice: %s %s: expected numbers such as 0,3-5", option, text);
+        return kv_fail(err, KV_EUSAGE, "trace slice: %s %s: expected numbers such as 0,3-5", option,
+                       text);
     qsort(list, *n, sizeof *list, compare_numbers);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < *n; i++)
@@ -184,7 +191,8 @@ static int parse_tokens(struct kv_slice *slice, const char *text, struct kv_erro
         good = *at == '\0' || (read_number(&at, &end) && end > first);
     } else end = first, first = 0;
     if (!good || *at || (end == 0 && first == 0))
-        return kv_fail(err, KV_EUSAGE, "trace slice: --tokens %s: expected FIRST:END or a number", text);
+        return kv_fail(err, KV_EUSAGE, "trace slice: --tokens %s: expected FIRST:END or a number",
+                       text);
     slice->first = first;
     slice->end = end;
     return KV_OK;
@@ -202,8 +210,10 @@ static int need_out(const struct line *line, const char *path, struct kv_error *
     if (!path) return kv_fail(err, KV_EUSAGE, "%s: expected --out FILE, found none", line->who);
     for (uint32_t i = 0; i < line->n_files; i++)
         if (strcmp(line->files[i], path) == 0)
-            return kv_fail(err, KV_EUSAGE, "%s: --out %s: expected another file than the one it is made"
-                           " from", line->who, path);
+            return kv_fail(err, KV_EUSAGE,
+                           "%s: --out %s: expected another file than the one it is made"
+                           " from",
+                           line->who, path);
     return KV_OK;
 }
 
@@ -214,8 +224,8 @@ static void say(const char *path, const char *notes)
 
 static int slice(int argc, char **argv, struct kv_error *err)
 {
-    static const char *const options[] = {"--out=", "--layers=", "--heads=", "--tokens=", "--prefill=",
-                                          "--no-verify", NULL};
+    static const char *const options[] = {
+        "--out=", "--layers=", "--heads=", "--tokens=", "--prefill=", "--no-verify", NULL};
     struct line line = {.who = "trace slice", .options = options};
     struct kv_slice what = {0};
     struct kv_trace *trace = NULL;
@@ -266,15 +276,19 @@ static int record(int argc, char **argv, struct kv_error *err)
 
 int kv_cmd_trace(int argc, char **argv, struct kv_error *err)
 {
-    static const char *const names[] = {"validate", "hash", "synth", "slice", "merge", "record", NULL};
+    static const char *const names[] = {"validate", "hash",   "synth", "slice",
+                                        "merge",    "record", NULL};
     static int (*const commands[])(int, char **, struct kv_error *) = {validate, hash, synth, slice,
                                                                        merge, record};
     if (argc < 2)
-        return kv_fail(err, KV_EUSAGE, "trace: expected validate, hash, synth, slice, merge or record,"
+        return kv_fail(err, KV_EUSAGE,
+                       "trace: expected validate, hash, synth, slice, merge or record,"
                        " found nothing");
     for (size_t i = 0; names[i]; i++)
         if (strcmp(argv[1], names[i]) == 0) return commands[i](argc, argv, err);
     const char *nearest = kv_nearest(argv[1], names);
-    return kv_fail(err, KV_EUSAGE, "trace: expected validate, hash, synth, slice, merge or record, found"
-                   " %s%s%s", argv[1], nearest ? "; the nearest known one is " : "", nearest ? nearest : "");
+    return kv_fail(err, KV_EUSAGE,
+                   "trace: expected validate, hash, synth, slice, merge or record, found"
+                   " %s%s%s",
+                   argv[1], nearest ? "; the nearest known one is " : "", nearest ? nearest : "");
 }

@@ -12,8 +12,8 @@ static const char *const dtypes[] = {"f16", "bf16", "f32"};
 static const char *const layouts[] = {"none", "half", "interleaved"};
 
 /* "shuffle+deflate" or "contiguous", of the dataset NAME of a layer. */
-static void storage_of(char text[48], const struct kv_trace *trace, const struct kv_trace_layer *layer,
-                       const char *name)
+static void storage_of(char text[48], const struct kv_trace *trace,
+                       const struct kv_trace_layer *layer, const char *name)
 {
     char object[48];
     struct kv_h5_data data;
@@ -32,29 +32,36 @@ static void print_mask(char text[24], const struct kv_trace_layer *layer)
 static void print_rope(char text[40], const struct kv_rope *rope)
 {
     if (rope->layout == KV_ROPE_NONE) snprintf(text, 40, "none");
-    else if (rope->scale != 1) snprintf(text, 40, "%s %u x%.3g", layouts[rope->layout], rope->dims, rope->scale);
+    else if (rope->scale != 1)
+        snprintf(text, 40, "%s %u x%.3g", layouts[rope->layout], rope->dims, rope->scale);
     else snprintf(text, 40, "%s %u", layouts[rope->layout], rope->dims);
 }
 
 /* What else the layer has: whatever a method or a metric asks for. */
 static void print_extras(char text[64], const struct kv_trace_layer *layer)
 {
-    const struct { bool has; const char *name; } extras[] = {
-        {layer->has_gradients, "grad"}, {layer->has_w_o, "w_o"}, {layer->has_x2, "x2"},
-        {layer->geometry.sink_logits != NULL, "sinks"}, {layer->geometry.softcap > 0, "softcap"},
-        {layer->qk_norm, "qk_norm"}, {layer->attn_post_norm, "post_norm"}, {layer->v_is_k_prefix, "v=k"},
-        {layer->kv_source != layer->index, "shared"}};
+    const struct { bool has; const char *name;
+    } extras[] = {{layer->has_gradients, "grad"},
+                  {layer->has_w_o, "w_o"},
+                  {layer->has_x2, "x2"},
+                  {layer->geometry.sink_logits != NULL, "sinks"},
+                  {layer->geometry.softcap > 0, "softcap"},
+                  {layer->qk_norm, "qk_norm"},
+                  {layer->attn_post_norm, "post_norm"},
+                  {layer->v_is_k_prefix, "v=k"},
+                  {layer->kv_source != layer->index, "shared"}};
     size_t used = 0;
     text[0] = '\0';
     for (size_t i = 0; i < sizeof extras / sizeof *extras && used < 64; i++)
         if (extras[i].has)
-            used += (size_t)snprintf(text + used, 64 - used, "%s%s", used ? " " : "", extras[i].name);
+            used +=
+                (size_t)snprintf(text + used, 64 - used, "%s%s", used ? " " : "", extras[i].name);
 }
 
 static void print_layers(FILE *out, const struct kv_trace *trace)
 {
-    fprintf(out, "\n%5s %7s %8s %5s %5s %5s  %-13s %-14s %s\n", "layer", "q_heads", "kv_heads", "d_k",
-            "d_v", "type", "mask", "rotary", "also");
+    fprintf(out, "\n%5s %7s %8s %5s %5s %5s  %-13s %-14s %s\n", "layer", "q_heads", "kv_heads",
+            "d_k", "d_v", "type", "mask", "rotary", "also");
     for (uint32_t i = 0; i < trace->n_layers; i++) {
         const struct kv_trace_layer *layer = &trace->layers[i];
         const struct kv_geometry *g = &layer->geometry;
@@ -62,8 +69,8 @@ static void print_layers(FILE *out, const struct kv_trace *trace)
         print_mask(mask, layer);
         print_rope(rope, &g->rope);
         print_extras(extras, layer);
-        fprintf(out, "%5u %7u %8u %5u %5u %5s  %-13s %-14s %.30s\n", layer->index, g->q_heads, g->kv_heads,
-                g->key_dim, g->value_dim, dtypes[layer->dtype], mask, rope, extras);
+        fprintf(out, "%5u %7u %8u %5u %5u %5s  %-13s %-14s %.30s\n", layer->index, g->q_heads,
+                g->kv_heads, g->key_dim, g->value_dim, dtypes[layer->dtype], mask, rope, extras);
     }
 }
 
@@ -87,7 +94,8 @@ static void print_text(FILE *out, const struct kv_trace *trace)
     fprintf(out, "content   %s%s\n", trace->content_hash, trace->verified ? "" : " (not verified)");
     fprintf(out, "tokens    %u: %u prompt, %u decode steps", trace->tokens, trace->prefill,
             trace->tokens - trace->prefill);
-    if (trace->question_start < trace->prefill) fprintf(out, ", question from %u", trace->question_start);
+    if (trace->question_start < trace->prefill)
+        fprintf(out, ", question from %u", trace->question_start);
     fprintf(out, "\nlayers    %u", trace->n_layers);
     if (trace->model_layers) fprintf(out, " of the model's %u", trace->model_layers);
     fprintf(out, "\nprobes    ");
@@ -117,10 +125,12 @@ static cJSON *json_ranges(uint32_t n, uint32_t (*const ranges)[2])
 static cJSON *json_layer(const struct kv_trace *trace, const struct kv_trace_layer *layer)
 {
     const struct kv_geometry *g = &layer->geometry;
-    const struct { const char *name; double value; } numbers[] = {
-        {"layer", layer->index}, {"q_heads", g->q_heads}, {"kv_heads", g->kv_heads}, {"d_k", g->key_dim},
-        {"d_v", g->value_dim}, {"scale", g->scale}, {"softcap", g->softcap}, {"window", g->window},
-        {"kv_source", layer->kv_source}, {"rope_dims", g->rope.dims}, {"rope_scale", g->rope.scale}};
+    const struct { const char *name; double value;
+    } numbers[] = {
+        {"layer", layer->index},     {"q_heads", g->q_heads},      {"kv_heads", g->kv_heads},
+        {"d_k", g->key_dim},         {"d_v", g->value_dim},        {"scale", g->scale},
+        {"softcap", g->softcap},     {"window", g->window},        {"kv_source", layer->kv_source},
+        {"rope_dims", g->rope.dims}, {"rope_scale", g->rope.scale}};
     const struct { const char *name; bool value; } flags[] = {
         {"qk_norm", layer->qk_norm}, {"attn_post_norm", layer->attn_post_norm},
         {"v_is_k_prefix", layer->v_is_k_prefix}, {"w_o", layer->has_w_o}, {"x2", layer->has_x2},
@@ -142,9 +152,13 @@ static cJSON *json_layer(const struct kv_trace *trace, const struct kv_trace_lay
 static cJSON *json_trace(const struct kv_trace *trace)
 {
     cJSON *root = cJSON_CreateObject();
-    const struct { const char *name, *value; } texts[] = {
-        {"file", trace->path}, {"model", trace->model}, {"model_digest", trace->model_digest},
-        {"text", trace->text}, {"recorder", trace->recorder}, {"content_hash", trace->content_hash}};
+    const struct { const char *name, *value;
+    } texts[] = {{"file", trace->path},
+                 {"model", trace->model},
+                 {"model_digest", trace->model_digest},
+                 {"text", trace->text},
+                 {"recorder", trace->recorder},
+                 {"content_hash", trace->content_hash}};
     const struct { const char *name; double value; } numbers[] = {
         {"file_bytes", (double)kv_h5_file_bytes(trace->file)}, {"tokens", trace->tokens},
         {"prefill_length", trace->prefill}, {"question_start", trace->question_start},

@@ -22,7 +22,8 @@ static const char check_and_run[] =
     "if missing:\n"
     "    print('kvbench: trace record: expected the Python packages ' + ', '.join(wanted)\n"
     "          + '; found none of the name ' + ', '.join(missing) + '. Install them with\\n    '\n"
-    "          + sys.executable + ' -m pip install -r ' + os.path.join(folder, 'requirements.txt'),\n"
+    "          + sys.executable + ' -m pip install -r ' + os.path.join(folder, "
+    "'requirements.txt'),\n"
     "          file=sys.stderr)\n"
     "    sys.exit(5)\n"
     "sys.path[0] = folder\n"
@@ -53,7 +54,8 @@ int kv_record_front(int argc, char **argv, struct kv_error *err)
 {
     char path[PATH_MAX];
     if (!find_recorder(path))
-        return kv_fail(err, KV_EENVIRONMENT, "trace record: expected traces/record/record.py in the source"
+        return kv_fail(err, KV_EENVIRONMENT,
+                       "trace record: expected traces/record/record.py in the source"
                        " tree, found no such file");
     const char *python = getenv("PYTHON");
     if (!python || !*python) python = "python3";
@@ -68,6 +70,7 @@ int kv_record_front(int argc, char **argv, struct kv_error *err)
     execvp(python, command);
     const int reason = errno;
     free(command);
-    return kv_fail(err, KV_EENVIRONMENT, "trace record: %s: expected a Python interpreter, found: %s",
-                   python, strerror(reason));
+    return kv_fail(err, KV_EENVIRONMENT,
+                   "trace record: %s: expected a Python interpreter, found: %s", python,
+                   strerror(reason));
 }

@@ -15,7 +15,10 @@ int kv_copy_attribute(const struct kv_copy *copy, const char *object, const char
     return KV_OK;
 }
 
-static uint64_t source_index(const struct kv_cut *cut, uint64_t i) { return cut->index ? cut->index[i] : i; }
+static uint64_t source_index(const struct kv_cut *cut, uint64_t i)
+{
+    return cut->index ? cut->index[i] : i;
+}
 
 /* Moves the chosen elements of words [from[0]][from[1]][from[2]] to the front, in order: an element
  * never moves back, since the indices of a cut ascend. */
@@ -25,8 +28,9 @@ static void compact(char *words, const uint64_t from[3], const struct kv_cut cut
     char *out = words;
     for (uint64_t i = 0; i < to[0]; i++) {
         for (uint64_t j = 0; j < to[1]; j++) {
-            const char *row = words + (source_index(&cuts[0], i) * from[1] + source_index(&cuts[1], j))
-                                    * from[2] * element;
+            const char *row =
+                words + (source_index(&cuts[0], i) * from[1] + source_index(&cuts[1], j)) *
+                            from[2] * element;
             for (uint64_t k = 0; k < (cuts[2].index ? to[2] : 1); k++) {
                 const size_t run = cuts[2].index ? element : to[2] * element;
                 memmove(out, row + source_index(&cuts[2], k) * element, run);
@@ -42,7 +46,8 @@ static int read_whole(void **out, const struct kv_copy *copy, const char *object
     *out = malloc(data->bytes + 1);
     if (!*out) return kv_fail(copy->err, KV_EMEMORY, "%s: out of memory", kv_h5_path(copy->from));
     if (data->type != KV_H5_INTEGER)
-        return kv_h5_read(*out, copy->from, object, data, 0, data->rank ? data->dims[0] : 1, copy->err);
+        return kv_h5_read(*out, copy->from, object, data, 0, data->rank ? data->dims[0] : 1,
+                          copy->err);
     /* Of another width: written as i32, which is what the hash takes it for. */
     free(*out);
     *out = malloc((data->bytes / data->element_bytes + 1) * sizeof(int32_t));

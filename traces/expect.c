@@ -54,13 +54,13 @@ int kv_expect(struct kv_h5_data *out, const struct kv_h5 *file, const char *obje
     char wanted[128], found[128];
     print_expected(wanted, sizeof wanted, expected);
     if (!kv_h5_exists(file, object))
-        return kv_fail(err, KV_EINPUT, "%s: /%s: expected %s, found nothing", kv_h5_path(file), object,
-                       wanted);
+        return kv_fail(err, KV_EINPUT, "%s: /%s: expected %s, found nothing", kv_h5_path(file),
+                       object, wanted);
     const int status = kv_h5_describe(out, file, object, err);
     if (status != KV_OK || matches(out, expected)) return status;
     kv_h5_print_shape(found, sizeof found, out);
-    return kv_fail(err, KV_EINPUT, "%s: /%s: expected %s, found %s", kv_h5_path(file), object, wanted,
-                   found);
+    return kv_fail(err, KV_EINPUT, "%s: /%s: expected %s, found %s", kv_h5_path(file), object,
+                   wanted, found);
 }
 
 int kv_expect_int(int64_t *out, const struct kv_h5 *file, const char *object, const char *name,
@@ -88,8 +88,10 @@ static int check_ranges(uint32_t (*out)[2], const int32_t *pairs, uint32_t n,
     for (uint32_t i = 0; i < n; i++) {
         const int64_t first = pairs[2 * i], end = pairs[2 * i + 1];
         if (first < low || first >= end || end > high)
-            return kv_fail(err, KV_EINPUT, "%s: /%s: expected a range within %u..%u, found [%" PRId64
-                           ", %" PRId64 ") at %u", kv_h5_path(file), object, low, high, first, end, i);
+            return kv_fail(err, KV_EINPUT,
+                           "%s: /%s: expected a range within %u..%u, found [%" PRId64 ", %" PRId64
+                           ") at %u",
+                           kv_h5_path(file), object, low, high, first, end, i);
         out[i][0] = (uint32_t)first;
         out[i][1] = (uint32_t)end;
     }

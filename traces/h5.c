@@ -12,7 +12,8 @@
 
 #include "traces/h5_private.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are handed on as the file has them");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "words are handed on as the file has them");
 
 /* What a damaged header may claim without being believed: a filter that shrinks 65536 : 1 (deflate
  * ends at 1032 : 1), and 16 MiB of fill value that was never stored. */
@@ -82,8 +83,10 @@ static int open_library(struct kv_h5 *file, struct kv_error *err)
     char reason[128] = "";
     file->id = open_plain(file->path, reason);
     if (file->id < 0)
-        return kv_fail(err, KV_EINPUT, "%s: /: expected a whole HDF5 file, found one that is truncated"
-                       " or damaged (HDF5: %s)", file->path, reason);
+        return kv_fail(err, KV_EINPUT,
+                       "%s: /: expected a whole HDF5 file, found one that is truncated"
+                       " or damaged (HDF5: %s)",
+                       file->path, reason);
     void *handle = NULL;
     if (H5Fget_vfd_handle(file->id, H5P_DEFAULT, &handle) < 0 || !handle)
         return kv_h5_damaged(file, "", "a plain file", err);
@@ -186,8 +189,8 @@ static int list_group(struct kv_h5_names *out, hid_t group)
     out->names = calloc(info.nlinks + 1, sizeof *out->names);
     if (!out->names) return -1;
     for (hsize_t i = 0; i < info.nlinks; i++) {
-        const ssize_t length = H5Lget_name_by_idx(group, ".", H5_INDEX_NAME, H5_ITER_INC, i, NULL, 0,
-                                                  H5P_DEFAULT);
+        const ssize_t length =
+            H5Lget_name_by_idx(group, ".", H5_INDEX_NAME, H5_ITER_INC, i, NULL, 0, H5P_DEFAULT);
         char *name = length < 0 ? NULL : malloc((size_t)length + 1);
         if (!name) return -1;
         out->names[out->n++] = name;
@@ -205,8 +208,8 @@ int kv_h5_list(struct kv_h5_names *out, const struct kv_h5 *file, const char *gr
     if (!kv_h5_exists(file, group)) return KV_OK;
     const hid_t id = H5Gopen2(file->id, group, H5P_DEFAULT);
     if (id < 0)
-        return kv_fail(err, KV_EINPUT, "%s: /%s: expected a group, found something else", file->path,
-                       group);
+        return kv_fail(err, KV_EINPUT, "%s: /%s: expected a group, found something else",
+                       file->path, group);
     int status = KV_OK;
     if (list_group(out, id) != 0) {
         kv_h5_names_free(out);
@@ -229,8 +232,9 @@ static enum kv_h5_type float_type(hid_t type)
     if (H5Tget_order(type) != H5T_ORDER_LE
         || H5Tget_fields(type, &sign, &exponent, &exponent_bits, &mantissa, &mantissa_bits) < 0)
         return KV_H5_OTHER;
-    if (H5Tget_size(type) == 2 && sign == 15 && exponent == 10 && exponent_bits == 5 && mantissa == 0
-        && mantissa_bits == 10 && H5Tget_ebias(type) == 15) return KV_H5_F16;
+    if (H5Tget_size(type) == 2 && sign == 15 && exponent == 10 && exponent_bits == 5 &&
+        mantissa == 0 && mantissa_bits == 10 && H5Tget_ebias(type) == 15)
+        return KV_H5_F16;
     if (H5Tequal(type, H5T_IEEE_F32LE) > 0) return KV_H5_F32;
     if (H5Tequal(type, H5T_IEEE_F64LE) > 0) return KV_H5_F64;
     return KV_H5_OTHER;
@@ -319,9 +323,10 @@ static int describe_storage(struct kv_h5_data *out, const struct kv_h5 *file, co
                        " another", file->path, object);
     const uint64_t end = out->offset + out->bytes;
     if (out->offset && (end < out->offset || end > file->bytes))
-        return kv_fail(err, KV_EINPUT, "%s: /%s: expected %" PRIu64 " bytes at %" PRIu64 ", found the"
-                       " end of the file at %" PRIu64, file->path, object, out->bytes, out->offset,
-                       file->bytes);
+        return kv_fail(err, KV_EINPUT,
+                       "%s: /%s: expected %" PRIu64 " bytes at %" PRIu64 ", found the"
+                       " end of the file at %" PRIu64,
+                       file->path, object, out->bytes, out->offset, file->bytes);
     if (out->stored_bytes > file->bytes
         || (out->bytes > believable_fill && out->bytes / believable_ratio > out->stored_bytes))
         return kv_fail(err, KV_EINPUT, "%s: /%s: expected %" PRIu64 " bytes of data, found %" PRIu64
@@ -428,7 +433,8 @@ int kv_h5_read(void *out, const struct kv_h5 *file, const char *object,
     for (uint32_t i = 1; i < data->rank; i++) row_bytes *= data->dims[i];
     if (row_bytes * rows == 0) return KV_OK;
     if (data->offset)
-        return read_plain(out, file, object, row_bytes * rows, data->offset + first * row_bytes, err);
+        return read_plain(out, file, object, row_bytes * rows, data->offset + first * row_bytes,
+                          err);
     hsize_t start[KV_H5_RANK] = {first}, count[KV_H5_RANK] = {rows};
     for (uint32_t i = 1; i < data->rank; i++) count[i] = data->dims[i];
     return read_library(out, file, object, H5I_INVALID_HID, start, count, err);

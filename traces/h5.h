@@ -1,5 +1,6 @@
-/* Checked access to an HDF5 file: the only door through which traces are read. Every failure becomes
- * `FILE: /path: expected X, found Y` (KV_EINPUT). HDF5 is not thread-safe: one thread calls these.
+/* Checked access to an HDF5 file: the only door through which traces are read. Every failure
+ * becomes `FILE: /path: expected X, found Y` (KV_EINPUT). HDF5 is not thread-safe: one thread calls
+ * these.
  *
  * Objects are named without a leading slash ("layers/007/k"; "" is the root). */
 #ifndef KVBENCH_TRACES_H5_H

@@ -66,7 +66,8 @@ static int read_numbers(struct kv_h5_value *out, hid_t attribute, hid_t type)
     if (!out->data) return -1;
     if (odd) out->type = KV_H5_I64;
     /* A u64 above the largest i64 is clamped by the library, which no field's range allows. */
-    return out->n == 0 || H5Aread(attribute, odd ? H5T_NATIVE_INT64 : type, out->data) >= 0 ? 0 : -1;
+    return out->n == 0 || H5Aread(attribute, odd ? H5T_NATIVE_INT64 : type, out->data) >= 0 ? 0
+                                                                                            : -1;
 }
 
 static int read_value(struct kv_h5_value *out, hid_t attribute)
@@ -87,17 +88,20 @@ int kv_h5_value(struct kv_h5_value *out, const struct kv_h5 *file, const char *o
                 const char *name, struct kv_error *err)
 {
     *out = (struct kv_h5_value){.type = KV_H5_OTHER};
-    const hid_t attribute = H5Aopen_by_name(file->id, or_dot(object), name, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t attribute =
+        H5Aopen_by_name(file->id, or_dot(object), name, H5P_DEFAULT, H5P_DEFAULT);
     if (attribute < 0)
-        return kv_fail(err, KV_EINPUT, "%s: /%s@%s: expected an attribute, found nothing", file->path,
-                       object, name);
+        return kv_fail(err, KV_EINPUT, "%s: /%s@%s: expected an attribute, found nothing",
+                       file->path, object, name);
     const int failed = read_value(out, attribute);
     H5Aclose(attribute);
     if (!failed) return KV_OK;
     free(out->data);
     out->data = NULL;
-    return kv_fail(err, KV_EINPUT, "%s: /%s@%s: expected a string or numbers, found an attribute that"
-                   " cannot be read", file->path, object, name);
+    return kv_fail(err, KV_EINPUT,
+                   "%s: /%s@%s: expected a string or numbers, found an attribute that"
+                   " cannot be read",
+                   file->path, object, name);
 }
 
 static int mistyped(const struct kv_h5 *file, const char *object, const char *name,

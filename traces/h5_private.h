@@ -13,7 +13,7 @@ struct described {                /* a dataset that has been looked at */
 
 struct memo {                     /* looking at one costs the library more than reading 100 KiB */
     struct described *list;
-    size_t n, capacity, next;     /* next: after the last one found; datasets come in the same order */
+    size_t n, capacity, next; /* next: after the last one found; datasets come in the same order */
 };
 
 struct kv_h5 {

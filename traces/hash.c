@@ -55,7 +55,8 @@ static int add(struct digest *digest, const char *object, const char *attribute,
     const int status = grow(digest);
     if (status != KV_OK) return status;
     struct entry entry = {.object = strdup(object), .tensor = tensor};
-    if (asprintf(&entry.key, "%s%s%s", object, attribute ? "@" : "", attribute ? attribute : "") < 0)
+    if (asprintf(&entry.key, "%s%s%s", object, attribute ? "@" : "", attribute ? attribute : "") <
+        0)
         entry.key = NULL;
     if (entry.key && attribute) entry.attribute = entry.key + strlen(object) + 1;
     digest->entries[digest->n++] = entry;
@@ -159,7 +160,8 @@ static void feed_header(struct digest *digest, const char *key, enum kv_h5_type 
     char text[96] = "";
     size_t used = 0;
     for (uint32_t i = 0; i < rank; i++)
-        used += (size_t)snprintf(text + used, sizeof text - used, "%s%" PRIu64, i ? "x" : "", dims[i]);
+        used +=
+            (size_t)snprintf(text + used, sizeof text - used, "%s%" PRIu64, i ? "x" : "", dims[i]);
     feed(digest, key, strlen(key) + 1);
     feed(digest, name, strlen(name) + 1);
     feed(digest, text, used + 1);
@@ -168,7 +170,8 @@ static void feed_header(struct digest *digest, const char *key, enum kv_h5_type 
 static int feed_attribute(struct digest *digest, const struct entry *entry)
 {
     struct kv_h5_value value;
-    const int status = kv_h5_value(&value, digest->file, entry->object, entry->attribute, digest->err);
+    const int status =
+        kv_h5_value(&value, digest->file, entry->object, entry->attribute, digest->err);
     if (status != KV_OK) return status;
     feed_header(digest, entry->key, value.type, value.rank, value.dims);
     feed(digest, value.data, value.bytes);
@@ -218,7 +221,8 @@ static struct kv_h5_data flattened(const struct kv_h5_data *data)
     return flat;
 }
 
-static int feed_rows(struct digest *digest, const struct entry *entry, const struct kv_h5_data *data)
+static int feed_rows(struct digest *digest, const struct entry *entry,
+                     const struct kv_h5_data *data)
 {
     const struct kv_h5_data rowed = data->offset ? flattened(data) : *data;
     const uint64_t total = rowed.rank ? rowed.dims[0] : 1;
@@ -236,7 +240,8 @@ static int feed_rows(struct digest *digest, const struct entry *entry, const str
         if (entry->tensor && digest->what & KV_HASH_FINITE)
             bad = kv_first_not_finite(digest->buffer, n, data->type);
         if (bad < n)
-            return not_finite(digest, entry, data, first * (row_bytes / data->element_bytes) + bad, bad);
+            return not_finite(digest, entry, data, first * (row_bytes / data->element_bytes) + bad,
+                              bad);
         feed(digest, digest->buffer, rows * row_bytes);
     }
     return KV_OK;

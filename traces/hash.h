@@ -8,8 +8,8 @@
 enum { KV_HASH_TEXT = 38 };       /* "xxh3:", 32 digits and the terminator */
 
 enum {
-    KV_HASH_FINITE = 1,           /* also look for NaN and infinity in every tensor: one pass for both */
-    KV_HASH_SKIP = 2              /* and do not hash: text becomes empty */
+    KV_HASH_FINITE = 1, /* also look for NaN and infinity in every tensor: one pass for both */
+    KV_HASH_SKIP = 2    /* and do not hash: text becomes empty */
 };
 
 int kv_hash_file(char text[KV_HASH_TEXT], const struct kv_h5 *file, unsigned what,

@@ -10,8 +10,8 @@
 static int differs(struct kv_error *err, const struct kv_trace *b, const char *what,
                    const struct kv_trace *a)
 {
-    return kv_fail(err, KV_EINPUT, "%s: /%s: expected the same as in %s, found another", b->path, what,
-                   a->path);
+    return kv_fail(err, KV_EINPUT, "%s: /%s: expected the same as in %s, found another", b->path,
+                   what, a->path);
 }
 
 static int check_same_text(const struct kv_trace *a, const struct kv_trace *b, struct kv_error *err)
@@ -26,8 +26,10 @@ static int check_same_text(const struct kv_trace *a, const struct kv_trace *b, s
     for (uint32_t i = 0; i < a->n_layers; i++)
         for (uint32_t j = 0; j < b->n_layers; j++)
             if (a->layers[i].index == b->layers[j].index)
-                return kv_fail(err, KV_EINPUT, "%s: /layers/%03u: expected layers that %s has not, found"
-                               " one of its own", b->path, b->layers[j].index, a->path);
+                return kv_fail(err, KV_EINPUT,
+                               "%s: /layers/%03u: expected layers that %s has not, found"
+                               " one of its own",
+                               b->path, b->layers[j].index, a->path);
     return KV_OK;
 }
 
@@ -116,8 +118,8 @@ static int copy_probes(const struct kv_copy *copy, const struct kv_trace *trace,
     return status;
 }
 
-static int copy_both(struct kv_trace_writer *writer, const struct kv_trace *a, const struct kv_trace *b,
-                     bool probes, struct kv_error *err)
+static int copy_both(struct kv_trace_writer *writer, const struct kv_trace *a,
+                     const struct kv_trace *b, bool probes, struct kv_error *err)
 {
     const struct kv_copy from_a = {writer, a->file, err}, from_b = {writer, b->file, err};
     int status = copy_root(&from_a, a);

@@ -40,9 +40,12 @@ static int check_tokens(struct slicing *s)
     s->first = s->slice->first;
     s->end = s->slice->end ? s->slice->end : trace->tokens;
     if (s->end > trace->tokens || s->first + 2 > s->end)
-        return kv_fail(s->err, KV_EUSAGE, "trace slice: --tokens %u:%u: expected at least two tokens"
-                       " within 0:%u", s->first, s->end, trace->tokens);
-    const int64_t prefill = s->slice->prefill ? s->slice->prefill : (int64_t)trace->prefill - s->first;
+        return kv_fail(s->err, KV_EUSAGE,
+                       "trace slice: --tokens %u:%u: expected at least two tokens"
+                       " within 0:%u",
+                       s->first, s->end, trace->tokens);
+    const int64_t prefill =
+        s->slice->prefill ? s->slice->prefill : (int64_t)trace->prefill - s->first;
     const int64_t most = (int64_t)s->end - s->first - 1;
     if (prefill < 1 || prefill > most)
         return kv_fail(s->err, KV_EUSAGE, "trace slice: --prefill %" PRId64 ": expected 1..%" PRId64
@@ -54,12 +57,16 @@ static int check_tokens(struct slicing *s)
 static int check_layer(const struct slicing *s, const struct kv_trace_layer *layer)
 {
     if (!listed(s->slice->layers, s->slice->n_layers, layer->kv_source))
-        return kv_fail(s->err, KV_EUSAGE, "trace slice: --layers: expected layer %u too, whose keys and"
-                       " values layer %u reads", layer->kv_source, layer->index);
+        return kv_fail(s->err, KV_EUSAGE,
+                       "trace slice: --layers: expected layer %u too, whose keys and"
+                       " values layer %u reads",
+                       layer->kv_source, layer->index);
     for (uint32_t i = 0; s->slice->heads && i < s->slice->n_heads; i++)
         if (s->slice->heads[i] >= layer->geometry.kv_heads)
-            return kv_fail(s->err, KV_EUSAGE, "trace slice: --heads %u: expected KV heads 0..%u of layer"
-                           " %u", s->slice->heads[i], layer->geometry.kv_heads - 1, layer->index);
+            return kv_fail(s->err, KV_EUSAGE,
+                           "trace slice: --heads %u: expected KV heads 0..%u of layer"
+                           " %u",
+                           s->slice->heads[i], layer->geometry.kv_heads - 1, layer->index);
     return KV_OK;
 }
 
@@ -70,7 +77,8 @@ static int check_layers(const struct slicing *s)
         for (uint32_t n = 0; n < s->trace->n_layers; n++)
             found |= s->trace->layers[n].index == s->slice->layers[i];
         if (!found)
-            return kv_fail(s->err, KV_EUSAGE, "trace slice: --layers %u: expected a layer that %s holds",
+            return kv_fail(s->err, KV_EUSAGE,
+                           "trace slice: --layers %u: expected a layer that %s holds",
                            s->slice->layers[i], s->trace->path);
     }
     int status = KV_OK;
@@ -92,9 +100,10 @@ static void choose_windows(struct slicing *s)
         before += high - low;
     }
     if (s->n_windows < s->trace->n_windows && s->notes)
-        snprintf(s->notes, 256, "%u of %u probe windows dropped: %s", s->trace->n_windows - s->n_windows,
-                 s->trace->n_windows, s->first ? "their gradients saw the tokens cut off before"
-                                               : "they do not fit the tokens that stay");
+        snprintf(s->notes, 256, "%u of %u probe windows dropped: %s",
+                 s->trace->n_windows - s->n_windows, s->trace->n_windows,
+                 s->first ? "their gradients saw the tokens cut off before"
+                          : "they do not fit the tokens that stay");
 }
 
 static int prepare(struct slicing *s)
@@ -171,10 +180,13 @@ static int copy_layer(const struct slicing *s, const struct kv_trace_layer *laye
                              sizeof *lists);
     if (!lists) return kv_fail(s->err, KV_EMEMORY, "%s: out of memory", s->trace->path);
     const struct kv_cut kv = head_cut(s, lists, 1), q = head_cut(s, lists + g->q_heads, g->group);
-    const struct kv_cut columns = head_cut(s, lists + 2 * (size_t)g->q_heads, g->group * g->value_dim);
-    const struct { const char *name; struct kv_cut cuts[3]; } datasets[] = {
-        {"q", {q, tokens, {0}}}, {"k", {kv, tokens, {0}}}, {"v", {kv, tokens, {0}}},
-        {"w_o", {{0}, columns, {0}}}, {"sink_logits", {q}}, {"rope_inv_freq", {{0}}}, {"x2", {tokens}}};
+    const struct kv_cut columns =
+        head_cut(s, lists + 2 * (size_t)g->q_heads, g->group * g->value_dim);
+    const struct { const char *name; struct kv_cut cuts[3];
+    } datasets[] = {{"q", {q, tokens, {0}}},  {"k", {kv, tokens, {0}}},
+                    {"v", {kv, tokens, {0}}}, {"w_o", {{0}, columns, {0}}},
+                    {"sink_logits", {q}},     {"rope_inv_freq", {{0}}},
+                    {"x2", {tokens}}};
     char object[48];
     int status = KV_OK;
     snprintf(object, sizeof object, "layers/%03u", layer->index);
@@ -190,12 +202,14 @@ static int copy_layer(const struct slicing *s, const struct kv_trace_layer *laye
     return status;
 }
 
-static int copy_gradient(const struct slicing *s, const struct kv_trace_layer *layer, const char *probe)
+static int copy_gradient(const struct slicing *s, const struct kv_trace_layer *layer,
+                         const char *probe)
 {
     const struct kv_geometry *g = &layer->geometry;
     uint32_t *list = calloc(g->q_heads, sizeof *list);
     if (!list) return kv_fail(s->err, KV_EMEMORY, "%s: out of memory", s->trace->path);
-    const struct kv_cut cuts[3] = {head_cut(s, list, g->group), {s->window_tokens, s->n_window_tokens}, {0}};
+    const struct kv_cut cuts[3] = {
+        head_cut(s, list, g->group), {s->window_tokens, s->n_window_tokens}, {0}};
     char object[48];
     snprintf(object, sizeof object, "grad/%s/%03u", probe, layer->index);
     int status = kv_copy_dataset(&s->copy, object, cuts);

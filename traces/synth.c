@@ -73,7 +73,8 @@ static int refuse(struct kv_error *err, const char *name, double value, const ch
 static int check_shape(const struct kv_synth *s, uint32_t rope_dims, struct kv_error *err)
 {
     if (s->prefill >= s->tokens) return refuse(err, "prefill", s->prefill, "less than tokens");
-    if (s->q_heads % s->kv_heads) return refuse(err, "kv_heads", s->kv_heads, "a divisor of q_heads");
+    if (s->q_heads % s->kv_heads)
+        return refuse(err, "kv_heads", s->kv_heads, "a divisor of q_heads");
     if (rope_dims % 2 || rope_dims > s->head_dim)
         return refuse(err, "rope_dims", rope_dims, "an even number up to head_dim");
     if (s->mla && s->value_dim > s->head_dim)
@@ -85,15 +86,18 @@ static int check_statistics(const struct kv_synth *s, struct kv_error *err)
 {
     const double masses = (s->sinks ? s->sink_mass : 0) + (s->heavy ? s->heavy_mass : 0)
                         + (s->needles ? s->needle_mass : 0);
-    if (masses > 0.98) return refuse(err, "sink_mass + heavy_mass + needle_mass", masses, "at most 0.98");
+    if (masses > 0.98)
+        return refuse(err, "sink_mass + heavy_mass + needle_mass", masses, "at most 0.98");
     /* The directions of groups live in the other channels, of which they need a few. */
     if (s->outliers > s->head_dim / 4)
         return refuse(err, "outliers", s->outliers, "at most a quarter of head_dim");
     if (s->rank >= s->head_dim) return refuse(err, "rank", s->rank, "less than head_dim");
-    const uint64_t special = (uint64_t)s->sinks + s->heavy + (uint64_t)KV_NEEDLE_TOKENS * s->needles * 2
-                           + (s->needles ? KV_QUESTION_TOKENS : 0);
+    const uint64_t special = (uint64_t)s->sinks + s->heavy +
+                             (uint64_t)KV_NEEDLE_TOKENS * s->needles * 2 +
+                             (s->needles ? KV_QUESTION_TOKENS : 0);
     if (special * 2 > s->prefill)
-        return refuse(err, "prefill", s->prefill, "at least twice the tokens of sinks, heavy hitters,"
+        return refuse(err, "prefill", s->prefill,
+                      "at least twice the tokens of sinks, heavy hitters,"
                       " needles (16 each) and question (16)");
     return KV_OK;
 }
@@ -106,8 +110,8 @@ static bool free_span(const uint8_t *role, uint32_t first, uint32_t n)
 }
 
 /* Places n spans of `length` tokens of one role at random free places of the prompt. */
-static void place(const struct making *making, struct kv_rng *rng, enum kv_synth_group group, uint32_t n,
-                  uint32_t length)
+static void place(const struct making *making, struct kv_rng *rng, enum kv_synth_group group,
+                  uint32_t n, uint32_t length)
 {
     const uint32_t places = making->question_start - length + 1;
     for (uint32_t placed = 0; placed < n;) {
@@ -202,7 +206,8 @@ static enum kv_h5_type stored_type(uint32_t dtype)
 }
 
 static void write_tensor(const struct making *making, const char *group, const char *name,
-                         enum kv_h5_type type, uint32_t rank, const uint64_t *dims, const void *data)
+                         enum kv_h5_type type, uint32_t rank, const uint64_t *dims,
+                         const void *data)
 {
     char object[64];
     snprintf(object, sizeof object, "%s/%s", group, name);
@@ -234,7 +239,8 @@ static void write_attention(const struct making *making, const struct kv_synth_l
 {
     const struct kv_synth *s = making->synth;
     const enum kv_h5_type type = stored_type(s->dtype);
-    const uint64_t q[3] = {s->q_heads, s->tokens, s->head_dim}, k[3] = {s->kv_heads, s->tokens, s->head_dim};
+    const uint64_t q[3] = {s->q_heads, s->tokens, s->head_dim},
+                   k[3] = {s->kv_heads, s->tokens, s->head_dim};
     const uint64_t v[3] = {s->kv_heads, s->tokens, layer->value_dim};
     const uint64_t pairs[1] = {layer->rope_dims / 2}, heads[1] = {s->q_heads};
     write_tensor(making, group, "q", type, 3, q, layer->q);
@@ -242,7 +248,8 @@ static void write_attention(const struct making *making, const struct kv_synth_l
     if (layer->v) write_tensor(making, group, "v", type, 3, v, layer->v);
     char object[64];
     snprintf(object, sizeof object, "%s/rope_inv_freq", group);
-    if (pairs[0]) kv_trace_writer_data(making->writer, object, KV_H5_F64, 1, pairs, layer->inv_freq);
+    if (pairs[0])
+        kv_trace_writer_data(making->writer, object, KV_H5_F64, 1, pairs, layer->inv_freq);
     snprintf(object, sizeof object, "%s/sink_logits", group);
     if (layer->sink_logits)
         kv_trace_writer_data(making->writer, object, KV_H5_F32, 1, heads, layer->sink_logits);
@@ -253,7 +260,8 @@ static int write_projection(const struct making *making, const struct kv_synth_l
                             const char *group)
 {
     const struct kv_synth *s = making->synth;
-    const uint64_t hidden = (uint64_t)s->q_heads * s->head_dim, inner = (uint64_t)s->q_heads * layer->value_dim;
+    const uint64_t hidden = (uint64_t)s->q_heads * s->head_dim,
+                   inner = (uint64_t)s->q_heads * layer->value_dim;
     const uint64_t w_o[2] = {hidden, inner}, x2[1] = {s->tokens};
     struct kv_rng weights = kv_rng_stream(s->seed, layer->index, 0, KV_DRAW_W_O);
     struct kv_rng lengths = kv_rng_stream(s->seed, layer->index, 0, KV_DRAW_X2);
@@ -261,12 +269,14 @@ static int write_projection(const struct making *making, const struct kv_synth_l
     if (!words) return kv_fail(making->err, KV_EMEMORY, "trace synth: out of memory");
     if (s->w_o) {
         for (uint64_t i = 0; i < hidden * inner; i++)
-            kv_synth_store(words, i, kv_rng_normal(&weights) / sqrt((double)inner), (enum kv_dtype)s->dtype);
+            kv_synth_store(words, i, kv_rng_normal(&weights) / sqrt((double)inner),
+                           (enum kv_dtype)s->dtype);
         write_tensor(making, group, "w_o", stored_type(s->dtype), 2, w_o, words);
     }
     if (s->x2) {
         for (uint32_t t = 0; t < s->tokens; t++)
-            ((float *)words)[t] = (float)((double)hidden * (1 + layer->index) * (0.5 + kv_rng_uniform(&lengths)));
+            ((float *)words)[t] =
+                (float)((double)hidden * (1 + layer->index) * (0.5 + kv_rng_uniform(&lengths)));
         char object[64];
         snprintf(object, sizeof object, "%s/x2", group);
         kv_trace_writer_data(making->writer, object, KV_H5_F32, 1, x2, words);
@@ -302,8 +312,10 @@ static int allocate_layer(struct kv_synth_layer *layer, struct kv_error *err)
 static void fill_layer(struct kv_synth_layer *layer)
 {
     const struct kv_synth *s = layer->synth;
-    const double step = kv_portable_log(s->rope_base) * -2 / (layer->rope_dims ? layer->rope_dims : 1);
-    for (uint32_t i = 0; i < layer->rope_dims / 2; i++) layer->inv_freq[i] = kv_portable_exp(step * i);
+    const double step =
+        kv_portable_log(s->rope_base) * -2 / (layer->rope_dims ? layer->rope_dims : 1);
+    for (uint32_t i = 0; i < layer->rope_dims / 2; i++)
+        layer->inv_freq[i] = kv_portable_exp(step * i);
     struct kv_rng rng = kv_rng_stream(s->seed, layer->index, 0, KV_DRAW_SINK_LOGITS);
     for (uint32_t h = 0; layer->sink_logits && h < s->q_heads; h++)
         layer->sink_logits[h] = (float)(s->sink_logit + 0.25 * kv_rng_normal(&rng));
@@ -313,9 +325,13 @@ static int write_layer(const struct making *making, uint32_t index)
 {
     const struct kv_synth *s = making->synth;
     const bool full = s->window == 0 || (s->full_every && (index + 1) % s->full_every == 0);
-    struct kv_synth_layer layer = {
-        .synth = s, .index = index, .value_dim = making->value_dim, .rope_dims = making->rope_dims,
-        .window = full ? 0 : s->window, .question_start = making->question_start, .role = making->role};
+    struct kv_synth_layer layer = {.synth = s,
+                                   .index = index,
+                                   .value_dim = making->value_dim,
+                                   .rope_dims = making->rope_dims,
+                                   .window = full ? 0 : s->window,
+                                   .question_start = making->question_start,
+                                   .role = making->role};
     char group[16];
     snprintf(group, sizeof group, "layers/%03u", index % 1000);
     int status = allocate_layer(&layer, making->err);
@@ -333,7 +349,8 @@ static int write_layer(const struct making *making, uint32_t index)
 }
 
 /* Gaussian gradients whose size varies from token to token as -log of a uniform number does. */
-static int write_probe(const struct making *making, const char *probe, uint32_t layer, uint32_t purpose)
+static int write_probe(const struct making *making, const char *probe, uint32_t layer,
+                       uint32_t purpose)
 {
     const struct kv_synth *s = making->synth;
     const uint64_t dims[3] = {s->q_heads, making->window_tokens, making->value_dim};
@@ -408,7 +425,9 @@ int kv_trace_synth(const char *path, const struct kv_synth *synth, struct kv_err
 {
     struct making making = {.synth = synth, .err = err};
     making.value_dim = synth->value_dim ? synth->value_dim : synth->head_dim;
-    making.rope_dims = synth->rope == KV_ROPE_NONE ? 0 : synth->rope_dims ? synth->rope_dims : synth->head_dim;
+    making.rope_dims = synth->rope == KV_ROPE_NONE ? 0
+                       : synth->rope_dims          ? synth->rope_dims
+                                                   : synth->head_dim;
     making.question_start = synth->needles ? synth->prefill - KV_QUESTION_TOKENS : synth->prefill;
     int status = check_shape(synth, making.rope_dims, err);
     if (status == KV_OK) status = check_statistics(synth, err);

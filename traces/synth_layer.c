@@ -1,10 +1,10 @@
 /* The numbers of a synthetic layer.
  *
- * Keys are noise (or low rank) plus constant outlier channels, rotated; then each group of tokens that
- * draws attention (sinks, heavy hitters, needles) gets a direction u of its own, in which only its keys
- * have a component, of length sqrt(head_dim). A query first sees the other keys: with L the logarithm
- * of the sum of their exponentials, a group ends with mass m when its own is L + log(m / rest), and that
- * fixes the query's component along u. */
+ * Keys are noise (or low rank) plus constant outlier channels, rotated; then each group of tokens
+ * that draws attention (sinks, heavy hitters, needles) gets a direction u of its own, in which only
+ * its keys have a component, of length sqrt(head_dim). A query first sees the other keys: with L
+ * the logarithm of the sum of their exponentials, a group ends with mass m when its own is L +
+ * log(m / rest), and that fixes the query's component along u. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,13 +93,15 @@ static void choose_directions(struct head *head)
             const bool outlier = head->factor[i] != 0 || head->factor[partner(head->layer, i)] != 0;
             u[i] = outlier ? 0 : draw;
         }
-        for (int before = 0; before < n; before++) remove_direction(u, head->direction[before], dim);
+        for (int before = 0; before < n; before++)
+            remove_direction(u, head->direction[before], dim);
         const double length = sqrt(dot(u, u, dim));
         for (uint32_t i = 0; i < dim; i++) u[i] /= length;
     }
 }
 
-/* A row of mean square 1 a channel: Gaussian, or a Gaussian mixture of `rank` directions + noise. */
+/* A row of mean square 1 a channel: Gaussian, or a Gaussian mixture of `rank` directions + noise.
+ */
 static void draw_row(double *row, struct kv_rng *rng, const struct kv_synth *synth,
                      const double *basis, uint32_t dim)
 {
@@ -190,15 +192,16 @@ static double capped(double logit, double softcap)
     return softcap > 0 ? softcap * kv_portable_tanh(logit / softcap) : logit;
 }
 
-/* log(exp(extra) + sum of exp(logits + shift)) over the tokens first..last of the groups in `groups`
- * (bits); -infinity when there is none. extra may be -infinity. */
+/* log(exp(extra) + sum of exp(logits + shift)) over the tokens first..last of the groups in
+ * `groups` (bits); -infinity when there is none. extra may be -infinity. */
 static double log_sum(const struct head *head, uint32_t first, uint32_t last, unsigned groups,
                       double shift, double extra)
 {
     const double softcap = head->layer->synth->softcap;
     double top = extra, sum = 0;
     for (uint32_t j = first; j <= last; j++)
-        if (groups >> head->layer->role[j] & 1) top = fmax(top, capped(head->logits[j] + shift, softcap));
+        if (groups >> head->layer->role[j] & 1)
+            top = fmax(top, capped(head->logits[j] + shift, softcap));
     if (top == -INFINITY) return top;
     if (extra != -INFINITY) sum = kv_portable_exp(extra - top);
     for (uint32_t j = first; j <= last; j++)
@@ -266,7 +269,7 @@ static bool aim(struct head *head, double *query, uint32_t t, double extra)
     if (!drawn) return true;
     find_logits(head, query, first, t);
     const double others = log_sum(head, first, t, ~drawn, 0, extra);
-    if (others == -INFINITY) return true;        /* nothing but the groups is there to compare with */
+    if (others == -INFINITY) return true; /* nothing but the groups is there to compare with */
     for (uint32_t group = 1; group < KV_SYNTH_GROUPS; group++) {
         if (!(drawn >> group & 1)) continue;
         const double target = others + kv_portable_log(mass_of(layer, group, t) / rest);
@@ -288,7 +291,8 @@ static bool make_queries(struct head *head, uint32_t q_head)
     const double extra = layer->sink_logits ? (double)layer->sink_logits[q_head] : -INFINITY;
     for (uint32_t t = 0; t < synth->tokens; t++) {
         for (uint32_t i = 0; i < dim; i++) {
-            const double factor = fmax(fabs(head->factor[i]), fabs(head->factor[partner(layer, i)]));
+            const double factor =
+                fmax(fabs(head->factor[i]), fabs(head->factor[partner(layer, i)]));
             head->row[i] = synth->spread * kv_rng_normal(&rng) / (factor > 1 ? factor : 1);
         }
         for (int n = 0; n < DIRECTIONS; n++) remove_direction(head->row, head->direction[n], dim);
@@ -332,10 +336,13 @@ int kv_synth_attention(const struct kv_synth_layer *layer, struct kv_error *err)
         choose_directions(&head);
         make_keys(&head);
         if (layer->v) make_values(&head);
-        for (uint32_t g = 0; g < group && reached; g++) reached = make_queries(&head, h * group + g);
+        for (uint32_t g = 0; g < group && reached; g++)
+            reached = make_queries(&head, h * group + g);
         free(memory);
     }
     if (reached) return KV_OK;
-    return kv_fail(err, KV_EUSAGE, "trace synth: softcap=%g: expected a cap that lets logits reach the"
-                   " asked masses, found one too low", synth->softcap);
+    return kv_fail(err, KV_EUSAGE,
+                   "trace synth: softcap=%g: expected a cap that lets logits reach the"
+                   " asked masses, found one too low",
+                   synth->softcap);
 }

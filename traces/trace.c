@@ -1,5 +1,5 @@
-/* Opening and validating a trace; see trace.h. Everything but tensors is checked first, then one pass
- * over all data finds NaN and infinity and computes the content hash. */
+/* Opening and validating a trace; see trace.h. Everything but tensors is checked first, then one
+ * pass over all data finds NaN and infinity and computes the content hash. */
 #include "traces/trace.h"
 
 #include <cjson/cJSON.h>
@@ -24,8 +24,9 @@ static int parse_format(const struct kv_h5 *file, struct kv_error *err)
     int64_t version;
     if (status == KV_OK) status = kv_h5_int(&version, file, "", "version", err);
     if (status == KV_OK && version != KV_TRACE_VERSION)
-        status = kv_fail(err, KV_EINPUT, "%s: /@version: expected version %d, found version %" PRId64
-                         "%s", kv_h5_path(file), KV_TRACE_VERSION, version,
+        status = kv_fail(err, KV_EINPUT,
+                         "%s: /@version: expected version %d, found version %" PRId64 "%s",
+                         kv_h5_path(file), KV_TRACE_VERSION, version,
                          version > KV_TRACE_VERSION ? ", written by a newer program" : "");
     return status;
 }
@@ -47,7 +48,8 @@ static int parse_texts(struct kv_trace *trace, const struct kv_h5 *file, struct 
     return KV_OK;
 }
 
-static int parse_content_hash(struct kv_trace *trace, const struct kv_h5 *file, struct kv_error *err)
+static int parse_content_hash(struct kv_trace *trace, const struct kv_h5 *file,
+                              struct kv_error *err)
 {
     char *text;
     int status = kv_h5_text(&text, file, "", "content_hash", err);
@@ -87,7 +89,8 @@ static int parse_lengths(struct kv_trace *trace, const struct kv_h5 *file, struc
 {
     int64_t tokens, prefill, question;
     int status = kv_expect_int(&tokens, file, "", "tokens", 2, INT32_MAX, err);
-    if (status == KV_OK) status = kv_expect_int(&prefill, file, "", "prefill_length", 1, tokens - 1, err);
+    if (status == KV_OK)
+        status = kv_expect_int(&prefill, file, "", "prefill_length", 1, tokens - 1, err);
     if (status != KV_OK) return status;
     question = prefill;
     if (kv_h5_has_attribute(file, "", "question_start"))
@@ -127,8 +130,10 @@ static int parse_span(struct kv_trace *trace, const char *name, struct kv_error 
     struct kv_span_name *span = &trace->spans[trace->n_spans];
     char object[128];
     if (strlen(name) >= sizeof span->name)
-        return kv_fail(err, KV_EINPUT, "%s: /spans/%.80s: expected a name of at most %zu bytes, found"
-                       " %zu", trace->path, name, sizeof span->name - 1, strlen(name));
+        return kv_fail(err, KV_EINPUT,
+                       "%s: /spans/%.80s: expected a name of at most %zu bytes, found"
+                       " %zu",
+                       trace->path, name, sizeof span->name - 1, strlen(name));
     snprintf(span->name, sizeof span->name, "%s", name);
     snprintf(object, sizeof object, "spans/%s", name);
     trace->n_spans++;
@@ -170,8 +175,10 @@ static int verify(struct kv_trace *trace, unsigned flags, struct kv_error *err)
     const int status = kv_hash_file(found, trace->file, KV_HASH_FINITE | skip, err);
     if (status != KV_OK || skip) return status;
     if (strcmp(found, trace->content_hash) != 0)
-        return kv_fail(err, KV_EINPUT, "%s: /@content_hash: expected %s, found content with %s"
-                       " (--no-verify reads it all the same)", trace->path, trace->content_hash, found);
+        return kv_fail(err, KV_EINPUT,
+                       "%s: /@content_hash: expected %s, found content with %s"
+                       " (--no-verify reads it all the same)",
+                       trace->path, trace->content_hash, found);
     trace->verified = true;
     return KV_OK;
 }
@@ -211,8 +218,8 @@ void kv_trace_close(struct kv_trace *trace)
     kv_layers_release();
     for (uint32_t i = 0; i < trace->n_layers; i++) free_layer(&trace->layers[i]);
     for (uint32_t i = 0; i < trace->n_spans; i++) free(trace->spans[i].range);
-    char *texts[] = {trace->path, trace->model, trace->model_digest, trace->model_config, trace->text,
-                     trace->recorder};
+    char *texts[] = {trace->path,         trace->model, trace->model_digest,
+                     trace->model_config, trace->text,  trace->recorder};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) free(texts[i]);
     free(trace->token_ids);
     free(trace->positions);

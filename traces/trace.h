@@ -1,6 +1,6 @@
-/* Reading a trace file, format version 1 (traces/schema.md): open and validate once, then one layer at
- * a time. 16-bit tensors arrive as the raw words of the file. HDF5 is not thread-safe: one thread
- * calls these functions. */
+/* Reading a trace file, format version 1 (traces/schema.md): open and validate once, then one layer
+ * at a time. 16-bit tensors arrive as the raw words of the file. HDF5 is not thread-safe: one
+ * thread calls these functions. */
 #ifndef KVBENCH_TRACES_TRACE_H
 #define KVBENCH_TRACES_TRACE_H
 
@@ -39,7 +39,10 @@ struct kv_trace {
     void *file;                   /* the open file; private to traces/ */
 };
 
-struct kv_gradient { struct kv_tensor tensor; double unit; };  /* [q_heads][W][value_dim]; value = stored * unit */
+struct kv_gradient {
+    struct kv_tensor tensor;
+    double unit;
+}; /* [q_heads][W][value_dim]; value = stored * unit */
 
 struct kv_layer {                 /* one layer in memory; owned by whoever read it */
     const struct kv_trace_layer *info;
@@ -64,6 +67,7 @@ enum { KV_READ_GRADIENTS = 1, KV_READ_PROJECTION = 2 };  /* otherwise q, k, v on
 /* Reads layer number i of trace->layers. */
 int kv_trace_read_layer(struct kv_layer **out, const struct kv_trace *trace, uint32_t i,
                         unsigned what, struct kv_error *err);
-void kv_layer_free(struct kv_layer *layer);   /* its memory serves the next layer, until a trace closes */
+void kv_layer_free(
+    struct kv_layer *layer); /* its memory serves the next layer, until a trace closes */
 
 #endif

@@ -58,13 +58,15 @@ static int parse_mask(const struct parse *parse)
     struct kv_geometry *geometry = &parse->layer->geometry;
     int kind = 0;
     int64_t window = 0;
-    int status = kv_expect_real(&geometry->scale, parse->file, parse->object, "scale", true, parse->err);
+    int status =
+        kv_expect_real(&geometry->scale, parse->file, parse->object, "scale", true, parse->err);
     if (status == KV_OK)
         status = kv_expect_real(&geometry->softcap, parse->file, parse->object, "softcap", false,
                                 parse->err);
     if (status == KV_OK) status = choose(&kind, parse, "kind", kinds, "full or sliding");
     if (status == KV_OK)
-        status = kv_expect_int(&window, parse->file, parse->object, "window", 0, INT32_MAX, parse->err);
+        status =
+            kv_expect_int(&window, parse->file, parse->object, "window", 0, INT32_MAX, parse->err);
     parse->layer->sliding = kind == 1;
     geometry->window = (uint32_t)window;
     return status;
@@ -84,8 +86,9 @@ static int parse_inv_freq(const struct parse *parse, struct kv_rope *rope)
     status = kv_h5_read(inv_freq, parse->file, object, &data, 0, rope->dims / 2, parse->err);
     for (uint32_t i = 0; i < rope->dims / 2 && status == KV_OK; i++)
         if (!isfinite(inv_freq[i]))
-            status = kv_fail(parse->err, KV_EINPUT, "%s: /%s: expected finite numbers, found %g at [%u]",
-                             parse->trace->path, object, inv_freq[i], i);
+            status =
+                kv_fail(parse->err, KV_EINPUT, "%s: /%s: expected finite numbers, found %g at [%u]",
+                        parse->trace->path, object, inv_freq[i], i);
     return status;
 }
 
@@ -98,9 +101,11 @@ static int parse_rope(const struct parse *parse)
     int64_t dims = 0;
     int status = choose(&layout, parse, "rope_layout", layouts, "half, interleaved or none");
     if (status == KV_OK)
-        status = kv_expect_int(&dims, parse->file, parse->object, "rope_dims", 0, key_dim, parse->err);
+        status =
+            kv_expect_int(&dims, parse->file, parse->object, "rope_dims", 0, key_dim, parse->err);
     if (status == KV_OK)
-        status = kv_expect_real(&rope->scale, parse->file, parse->object, "rope_scale", true, parse->err);
+        status = kv_expect_real(&rope->scale, parse->file, parse->object, "rope_scale", true,
+                                parse->err);
     if (status != KV_OK) return status;
     rope->layout = (enum kv_rope_layout)layout;
     rope->dims = layout == KV_ROPE_NONE ? 0 : (uint32_t)dims;
@@ -109,8 +114,9 @@ static int parse_rope(const struct parse *parse)
              : kv_fail(parse->err, KV_EINPUT, "%s: /%s/rope_inv_freq: expected nothing beside"
                        " rope_layout = none, found a dataset", parse->trace->path, parse->object);
     if (dims == 0 || dims % 2)
-        return kv_fail(parse->err, KV_EINPUT, "%s: /%s@rope_dims: expected an even number from 2, found %"
-                       PRId64, parse->trace->path, parse->object, dims);
+        return kv_fail(parse->err, KV_EINPUT,
+                       "%s: /%s@rope_dims: expected an even number from 2, found %" PRId64,
+                       parse->trace->path, parse->object, dims);
     return parse_inv_freq(parse, rope);
 }
 
@@ -120,7 +126,8 @@ static int parse_queries(const struct parse *parse)
     struct kv_h5_data data;
     const struct kv_expected expected = {KV_TYPES_TENSOR, 3, {0, parse->trace->tokens, 0},
                                          {"q_heads", NULL, "d_k"}};
-    const int status = kv_expect(&data, parse->file, dataset(parse, "q", object), &expected, parse->err);
+    const int status =
+        kv_expect(&data, parse->file, dataset(parse, "q", object), &expected, parse->err);
     if (status != KV_OK) return status;
     parse->layer->geometry.q_heads = (uint32_t)data.dims[0];
     parse->layer->geometry.key_dim = (uint32_t)data.dims[2];
@@ -134,15 +141,18 @@ static int parse_keys(const struct parse *parse)
     struct kv_h5_data data;
     const struct kv_expected expected = {KV_TYPES_TENSOR, 3, {0, parse->trace->tokens, 0},
                                          {"kv_heads", NULL, "d_k"}};
-    const int status = kv_expect(&data, parse->file, dataset(parse, "k", object), &expected, parse->err);
+    const int status =
+        kv_expect(&data, parse->file, dataset(parse, "k", object), &expected, parse->err);
     if (status != KV_OK) return status;
     geometry->kv_heads = (uint32_t)data.dims[0];
     if (data.dims[2] != geometry->key_dim)
         return kv_fail(parse->err, KV_EINPUT, "%s: /%s: expected d_k = %u as in q, found %" PRIu64,
                        parse->trace->path, object, geometry->key_dim, data.dims[2]);
     if (geometry->q_heads % geometry->kv_heads)
-        return kv_fail(parse->err, KV_EINPUT, "%s: /%s: expected kv_heads that divide q_heads = %u, found"
-                       " %u", parse->trace->path, object, geometry->q_heads, geometry->kv_heads);
+        return kv_fail(parse->err, KV_EINPUT,
+                       "%s: /%s: expected kv_heads that divide q_heads = %u, found"
+                       " %u",
+                       parse->trace->path, object, geometry->q_heads, geometry->kv_heads);
     parse->layer->dtype = kv_dtype_of(data.type);
     geometry->element_bits = 8 * (uint32_t)kv_dtype_bytes(parse->layer->dtype);
     return KV_OK;
@@ -186,21 +196,25 @@ static int parse_source(const struct parse *parse)
     for (uint32_t i = 0; i < parse->trace->n_layers; i++)
         if (parse->trace->layers[i].index == layer->kv_source) source = &parse->trace->layers[i];
     if (!source)
-        return kv_fail(parse->err, KV_EINPUT, "%s: /%s@kv_source: expected a recorded layer, found %u",
-                       parse->trace->path, parse->object, layer->kv_source);
+        return kv_fail(parse->err, KV_EINPUT,
+                       "%s: /%s@kv_source: expected a recorded layer, found %u", parse->trace->path,
+                       parse->object, layer->kv_source);
     if (source->kv_source != source->index)
-        return kv_fail(parse->err, KV_EINPUT, "%s: /%s@kv_source: expected a layer with keys of its own,"
-                       " found %u, which reads those of %u", parse->trace->path, parse->object,
-                       source->index, source->kv_source);
+        return kv_fail(parse->err, KV_EINPUT,
+                       "%s: /%s@kv_source: expected a layer with keys of its own,"
+                       " found %u, which reads those of %u",
+                       parse->trace->path, parse->object, source->index, source->kv_source);
     const struct kv_geometry *theirs = &source->geometry;
     if (theirs->key_dim != layer->geometry.key_dim)
-        return kv_fail(parse->err, KV_EINPUT, "%s: /%s/q: expected d_k = %u as in layer %u, found %u",
-                       parse->trace->path, parse->object, theirs->key_dim, source->index,
-                       layer->geometry.key_dim);
+        return kv_fail(parse->err, KV_EINPUT,
+                       "%s: /%s/q: expected d_k = %u as in layer %u, found %u", parse->trace->path,
+                       parse->object, theirs->key_dim, source->index, layer->geometry.key_dim);
     if (layer->geometry.q_heads % theirs->kv_heads)
-        return kv_fail(parse->err, KV_EINPUT, "%s: /%s/q: expected a multiple of kv_heads = %u of layer"
-                       " %u, found %u", parse->trace->path, parse->object, theirs->kv_heads,
-                       source->index, layer->geometry.q_heads);
+        return kv_fail(parse->err, KV_EINPUT,
+                       "%s: /%s/q: expected a multiple of kv_heads = %u of layer"
+                       " %u, found %u",
+                       parse->trace->path, parse->object, theirs->kv_heads, source->index,
+                       layer->geometry.q_heads);
     layer->dtype = source->dtype;
     layer->v_is_k_prefix = source->v_is_k_prefix;
     layer->geometry.kv_heads = theirs->kv_heads;
@@ -255,7 +269,8 @@ static int parse_alone(const struct parse *parse)
     int64_t source = 0;
     int status = parse_queries(parse);
     if (status == KV_OK)
-        status = kv_expect_int(&source, parse->file, parse->object, "kv_source", 0, 999, parse->err);
+        status =
+            kv_expect_int(&source, parse->file, parse->object, "kv_source", 0, 999, parse->err);
     if (status != KV_OK) return status;
     parse->layer->kv_source = (uint32_t)source;
     if (parse->layer->kv_source == parse->layer->index) {
@@ -268,7 +283,8 @@ static int parse_alone(const struct parse *parse)
     if (status == KV_OK) status = parse_mask(parse);
     if (status == KV_OK) status = parse_rope(parse);
     if (status == KV_OK) status = parse_flag(&parse->layer->qk_norm, parse, "qk_norm", false);
-    if (status == KV_OK) status = parse_flag(&parse->layer->attn_post_norm, parse, "attn_post_norm", true);
+    if (status == KV_OK)
+        status = parse_flag(&parse->layer->attn_post_norm, parse, "attn_post_norm", true);
     return status;
 }
 
@@ -288,12 +304,15 @@ static int parse_together(const struct parse *parse)
 static int add_layer(struct kv_trace *trace, const char *name, struct kv_error *err)
 {
     if (strlen(name) != 3 || strspn(name, "0123456789") != 3)
-        return kv_fail(err, KV_EINPUT, "%s: /layers: expected layer indices of three digits, found %.64s",
+        return kv_fail(err, KV_EINPUT,
+                       "%s: /layers: expected layer indices of three digits, found %.64s",
                        trace->path, name);
     const uint32_t index = (uint32_t)atoi(name);
     if (trace->model_layers && index >= trace->model_layers)
-        return kv_fail(err, KV_EINPUT, "%s: /layers/%s: expected an index below num_hidden_layers = %u,"
-                       " found %u", trace->path, name, trace->model_layers, index);
+        return kv_fail(err, KV_EINPUT,
+                       "%s: /layers/%s: expected an index below num_hidden_layers = %u,"
+                       " found %u",
+                       trace->path, name, trace->model_layers, index);
     struct kv_trace_layer *layer = &trace->layers[trace->n_layers++];
     layer->index = index;
     layer->geometry = (struct kv_geometry){
@@ -313,8 +332,8 @@ static int add_layers(struct kv_trace *trace, struct kv_error *err)
         if (strncmp(names.names[i], "x_", 2) != 0) status = add_layer(trace, names.names[i], err);
     kv_h5_names_free(&names);
     if (status == KV_OK && trace->n_layers == 0)
-        status = kv_fail(err, KV_EINPUT, "%s: /layers: expected at least one layer group, found none",
-                         trace->path);
+        status = kv_fail(err, KV_EINPUT,
+                         "%s: /layers: expected at least one layer group, found none", trace->path);
     return status;
 }
 
@@ -324,13 +343,15 @@ int kv_trace_parse_layers(struct kv_trace *trace, struct kv_error *err)
     for (int round = 0; round < 2; round++) {
         for (uint32_t i = 0; i < trace->n_layers && status == KV_OK; i++) {
             struct parse parse = {trace, &trace->layers[i], trace->file, "", err};
-            snprintf(parse.object, sizeof parse.object, "layers/%03u", trace->layers[i].index % 1000);
+            snprintf(parse.object, sizeof parse.object, "layers/%03u",
+                     trace->layers[i].index % 1000);
             status = round == 0 ? parse_alone(&parse) : parse_together(&parse);
         }
     }
     if (status != KV_OK) return status;
     const uint32_t deepest = trace->layers[trace->n_layers - 1].index + 1;
     for (uint32_t i = 0; i < trace->n_layers; i++)
-        trace->layers[i].geometry.model_layers = trace->model_layers ? trace->model_layers : deepest;
+        trace->layers[i].geometry.model_layers =
+            trace->model_layers ? trace->model_layers : deepest;
     return KV_OK;
 }

@@ -45,7 +45,8 @@ void kv_layers_release(void)
     spare = NULL;
 }
 
-/* Never more spare memory than one set of blocks: what does not fit goes before new memory comes. */
+/* Never more spare memory than one set of blocks: what does not fit goes before new memory comes.
+ */
 static struct block *new_block(uint64_t bytes)
 {
     kv_layers_release();

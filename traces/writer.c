@@ -271,8 +271,10 @@ int kv_trace_writer_finish(struct kv_trace_writer *writer, struct kv_error *err)
 {
     add_hash(writer);
     if (writer->status == KV_OK && rename(writer->partial, writer->path) != 0)
-        writer->status = kv_fail(&writer->err, KV_EENVIRONMENT, "%s: /: expected to rename %s to it,"
-                                 " found: %s", writer->path, writer->partial, strerror(errno));
+        writer->status = kv_fail(&writer->err, KV_EENVIRONMENT,
+                                 "%s: /: expected to rename %s to it,"
+                                 " found: %s",
+                                 writer->path, writer->partial, strerror(errno));
     const int status = writer->status;
     if (status != KV_OK && err) *err = writer->err;
     kv_trace_writer_abandon(writer);

@@ -25,7 +25,8 @@ void kv_trace_writer_real(struct kv_trace_writer *writer, const char *object, co
 void kv_trace_writer_value(struct kv_trace_writer *writer, const char *object, const char *name,
                            const struct kv_h5_value *value);
 
-/* A dataset [dims]; KV_H5_BF16 is written as marked u16 words. data may be NULL when it is empty. */
+/* A dataset [dims]; KV_H5_BF16 is written as marked u16 words. data may be NULL when it is empty.
+ */
 void kv_trace_writer_data(struct kv_trace_writer *writer, const char *object, enum kv_h5_type type,
                           uint32_t rank, const uint64_t *dims, const void *data);
 

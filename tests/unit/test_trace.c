@@ -42,8 +42,9 @@ static void expect_layer(const struct kv_trace *trace, uint32_t i)
     struct kv_error err = {""};
     struct kv_layer *layer = NULL;
     const uint32_t index = trace->layers[i].index, source = trace->layers[i].kv_source;
-    cr_assert_eq(kv_trace_read_layer(&layer, trace, i, KV_READ_GRADIENTS | KV_READ_PROJECTION, &err),
-                 KV_OK, "%s", err.text);
+    cr_assert_eq(
+        kv_trace_read_layer(&layer, trace, i, KV_READ_GRADIENTS | KV_READ_PROJECTION, &err), KV_OK,
+        "%s", err.text);
     expect_elements(&layer->q, index);
     expect_elements(&layer->k, source + 10);
     expect_elements(&layer->v, source + 20);
@@ -114,9 +115,9 @@ Test(trace, geometry_is_what_the_file_says)
     unlink(path);
 }
 
-/* Computed once by a program of 20 lines of Python on this file: h5py visits all items, the keys are
- * sorted as bytes, and xxhash.xxh3_128 takes key, 0, type name, 0, dims joined by x, 0, data, 0 as
- * schema.md says; no line of it is shared with traces/. */
+/* Computed once by a program of 20 lines of Python on this file: h5py visits all items, the keys
+ * are sorted as bytes, and xxhash.xxh3_128 takes key, 0, type name, 0, dims joined by x, 0, data, 0
+ * as schema.md says; no line of it is shared with traces/. */
 Test(trace, content_hash_is_the_one_that_python_computes)
 {
     char path[128];

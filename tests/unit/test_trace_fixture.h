@@ -51,7 +51,8 @@ static inline void put_layer(struct kv_trace_writer *w, uint32_t index, uint32_t
 {
     char group[32], object[64];
     const uint64_t q[] = {Q_HEADS, T, D_K}, k[] = {KV_HEADS, T, D_K}, v[] = {KV_HEADS, T, D_V};
-    const uint64_t w_o[] = {HIDDEN, Q_HEADS * D_V}, tokens[] = {T}, heads[] = {Q_HEADS}, pairs[] = {3};
+    const uint64_t w_o[] = {HIDDEN, Q_HEADS * D_V}, tokens[] = {T}, heads[] = {Q_HEADS},
+                   pairs[] = {3};
     const double inv_freq[] = {1, 0.25, 0.0625};
     snprintf(group, sizeof group, "layers/%03u", index % 1000);
     kv_trace_writer_real(w, group, "scale", 0.375);
@@ -100,7 +101,8 @@ static inline void put_root(struct kv_trace_writer *w)
     kv_trace_writer_data(w, "grad/windows", KV_H5_I32, 2, pairs, windows);
 }
 
-static inline void put_gradient(struct kv_trace_writer *w, const char *probe, uint32_t layer, uint32_t salt)
+static inline void put_gradient(struct kv_trace_writer *w, const char *probe, uint32_t layer,
+                                uint32_t salt)
 {
     char object[64];
     const uint64_t dims[] = {Q_HEADS, W, D_V};
@@ -109,8 +111,10 @@ static inline void put_gradient(struct kv_trace_writer *w, const char *probe, ui
     kv_trace_writer_real(w, object, "unit", 0.125);
 }
 
-/* Layers 0 and 2 with keys of their own, layer 3 reading those of 2; label and two Fisher probes. */
-static inline int make_trace(const char *path, enum kv_h5_type type, int deflated, struct kv_error *err)
+/* Layers 0 and 2 with keys of their own, layer 3 reading those of 2; label and two Fisher probes.
+ */
+static inline int make_trace(const char *path, enum kv_h5_type type, int deflated,
+                             struct kv_error *err)
 {
     struct kv_trace_writer *w;
     const int64_t seeds[] = {11, 12};
@@ -175,11 +179,13 @@ static inline void set_text(hid_t file, const char *object, const char *name, co
 }
 
 /* Replaces a dataset by zeros of another type or shape. */
-static inline void reshape(hid_t file, const char *object, hid_t type, int rank, const hsize_t *dims)
+static inline void reshape(hid_t file, const char *object, hid_t type, int rank,
+                           const hsize_t *dims)
 {
     if (H5Lexists(file, object, H5P_DEFAULT) > 0) H5Ldelete(file, object, H5P_DEFAULT);
     const hid_t space = H5Screate_simple(rank, dims, NULL);
-    const hid_t dataset = H5Dcreate2(file, object, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t dataset =
+        H5Dcreate2(file, object, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     void *zeros = calloc((size_t)H5Sget_simple_extent_npoints(space) + 1, 8);
     H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, zeros);
     free(zeros);

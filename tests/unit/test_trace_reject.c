@@ -6,7 +6,8 @@
 #include "tests/unit/test_trace_fixture.h"
 #include "traces/trace.h"
 
-/* Opens a trace after an edit; message must be "FILE: " + expected, or begin so when it ends in *. */
+/* Opens a trace after an edit; message must be "FILE: " + expected, or begin so when it ends in *.
+ */
 static void expect_rejected(void (*edit)(hid_t file), const char *expected)
 {
     char path[128];
@@ -25,7 +26,8 @@ static void expect_rejected(void (*edit)(hid_t file), const char *expected)
     const char *found = err.text + strlen(path) + 2;
     const size_t length = strlen(expected);
     if (length && expected[length - 1] == '*')
-        cr_assert_eq(strncmp(found, expected, length - 1), 0, "expected %s, found %s", expected, found);
+        cr_assert_eq(strncmp(found, expected, length - 1), 0, "expected %s, found %s", expected,
+                     found);
     else cr_assert_str_eq(found, expected);
 }
 
@@ -65,20 +67,25 @@ REJECTED(format_other, set_text(file, "", "format", "photo"),
          "/@format: expected kvbench-trace, found photo")
 REJECTED(version_newer, set_int(file, "", "version", 2),
          "/@version: expected version 1, found version 2, written by a newer program")
-REJECTED(version_zero, set_int(file, "", "version", 0), "/@version: expected version 1, found version 0")
-REJECTED(version_text, set_text(file, "", "version", "1"), "/@version: expected an integer, found str")
-REJECTED(version_float, set_real(file, "", "version", 1), "/@version: expected an integer, found f64")
+REJECTED(version_zero, set_int(file, "", "version", 0),
+         "/@version: expected version 1, found version 0")
+REJECTED(version_text, set_text(file, "", "version", "1"),
+         "/@version: expected an integer, found str")
+REJECTED(version_float, set_real(file, "", "version", 1),
+         "/@version: expected an integer, found f64")
 REJECTED(model_missing, drop(file, "", "model"), "/@model: expected a string, found nothing")
 REJECTED(model_number, set_int(file, "", "model", 3), "/@model: expected a string, found i64")
 REJECTED(text_missing, drop(file, "", "text"), "/@text: expected a string, found nothing")
-REJECTED(recorder_missing, drop(file, "", "recorder"), "/@recorder: expected a string, found nothing")
+REJECTED(recorder_missing, drop(file, "", "recorder"),
+         "/@recorder: expected a string, found nothing")
 REJECTED(digest_other, set_text(file, "", "model_digest", "md5:1"),
          "/@model_digest: expected sha256:... or synthetic:..., found md5:1")
 REJECTED(config_not_json, set_text(file, "", "model_config", "30 layers"),
          "/@model_config: expected a JSON object, found 30 layers")
 REJECTED(config_layers_text, set_text(file, "", "model_config", "{\"num_hidden_layers\": \"x\"}"),
          "/@model_config: expected num_hidden_layers of 1..1000, found 0")
-REJECTED(hash_missing, drop(file, "", "content_hash"), "/@content_hash: expected a string, found nothing")
+REJECTED(hash_missing, drop(file, "", "content_hash"),
+         "/@content_hash: expected a string, found nothing")
 REJECTED(hash_malformed, set_text(file, "", "content_hash", "xxh3:12"),
          "/@content_hash: expected xxh3: and 32 hexadecimal digits, found xxh3:12")
 REJECTED(hash_other, set_text(file, "", "model", "another"), "/@content_hash: expected xxh3:*")
@@ -86,13 +93,16 @@ REJECTED(tokens_missing, drop(file, "", "tokens"), "/@tokens: expected an intege
 REJECTED(tokens_one, set_int(file, "", "tokens", 1), "/@tokens: expected 2..2147483647, found 1")
 REJECTED(tokens_huge, set_int(file, "", "tokens", INT64_MAX),
          "/@tokens: expected 2..2147483647, found 9223372036854775807")
-REJECTED(tokens_differ, set_int(file, "", "tokens", 13), "/token_ids: expected [13] i32, found [12] i32")
+REJECTED(tokens_differ, set_int(file, "", "tokens", 13),
+         "/token_ids: expected [13] i32, found [12] i32")
 REJECTED(prefill_zero, set_int(file, "", "prefill_length", 0),
          "/@prefill_length: expected 1..11, found 0")
-REJECTED(prefill_all, set_int(file, "", "prefill_length", T), "/@prefill_length: expected 1..11, found 12")
+REJECTED(prefill_all, set_int(file, "", "prefill_length", T),
+         "/@prefill_length: expected 1..11, found 12")
 REJECTED(question_late, set_int(file, "", "question_start", 9),
          "/@question_start: expected 0..8, found 9")
-REJECTED(token_ids_missing, drop(file, "token_ids", NULL), "/token_ids: expected [12] i32, found nothing")
+REJECTED(token_ids_missing, drop(file, "token_ids", NULL),
+         "/token_ids: expected [12] i32, found nothing")
 REJECTED(token_ids_float, RESHAPE("token_ids", H5T_IEEE_F32LE, T),
          "/token_ids: expected [12] i32, found [12] f32")
 REJECTED(positions_short, RESHAPE("positions", H5T_STD_I32LE, 11),
@@ -110,7 +120,8 @@ static void wide_token(hid_t file)
 }
 Test(trace_reject, token_above_i32)
 {
-    expect_rejected(wide_token, "/token_ids: expected values that fit i32, found 1099511627776 at 5");
+    expect_rejected(wide_token,
+                    "/token_ids: expected values that fit i32, found 1099511627776 at 5");
 }
 
 /* Spans. */
@@ -128,7 +139,8 @@ REJECTED(layers_missing, drop(file, "layers", NULL),
          "/layers: expected at least one layer group, found none")
 REJECTED(layer_name, H5Lmove(file, "layers/002", file, "layers/two", H5P_DEFAULT, H5P_DEFAULT),
          "/layers: expected layer indices of three digits, found two")
-REJECTED(layer_beyond_model, H5Lmove(file, "layers/002", file, "layers/009", H5P_DEFAULT, H5P_DEFAULT),
+REJECTED(layer_beyond_model,
+         H5Lmove(file, "layers/002", file, "layers/009", H5P_DEFAULT, H5P_DEFAULT),
          "/layers/009: expected an index below num_hidden_layers = 9, found 9")
 REJECTED(q_missing, drop(file, "layers/000/q", NULL),
          "/layers/000/q: expected [q_heads, 12, d_k] f16|f32|bf16, found nothing")
@@ -141,7 +153,8 @@ REJECTED(q_big_endian, RESHAPE("layers/000/q", H5T_IEEE_F32BE, Q_HEADS, T, D_K),
 REJECTED(q_rank, RESHAPE("layers/000/q", half(), Q_HEADS, T),
          "/layers/000/q: expected [q_heads, 12, d_k] f16|f32|bf16, found [4, 12] f16")
 REJECTED(q_rank_four, RESHAPE("layers/000/q", half(), 1, Q_HEADS, T, D_K),
-         "/layers/000/q: expected at most 3 dimensions and a size that can exist, found another dataspace")
+         "/layers/000/q: expected at most 3 dimensions and a size that can exist, found another "
+         "dataspace")
 REJECTED(q_no_heads, RESHAPE("layers/000/q", half(), 0, T, D_K),
          "/layers/000/q: expected [q_heads, 12, d_k] f16|f32|bf16, found [0, 12, 8] f16")
 REJECTED(k_missing, drop(file, "layers/000/k", NULL),
@@ -157,7 +170,8 @@ REJECTED(v_missing, drop(file, "layers/000/v", NULL),
 REJECTED(v_heads, RESHAPE("layers/000/v", half(), 1, T, D_V),
          "/layers/000/v: expected [2, 12, d_v] f16|f32|bf16, found [1, 12, 6] f16")
 REJECTED(v_beside_prefix, set_int(file, "layers/000", "v_is_k_prefix", 4),
-         "/layers/000/v: expected nothing (v_is_k_prefix says that the keys hold the values), found a dataset")
+         "/layers/000/v: expected nothing (v_is_k_prefix says that the keys hold the values), "
+         "found a dataset")
 REJECTED(prefix_too_long, set_int(file, "layers/000", "v_is_k_prefix", 9),
          "/layers/000@v_is_k_prefix: expected 0..8, found 9")
 REJECTED(scale_missing, drop(file, "layers/000", "scale"),
@@ -232,8 +246,9 @@ static void chain(hid_t file)
 }
 Test(trace_reject, source_reads_itself)
 {
-    expect_rejected(chain, "/layers/003@kv_source: expected a layer with keys of its own, found 2, which"
-                           " reads those of 0");
+    expect_rejected(chain,
+                    "/layers/003@kv_source: expected a layer with keys of its own, found 2, which"
+                    " reads those of 0");
 }
 REJECTED(source_dim, RESHAPE("layers/003/q", half(), Q_HEADS, T, 10),
          "/layers/003/q: expected d_k = 8 as in layer 2, found 10")
@@ -260,8 +275,9 @@ REJECTED(window_in_prompt, poke_int(file, "grad/windows", 0, 7),
          "/grad/windows: expected a range within 8..11, found [7, 10) at 0")
 REJECTED(window_of_last_token, poke_int(file, "grad/windows", 3, 12),
          "/grad/windows: expected a range within 8..11, found [10, 12) at 1")
-REJECTED(windows_overlap, poke_int(file, "grad/windows", 2, 9),
-         "/grad/windows: expected ascending ranges that do not overlap, found [9, 11) after [8, 10)")
+REJECTED(
+    windows_overlap, poke_int(file, "grad/windows", 2, 9),
+    "/grad/windows: expected ascending ranges that do not overlap, found [9, 11) after [8, 10)")
 REJECTED(gradient_shape, RESHAPE("grad/label/000", half(), Q_HEADS, W + 1, D_V),
          "/grad/label/000: expected [4, 3, 6] f16|f32, found [4, 4, 6] f16")
 REJECTED(gradient_unit, drop(file, "grad/fisher/1/002", "unit"),
@@ -276,14 +292,16 @@ REJECTED(seeds_missing, drop(file, "grad/fisher/0", "seeds"),
          "/grad/fisher/0@seeds: expected [2] i64, found nothing")
 REJECTED(seeds_scalar, set_int(file, "grad/fisher/0", "seeds", 3),
          "/grad/fisher/0@seeds: expected [2] i64, one for each window, found [] i64")
-REJECTED(fisher_numbers, H5Lmove(file, "grad/fisher/0", file, "grad/fisher/7", H5P_DEFAULT, H5P_DEFAULT),
+REJECTED(fisher_numbers,
+         H5Lmove(file, "grad/fisher/0", file, "grad/fisher/7", H5P_DEFAULT, H5P_DEFAULT),
          "/grad/fisher/0: expected probes numbered 0..1, found none of this number")
 
 /* Sizes that no memory holds are refused by what the file can contain. */
 static void huge_chunked(hid_t file)
 {
     const hsize_t dims[] = {1 << 20, T, 1 << 20}, chunk[] = {1, T, 64};
-    const hid_t space = H5Screate_simple(3, dims, NULL), list = H5Pcreate(H5P_DATASET_CREATE), type = half();
+    const hid_t space = H5Screate_simple(3, dims, NULL), list = H5Pcreate(H5P_DATASET_CREATE),
+                type = half();
     drop(file, "layers/000/q", NULL);
     H5Pset_chunk(list, 3, chunk);
     H5Dclose(H5Dcreate2(file, "layers/000/q", type, space, H5P_DEFAULT, list, H5P_DEFAULT));
@@ -293,13 +311,15 @@ static void huge_chunked(hid_t file)
 }
 Test(trace_reject, huge_without_data)
 {
-    expect_rejected(huge_chunked, "/layers/000/q: expected 26388279066624 bytes of data, found 0 stored*");
+    expect_rejected(huge_chunked,
+                    "/layers/000/q: expected 26388279066624 bytes of data, found 0 stored*");
 }
 
 static void other_file(hid_t file)
 {
     const hsize_t dims[] = {Q_HEADS, T, D_K};
-    const hid_t space = H5Screate_simple(3, dims, NULL), list = H5Pcreate(H5P_DATASET_CREATE), type = half();
+    const hid_t space = H5Screate_simple(3, dims, NULL), list = H5Pcreate(H5P_DATASET_CREATE),
+                type = half();
     drop(file, "layers/000/q", NULL);
     H5Pset_external(list, "/etc/hostname", 0, H5F_UNLIMITED);
     H5Dclose(H5Dcreate2(file, "layers/000/q", type, space, H5P_DEFAULT, list, H5P_DEFAULT));
@@ -309,7 +329,8 @@ static void other_file(hid_t file)
 }
 Test(trace_reject, data_in_another_file)
 {
-    expect_rejected(other_file, "/layers/000/q: expected data in this file, found a reference to another");
+    expect_rejected(other_file,
+                    "/layers/000/q: expected data in this file, found a reference to another");
 }
 
 /* Files that are none. */
@@ -325,10 +346,14 @@ static void expect_file_rejected(const char *path, const char *expected)
 
 Test(trace_reject, file_missing)
 {
-    expect_file_rejected("/nowhere/x.h5", "expected a readable trace file, found: No such file or directory");
+    expect_file_rejected("/nowhere/x.h5",
+                         "expected a readable trace file, found: No such file or directory");
 }
 
-Test(trace_reject, folder) { expect_file_rejected("/tmp", "expected a trace file, found a folder"); }
+Test(trace_reject, folder)
+{
+    expect_file_rejected("/tmp", "expected a trace file, found a folder");
+}
 
 Test(trace_reject, text_file)
 {
@@ -348,7 +373,8 @@ Test(trace_reject, half_a_file)
     cr_assert_eq(make_trace(scratch(path, "half"), KV_H5_F16, 0, &err), KV_OK);
     stat(path, &info);
     cr_assert_eq(truncate(path, info.st_size / 2), 0);
-    expect_file_rejected(path, "expected a whole HDF5 file, found one that is truncated or damaged");
+    expect_file_rejected(path,
+                         "expected a whole HDF5 file, found one that is truncated or damaged");
     unlink(path);
 }
 

@@ -14,7 +14,8 @@ static struct pair start(enum kv_h5_type type, int deflated)
 {
     struct pair pair = {.to = NULL};
     struct kv_error err = {""};
-    cr_assert_eq(make_trace(scratch(pair.from_path, "from"), type, deflated, &err), KV_OK, "%s", err.text);
+    cr_assert_eq(make_trace(scratch(pair.from_path, "from"), type, deflated, &err), KV_OK, "%s",
+                 err.text);
     cr_assert_eq(kv_trace_open(&pair.from, pair.from_path, 0, &err), KV_OK, "%s", err.text);
     scratch(pair.to_path, "to");
     return pair;
@@ -23,7 +24,8 @@ static struct pair start(enum kv_h5_type type, int deflated)
 static void cut(struct pair *pair, const struct kv_slice *slice)
 {
     struct kv_error err = {""};
-    cr_assert_eq(kv_trace_slice(pair->to_path, pair->from, slice, pair->notes, &err), KV_OK, "%s", err.text);
+    cr_assert_eq(kv_trace_slice(pair->to_path, pair->from, slice, pair->notes, &err), KV_OK, "%s",
+                 err.text);
     cr_assert_eq(kv_trace_open(&pair->to, pair->to_path, 0, &err), KV_OK, "%s", err.text);
 }
 
@@ -39,13 +41,15 @@ static struct kv_layer *layer_of(const struct kv_trace *trace, uint32_t i)
 {
     struct kv_error err = {""};
     struct kv_layer *layer = NULL;
-    cr_assert_eq(kv_trace_read_layer(&layer, trace, i, KV_READ_GRADIENTS | KV_READ_PROJECTION, &err),
-                 KV_OK, "%s", err.text);
+    cr_assert_eq(
+        kv_trace_read_layer(&layer, trace, i, KV_READ_GRADIENTS | KV_READ_PROJECTION, &err), KV_OK,
+        "%s", err.text);
     return layer;
 }
 
 /* Rows [head + head_0][t + t_0] of a are rows [head][t] of b. */
-static void expect_part(const struct kv_tensor *a, const struct kv_tensor *b, uint32_t head_0, uint32_t t_0)
+static void expect_part(const struct kv_tensor *a, const struct kv_tensor *b, uint32_t head_0,
+                        uint32_t t_0)
 {
     cr_assert_eq(a->dtype, b->dtype);
     cr_assert_eq(a->dim, b->dim);
@@ -101,7 +105,8 @@ Test(slice, a_shorter_text_keeps_the_windows_that_fit)
     cr_assert_eq(pair.to->n_windows, 1);
     cr_assert_eq(pair.to->windows[0][1], 10);
     cr_assert_eq(pair.to->n_fisher, 2);
-    cr_assert_str_eq(pair.notes, "1 of 2 probe windows dropped: they do not fit the tokens that stay");
+    cr_assert_str_eq(pair.notes,
+                     "1 of 2 probe windows dropped: they do not fit the tokens that stay");
     struct kv_layer *whole = layer_of(pair.from, 0), *part = layer_of(pair.to, 0);
     expect_part(&whole->q, &part->q, 0, 0);
     expect_part(&whole->label.tensor, &part->label.tensor, 0, 0);
@@ -124,7 +129,8 @@ Test(slice, tokens_from_the_middle_shift_ranges_and_drop_probes)
     cr_assert_eq(pair.to->positions[0], pair.from->positions[2]);
     cr_assert_eq(pair.to->n_windows, 0);
     cr_assert_eq(pair.to->n_fisher, 0);
-    cr_assert_str_eq(pair.notes, "2 of 2 probe windows dropped: their gradients saw the tokens cut off before");
+    cr_assert_str_eq(pair.notes,
+                     "2 of 2 probe windows dropped: their gradients saw the tokens cut off before");
     struct kv_layer *whole = layer_of(pair.from, 0), *part = layer_of(pair.to, 0);
     expect_part(&whole->k, &part->k, 0, 2);
     kv_layer_free(whole);
@@ -145,12 +151,15 @@ static void expect_refused(const struct kv_slice *slice, const char *message)
 Test(slice, what_is_not_there_is_refused)
 {
     const uint32_t one[] = {1}, three[] = {3}, heads[] = {2};
-    expect_refused(&(struct kv_slice){.end = 13}, "trace slice: --tokens 0:13: expected at least two tokens");
-    expect_refused(&(struct kv_slice){.end = 8}, "trace slice: --prefill 8: expected 1..7 for tokens 0:8");
+    expect_refused(&(struct kv_slice){.end = 13},
+                   "trace slice: --tokens 0:13: expected at least two tokens");
+    expect_refused(&(struct kv_slice){.end = 8},
+                   "trace slice: --prefill 8: expected 1..7 for tokens 0:8");
     expect_refused(&(struct kv_slice){.layers = one, .n_layers = 1},
                    "trace slice: --layers 1: expected a layer that");
-    expect_refused(&(struct kv_slice){.layers = three, .n_layers = 1},
-                   "trace slice: --layers: expected layer 2 too, whose keys and values layer 3 reads");
+    expect_refused(
+        &(struct kv_slice){.layers = three, .n_layers = 1},
+        "trace slice: --layers: expected layer 2 too, whose keys and values layer 3 reads");
     expect_refused(&(struct kv_slice){.heads = heads, .n_heads = 1},
                    "trace slice: --heads 2: expected KV heads 0..1 of layer 0");
 }
@@ -165,10 +174,12 @@ Test(merge, parts_joined_are_the_whole)
     cut(&pair, &(struct kv_slice){.layers = rest, .n_layers = 2});
     scratch(other_path, "other");
     scratch(whole_path, "whole");
-    cr_assert_eq(kv_trace_slice(other_path, pair.from, &(struct kv_slice){.layers = first, .n_layers = 1},
-                                NULL, &err), KV_OK);
+    cr_assert_eq(kv_trace_slice(other_path, pair.from,
+                                &(struct kv_slice){.layers = first, .n_layers = 1}, NULL, &err),
+                 KV_OK);
     cr_assert_eq(kv_trace_open(&other, other_path, 0, &err), KV_OK);
-    cr_assert_eq(kv_trace_merge(whole_path, pair.to, other, pair.notes, &err), KV_OK, "%s", err.text);
+    cr_assert_eq(kv_trace_merge(whole_path, pair.to, other, pair.notes, &err), KV_OK, "%s",
+                 err.text);
     cr_assert_eq(kv_trace_open(&whole, whole_path, 0, &err), KV_OK, "%s", err.text);
     cr_expect_str_eq(whole->content_hash, pair.from->content_hash);
     cr_expect_eq(kv_trace_merge(whole_path, pair.from, other, NULL, &err), KV_EINPUT);

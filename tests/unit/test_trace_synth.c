@@ -33,7 +33,8 @@ static struct subject subject_of(const struct kv_synth *synth, uint32_t i)
     scratch(subject.path, "synth");
     cr_assert_eq(kv_trace_synth(subject.path, synth, &err), KV_OK, "%s", err.text);
     cr_assert_eq(kv_trace_open(&subject.trace, subject.path, 0, &err), KV_OK, "%s", err.text);
-    cr_assert_eq(kv_trace_read_layer(&subject.layer, subject.trace, i, 0, &err), KV_OK, "%s", err.text);
+    cr_assert_eq(kv_trace_read_layer(&subject.layer, subject.trace, i, 0, &err), KV_OK, "%s",
+                 err.text);
     return subject;
 }
 
@@ -81,10 +82,14 @@ static void expect_mass(const struct subject *subject, uint32_t from, const uint
             const double off = fabs(mass(subject, head, t, chosen) - expected);
             worst = off > worst ? off : worst;
         }
-    cr_expect_lt(worst, tolerance, "expected mass %g within %g, off by %g", expected, tolerance, worst);
+    cr_expect_lt(worst, tolerance, "expected mass %g within %g, off by %g", expected, tolerance,
+                 worst);
 }
 
-static void choose(uint8_t *chosen, uint32_t first, uint32_t end) { memset(chosen + first, 1, end - first); }
+static void choose(uint8_t *chosen, uint32_t first, uint32_t end)
+{
+    memset(chosen + first, 1, end - first);
+}
 
 /* Tolerance: a logit of about 12 made of half-precision parts (relative error 2^-11 each, several
  * added) is off by at most 0.03, and a mass by a quarter of that. */
@@ -120,7 +125,7 @@ Test(synth, bf16_masses_are_coarser_but_there)
     synth.dtype = KV_BF16;
     choose(chosen, 0, 4);
     struct subject subject = subject_of(&synth, 0);
-    expect_mass(&subject, 32, chosen, 0.3, 8 * mass_tolerance);      /* 8 bits of mantissa, not 11 */
+    expect_mass(&subject, 32, chosen, 0.3, 8 * mass_tolerance); /* 8 bits of mantissa, not 11 */
     done(&subject);
 }
 
@@ -137,7 +142,8 @@ Test(synth, heavy_hitters_draw_the_asked_mass)
     for (uint32_t j = 0; j < synth.prefill; j++) {
         double sum = 0;
         one[j] = 1;
-        for (uint32_t t = synth.prefill; t < synth.tokens; t += 16) sum += mass(&subject, 0, t, one) / 4;
+        for (uint32_t t = synth.prefill; t < synth.tokens; t += 16)
+            sum += mass(&subject, 0, t, one) / 4;
         one[j] = 0;
         /* 1/6 of 0.5 on average; others: 0.5 / 300, spread by e^1.5 sigma */
         if (sum > 0.02 && (chosen[j] = 1)) n++;
@@ -216,7 +222,8 @@ static void expect_outliers(uint32_t rope)
     double rms[64] = {0}, others = 0;
     unrotate(keys, &subject);
     for (uint32_t t = 0; t < 320; t++)
-        for (uint32_t i = 0; i < 64; i++) rms[i] += (double)keys[t * 64 + i] * (double)keys[t * 64 + i] / 320;
+        for (uint32_t i = 0; i < 64; i++)
+            rms[i] += (double)keys[t * 64 + i] * (double)keys[t * 64 + i] / 320;
     qsort(rms, 64, sizeof *rms, descending);
     for (uint32_t i = 5; i < 64; i++) others += rms[i] / 59;
     for (uint32_t i = 0; i < 5; i++) {
@@ -231,7 +238,10 @@ static void expect_outliers(uint32_t rope)
 
 Test(synth, outlier_channels_have_the_asked_factor) { expect_outliers(KV_ROPE_NONE); }
 Test(synth, outlier_channels_hold_before_half_rotation) { expect_outliers(KV_ROPE_HALF); }
-Test(synth, outlier_channels_hold_before_interleaved_rotation) { expect_outliers(KV_ROPE_INTERLEAVED); }
+Test(synth, outlier_channels_hold_before_interleaved_rotation)
+{
+    expect_outliers(KV_ROPE_INTERLEAVED);
+}
 
 /* The share of energy outside the best subspace that `rank` of the rows span (Gram and Schmidt with
  * the longest remaining row as pivot: at least the share that the best subspace leaves). */
@@ -243,7 +253,8 @@ static double outside(float *rows, uint32_t n, uint32_t dim, uint32_t rank)
         double best = 0, u[512] = {0};
         for (uint32_t t = 0; t < n; t++) {
             double square = 0;
-            for (uint32_t i = 0; i < dim; i++) square += (double)rows[t * dim + i] * (double)rows[t * dim + i];
+            for (uint32_t i = 0; i < dim; i++)
+                square += (double)rows[t * dim + i] * (double)rows[t * dim + i];
             if (square <= best) continue;
             best = square;
             for (uint32_t i = 0; i < dim; i++) u[i] = (double)rows[t * dim + i] / sqrt(square);
@@ -293,7 +304,8 @@ Test(synth, mean_key_drifts_by_the_asked_way)
         for (uint32_t t = 256; t < 320; t++) late += (double)rows[t * 64 + i] / 64;
         way += (late - early) * (late - early);
     }
-    /* 256 of 319 steps of a way of 2 * 8; the means of 64 draws move it by sqrt(64 * 2 / 64) / 2. */
+    /* 256 of 319 steps of a way of 2 * 8; the means of 64 draws move it by sqrt(64 * 2 / 64) / 2.
+     */
     cr_expect_float_eq(sqrt(way), 16.0 * 256 / 319, 0.6);
     done(&subject);
 }
@@ -305,7 +317,8 @@ static void hash_of(char text[64], const struct kv_synth *synth)
     done(&subject);
 }
 
-/* The constant holds on every machine (x86-64 and aarch64, gcc and clang): exact arithmetic only. */
+/* The constant holds on every machine (x86-64 and aarch64, gcc and clang): exact arithmetic only.
+ */
 Test(synth, a_seed_names_one_file)
 {
     struct kv_synth synth = small();
@@ -322,9 +335,9 @@ Test(synth, a_seed_names_one_file)
 
 Test(synth, every_shape_can_be_made)
 {
-    static const uint32_t shapes[][5] = {   /* q_heads, kv_heads, d_k, d_v, mla */
-        {4, 4, 64, 0, 0}, {8, 2, 80, 0, 0}, {4, 1, 96, 64, 0}, {2, 2, 128, 48, 0}, {2, 1, 256, 0, 0},
-        {4, 1, 80, 64, 1}};
+    static const uint32_t shapes[][5] = {/* q_heads, kv_heads, d_k, d_v, mla */
+                                         {4, 4, 64, 0, 0},   {8, 2, 80, 0, 0},  {4, 1, 96, 64, 0},
+                                         {2, 2, 128, 48, 0}, {2, 1, 256, 0, 0}, {4, 1, 80, 64, 1}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         struct kv_synth synth = small();
         synth.tokens = 96;
@@ -363,7 +376,8 @@ Test(synth, contradictions_are_refused)
     expect_refused(&synth, "trace synth: rope_dims=7: expected an even number up to head_dim");
     synth = small();
     synth.sink_mass = 0.9;
-    expect_refused(&synth, "trace synth: sink_mass + heavy_mass + needle_mass=1.1: expected at most 0.98");
+    expect_refused(&synth,
+                   "trace synth: sink_mass + heavy_mass + needle_mass=1.1: expected at most 0.98");
     synth = small();
     synth.outliers = 17;
     expect_refused(&synth, "trace synth: outliers=17: expected at most a quarter of head_dim");
