@@ -194,7 +194,7 @@ static void write_frame(const struct figure *figure, const char *title)
     set_text(script, "subtitle", "%s: %s, %u tokens (%u prefill), %u of %u layers; open loop",
              or_empty(trace->name), or_empty(trace->model), trace->tokens, trace->prefill,
              trace->n_layers, trace->model_layers);
-    set_text(script, "stamp", "trace %.16s  %s  kvbench %s", or_empty(trace->hash),
+    set_text(script, "stamp", "trace %.21s  %s  kvbench %s", or_empty(trace->hash),
              or_empty(results->isa), results->code_version);
 }
 

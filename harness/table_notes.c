@@ -157,16 +157,25 @@ static void describe_probes(char *text, size_t capacity, const struct kv_trace_s
                   trace->n_windows == 1 ? "" : "s", trace->window_tokens, trace->n_fisher);
 }
 
+/* The text's description without its digest, which table.md's reader finds in the manifest. */
+static void describe_text(char *out, size_t capacity, const char *text)
+{
+    const char *digest = text ? strstr(text, " sha256:") : NULL;
+    const char *rest = digest ? strchr(digest, ';') : NULL;
+    if (!rest) snprintf(out, capacity, "%s", text ? text : "");
+    else snprintf(out, capacity, "%.*s%s", (int)(digest - text), text, rest);
+}
+
 void kv_print_heading(FILE *file, const struct kv_results *results,
                       const struct kv_ranking *ranking, enum kv_note_style style)
 {
     const struct kv_trace_summary *trace = ranking->trace;
     char probes[96];
     describe_probes(probes, sizeof probes, trace);
-    const bool has_text = trace->text && trace->text[0];
-    kv_print_note(file, style, "%s: %s%s%.160s; hash %.16s%s", trace->name ? trace->name : "?",
-                  trace->model ? trace->model : "?", has_text ? "; text: " : "",
-                  has_text ? trace->text : "", trace->hash ? trace->hash : "?",
+    char text[160];
+    describe_text(text, sizeof text, trace->text);
+    kv_print_note(file, style, "%s: %s%s%s; hash %.21s%s", trace->name ? trace->name : "?",
+                  trace->model ? trace->model : "?", text[0] ? "; text: " : "", text, trace->hash ? trace->hash : "?",
                   trace->verified ? "" : " (not verified)");
     kv_print_note(file, style,
                   "%u tokens: %u prefill + %u decode; %u of %u layers; %s; %u-bit K and V; %s kernels",
