@@ -235,8 +235,8 @@ static bool same_cell(const struct kv_row *row, const cJSON *object)
         && row->seed == strtoll(text_of(object, "seed"), NULL, 10);
 }
 
-/* Trace name and seed are the caller's: a recording may have been renamed in between, and a JSON number
- * may not hold a seed of 64 bits. */
+/* Trace name and seed are the caller's: a recording may have been renamed in between, and a JSON
+ * number may not hold a seed of 64 bits. */
 static bool rename_trace(struct kv_cell *cell, const struct kv_row *as)
 {
     bool good = kv_text_set(&cell->row.trace, "%s", or_empty(as->trace)) == KV_OK;

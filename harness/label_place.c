@@ -36,8 +36,8 @@ static struct kv_box candidate(const struct kv_label *label, int direction, doub
                            y + label->height / 2};
 }
 
-/* Square pixels covered, weighed: text on text is worst, text on a marker nearly, on a bar bearable.
- * Distance costs a little, so that of two free places the nearer wins. */
+/* Square pixels covered, weighed: text on text is worst, text on a marker nearly, on a bar
+ * bearable. Distance costs a little, so that of two free places the nearer wins. */
 static double cost(const struct scene *scene, size_t i, size_t n_placed, const struct kv_box *box)
 {
     double sum = 0;

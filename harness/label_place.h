@@ -1,5 +1,5 @@
-/* Where labels of a scatter plot go so that they cover neither points nor each other. All in pixels,
- * y upwards, origin at the lower left of the plot area. */
+/* Where labels of a scatter plot go so that they cover neither points nor each other. All in
+ * pixels, y upwards, origin at the lower left of the plot area. */
 #ifndef KVBENCH_HARNESS_LABEL_PLACE_H
 #define KVBENCH_HARNESS_LABEL_PLACE_H
 
@@ -16,8 +16,8 @@ struct kv_label {
     bool far;                     /* out: far enough to need a line to its point */
 };
 
-/* Greedy, then improved a few times over; deterministic. Labels that come first choose first. They keep
- * off the lines (n_lines thin boxes) where they can. */
+/* Greedy, then improved a few times over; deterministic. Labels that come first choose first.
+ * They keep off the lines (n_lines thin boxes) where they can. */
 void kv_place_labels(struct kv_label *labels, size_t n, const struct kv_box *lines, size_t n_lines,
                      double area_width, double area_height);
 

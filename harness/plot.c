@@ -1,4 +1,5 @@
-/* Runs gnuplot over a run's plot data: in a folder aside, whose files move to DIR/plots when it is done. */
+/* Runs gnuplot over a run's plot data: in a folder aside, whose files move to DIR/plots when it
+ * is done. */
 #include "harness/plot.h"
 
 #include <dirent.h>
@@ -15,8 +16,8 @@
 
 enum { NOT_FOUND = 127, SECONDS_AT_MOST = 60 };
 
-/* Only calls that are safe after a fork of a threaded program. The alarm outlives exec: a gnuplot that
- * hangs ends. */
+/* Only calls that are safe after a fork of a threaded program. The alarm outlives exec: a
+ * gnuplot that hangs ends. */
 static void become_gnuplot(const char *dir)
 {
     const int null = open("/dev/null", O_RDWR);

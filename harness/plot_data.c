@@ -1,6 +1,6 @@
-/* The numbers behind the figures: one data file a figure, blocks separated by two blank lines, and
- * figures.gp, which names each figure's ranges and texts and draws them all. Text from a trace reaches
- * gnuplot in single quotes or in data files only, where nothing is executed. */
+/* The numbers behind the figures: one data file a figure, blocks separated by two blank lines,
+ * and figures.gp, which names each figure's ranges and texts and draws them all. Text from a
+ * trace reaches gnuplot in single quotes or in data files only, where nothing is executed. */
 #include "harness/plot.h"
 
 #include <ctype.h>
@@ -88,7 +88,8 @@ static size_t shown_length(const char *text)
 
 /* ---- colours and shapes -------------------------------------------------------------------- */
 
-/* Okabe and Ito's colours and eight of Tol's: told apart by colour-blind readers, dark enough on white. */
+/* Okabe and Ito's colours and eight of Tol's: told apart by colour-blind readers, dark enough on
+ * white. */
 static const unsigned palette[] = {0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0xe69f00, 0x332288,
                                    0x56b4e9, 0x882255, 0x999933, 0x44aa99, 0x117733, 0xaa4499,
                                    0x661100, 0x6699cc};
@@ -203,7 +204,8 @@ static void end_block(FILE *data)
     fputs("\n\n", data);
 }
 
-/* Axis labels at 1, 2, 5 within two decades, at powers of ten above; one in n where there are many. */
+/* Axis labels at 1, 2, 5 within two decades, at powers of ten above; one in n where there are
+ * many. */
 static void write_log_tics(FILE *script, const char *name, double low, double high)
 {
     const int first = (int)floor(log10(low)), last = (int)ceil(log10(high));
@@ -307,8 +309,8 @@ static void write_points(const struct figure *figure)
     end_block(figure->data);
 }
 
-/* The ranking goes from best to worst, so the front goes from large to small: written backwards, and
- * drawn on to the right edge, where nothing larger is better. */
+/* The ranking goes from best to worst, so the front goes from large to small: written backwards,
+ * and drawn on to the right edge, where nothing larger is better. */
 static void write_front(const struct figure *figure, const struct ranges *ranges)
 {
     double best = 0;

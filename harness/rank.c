@@ -1,5 +1,5 @@
-/* Order, front and labels. A short label keeps, of the canonical spec, bits, budgets, ranks and whatever
- * differs between specs of the same stages in this run: defaults all share drop out. */
+/* Order, front and labels. A short label keeps, of the canonical spec, bits, budgets, ranks and
+ * whatever differs between specs of the same stages in this run: defaults all share drop out. */
 #include "harness/rank.h"
 
 #include <math.h>

@@ -38,8 +38,8 @@ const struct kv_cell *kv_cells_of_trace(const struct kv_results *results, uint32
 int kv_rank(struct kv_ranking *out, const struct kv_results *results, uint32_t trace);
 void kv_ranking_free(struct kv_ranking *ranking);
 
-/* Whether the row's flags hold the word; a word ending in ':' matches a prefix. Words are separated by
- * blanks, commas or semicolons. Returns where it stands, or NULL. */
+/* Whether the row's flags hold the word; a word ending in ':' matches a prefix. Words are
+ * separated by blanks, commas or semicolons. Returns where it stands, or NULL. */
 const char *kv_find_flag(const char *flags, const char *word);
 
 #endif

@@ -4,9 +4,9 @@
 
 #include "harness/base/status.h"
 
-/* Writes OUT/NAME from the manifest.json, rows.csv and plots of n result directories: tables that sort on
- * a click, figures inline, nothing loaded from elsewhere. KV_OK, KV_EINPUT (a directory is none),
- * KV_EENVIRONMENT, KV_EMEMORY. */
+/* Writes OUT/NAME from the manifest.json, rows.csv and plots of n result directories: tables
+ * that sort on a click, figures inline, nothing loaded from elsewhere. KV_OK, KV_EINPUT (a
+ * directory is none), KV_EENVIRONMENT, KV_EMEMORY. */
 int kv_report_write(const char *out, char *const *dirs, int n, const char *name,
                     struct kv_error *err);
 

@@ -96,7 +96,8 @@ static int write_nothing(FILE *file, const void *what)
     return fputc('\n', file) == EOF ? KV_EENVIRONMENT : KV_OK;
 }
 
-/* Writing and removing a file is the only honest test: permissions lie for root and on network disks. */
+/* Writing and removing a file is the only honest test: permissions lie for root and on network
+ * disks. */
 static int try_writing(const char *path, struct kv_error *err)
 {
     static const char name[] = ".can-write";

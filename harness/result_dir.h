@@ -1,6 +1,6 @@
-/* The folder of a run: results/NAME, or what --out names. Every file is written aside and renamed, so
- * that none is ever half there; a full disk or a read-only folder is KV_EENVIRONMENT, naming file and
- * cause. */
+/* The folder of a run: results/NAME, or what --out names. Every file is written aside and
+ * renamed, so that none is ever half there; a full disk or a read-only folder is
+ * KV_EENVIRONMENT, naming file and cause. */
 #ifndef KVBENCH_HARNESS_RESULT_DIR_H
 #define KVBENCH_HARNESS_RESULT_DIR_H
 
@@ -12,9 +12,9 @@
 
 struct kv_result_dir;
 
-/* Makes the folder (and its parents) when it is not there and tries whether it can be written, so that
- * a run fails before its work and not after. name NULL: results/UTC-HASH, with -2, -3... behind it when
- * taken. KV_OK, KV_EENVIRONMENT or KV_EMEMORY. */
+/* Makes the folder (and its parents) when it is not there and tries whether it can be written,
+ * so that a run fails before its work and not after. name NULL: results/UTC-HASH, with -2, -3...
+ * behind it when taken. KV_OK, KV_EENVIRONMENT or KV_EMEMORY. */
 int kv_result_dir_open(struct kv_result_dir **out, const char *name, const char *definition_hash,
                        struct kv_error *err);
 

@@ -1,5 +1,5 @@
-/* One row of rows.csv in memory, and the column list that every writer and reader shares: all of it is
- * expanded from harness/columns.h. Empty is NULL (text), -1 (count), NaN (real). */
+/* One row of rows.csv in memory, and the column list that every writer and reader shares: all of
+ * it is expanded from harness/columns.h. Empty is NULL (text), -1 (count), NaN (real). */
 #ifndef KVBENCH_HARNESS_ROW_H
 #define KVBENCH_HARNESS_ROW_H
 
@@ -32,14 +32,15 @@ const struct kv_column *kv_column_find(const char *name);
 void kv_row_init(struct kv_row *row);
 void kv_row_free(struct kv_row *row);    /* leaves an empty row */
 
-/* Replaces a text (a field of a row, or any owned string). KV_OK, or KV_EMEMORY with the old text kept. */
+/* Replaces a text (a field of a row, or any owned string). KV_OK, or KV_EMEMORY with the old
+ * text kept. */
 int kv_text_set(char **field, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* A deep copy over an initialised row. KV_OK or KV_EMEMORY. */
 int kv_row_copy(struct kv_row *to, const struct kv_row *from);
 
-/* The value as rows.csv prints it, before quoting: "" when empty, reals as %.9g. Points to the row's
- * own text or to scratch. */
+/* The value as rows.csv prints it, before quoting: "" when empty, reals as %.9g. Points to the
+ * row's own text or to scratch. */
 const char *kv_row_text(const struct kv_row *row, const struct kv_column *column, char scratch[40]);
 
 /* The reverse. KV_OK, KV_EMEMORY, or KV_EINPUT when the text is no number of the column's kind. */

@@ -1,6 +1,6 @@
-/* The terminal table: per trace what was measured, a block ranked by quality and a block that says where
- * bytes and errors are, then what the reader must know (flags, empty columns, rows that failed). Fits
- * 100 columns. Every trace has its own blocks: texts are never pooled. */
+/* The terminal table: per trace what was measured, a block ranked by quality and a block that
+ * says where bytes and errors are, then what the reader must know (flags, empty columns, rows
+ * that failed). Fits 100 columns. Every trace has its own blocks: texts are never pooled. */
 #ifndef KVBENCH_HARNESS_TABLE_H
 #define KVBENCH_HARNESS_TABLE_H
 

@@ -1,5 +1,5 @@
-/* The words around the tables: what was measured and how, what flags mean, what is empty and why, what
- * did not run. A table without them would be quotable out of context. */
+/* The words around the tables: what was measured and how, what flags mean, what is empty and
+ * why, what did not run. A table without them would be quotable out of context. */
 #include "harness/table.h"
 
 #include <math.h>
@@ -175,7 +175,8 @@ void kv_print_heading(FILE *file, const struct kv_results *results,
     char text[160];
     describe_text(text, sizeof text, trace->text);
     kv_print_note(file, style, "%s: %s%s%s; hash %.21s%s", trace->name ? trace->name : "?",
-                  trace->model ? trace->model : "?", text[0] ? "; text: " : "", text, trace->hash ? trace->hash : "?",
+                  trace->model ? trace->model : "?", text[0] ? "; text: " : "", text,
+                  trace->hash ? trace->hash : "?",
                   trace->verified ? "" : " (not verified)");
     kv_print_note(file, style,
                   "%u tokens: %u prefill + %u decode; %u of %u layers; %s; %u-bit K and V; %s kernels",

@@ -1,4 +1,5 @@
-/* timings.csv: how long each cell took, kept apart from rows.csv because no second run repeats it. */
+/* timings.csv: how long each cell took, kept apart from rows.csv because no second run repeats
+ * it. */
 #include "harness/rank.h"
 #include "harness/writers.h"
 

@@ -1,5 +1,6 @@
-/* rows.csv (cli.md section 4): RFC 4180 with a header and CRLF-free lines, reals as %.9g, empty cells
- * where a measure is not defined. Rows in command-line order, the pooled row before its layers. */
+/* rows.csv (cli.md section 4): RFC 4180 with a header and CRLF-free lines, reals as %.9g, empty
+ * cells where a measure is not defined. Rows in command-line order, the pooled row before its
+ * layers. */
 #include "harness/row.h"
 #include "harness/writers.h"
 

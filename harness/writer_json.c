@@ -1,5 +1,6 @@
-/* The rows as JSON: the columns' names are the keys, numbers are spelled as in rows.csv, empty is null;
- * an infinite value (ppl_est can be) is the string "inf", since JSON has no such number. */
+/* The rows as JSON: the columns' names are the keys, numbers are spelled as in rows.csv, empty
+ * is null; an infinite value (ppl_est can be) is the string "inf", since JSON has no such
+ * number. */
 #include "harness/json.h"
 #include "harness/row.h"
 #include "harness/writers.h"

@@ -1,5 +1,5 @@
-/* Errors fall by 4x a bit (a uniform quantizer) and grow as tokens go (an evictor), with a seeded jitter:
- * close enough to real tables to judge layout by. */
+/* Errors fall by 4x a bit (a uniform quantizer) and grow as tokens go (an evictor), with a
+ * seeded jitter: close enough to real tables to judge layout by. */
 #include "tests/unit/output_fixture.h"
 
 #include <math.h>

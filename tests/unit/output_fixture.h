@@ -4,8 +4,9 @@
 
 #include "harness/results.h"
 
-/* Two traces (the second without probes when probes_everywhere is false) of n_layers layers, n_specs
- * methods each out of a list of 40; with more than five, one failed and one answers as another. */
+/* Two traces (the second without probes when probes_everywhere is false) of n_layers layers,
+ * n_specs methods each out of a list of 40; with more than five, one failed and one answers as
+ * another. */
 struct kv_results *output_fixture(uint32_t n_specs, uint32_t n_layers, bool probes_everywhere);
 void output_fixture_free(struct kv_results *results);
 
