@@ -49,8 +49,10 @@ class Bank:
             self.live_rows[atom] = self.live_rows.get(atom, 0) + 1
 
     def coded_mask(self):
+        """Rows that compression changed: a copy in a number format is not compressed."""
         mask = np.zeros(len(self.recorded), dtype=bool)
-        mask[list(self.atom_of)] = True
+        if not self.codec.is_number_format:
+            mask[list(self.atom_of)] = True
         return mask
 
     def bytes(self):

@@ -20,6 +20,7 @@ class Tiers:
 class Codec:
     """Base: one side (keys or values) of one KV head."""
     block = 1                 # rows per atom
+    is_number_format = False  # f32, f16, bf16: a copy
     basis_bytes = 0           # fitted on the prompt, resident
 
     def __init__(self, dim):

@@ -76,9 +76,8 @@ def attention_kl(answers):
 
 
 def lost_mass(answers):
-    """Mean exact mass on rows that are not held."""
-    held = np.repeat(answers.held, answers.layer.group, axis=0)
-    return float(np.where(held, 0.0, answers.exact_weights).sum(axis=2).mean())
+    """Mean exact mass on rows that the answer did not read: dropped, or held and passed over."""
+    return float(np.where(answers.weights > 0, 0.0, answers.exact_weights).sum(axis=2).mean())
 
 
 def mass_drift(answers):

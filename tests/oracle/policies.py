@@ -6,6 +6,7 @@ observe. Positions are token indices; scores are arrays over all tokens, 0 for n
 import numpy as np
 
 from prompt import average_pool
+from rounding import through_f16
 
 
 def best(scores, count):
@@ -23,8 +24,7 @@ def mask_of(indices, length):
 class Policy:
     """Keeps everything; the base of the others."""
     state_floats = 0
-    evicts = False                    # can drop rows: explicit positions must be stored if needed
-    cache_positions = False
+    cache_positions = False           # rows turn to their slots: explicit positions are stored
 
     def __init__(self, prompt):
         self.prompt, self.layer = prompt, prompt.layer
@@ -47,12 +47,21 @@ class Policy:
 
 
 class Scored(Policy):
-    """Lowest score goes, `recent` last rows and `sinks` first positions are protected."""
-    evicts = True
+    """Lowest score goes; `sinks` first positions and the newest rows are protected.
 
-    def __init__(self, prompt, budget, recent, sinks=0):
+    Protected newest rows: the larger of `recent` and `recent_percent` of the budget, rounded down.
+    when=prefill acts once; decoded tokens then come on top and stay.
+    """
+    RECENT = RECENT_PERCENT = 0
+    WHEN = "step"
+
+    def __init__(self, prompt, budget, sinks=0, recent=None, recent_percent=None, when=None):
         super().__init__(prompt)
-        self.budget, self.recent, self.sinks = budget, min(recent, budget), sinks
+        percent = self.RECENT_PERCENT if recent_percent is None else recent_percent
+        newest = self.RECENT if recent is None else recent
+        self.budget, self.sinks = budget, sinks
+        self.recent = min(budget, max(newest, budget * percent // 100))
+        self.by_step = (when or self.WHEN) == "step"
 
     def scores(self, head):
         raise NotImplementedError
@@ -68,7 +77,7 @@ class Scored(Policy):
 
     def evict(self, head, t, held):
         surplus = len(held) - self.budget
-        if surplus <= 0:
+        if surplus <= 0 or not self.by_step:
             return []
         candidates = held[(held <= t - self.recent) & (held >= self.sinks)]
         order = np.lexsort((-candidates, self.scores(head)[candidates]))
@@ -78,8 +87,8 @@ class Scored(Policy):
 class Window(Scored):
     """window, and streaming with sinks: the oldest unprotected row goes."""
 
-    def __init__(self, prompt, budget, sinks=0, positions="recorded"):
-        super().__init__(prompt, budget, 0, sinks)
+    def __init__(self, prompt, budget, positions="recorded", **trim):
+        super().__init__(prompt, budget, **trim)
         self.cache_positions = positions == "cache"
         self.age = np.arange(prompt.tokens, dtype=np.float64)
 
@@ -89,9 +98,10 @@ class Window(Scored):
 
 class Random(Scored):
     """Uniform among the unprotected; the oracle's own stream, so only counts can agree."""
+    RECENT_PERCENT = 50
 
-    def __init__(self, prompt, budget, seed=1):
-        super().__init__(prompt, budget, budget // 2)
+    def __init__(self, prompt, budget, seed=1, **trim):
+        super().__init__(prompt, budget, **trim)
         rng = np.random.default_rng([seed, prompt.layer.index])
         self.drawn = rng.random((len(prompt.layer.k), prompt.tokens))
 
@@ -100,47 +110,47 @@ class Random(Scored):
 
 
 class H2O(Scored):
-    """Accumulated softmax weights per KV head (replay.md, `h2o`)."""
+    """Accumulated softmax weights per KV head (replay.md, `h2o`).
+
+    reduce=max takes the largest of the group's column sums for the prompt and of the group's
+    weights at a step, so that one float a row is enough.
+    """
+    RECENT_PERCENT = 50
     state_floats = 1
 
-    def __init__(self, prompt, budget, prefill_score="sum", decay=1.0, reduce="sum", oracle="none"):
-        super().__init__(prompt, budget, budget // 2)
-        self.decay, self.reduce, self.future = decay, reduce, oracle == "future"
-        heads = range(len(prompt.layer.k))
-        self.score = np.zeros((len(heads), prompt.tokens))
-        for head in heads:
-            self.score[head] = self.first_scores(head, prefill_score)
+    def __init__(self, prompt, budget, prefill_score="sum", decay=1.0, reduce="sum", oracle="none",
+                 **trim):
+        super().__init__(prompt, budget, **trim)
+        self.decay, self.future = decay, oracle == "future"
+        self.join = {"sum": np.sum, "mean": np.mean, "max": np.max}[reduce]
+        heads = range(len(self.layer.k))
+        self.score = np.stack([self.first_scores(head, prefill_score) for head in heads])
 
     def first_scores(self, head, prefill_score):
-        """Per query head column sums, discounted by age, then joined over the group."""
-        times = np.arange(self.prompt.tokens if self.future else self.prompt.length)
-        discount = self.decay ** (times[-1] - times)
-        rows = [discount @ self.prompt.weights(h, len(times)) for h in self.prompt.query_heads(head)]
-        total = join(np.stack(rows), self.reduce)
+        """Column sums over the prompt's queries, or over all (oracle=future)."""
+        count = self.prompt.tokens if self.future else self.prompt.length
+        rows = [self.prompt.weights(h, count).sum(axis=0) for h in self.prompt.query_heads(head)]
+        total = self.join(np.stack(rows), axis=0)
         if prefill_score == "mean":
-            seen_by = np.maximum(1, len(times) - np.arange(self.prompt.tokens))
-            total = total / seen_by
+            total = total / np.maximum(1, count - np.arange(self.prompt.tokens))
         return total
 
     def scores(self, head):
         return self.score[head]
 
     def observe(self, head, t, positions, weights):
+        """`decay` multiplies before each step's weights are added."""
         if not self.future:
             self.score[head] *= self.decay
-            self.score[head, positions] += join(weights, self.reduce)
-
-
-def join(rows, reduce):
-    return {"sum": np.sum, "mean": np.mean, "max": np.max}[reduce](rows, axis=0)
+            self.score[head, positions] += self.join(weights, axis=0)
 
 
 class Tova(Scored):
     """The last query's weights, mean over all query heads of the layer: one set for all heads."""
+    RECENT = 1
 
-    def __init__(self, prompt, budget, when="step"):
-        super().__init__(prompt, budget, 1)
-        self.by_step = when == "step"
+    def __init__(self, prompt, budget, **trim):
+        super().__init__(prompt, budget, **trim)
         self.state_floats = 1 if self.by_step else 0
         self.latest, self.gathering, self.time = self.last_query(), None, -1
 
@@ -150,17 +160,13 @@ class Tova(Scored):
         return np.mean([self.prompt.weights(h, last + 1)[last] for h in heads], axis=0)
 
     def scores(self, head):
-        return self.latest if self.gathering is None else self.gathering
+        return self.latest
 
     def evict(self, head, t, held):
-        """All heads of step t judge by the weights of step t - 1, also while t's are gathered."""
-        if not self.by_step:
-            return []
-        if t != self.time:
-            self.time = t
-            if self.gathering is not None:
-                self.latest = self.gathering
-            self.gathering = None
+        """All heads of step t judge by the weights that step t - 1 gave."""
+        if t != self.time and self.gathering is not None:
+            self.latest, self.gathering = self.gathering, None
+        self.time = t
         return super().evict(head, t, held)
 
     def observe(self, head, t, positions, weights):
@@ -169,23 +175,16 @@ class Tova(Scored):
         self.gathering[positions] += weights.sum(axis=0) / len(self.layer.q)
 
 
-class PromptScored(Scored):
-    """Acts once, after the prefill; decoded tokens come on top and stay."""
+class KNorm(Scored):
+    WHEN = "prefill"
 
-    def __init__(self, prompt, budget, recent=0):
-        super().__init__(prompt, budget, recent)
-
-    def evict(self, head, t, held):
-        return []
-
-
-class KNorm(PromptScored):
     def scores(self, head):
         return -np.linalg.norm(self.prompt.keys(head), axis=1)
 
 
-class KeyDiff(PromptScored):
+class KeyDiff(Scored):
     """Least like the mean direction stays."""
+    WHEN = "prefill"
 
     def scores(self, head):
         keys = self.prompt.keys(head)
@@ -194,11 +193,12 @@ class KeyDiff(PromptScored):
         return -(unit @ anchor) / np.linalg.norm(anchor)
 
 
-class LagKV(PromptScored):
+class LagKV(Scored):
     """Spread of each token in the scale of the next partition; ranks inside a partition."""
+    WHEN = "prefill"
 
-    def __init__(self, prompt, budget, sinks=4, lag=128):
-        super().__init__(prompt, budget)
+    def __init__(self, prompt, budget, sinks=4, lag=128, **trim):
+        super().__init__(prompt, budget, **trim)
         self.first, self.lag = sinks, lag
 
     def scores(self, head):
@@ -221,15 +221,17 @@ class LagKV(PromptScored):
         return powers / powers.sum(axis=1, keepdims=True)
 
 
-class SnapKV(PromptScored):
+class SnapKV(Scored):
     """Votes of the observation window, pooled; the window itself is always kept."""
+    WHEN = "prefill"
 
-    def __init__(self, prompt, budget, observation_window=64, kernel=5):
-        super().__init__(prompt, budget, min(observation_window, prompt.length))
-        self.kernel = kernel
+    def __init__(self, prompt, budget, observation_window=64, kernel=5, **trim):
+        super().__init__(prompt, budget, **trim)
+        self.window, self.kernel = min(observation_window, prompt.length), kernel
+        self.recent = min(budget, max(self.recent, self.window))
 
     def scores(self, head):
-        length, window = self.prompt.length, self.recent
+        length, window = self.prompt.length, self.window
         votes = []
         for query_head in self.prompt.query_heads(head):
             rows = self.prompt.weights(query_head, length)[length - window:, :length - window]
@@ -249,12 +251,16 @@ class TopK(Policy):
 
 
 class Quest(Policy):
-    """Pages of consecutive positions, judged by the box around their keys; nothing is evicted."""
+    """Pages of consecutive positions, judged by the box around their keys; nothing is evicted.
 
-    def __init__(self, prompt, budget, page_size=16, dense_layers=2, min_pages=3):
+    The newest row's page is always read and counts; the papers' code has no such rule, but no
+    answer could do without it. Boxes are kept as halves.
+    """
+
+    def __init__(self, prompt, budget, page_size=16, dense_layers=2):
         super().__init__(prompt)
         self.page_size = page_size
-        self.pages = max(min_pages, budget // page_size)
+        self.pages = max(3, budget // page_size)
         self.dense = prompt.layer.index < dense_layers
 
     def select(self, query_head, t, positions, logits):
@@ -264,13 +270,15 @@ class Quest(Policy):
         scores = np.full(page_of.max() + 1, -np.inf)
         for page in np.unique(page_of):
             scores[page] = self.bound(query_head, t, positions[page_of == page])
+        scores[t // self.page_size] = np.inf
         return np.isin(page_of, best(scores, self.pages))
 
     def bound(self, query_head, t, members):
         """Upper bound of q.k over the page."""
         query = self.layer.q[query_head, t]
         keys = self.layer.k[query_head // self.layer.group][members]
-        return np.maximum(query * keys.min(axis=0), query * keys.max(axis=0)).sum()
+        low, high = through_f16(keys.min(axis=0)), through_f16(keys.max(axis=0))
+        return np.maximum(query * low, query * high).sum()
 
     def own_bytes(self, tokens):
         """Two halves per channel and page."""

@@ -13,6 +13,7 @@ LLAMA_BLOCK = 32
 
 class Plain(Codec):
     """A number format per element."""
+    is_number_format = True
     FORMATS = {"f32": (4, lambda rows: np.asarray(rows, dtype=np.float64)),
                "f16": (2, through_f16), "bf16": (2, through_bf16)}
 
@@ -61,12 +62,12 @@ class IntToken(Codec):
 
 
 class IntChannel(Codec):
-    """One grid per channel and `block` consecutive tokens."""
+    """One grid per channel and `block` consecutive tokens, encoded as soon as they are there."""
 
     def __init__(self, dim, bits, group_size):
         super().__init__(dim)
         self.bits, self.block = bits, group_size
-        self.tiers = Tiers(flush=group_size, at_once=False)
+        self.tiers = Tiers(flush=group_size, at_once=True)
 
     def round_trip(self, rows):
         blocks = np.asarray(rows).reshape(-1, self.block, self.dim)

@@ -4,8 +4,7 @@ from replay import replay_layers
 
 BYTE_COLUMNS = ("resident", "payload", "metadata", "residual", "basis")
 POOLED_BY_MEAN = ("output_error", "wo_error", "residual_error", "attention_kl", "lost_mass",
-                  "mass_drift", "key_error", "value_error", "error_p50", "error_p95", "error_p99",
-                  "error_max")
+                  "mass_drift", "key_error", "value_error", "error_p50", "error_p95", "error_p99")
 
 
 def byte_row(counts, layer, tokens):
@@ -49,13 +48,15 @@ def layer_rows(trace, spec):
 
 
 def pooled_row(trace, rows, answers):
-    """Bytes add up, errors are the mean of the layers' values, probes add before the square."""
+    """Bytes add up, errors are the mean of the layers' values, error_max the largest of all, probes
+    add before the square."""
     owners = [row for row in rows.values() if "resident_bytes" in row]
     summed = [n for n in owners[0] if n.endswith(("_bytes", "_elements"))]
     pooled = {name: sum(row[name] for row in owners) for name in summed}
     with_bits(pooled)
     for name in POOLED_BY_MEAN:
         pooled[name] = metrics.mean_over_layers(rows.values(), name)
+    pooled["error_max"] = max(row["error_max"] for row in rows.values())
     pooled.update(metrics.probe_metrics(trace, answers))
     pooled["kept_tokens"] = metrics.mean_over_layers(owners, "kept_tokens")
     return pooled

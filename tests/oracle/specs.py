@@ -9,7 +9,7 @@ import policies
 from prompt import Prompt
 from quantizers import IntChannel, IntToken, Llama, Plain, kivi_keys, kivi_values
 from svd import Svd
-from turboquant import TurboQuant
+from turboquant import Fractional, TurboQuant
 
 
 POLICIES = {"full", "window", "streaming", "random", "topk", "h2o", "tova", "knorm", "keydiff",
@@ -56,6 +56,12 @@ def parse(spec):
 
 def is_random(spec):
     return any(stage.name in RANDOM_STAGES for stage in parse(spec))
+
+
+def depends_on_signs(spec):
+    """An eigenvector's sign is free, and a grid over several latents notices it."""
+    names = [stage.name for stage in parse(spec)]
+    return "svd" in names and bool({"int", "q8_0", "q4_0", "kivi"} & set(names))
 
 
 def budget_rows(value, prompt_length):
@@ -143,9 +149,8 @@ def make_kivi(dim, side, params):
 
 
 def make_turboquant(dim, side, params):
-    if params.get("bits") != int(params.get("bits", 0)):
-        raise Unknown("turboquant: fractional bits are split by a rule of the program")
-    return call(TurboQuant, dim, **params)
+    whole = params.get("bits") == int(params.get("bits", 0))
+    return call(TurboQuant if whole else Fractional, dim, **params)
 
 
 def call(kind, dim, **params):

@@ -57,12 +57,16 @@ class Equivalences(unittest.TestCase):
     def test_streaming_without_sinks_is_window(self):
         self.assert_same(trace_of(SMALL), "streaming:sinks=0:budget=12", "window:budget=12")
 
-    def test_quest_with_pages_of_one_has_topks_reads_for_each_query(self):
-        """The box around one key is the key: bounds are the logits themselves."""
-        trace = trace_of(replace(SMALL, layers=3))
-        quest = all_rows(trace, "quest:budget=9:page_size=1:dense_layers=0:min_pages=1")
-        topk = all_rows(trace, "topk:budget=9")
-        self.assertAlmostEqual(quest[2]["output_error"], topk[2]["output_error"], places=13)
+    def test_quest_with_pages_of_one_reads_topks_rows(self):
+        """The box around one key is the key, so bounds are logits; the newest row comes on top."""
+        trace = trace_of(replace(SMALL, layers=1))
+        (_, quest), = replay_layers(trace, "quest:budget=9:page_size=1:dense_layers=0")
+        (_, topk), = replay_layers(trace, "topk:budget=8")
+        read, largest = quest[0].weights > 0, topk[0].weights > 0
+        newest = np.zeros_like(read)
+        newest[:, np.arange(16), trace.steps] = True
+        self.assertTrue(np.all(largest <= read))
+        self.assertLessEqual(int((read & ~largest & ~newest).sum(axis=2).max()), 1)
 
     def test_int_channel_blocks_wait_until_full(self):
         row = pooled(trace_of(SMALL), "int:bits=4:axis=channel:group_size=32")

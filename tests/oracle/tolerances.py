@@ -9,8 +9,8 @@ EXACT = {"bits_per_element", "bits_key", "bits_value", "resident_bytes", "payloa
 
 # column -> (relative, absolute)
 TOLERANCES = {
-    "output_error": (1e-5, 1e-7),
-    "wo_error": (1e-5, 1e-7),
+    "output_error": (1e-5, 5e-7),         # reading everything row by row is off by 3e-7
+    "wo_error": (1e-5, 5e-7),
     "residual_error": (2e-5, 1e-13),      # a square: twice the relative error
     "dkl": (5e-3, 1e-12),
     "dkl_max": (5e-3, 1e-12),

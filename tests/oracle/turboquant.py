@@ -26,7 +26,7 @@ def hadamard(dim, rng):
 
 def rotation_of(kind, dim, rng):
     power_of_two = dim & (dim - 1) == 0
-    return hadamard(dim, rng) if kind == "hadamard" and power_of_two else haar(dim, rng)
+    return hadamard(dim, rng) if kind != "haar" and power_of_two else haar(dim, rng)
 
 
 def stored_norm(rule, norm, unit, coded):
@@ -39,7 +39,9 @@ def stored_norm(rule, norm, unit, coded):
 
 
 class TurboQuant(Codec):
-    def __init__(self, dim, bits, mode="mse", rotation="hadamard", norm="raw", seed=1):
+    """One vector, one norm (two numbers for `prod`)."""
+
+    def __init__(self, dim, bits, mode="mse", rotation="auto", norm="raw", seed=1):
         super().__init__(dim)
         rng = np.random.default_rng(seed)
         self.bits, self.mode, self.rule = bits, mode, norm
@@ -74,3 +76,35 @@ class TurboQuant(Codec):
         if self.mode == "prod":
             return packed_bytes(self.dim, self.code_bits) + packed_bytes(self.dim, 1), 4
         return packed_bytes(self.dim, self.bits), 2
+
+
+class Fractional(Codec):
+    """2.5 and 3.5 bits (section 4.3): channels of largest RMS over the prompt are a vector apart.
+
+    2.5: a quarter of the channels at 3 bits, the rest at 2; 3.5: half at 4, half at 3. The mask of
+    the outlying channels is resident.
+    """
+    SPLITS = {2.5: (4, 3, 2), 3.5: (2, 4, 3)}         # one channel in .., its bits, the others' bits
+
+    def __init__(self, dim, bits, **settings):
+        super().__init__(dim)
+        one_in, high, low = self.SPLITS[bits]
+        self.outlying = max(1, round(dim / one_in))
+        self.parts = [TurboQuant(self.outlying, high, **settings),
+                      TurboQuant(dim - self.outlying, low, **settings)]
+        self.basis_bytes = packed_bytes(dim, 1)
+        self.columns = None
+
+    def fit(self, prompt_rows):
+        order = np.argsort(-np.sum(prompt_rows ** 2, axis=0), kind="stable")
+        self.columns = [np.sort(order[:self.outlying]), np.sort(order[self.outlying:])]
+
+    def round_trip(self, rows):
+        result = np.empty(np.shape(rows))
+        for columns, part in zip(self.columns, self.parts):
+            result[:, columns] = part.round_trip(np.asarray(rows)[:, columns])
+        return result
+
+    def atom_bytes(self):
+        payload, metadata = zip(*(part.atom_bytes() for part in self.parts))
+        return sum(payload), sum(metadata)

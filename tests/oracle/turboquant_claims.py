@@ -21,10 +21,19 @@ def expected_distortion(stage, dim):
     return rest * (math.pi / 2 - 1 / dim)
 
 
+def has_theory(stages):
+    """A lone turboquant with whole bits and its default norm."""
+    stage = stages[0]
+    return (len(stages) == 1 and stage.name == "turboquant"
+            and stage.params.get("norm", "raw") == "raw"
+            and stage.params.get("sketch", "gaussian") == "gaussian"
+            and stage.params["bits"] == int(stage.params["bits"]))
+
+
 def distortion_claims(trace, spec, row):
-    """[(column, problem or None)] for a lone turboquant stage with its default norm."""
+    """[(column, problem or None)]"""
     stages = specs.parse(spec)
-    if len(stages) != 1 or stages[0].name != "turboquant" or stages[0].params.get("norm", "raw") != "raw":
+    if not has_theory(stages):
         return []
     indices = list(trace.layers) if row["layer"] == "all" else [int(row["layer"])]
     layer = trace.layers[indices[0]]
