@@ -96,8 +96,6 @@ static int create_policy(struct kv_cache *cache, uint32_t p, struct kv_error *er
     *self = (struct kv_chooser){.type = policy, .config = stage->config[0], .trim = stage->trim};
     cache->choosers[p] = self;
     cache->wants[p] = wants_of(stage);
-    if (cache->wants[p].state_floats == KV_STATE_PER_HEAD)
-        cache->wants[p].state_floats = cache->plan.source.geometry->group;
     if (policy->score) cache->drops = true;
     const struct kv_setup setup = {.geometry = cache->plan.source.geometry,
                                    .config = stage->config[0], .kernels = cache->plan.kernels,

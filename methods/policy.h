@@ -52,8 +52,6 @@ struct kv_trim {                  /* parameters of every policy that gives a sco
     uint32_t pooled_heads;        /* 1: one budget for all heads of the layer, shared by score */
 };
 
-enum { KV_STATE_PER_HEAD = UINT32_MAX };   /* state_floats: one for each query head of the group */
-
 struct kv_wants {
     uint32_t state_floats, tail;  /* floats of state a row; rows of tail_weights */
     bool column_sum, logits, prompt_rows, future;

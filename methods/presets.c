@@ -1,5 +1,5 @@
-/* Names for fixed settings. A preset is data: it stands for its spec, whose canonical text is what rows
- * show. A preset of one stage takes more parameters: `kivi2:residual_length=32`. */
+/* Names for fixed settings. A preset is data: it stands for its spec, whose canonical text is what
+ * rows show. A preset of one stage takes more parameters: `kivi2:residual_length=32`. */
 #include "methods/spec.h"
 
 const struct kv_preset kv_presets[] = {

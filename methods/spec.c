@@ -8,9 +8,10 @@
 
 #include "methods/spec_stage.h"
 
-enum { TEXT = 4096, MAX_SPECS = 4096, MAX_DEPTH = 8 };
+enum { TEXT = 4096, MAX_SPECS = 4096, MAX_DEPTH = 8, MAX_SWEEPS = 16, MAX_PARAMETERS = 64 };
 
-/* -- one spec ----------------------------------------------------------------------------------- */
+/* -- one spec -----------------------------------------------------------------------------------
+ */
 
 static const struct kv_preset *find_preset(const char *name)
 {
@@ -19,25 +20,55 @@ static const struct kv_preset *find_preset(const char *name)
     return NULL;
 }
 
-/* "name:key=value:..." cut in place; a preset's own parameters come first. */
-static int set_parameters(struct kv_stage *stage, struct kv_spec *spec, char *at, struct kv_error *err)
+struct parameters {
+    uint32_t n;
+    struct {
+        const char *key, *value;
+    } of[MAX_PARAMETERS];
+};
+
+/* "key=value:key=value", cut in place. */
+static int cut_parameters(struct parameters *parameters, char *at, const char *who,
+                          struct kv_error *err)
 {
-    while (at && *at) {
-        char *next = strchr(at, ':');
+    parameters->n = 0;
+    for (char *next; at; at = next) {
+        next = strchr(at, ':');
         if (next) *next++ = 0;
         char *value = strchr(at, '=');
         if (!value || value == at || !value[1])
-            return kv_fail(err, KV_EUSAGE, "%s: expected key=value, found `%s`", spec->asked, at);
+            return kv_fail(err, KV_EUSAGE, "%s: expected key=value, found `%.100s`", who, at);
         *value++ = 0;
-        const int status = kv_stage_set(stage, spec, at, value, err);
-        if (status != KV_OK) return status;
-        at = next;
+        if (parameters->n == MAX_PARAMETERS)
+            return kv_fail(err, KV_EUSAGE, "%s: expected at most %d parameters, found more", who,
+                           MAX_PARAMETERS);
+        for (uint32_t i = 0; i < parameters->n; i++)
+            if (strcmp(parameters->of[i].key, at) == 0)
+                return kv_fail(err, KV_EUSAGE, "%s: %.100s: expected once, found again", who, at);
+        parameters->of[parameters->n].key = at;
+        parameters->of[parameters->n++].value = value;
     }
     return KV_OK;
 }
 
-static int parse_stage(struct kv_stage **out, struct kv_spec *spec, char *text, struct kv_pool *pool,
-                       struct kv_error *err)
+/* Those of one side come last: they win wherever they stand. */
+static int set_parameters(struct kv_stage *stage, struct kv_spec *spec, char *text,
+                          struct kv_error *err)
+{
+    const char *who = stage->policy ? stage->policy->name : stage->codec->name;
+    struct parameters parameters;
+    int status = cut_parameters(&parameters, text, who, err);
+    for (int sided = 0; sided < 2; sided++)
+        for (uint32_t i = 0; status == KV_OK && i < parameters.n; i++) {
+            const char *key = parameters.of[i].key;
+            if ((strncmp(key, "k.", 2) == 0 || strncmp(key, "v.", 2) == 0) == sided)
+                status = kv_stage_set(stage, spec, key, parameters.of[i].value, err);
+        }
+    return status;
+}
+
+static int parse_stage(struct kv_stage **out, struct kv_spec *spec, char *text,
+                       struct kv_pool *pool, struct kv_error *err)
 {
     char *parameters = strchr(text, ':'), preset_text[256] = "";
     if (parameters) *parameters++ = 0;
@@ -49,7 +80,8 @@ static int parse_stage(struct kv_stage **out, struct kv_spec *spec, char *text, 
         first = strchr(preset_text, ':');
         if (first) *first++ = 0;
     }
-    if (!*name) return kv_fail(err, KV_EUSAGE, "`%s`: expected a method, found nothing", spec->asked);
+    if (!*name)
+        return kv_fail(err, KV_EUSAGE, "`%.200s`: expected a method, found nothing", spec->asked);
     int status = kv_stage_create(out, name, pool, err);
     if (status == KV_OK) status = set_parameters(*out, spec, first, err);
     if (status == KV_OK) status = set_parameters(*out, spec, parameters, err);
@@ -60,12 +92,14 @@ static int add_policy(struct kv_cache_spec *cache, struct kv_stage *stage, struc
 {
     const char *name = stage->policy->name;
     if (cache->codec)
-        return kv_fail(err, KV_EUSAGE, "%s stands after %s: policies come before codecs", name, cache->codec->codec->name);
+        return kv_fail(err, KV_EUSAGE, "%s stands after %s: policies come before codecs", name,
+                       cache->codec->codec->name);
     if (cache->n_policies == KV_MAX_POLICIES)
         return kv_fail(err, KV_EUSAGE, "%s: at most %d policies in a row", name, KV_MAX_POLICIES);
     for (uint32_t p = 0; p < cache->n_policies; p++)
         if (cache->policies[p]->policy->select && stage->policy->select)
-            return kv_fail(err, KV_EUSAGE, "%s and %s both select reads: at most one may", cache->policies[p]->policy->name, name);
+            return kv_fail(err, KV_EUSAGE, "%s and %s both select reads: at most one may",
+                           cache->policies[p]->policy->name, name);
     cache->policies[cache->n_policies++] = stage;
     return KV_OK;
 }
@@ -75,8 +109,34 @@ static int add_codec(struct kv_cache_spec *cache, struct kv_stage *stage, struct
     struct kv_stage **end = &cache->codec;
     for (; *end; end = &(*end)->rest)
         if (!((*end)->codec->traits & KV_LEAVES_ROWS))
-            return kv_fail(err, KV_EUSAGE, "%s stores codes: %s cannot follow it", (*end)->codec->name, stage->codec->name);
+            return kv_fail(err, KV_EUSAGE, "%s stores codes: %s cannot follow it",
+                           (*end)->codec->name, stage->codec->name);
     *end = stage;
+    return KV_OK;
+}
+
+/* One stored row for both sides has one set of parameters; who spans what is for the outermost
+ * stage to say, which makes the rows. */
+static int check_spans(const struct kv_cache_spec *cache, struct kv_error *err)
+{
+    const struct kv_stage *outer = cache->codec;
+    if (!outer) return KV_OK;
+    const bool joint = outer->modifiers[0].span & KV_SPAN_SIDES;
+    if (joint && outer->modifiers[0].exact_side)
+        return kv_fail(err, KV_EUSAGE, "%s: side: expected both with span=joint, found one",
+                       outer->codec->name);
+    for (const struct kv_stage *stage = outer; stage; stage = stage->rest) {
+        const struct kv_modifiers *m = stage->modifiers;
+        if (joint && !kv_stage_same_sides(stage))
+            return kv_fail(err, KV_EUSAGE,
+                           "%s: expected the same parameters for k. and v. with"
+                           " span=joint, found different ones",
+                           stage->codec->name);
+        if (stage != outer && (m->span || m->unrotated || m->exact_side))
+            return kv_fail(err, KV_EUSAGE,
+                           "%s: span, keys and side stand on the outermost codec, %s",
+                           stage->codec->name, outer->codec->name);
+    }
     return KV_OK;
 }
 
@@ -84,16 +144,20 @@ static int check_rest(const struct kv_spec *spec, struct kv_error *err)
 {
     if (spec->n_caches < 2) return KV_OK;
     bool drops = false;
-    for (uint32_t p = 0; p < spec->caches[0].n_policies; p++) drops |= spec->caches[0].policies[p]->policy->score != NULL;
-    if (!drops) return kv_fail(err, KV_EUSAGE, "%s: rest: nothing before it drops rows", spec->asked);
+    for (uint32_t p = 0; p < spec->caches[0].n_policies; p++)
+        drops |= spec->caches[0].policies[p]->policy->score != NULL;
+    if (!drops)
+        return kv_fail(err, KV_EUSAGE, "%s: rest: nothing before it drops rows", spec->asked);
     for (uint32_t c = 0; c < 2; c++) {
         const struct kv_stage *codec = spec->caches[c].codec;
         if (codec && codec->modifiers[0].span)
             return kv_fail(err, KV_EUSAGE, "%s: rest and span do not go together", spec->asked);
         if (kv_codec_find("f16") && c == 1)
             for (uint32_t p = 0; p < spec->caches[1].n_policies; p++)
-                if (spec->caches[1].policies[p]->policy->observe || spec->caches[1].policies[p]->policy->select)
-                    return kv_fail(err, KV_EUSAGE, "%s: a policy after rest cannot observe or select", spec->asked);
+                if (spec->caches[1].policies[p]->policy->observe ||
+                    spec->caches[1].policies[p]->policy->select)
+                    return kv_fail(err, KV_EUSAGE,
+                                   "%s: a policy after rest cannot observe or select", spec->asked);
     }
     return KV_OK;
 }
@@ -108,13 +172,20 @@ static const char *family_of(const struct kv_spec *spec)
         }
         for (const struct kv_stage *stage = spec->caches[c].codec; stage; stage = stage->rest) {
             const bool exact = stage->codec->traits & (KV_EXACT_F16 | KV_EXACT_BF16 | KV_EXACT_F32);
-            const bool wrapper = strcmp(stage->codec->name, "hadamard") == 0 || strcmp(stage->codec->name, "center") == 0;
-            if (stage->codec->traits & KV_LEAVES_ROWS) low_rank |= !wrapper;
-            else coded |= !exact;
+            const bool wrapper = strcmp(stage->codec->name, "hadamard") == 0 ||
+                                 strcmp(stage->codec->name, "center") == 0;
+            if (stage->codec->traits & KV_LEAVES_ROWS)
+                low_rank |= !wrapper;
+            else
+                coded |= !exact;
         }
     }
     if ((drops || selects) + coded + low_rank > 1) return "hybrid";
-    return drops ? "evictor" : selects ? "sparse reader" : coded ? "quantizer" : low_rank ? "low rank" : "exact";
+    return drops      ? "evictor"
+           : selects  ? "sparse reader"
+           : coded    ? "quantizer"
+           : low_rank ? "low rank"
+                      : "exact";
 }
 
 static void append(char *text, const char *more)
@@ -133,8 +204,10 @@ static void print_layers(const struct kv_spec *spec, char *text)
         int last = layer;
         while (last + 1 < 1024 && spec->layers[(last + 1) / 64] >> ((last + 1) % 64) & 1) last++;
         char range[48];
-        if (last > layer) snprintf(range, sizeof range, "%s%d-%d", join, layer, last);
-        else snprintf(range, sizeof range, "%s%d", join, layer);
+        if (last > layer)
+            snprintf(range, sizeof range, "%s%d-%d", join, layer, last);
+        else
+            snprintf(range, sizeof range, "%s%d", join, layer);
         append(text, range);
         join = "_";
         layer = last;
@@ -151,13 +224,15 @@ static int print_spec(struct kv_spec *spec, struct kv_pool *pool, struct kv_erro
             if (!first || c > 0) append(text, "+");
             kv_stage_print(spec->caches[c].policies[p], text, sizeof text);
         }
-        for (const struct kv_stage *stage = spec->caches[c].codec; stage; stage = stage->rest, first = false) {
+        for (const struct kv_stage *stage = spec->caches[c].codec; stage;
+             stage = stage->rest, first = false) {
             if (!first || c > 0) append(text, "+");
             kv_stage_print(stage, text, sizeof text);
         }
     }
     print_layers(spec, text);
-    if (strlen(text) + 1 >= TEXT) return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT);
+    if (strlen(text) + 1 >= TEXT)
+        return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT);
     spec->text = kv_pool_take(pool, strlen(text) + 1);
     if (!spec->text) return kv_fail(err, KV_EMEMORY, "out of memory for a spec");
     strcpy(spec->text, text);
@@ -168,7 +243,10 @@ static void note_traits(struct kv_spec *spec)
 {
     for (uint32_t c = 0; c < spec->n_caches; c++) {
         for (uint32_t p = 0; p < spec->caches[c].n_policies; p++) {
-            spec->oracle |= spec->caches[c].policies[p]->policy->oracle;
+            const struct kv_stage *stage = spec->caches[c].policies[p];
+            struct kv_wants wants = {0};
+            if (stage->policy->wants) stage->policy->wants(stage->config[0], &wants);
+            spec->oracle |= stage->policy->oracle || wants.future;
             spec->random |= strcmp(spec->caches[c].policies[p]->policy->name, "random") == 0;
         }
         for (const struct kv_stage *stage = spec->caches[c].codec; stage; stage = stage->rest)
@@ -200,18 +278,23 @@ static int parse_spec(struct kv_spec *spec, const char *text, struct kv_error *e
         } else {
             struct kv_cache_spec *cache = &spec->caches[spec->n_caches - 1];
             status = parse_stage(&stage, spec, at, pool, err);
-            if (status == KV_OK) status = stage->policy ? add_policy(cache, stage, err) : add_codec(cache, stage, err);
+            if (status == KV_OK)
+                status =
+                    stage->policy ? add_policy(cache, stage, err) : add_codec(cache, stage, err);
         }
         if (status != KV_OK) return status;
         at = next;
     }
-    const int status = check_rest(spec, err);
+    int status = check_rest(spec, err);
+    for (uint32_t c = 0; status == KV_OK && c < spec->n_caches; c++)
+        status = check_spans(&spec->caches[c], err);
     if (status != KV_OK) return status;
     note_traits(spec);
     return print_spec(spec, pool, err);
 }
 
-/* -- lists, sweeps, files ------------------------------------------------------------------------ */
+/* -- lists, sweeps, files ------------------------------------------------------------------------
+ */
 
 static int add_spec(struct kv_spec_list *list, const char *text, struct kv_error *err)
 {
@@ -227,20 +310,27 @@ static int add_spec(struct kv_spec_list *list, const char *text, struct kv_error
 }
 
 /* Replaces the first swept value, a/b/c, by each of its alternatives in turn. */
-static int add_sweep(struct kv_spec_list *list, const char *text, struct kv_error *err)
+static int add_sweep(struct kv_spec_list *list, const char *text, int depth, struct kv_error *err)
 {
     const char *slash = strchr(text, '/');
     if (!slash) return add_spec(list, text, err);
+    if (depth == MAX_SWEEPS)
+        return kv_fail(err, KV_EUSAGE, "%.100s: expected at most %d sweeps, found more", text,
+                       MAX_SWEEPS);
     const char *first = slash;
-    while (first > text && first[-1] != '=') first--;
+    while (first > text && !strchr("=:+", first[-1])) first--;
     const char *end = slash + strcspn(slash, ":+");
-    if (first == text) return kv_fail(err, KV_EUSAGE, "%s: expected key=value/value, found a / elsewhere", text);
+    if (first == text || first[-1] != '=')
+        return kv_fail(err, KV_EUSAGE, "%.200s: expected key=value/value, found a / elsewhere",
+                       text);
     for (const char *at = first; at <= end;) {
         const size_t n = strcspn(at, "/:+");
         char one[TEXT];
-        const int length = snprintf(one, sizeof one, "%.*s%.*s%s", (int)(first - text), text, (int)n, at, end);
-        if (length < 0 || length >= TEXT) return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT);
-        const int status = add_sweep(list, one, err);
+        const int length =
+            snprintf(one, sizeof one, "%.*s%.*s%s", (int)(first - text), text, (int)n, at, end);
+        if (length < 0 || length >= TEXT)
+            return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT);
+        const int status = add_sweep(list, one, depth + 1, err);
         if (status != KV_OK) return status;
         at += n + 1;
     }
@@ -249,35 +339,55 @@ static int add_sweep(struct kv_spec_list *list, const char *text, struct kv_erro
 
 static int add_list(struct kv_spec_list *list, const char *text, int depth, struct kv_error *err);
 
-/* A file of specs: a list a line, `#` begins a comment; options (--x) are somebody else's. */
+/* Without the blanks at both ends. */
+static char *strip(char *text)
+{
+    text += strspn(text, " \t\r\n");
+    for (size_t n = strlen(text); n > 0 && strchr(" \t\r\n", text[n - 1]); n--) text[n - 1] = 0;
+    return text;
+}
+
+/* A file of specs: a list a line, `#` begins a comment. */
 static int add_file(struct kv_spec_list *list, const char *path, int depth, struct kv_error *err)
 {
-    FILE *file = fopen(path, "r");
-    if (!file) return kv_fail(err, KV_EUSAGE, "%s: cannot read the list: %s", path, strerror(errno));
     char line[TEXT];
     int status = KV_OK;
+    FILE *file = fopen(path, "r");
+    if (!file) return kv_fail(err, KV_EINPUT, "%.200s: cannot be read: %s", path, strerror(errno));
     while (status == KV_OK && fgets(line, sizeof line, file)) {
-        line[strcspn(line, "#\r\n")] = 0;
-        char *at = line + strspn(line, " \t");
-        at[strcspn(at, " \t")] = 0;
-        if (*at) status = add_list(list, at, depth + 1, err);
+        if (strlen(line) == sizeof line - 1 && line[sizeof line - 2] != '\n')
+            status = kv_fail(err, KV_EINPUT,
+                             "%.200s: expected lines of at most %d letters, found a longer"
+                             " one",
+                             path, TEXT - 2);
+        line[strcspn(line, "#")] = 0;
+        const char *text = strip(line);
+        if (status == KV_OK && *text) status = add_list(list, text, depth + 1, err);
     }
+    if (status == KV_OK && ferror(file))
+        status = kv_fail(err, KV_EINPUT, "%.200s: cannot be read: %s", path, strerror(errno));
     fclose(file);
     return status;
 }
 
 static int add_list(struct kv_spec_list *list, const char *text, int depth, struct kv_error *err)
 {
-    if (depth > MAX_DEPTH) return kv_fail(err, KV_EUSAGE, "@files nested deeper than %d", MAX_DEPTH);
+    if (depth > MAX_DEPTH)
+        return kv_fail(err, KV_EUSAGE, "@files nested deeper than %d", MAX_DEPTH);
     int status = KV_OK;
     for (const char *at = text; status == KV_OK;) {
         const size_t n = strcspn(at, ",");
         char one[TEXT];
-        if (n >= sizeof one) return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT);
+        if (n >= sizeof one)
+            return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT - 1);
         memcpy(one, at, n);
         one[n] = 0;
-        if (n == 0) return kv_fail(err, KV_EUSAGE, "`%s`: expected a method between commas, found nothing", text);
-        status = one[0] == '@' ? add_file(list, one + 1, depth, err) : add_sweep(list, one, err);
+        const char *item = strip(one);
+        if (!*item)
+            return kv_fail(err, KV_EUSAGE,
+                           "`%.200s`: expected a method between commas, found nothing", text);
+        status =
+            *item == '@' ? add_file(list, item + 1, depth, err) : add_sweep(list, item, 0, err);
         if (!at[n]) break;
         at += n + 1;
     }
@@ -288,7 +398,8 @@ int kv_spec_parse(struct kv_spec_list *out, const char *list, struct kv_error *e
 {
     *out = (struct kv_spec_list){0};
     int status = add_list(out, list, 0, err);
-    if (status == KV_OK && out->n == 0) status = kv_fail(err, KV_EUSAGE, "%s: expected methods, found none", list);
+    if (status == KV_OK && out->n == 0)
+        status = kv_fail(err, KV_EUSAGE, "%.200s: expected methods, found none", list);
     if (status != KV_OK) kv_spec_free(out);
     return status;
 }

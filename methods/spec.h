@@ -3,8 +3,11 @@
  *     spec  := stage ("+" stage)*       stage := name (":" key "=" value)*
  *     sweep := key "=" value ("/" value)+   list := spec ("," spec)*   `@file` reads a list
  *
- * `layers=0-3_8` compresses those layers of the model only. A stage is a policy or a codec; codecs stand outer to inner; `rest` begins a second cache that takes
- * what the first one drops. Preset names (`kivi4`) are data: name and the spec they stand for. */
+ * A stage is a policy or a codec; policies stand before codecs, codecs outer to inner; `rest` begins a
+ * second cache that takes what the first one drops. Preset names (`kivi4`) are data: name and the
+ * spec they stand for. `layers=0-3_8` compresses those layers of the model only ("_", because "," and
+ * "/" part specs). `k.` and `v.` before a codec's parameter speak of one side and win over the bare
+ * name. A value with a point or a percent sign is a share of the prompt: budget=1.0 keeps all. */
 #ifndef KVBENCH_METHODS_SPEC_H
 #define KVBENCH_METHODS_SPEC_H
 

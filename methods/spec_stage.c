@@ -21,7 +21,9 @@ const struct kv_param kv_trim_params[] = {
     {0}};
 
 /* What the parser sets; struct kv_modifiers keeps it in the cache's own words. */
-struct modifier_values { uint32_t sinks, recent, rotate, center, span, keys, side; };
+struct modifier_values {
+    uint32_t sinks, recent, rotate, center, span, keys, side;
+};
 
 const struct kv_param kv_modifier_params[] = {
     {"sinks", KV_PARAM_U32, offsetof(struct modifier_values, sinks), 0, 0, 1 << 20, NULL,
@@ -32,8 +34,8 @@ const struct kv_param kv_modifier_params[] = {
      "rows are rotated before they are stored"},
     {"center", KV_PARAM_CHOICE, offsetof(struct modifier_values, center), 0, 0, 0, "none|mean",
      "the prompt's mean row is taken off"},
-    {"span", KV_PARAM_CHOICE, offsetof(struct modifier_values, span), 0, 0, 0, "none|joint|heads|all",
-     "what one stored row joins: keys with values, heads, or both"},
+    {"span", KV_PARAM_CHOICE, offsetof(struct modifier_values, span), 0, 0, 0,
+     "none|joint|heads|all", "what one stored row joins: keys with values, heads, or both"},
     {"keys", KV_PARAM_CHOICE, offsetof(struct modifier_values, keys), 0, 0, 0, "rotated|unrotated",
      "keys are stored as recorded, or turned back to before the rotation"},
     {"side", KV_PARAM_CHOICE, offsetof(struct modifier_values, side), 0, 0, 0, "both|values|keys",
@@ -54,11 +56,12 @@ static int unknown_method(const char *name, struct kv_error *err)
     for (int i = 0; kv_presets[i].name && n < 500; i++) names[n++] = kv_presets[i].name;
     names[n] = NULL;
     const char *near = kv_nearest(name, names);
-    if (near) return kv_fail(err, KV_EUSAGE, "unknown method %s; did you mean %s?", name, near);
-    return kv_fail(err, KV_EUSAGE, "unknown method %s; `kvbench list methods` shows all", name);
+    if (near) return kv_fail(err, KV_EUSAGE, "unknown method %.100s; did you mean %s?", name, near);
+    return kv_fail(err, KV_EUSAGE, "unknown method %.100s; `kvbench list methods` shows all", name);
 }
 
-int kv_stage_create(struct kv_stage **out, const char *name, struct kv_pool *pool, struct kv_error *err)
+int kv_stage_create(struct kv_stage **out, const char *name, struct kv_pool *pool,
+                    struct kv_error *err)
 {
     struct kv_stage *stage = *out = kv_pool_take(pool, sizeof *stage);
     if (!stage) return kv_fail(err, KV_EMEMORY, "out of memory for a spec");
@@ -85,62 +88,125 @@ static bool has_param(const struct kv_param *params, const char *key)
 }
 
 /* "0-3_8": ranges of model layers, joined by underscores. */
-static int set_layers(struct kv_spec *spec, const char *who, const char *value, struct kv_error *err)
+static int set_layers(struct kv_spec *spec, const char *who, const char *value,
+                      struct kv_error *err)
 {
+    for (int i = 0; i < 16; i++)
+        if (spec->layers[i] != UINT64_MAX)
+            return kv_fail(err, KV_EUSAGE, "%s: layers: expected once in a spec, found again", who);
     memset(spec->layers, 0, sizeof spec->layers);
     for (const char *at = value; *at;) {
         char *end;
         const unsigned long first = strtoul(at, &end, 10), limit = 64 * 16;
         unsigned long last = first;
         bool good = end != at && *at >= '0' && *at <= '9';
-        if (good && *end == '-') at = end + 1, last = strtoul(at, &end, 10), good = end != at && *at >= '0' && *at <= '9';
+        if (good && *end == '-')
+            at = end + 1, last = strtoul(at, &end, 10),
+            good = end != at && *at >= '0' && *at <= '9';
         if (!good || last < first || last >= limit || (*end && *end != '_'))
-            return kv_fail(err, KV_EUSAGE, "%s: layers: expected ranges such as 0-3_8 below %lu, found %s", who, limit, value);
-        for (unsigned long layer = first; layer <= last; layer++) spec->layers[layer / 64] |= UINT64_C(1) << (layer % 64);
+            return kv_fail(err, KV_EUSAGE,
+                           "%s: layers: expected ranges such as 0-3_8 below %lu, found"
+                           " %.100s",
+                           who, limit, value);
+        for (unsigned long layer = first; layer <= last; layer++)
+            spec->layers[layer / 64] |= UINT64_C(1) << (layer % 64);
         at = *end ? end + 1 : end;
     }
     return KV_OK;
 }
 
-static int set_modifier(struct kv_stage *stage, int side, const char *key, const char *value, struct kv_error *err)
+static int set_modifier(struct kv_stage *stage, int side, const char *key, const char *value,
+                        struct kv_error *err)
 {
     struct modifier_values values = {0};
     struct kv_modifiers *modifiers = &stage->modifiers[side];
-    const int status = kv_params_set(kv_modifier_params, &values, stage_name(stage), key, value, err);
+    const int status =
+        kv_params_set(kv_modifier_params, &values, stage_name(stage), key, value, err);
     if (status != KV_OK) return status;
-    if (strcmp(key, "sinks") == 0) modifiers->sinks = (int32_t)values.sinks;
-    else if (strcmp(key, "recent") == 0) modifiers->recent = (int32_t)values.recent;
-    else if (strcmp(key, "rotate") == 0) modifiers->rotate = values.rotate;
-    else if (strcmp(key, "center") == 0) modifiers->center = values.center;
-    else if (strcmp(key, "span") == 0) modifiers->span = values.span;   /* the choices are the bits */
-    else if (strcmp(key, "keys") == 0) modifiers->unrotated = values.keys;
-    else modifiers->exact_side = values.side;
+    if (strcmp(key, "sinks") == 0)
+        modifiers->sinks = (int32_t)values.sinks;
+    else if (strcmp(key, "recent") == 0)
+        modifiers->recent = (int32_t)values.recent;
+    else if (strcmp(key, "rotate") == 0)
+        modifiers->rotate = values.rotate;
+    else if (strcmp(key, "center") == 0)
+        modifiers->center = values.center;
+    else if (strcmp(key, "span") == 0)
+        modifiers->span = values.span; /* the choices are the bits */
+    else if (strcmp(key, "keys") == 0)
+        modifiers->unrotated = values.keys;
+    else
+        modifiers->exact_side = values.side;
     return KV_OK;
 }
 
-static int set_policy(struct kv_stage *stage, const char *key, const char *value, struct kv_error *err)
+static int unknown_key(const char *who, const char *key, const struct kv_param *own,
+                       const struct kv_param *common, struct kv_error *err)
+{
+    const char *names[130] = {NULL};
+    int n = 0;
+    for (; own && own->name && n < 64; own++) names[n++] = own->name;
+    for (; common && common->name && n < 128; common++) names[n++] = common->name;
+    names[n] = "layers";
+    const char *near = kv_nearest(key, names);
+    return kv_fail(err, KV_EUSAGE, "%s: unknown parameter %.100s%s%s%s", who, key,
+                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+}
+
+/* What scores by the prompt alone has nothing to say of decoded rows. */
+static bool scores_prompt_only(const struct kv_policy *policy)
+{
+    return policy->trim.prompt_only && !policy->evict && !policy->observe;
+}
+
+static int set_policy(struct kv_stage *stage, const char *key, const char *value,
+                      struct kv_error *err)
 {
     const struct kv_policy *policy = stage->policy;
-    if (policy->score && !has_param(policy->params, key) && has_param(kv_trim_params, key))
-        return kv_params_set(kv_trim_params, &stage->trim, policy->name, key, value, err);
-    return kv_params_set(policy->params, stage->config[0], policy->name, key, value, err);
+    const struct kv_param *common = policy->score ? kv_trim_params : NULL;
+    if (has_param(policy->params, key))
+        return kv_params_set(policy->params, stage->config[0], policy->name, key, value, err);
+    if (!has_param(common, key)) return unknown_key(policy->name, key, policy->params, common, err);
+    const int status = kv_params_set(common, &stage->trim, policy->name, key, value, err);
+    if (status == KV_OK && !stage->trim.prompt_only && scores_prompt_only(policy))
+        return kv_fail(err, KV_EUSAGE,
+                       "%s: when: expected prefill, since it scores the prompt alone,"
+                       " found %.100s",
+                       policy->name, value);
+    return status;
+}
+
+/* Modifiers that speak of both sides at once. */
+static bool is_joint(const char *key)
+{
+    return strcmp(key, "span") == 0 || strcmp(key, "keys") == 0 || strcmp(key, "side") == 0;
+}
+
+static int set_codec(struct kv_stage *stage, const char *key, const char *value,
+                     struct kv_error *err)
+{
+    const struct kv_codec *codec = stage->codec;
+    const bool keys = strncmp(key, "k.", 2) == 0, values = strncmp(key, "v.", 2) == 0;
+    if (keys || values) key += 2;
+    const bool own = has_param(codec->params, key);
+    if (!own && !has_param(kv_modifier_params, key))
+        return unknown_key(codec->name, key, codec->params, kv_modifier_params, err);
+    if (!own && (keys || values) && is_joint(key))
+        return kv_fail(err, KV_EUSAGE, "%s: %s: expected no side before it, found %s", codec->name,
+                       key, keys ? "k." : "v.");
+    int status = KV_OK;
+    for (int side = values; side < 2 - keys && status == KV_OK; side++)
+        status =
+            own ? kv_params_set(codec->params, stage->config[side], codec->name, key, value, err)
+                : set_modifier(stage, side, key, value, err);
+    return status;
 }
 
 int kv_stage_set(struct kv_stage *stage, struct kv_spec *spec, const char *key, const char *value,
                  struct kv_error *err)
 {
     if (strcmp(key, "layers") == 0) return set_layers(spec, stage_name(stage), value, err);
-    if (stage->policy) return set_policy(stage, key, value, err);
-    const bool only_keys = strncmp(key, "k.", 2) == 0, only_values = strncmp(key, "v.", 2) == 0;
-    if (only_keys || only_values) key += 2;
-    int status = KV_OK;
-    for (int side = only_values; side < 2 - only_keys && status == KV_OK; side++) {
-        if (!has_param(stage->codec->params, key) && has_param(kv_modifier_params, key))
-            status = set_modifier(stage, side, key, value, err);
-        else
-            status = kv_params_set(stage->codec->params, stage->config[side], stage->codec->name, key, value, err);
-    }
-    return status;
+    return stage->policy ? set_policy(stage, key, value, err) : set_codec(stage, key, value, err);
 }
 
 static void append(char *text, size_t capacity, const char *more)
@@ -188,6 +254,14 @@ static void print_modifiers(const struct kv_stage *stage, char *text, size_t cap
         snprintf(sides[side][6], 32, "%s", halves[m->exact_side]);
     }
     for (int i = 0; i < 7; i++) print_sides(sides[0][i], sides[1][i], text, capacity);
+}
+
+bool kv_stage_same_sides(const struct kv_stage *stage)
+{
+    char text[4096] = "";
+    print_codec_params(stage, text, sizeof text);
+    print_modifiers(stage, text, sizeof text);
+    return !strstr(text, ":k.") && !strstr(text, ":v.");
 }
 
 void kv_stage_print(const struct kv_stage *stage, char *text, size_t capacity)

@@ -5,11 +5,15 @@
 #include "methods/spec.h"
 
 /* A stage of that method with its defaults, in pool; KV_EUSAGE with the nearest known name. */
-int kv_stage_create(struct kv_stage **out, const char *name, struct kv_pool *pool, struct kv_error *err);
+int kv_stage_create(struct kv_stage **out, const char *name, struct kv_pool *pool,
+                    struct kv_error *err);
 
 /* Sets one `key=value`; spec receives layers=. */
 int kv_stage_set(struct kv_stage *stage, struct kv_spec *spec, const char *key, const char *value,
                  struct kv_error *err);
+
+/* True when the keys and the values of a codec's stage have the same parameters and modifiers. */
+bool kv_stage_same_sides(const struct kv_stage *stage);
 
 /* Appends the canonical text of the stage. */
 void kv_stage_print(const struct kv_stage *stage, char *text, size_t capacity);

@@ -510,8 +510,8 @@ static void weigh_block(struct work *work, struct block *block, double *column_s
         const uint32_t row = block->first + r;
         float *logits = work->logits + (size_t)r * TILE;
         weigh_row(work, block, row, logits);
-        double *sums = column_sum + tile->first + block->from;
-        for (uint32_t j = 0; j < block->read; j++) sums[j] += (double)logits[block->from + j];
+        double *sums = column_sum ? column_sum + tile->first + block->from : NULL;
+        for (uint32_t j = 0; sums && j < block->read; j++) sums[j] += (double)logits[block->from + j];
         if (weights)
             memcpy(weights + (size_t)row * sweep->lines.n + tile->first + block->from,
                    logits + block->from, block->read * sizeof *weights);

@@ -75,7 +75,7 @@ size_t kv_sweep_scratch(const struct kv_sweep *sweep);
 void kv_sweep_run(const struct kv_sweep *sweep, float *scratch);
 
 /* A second pass when log_sum_exp is known: the exact weights themselves, for those who ask.
- * column_sum[j] += sum over rows of a (double, rows in order); weights, if not NULL, receives
+ * column_sum[j], if not NULL, += sum over rows of a (double, rows in order); weights, if not NULL, receives
  * [rows.n][lines.n] with 0 where not visible. */
 void kv_sweep_weights(const struct kv_sweep *sweep, double *column_sum, float *weights,
                       float *scratch);

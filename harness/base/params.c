@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,10 +10,14 @@
 
 uint32_t kv_budget_tokens(struct kv_budget budget, uint32_t prompt)
 {
-    return budget.share > 0.0 ? (uint32_t)floor(budget.share * prompt) : budget.tokens;
+    /* 0.29 of 100 is 29 rows, though the product of the doubles lies a rounding below. */
+    return budget.share > 0.0 ? (uint32_t)floor(budget.share * prompt + 1e-9) : budget.tokens;
 }
 
-static void *field(const struct kv_param *param, void *config) { return (char *)config + param->offset; }
+static void *field(const struct kv_param *param, void *config)
+{
+    return (char *)config + param->offset;
+}
 
 static const void *const_field(const struct kv_param *param, const void *config)
 {
@@ -26,8 +29,12 @@ void kv_params_defaults(const struct kv_param *params, void *config)
     for (const struct kv_param *param = params; param && param->name; param++)
         switch (param->type) {
         case KV_PARAM_U32:
-        case KV_PARAM_CHOICE: *(uint32_t *)field(param, config) = (uint32_t)param->initial; break;
-        case KV_PARAM_REAL: *(double *)field(param, config) = param->initial; break;
+        case KV_PARAM_CHOICE:
+            *(uint32_t *)field(param, config) = (uint32_t)param->initial;
+            break;
+        case KV_PARAM_REAL:
+            *(double *)field(param, config) = param->initial;
+            break;
         case KV_PARAM_BUDGET:
             *(struct kv_budget *)field(param, config) =
                 param->initial < 1.0 ? (struct kv_budget){.share = param->initial}
@@ -36,28 +43,35 @@ void kv_params_defaults(const struct kv_param *params, void *config)
         }
 }
 
-/* A number with an optional k or Ki; false when there is anything else. */
+/* A decimal number with an optional k or Ki; false when there is anything else. */
 static bool parse_number(const char *text, double *value)
 {
     char *end;
+    const size_t plain = strspn(text, "0123456789.-+eE"); /* strtod also takes 0x1p3 and inf */
     errno = 0;
     *value = strtod(text, &end);
-    if (end == text || errno || !isfinite(*value) || strchr("0123456789.-+", text[0]) == NULL) return false;
-    if (strcmp(end, "Ki") == 0) *value *= 1024.0, end += 2;
-    else if (strcmp(end, "k") == 0) *value *= 1000.0, end += 1;
+    if (end == text || end > text + plain || errno || !isfinite(*value)) return false;
+    if (strcmp(end, "Ki") == 0)
+        *value *= 1024.0, end += 2;
+    else if (strcmp(end, "k") == 0)
+        *value *= 1000.0, end += 1;
     return *end == 0;
 }
 
-static int bad_value(const struct kv_param *param, const char *who, const char *value, struct kv_error *err)
+static int bad_value(const struct kv_param *param, const char *who, const char *value,
+                     struct kv_error *err)
 {
     if (param->type == KV_PARAM_CHOICE)
-        return kv_fail(err, KV_EUSAGE, "%s: %s: expected one of %s, found %s", who, param->name,
-                       param->choices, value);
+        return kv_fail(err, KV_EUSAGE, "%s: %s: expected one of %s, found %.100s", who, param->name,
+                       param->choices, *value ? value : "nothing");
     if (param->type == KV_PARAM_BUDGET)
-        return kv_fail(err, KV_EUSAGE, "%s: %s: expected tokens (1 or more), a share below 1 or a "
-                       "percentage, found %s", who, param->name, value);
-    return kv_fail(err, KV_EUSAGE, "%s: %s: expected %s from %g to %g, found %s", who, param->name,
-                   param->type == KV_PARAM_U32 ? "a whole number" : "a number", param->min, param->max, value);
+        return kv_fail(err, KV_EUSAGE,
+                       "%s: %s: expected 1 to %.12g tokens, a share such as 0.2 or"
+                       " 20%%, found %.100s",
+                       who, param->name, param->max, value);
+    return kv_fail(err, KV_EUSAGE, "%s: %s: expected %s from %.12g to %.12g, found %.100s", who,
+                   param->name, param->type == KV_PARAM_U32 ? "a whole number" : "a number",
+                   param->min, param->max, value);
 }
 
 static bool set_choice(const struct kv_param *param, const char *value, uint32_t *out)
@@ -72,7 +86,8 @@ static bool set_choice(const struct kv_param *param, const char *value, uint32_t
     return false;
 }
 
-static bool set_budget(const char *value, struct kv_budget *out)
+/* With a percent sign or a point: a share of the prompt. Otherwise, and with a suffix: tokens. */
+static bool set_budget(const struct kv_param *param, const char *value, struct kv_budget *out)
 {
     char number[64];
     const size_t length = strlen(value);
@@ -83,9 +98,9 @@ static bool set_budget(const char *value, struct kv_budget *out)
     double amount;
     if (!parse_number(number, &amount) || amount <= 0.0) return false;
     if (percent) amount /= 100.0;
-    if (percent && amount > 1.0) return false;
-    if (percent || amount < 1.0) return *out = (struct kv_budget){.share = amount}, true;
-    if (amount != floor(amount) || amount > 4e9) return false;
+    const bool share = percent || amount < 1.0 || strcmp(number, "1.0") == 0;
+    if (share) return *out = (struct kv_budget){.share = amount}, amount <= 1.0;
+    if (amount != floor(amount) || amount > param->max) return false;
     return *out = (struct kv_budget){.tokens = (uint32_t)amount}, true;
 }
 
@@ -93,29 +108,32 @@ static bool set_value(const struct kv_param *param, void *config, const char *va
 {
     double number;
     switch (param->type) {
-    case KV_PARAM_CHOICE: return set_choice(param, value, field(param, config));
-    case KV_PARAM_BUDGET: return set_budget(value, field(param, config));
+    case KV_PARAM_CHOICE:
+        return set_choice(param, value, field(param, config));
+    case KV_PARAM_BUDGET:
+        return set_budget(param, value, field(param, config));
     case KV_PARAM_U32:
-        if (!parse_number(value, &number) || number != floor(number) || number < param->min ||
-            number > param->max)
-            return false;
+        if (!parse_number(value, &number) || number != floor(number)) return false;
+        if (number < param->min || number > param->max) return false;
         *(uint32_t *)field(param, config) = (uint32_t)number;
         return true;
     case KV_PARAM_REAL:
-        if (!parse_number(value, &number) || number < param->min || number > param->max) return false;
+        if (!parse_number(value, &number)) return false;
+        if (number < param->min || number > param->max) return false;
         *(double *)field(param, config) = number;
         return true;
     }
     return false;
 }
 
-static int unknown_key(const struct kv_param *params, const char *who, const char *key, struct kv_error *err)
+static int unknown_key(const struct kv_param *params, const char *who, const char *key,
+                       struct kv_error *err)
 {
     const char *names[65] = {NULL};
     for (int i = 0; i < 64 && params && params[i].name; i++) names[i] = params[i].name;
     const char *near = kv_nearest(key, names);
-    return kv_fail(err, KV_EUSAGE, "%s: unknown parameter %s%s%s%s", who, key, near ? "; did you mean " : "",
-                   near ? near : "", near ? "?" : "");
+    return kv_fail(err, KV_EUSAGE, "%s: unknown parameter %.100s%s%s%s", who, key,
+                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
 int kv_params_set(const struct kv_param *params, void *config, const char *who, const char *key,
@@ -127,48 +145,60 @@ int kv_params_set(const struct kv_param *params, void *config, const char *who, 
     return unknown_key(params, who, key, err);
 }
 
-static size_t append(char *text, size_t capacity, const char *format, ...)
-{
-    const size_t length = strlen(text);
-    va_list args;
-    va_start(args, format);
-    const int more = vsnprintf(text + length, capacity > length ? capacity - length : 0, format, args);
-    va_end(args);
-    return length + (size_t)more;
-}
-
 /* The shortest decimal that reads back as the same double. */
-static void print_real(char out[40], double value)
+static void print_real(char out[64], double value)
 {
     for (int digits = 1; digits <= 17; digits++) {
-        snprintf(out, 40, "%.*g", digits, value);
+        snprintf(out, 64, "%.*g", digits, value);
         if (strtod(out, NULL) == value) return;
     }
 }
 
-size_t kv_params_print(const struct kv_param *params, const void *config, char *text, size_t capacity)
+static void print_choice(char out[64], const struct kv_param *param, uint32_t index)
+{
+    const char *at = param->choices;
+    for (; index > 0; index--) at += strcspn(at, "|") + 1;
+    snprintf(out, 64, "%.*s", (int)strcspn(at, "|"), at);
+}
+
+static void print_budget(char out[64], const struct kv_budget *budget)
+{
+    if (budget->share >= 1.0)
+        snprintf(out, 64, "100%%");
+    else if (budget->share > 0.0)
+        print_real(out, budget->share);
+    else
+        snprintf(out, 64, "%u", budget->tokens);
+}
+
+static void print_value(char out[64], const struct kv_param *param, const void *config)
+{
+    const void *value = const_field(param, config);
+    switch (param->type) {
+    case KV_PARAM_U32:
+        snprintf(out, 64, "%u", *(const uint32_t *)value);
+        break;
+    case KV_PARAM_REAL:
+        print_real(out, *(const double *)value);
+        break;
+    case KV_PARAM_CHOICE:
+        print_choice(out, param, *(const uint32_t *)value);
+        break;
+    case KV_PARAM_BUDGET:
+        print_budget(out, value);
+        break;
+    }
+}
+
+size_t kv_params_print(const struct kv_param *params, const void *config, char *text,
+                       size_t capacity)
 {
     size_t length = strlen(text);
     for (const struct kv_param *param = params; param && param->name; param++) {
-        char value[64] = "";
-        switch (param->type) {
-        case KV_PARAM_U32: snprintf(value, sizeof value, "%u", *(const uint32_t *)const_field(param, config)); break;
-        case KV_PARAM_REAL: print_real(value, *(const double *)const_field(param, config)); break;
-        case KV_PARAM_CHOICE: {
-            const char *at = param->choices;
-            for (uint32_t i = *(const uint32_t *)const_field(param, config); i > 0; i--) at += strcspn(at, "|") + 1;
-            snprintf(value, sizeof value, "%.*s", (int)strcspn(at, "|"), at);
-            break;
-        }
-        case KV_PARAM_BUDGET: {
-            const struct kv_budget *budget = const_field(param, config);
-            if (budget->share > 0.0 && budget->share < 1.0) print_real(value, budget->share);
-            else if (budget->share >= 1.0) snprintf(value, sizeof value, "100%%");
-            else snprintf(value, sizeof value, "%u", budget->tokens);
-            break;
-        }
-        }
-        length = append(text, capacity, ":%s=%s", param->name, value);
+        char value[64];
+        print_value(value, param, config);
+        const size_t room = length < capacity ? capacity - length : 0;
+        length += (size_t)snprintf(room ? text + length : NULL, room, ":%s=%s", param->name, value);
     }
     return length;
 }

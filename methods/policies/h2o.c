@@ -6,10 +6,14 @@
  * group are summed (the paper is multi-head; its code repeats KV heads, which costs group times the
  * bytes). Departures of the published codes, by parameter:
  *   prefill_score=mean  divides by the number of queries that can see the row (kvpress)
- *   decay=x             multiplies the scores by x before each step (A2SF)
- *   reduce=mean|max     of the group's heads instead of their sum (mean orders like sum)
+ *   decay=x             multiplies the scores by x before each decode step (A2SF, which also
+ *                       discounts inside the prompt)
+ *   reduce=mean|max     of the group's heads instead of their sum, on the prompt's sums and then on
+ *                       every step's weights (mean orders like sum)
  *   oracle=future       the published evaluation code: weights of all queries, future ones included */
 #include "methods/policy.h"
+
+#include <string.h>
 
 enum reduce { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX };
 
@@ -31,35 +35,44 @@ static void wants(const void *config, struct kv_wants *wants)
     const struct config *h2o = config;
     wants->column_sum = !h2o->oracle;
     wants->future = h2o->oracle;
-    wants->state_floats = h2o->reduce == REDUCE_MAX ? KV_STATE_PER_HEAD : 1;
+    wants->state_floats = 1;
 }
 
-static uint32_t width(const struct config *config, const struct kv_lane *lane)
+/* Of one value per query head of the group, `stride` apart. */
+static double reduce_sums(const struct config *config, const double *sums, uint32_t group, size_t stride)
 {
-    return config->reduce == REDUCE_MAX ? lane->group : 1;
+    double sum = 0.0, max = sums[0];
+    for (uint32_t g = 0; g < group; g++) {
+        sum += sums[g * stride];
+        if (sums[g * stride] > max) max = sums[g * stride];
+    }
+    return config->reduce == REDUCE_MAX ? max : config->reduce == REDUCE_MEAN ? sum / group : sum;
 }
 
-/* Adds one weight of query head g to row i, as the state is laid out. */
-static void add(const struct config *config, struct kv_lane *lane, uint32_t g, uint32_t i, float weight)
+static float reduce_weights(const struct config *config, const float *weights, uint32_t group, size_t stride)
 {
-    if (config->reduce == REDUCE_MAX) lane->state[(size_t)i * lane->group + g] += weight;
-    else lane->state[i] += config->reduce == REDUCE_MEAN ? weight / (float)lane->group : weight;
+    float sum = 0.0f, max = weights[0];
+    for (uint32_t g = 0; g < group; g++) {
+        sum += weights[g * stride];
+        if (weights[g * stride] > max) max = weights[g * stride];
+    }
+    return config->reduce == REDUCE_MAX ? max : config->reduce == REDUCE_MEAN ? sum / (float)group : sum;
 }
 
 static void keep(struct kv_chooser *self, const struct kv_step *step, struct kv_lane *lanes,
                  uint32_t n_lanes)
 {
     const struct config *config = self->config;
-    for (uint32_t l = 0; l < n_lanes; l++)
-        for (uint32_t g = 0; g < lanes[l].group; g++)
-            for (uint32_t i = 0; i < lanes[l].n; i++) {
-                const uint32_t t = lanes[l].positions[i], tokens = step->geometry->tokens;
-                const double sum = config->oracle
-                                       ? lanes[l].prompt->future_sum[(size_t)g * tokens + t]
-                                       : lanes[l].prompt->column_sum[(size_t)g * lanes[l].prompt->n + t];
-                const double seen = config->prefill_score ? lanes[l].prompt->n - t : 1;
-                add(config, &lanes[l], g, i, (float)(sum / seen));
-            }
+    for (uint32_t l = 0; l < n_lanes; l++) {
+        const struct kv_prompt *prompt = lanes[l].prompt;
+        const size_t stride = config->oracle ? step->geometry->tokens : prompt->n;
+        const double *sums = config->oracle ? prompt->future_sum : prompt->column_sum;
+        for (uint32_t i = 0; i < lanes[l].n; i++) {
+            const uint32_t t = lanes[l].positions[i];
+            const double seen_by = config->prefill_score ? (double)(stride - t) : 1.0;
+            lanes[l].state[i] = (float)(reduce_sums(config, sums + t, lanes[l].group, stride) / seen_by);
+        }
+    }
 }
 
 /* The oracle knows the sum of a new row when it enters; everyone else starts at 0. */
@@ -67,11 +80,13 @@ static void evict(struct kv_chooser *self, const struct kv_step *step, struct kv
                   uint32_t n_lanes)
 {
     const struct config *config = self->config;
+    const uint32_t tokens = step->geometry->tokens, t = step->token;
     if (!config->oracle) return;
-    for (uint32_t l = 0; l < n_lanes; l++)
-        for (uint32_t g = 0; g < lanes[l].group; g++)
-            add(config, &lanes[l], g, lanes[l].n - 1,
-                (float)lanes[l].prompt->future_sum[(size_t)g * step->geometry->tokens + step->token]);
+    for (uint32_t l = 0; l < n_lanes; l++) {
+        const double seen_by = config->prefill_score ? (double)(tokens - t) : 1.0;
+        lanes[l].state[lanes[l].n - 1] = (float)(
+            reduce_sums(config, lanes[l].prompt->future_sum + t, lanes[l].group, tokens) / seen_by);
+    }
 }
 
 static void observe(struct kv_chooser *self, const struct kv_step *step, struct kv_lane *lanes,
@@ -81,23 +96,17 @@ static void observe(struct kv_chooser *self, const struct kv_step *step, struct 
     if (config->oracle) return;
     for (uint32_t l = 0; l < n_lanes; l++) {
         struct kv_lane *lane = &lanes[l];
-        if (config->decay < 1.0)
-            step->kernels->scale(lane->state, (size_t)lane->n * width(config, lane),
-                                 (float)config->decay);
-        for (uint32_t g = 0; g < lane->group; g++)
-            for (uint32_t i = 0; i < lane->n; i++)
-                add(config, lane, g, i, lane->weights[(size_t)g * lane->n + i]);
+        if (config->decay < 1.0) step->kernels->scale(lane->state, lane->n, (float)config->decay);
+        for (uint32_t i = 0; i < lane->n; i++)
+            lane->state[i] += reduce_weights(config, lane->weights + i, lane->group, lane->n);
     }
 }
 
 static void score(struct kv_chooser *self, const struct kv_step *step, struct kv_lane *lanes,
                   uint32_t n_lanes)
 {
-    for (uint32_t l = 0; l < n_lanes; l++) {
-        const uint32_t heads = width(self->config, &lanes[l]);
-        for (uint32_t i = 0; i < lanes[l].n; i++)
-            lanes[l].score[i] = step->kernels->max(lanes[l].state + (size_t)i * heads, heads);
-    }
+    for (uint32_t l = 0; l < n_lanes; l++)
+        memcpy(lanes[l].score, lanes[l].state, lanes[l].n * sizeof *lanes[l].score);
 }
 
 const struct kv_policy kv_policy_h2o = {

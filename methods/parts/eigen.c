@@ -1,0 +1,172 @@
+#include "methods/parts/eigen.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* sqrt(a^2 + b^2) without overflow; hypot of the C library differs between machines. */
+static double length(double a, double b)
+{
+    const double x = fabs(a), y = fabs(b), large = x > y ? x : y, small = x > y ? y : x;
+    if (large == 0) return 0;
+    return large * sqrt(1.0 + (small / large) * (small / large));
+}
+
+static double dot(const double *a, const double *b, uint32_t n)
+{
+    double sum[4] = {0};
+    uint32_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        for (uint32_t k = 0; k < 4; k++) sum[k] += a[i + k] * b[i + k];
+    for (; i < n; i++) sum[0] += a[i] * b[i];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+static void add(double *out, const double *x, double factor, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) out[i] += factor * x[i];
+}
+
+/* Makes v (n entries) the unit vector u of the reflection I - 2 u u^T that sends v to *image e_last;
+ * all zero, no reflection, when v is zero. */
+static void reflector(double *v, uint32_t n, double *image)
+{
+    double largest = 0;
+    for (uint32_t i = 0; i < n; i++) largest = fmax(largest, fabs(v[i]));
+    *image = 0;
+    if (largest == 0) return;
+    for (uint32_t i = 0; i < n; i++) v[i] /= largest;
+    const double size = sqrt(dot(v, v, n)), sign = v[n - 1] > 0 ? -1.0 : 1.0;
+    *image = sign * size * largest;
+    v[n - 1] -= sign * size;
+    const double inverse = 1.0 / sqrt(dot(v, v, n));
+    for (uint32_t i = 0; i < n; i++) v[i] *= inverse;
+}
+
+/* a (leading n x n block, rows `stride` apart) becomes (I - 2uu^T) a (I - 2uu^T):
+ * a - u w^T - w u^T with p = a u, w = 2 (p - (u.p) u). */
+static void reflect_both(double *a, uint32_t stride, const double *u, uint32_t n, double *w)
+{
+    for (uint32_t r = 0; r < n; r++) w[r] = dot(a + (size_t)r * stride, u, n);
+    const double along = dot(u, w, n);
+    for (uint32_t r = 0; r < n; r++) w[r] = 2.0 * (w[r] - along * u[r]);
+    for (uint32_t r = 0; r < n; r++) {
+        add(a + (size_t)r * stride, w, -u[r], n);
+        add(a + (size_t)r * stride, u, -w[r], n);
+    }
+}
+
+/* matrix = Q T Q^T: T in diagonal[n] and below[1 .. n-1] (below[i] couples i - 1 and i). Row i keeps
+ * the reflector that cleared it in its first i entries. */
+static void reduce(double *matrix, uint32_t n, double *diagonal, double *below, double *work)
+{
+    below[0] = 0;
+    for (uint32_t i = n; i-- > 1;) {
+        double *row = matrix + (size_t)i * n;
+        diagonal[i] = row[i];
+        reflector(row, i, &below[i]);
+        reflect_both(matrix, n, row, i, work);
+    }
+    diagonal[0] = matrix[0];
+}
+
+/* Overwrites the reflectors by vectors [k][.] = column k of Q, that is Q^T: the QL steps then turn
+ * pairs of rows, which lie together in memory. Q = H_{n-1} ... H_1, built from the smallest. */
+static void gather_vectors(double *matrix, uint32_t n, double *u)
+{
+    matrix[0] = 1;
+    for (uint32_t i = 1; i < n; i++) {
+        double *row = matrix + (size_t)i * n;
+        memcpy(u, row, i * sizeof *u);
+        memset(row, 0, i * sizeof *row);
+        row[i] = 1;
+        for (uint32_t k = 0; k < i; k++) {
+            double *vector = matrix + (size_t)k * n;
+            add(vector, u, -2.0 * dot(vector, u, i), i);
+            vector[i] = 0;
+        }
+    }
+}
+
+static void turn(double *a, double *b, double cosine, double sine, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const double x = a[i], y = b[i];
+        a[i] = cosine * x - sine * y;
+        b[i] = sine * x + cosine * y;
+    }
+}
+
+/* One implicit QL sweep from m down to l; e[i] couples i and i + 1 here. */
+static void sweep(double *d, double *e, double *vectors, uint32_t n, uint32_t l, uint32_t m)
+{
+    const double g0 = (d[l + 1] - d[l]) / (2 * e[l]), r0 = length(g0, 1);
+    double g = d[m] - d[l] + e[l] / (g0 + (g0 >= 0 ? r0 : -r0));
+    double sine = 1, cosine = 1, p = 0;
+    for (uint32_t i = m; i-- > l;) {
+        const double f = sine * e[i], b = cosine * e[i], r = length(f, g);
+        e[i + 1] = r;
+        if (r == 0) {                /* a coupling vanished on the way: finish what was begun */
+            d[i + 1] -= p, e[m] = 0;
+            return;
+        }
+        sine = f / r, cosine = g / r;
+        g = d[i + 1] - p;
+        const double h = (d[i] - g) * sine + 2 * cosine * b;
+        p = sine * h;
+        d[i + 1] = g + p;
+        g = cosine * h - b;
+        turn(vectors + (size_t)i * n, vectors + (size_t)(i + 1) * n, cosine, sine, n);
+    }
+    d[l] -= p, e[l] = g, e[m] = 0;
+}
+
+static int diagonalise(double *d, double *e, double *vectors, uint32_t n, struct kv_error *err)
+{
+    for (uint32_t i = 1; i < n; i++) e[i - 1] = e[i];
+    e[n - 1] = 0;
+    for (uint32_t l = 0; l < n; l++)
+        for (int tries = 0;; tries++) {
+            uint32_t m = l;
+            while (m + 1 < n && fabs(e[m]) > 0x1p-53 * (fabs(d[m]) + fabs(d[m + 1]))) m++;
+            if (m == l) break;
+            if (tries == 100) return kv_fail(err, KV_ECELL, "eigenvectors: no convergence");
+            sweep(d, e, vectors, n, l, m);
+        }
+    return KV_OK;
+}
+
+static void fix_sign(double *vector, uint32_t n)
+{
+    uint32_t at = 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (fabs(vector[i]) > fabs(vector[at])) at = i;
+    if (vector[at] < 0)
+        for (uint32_t i = 0; i < n; i++) vector[i] = -vector[i];
+}
+
+static void sort(double *values, double *vectors, uint32_t n)
+{
+    for (uint32_t k = 0; k < n; k++) {
+        uint32_t best = k;
+        for (uint32_t j = k + 1; j < n; j++)
+            if (values[j] > values[best]) best = j;
+        const double value = values[k];
+        values[k] = values[best], values[best] = value;
+        if (best != k)
+            turn(vectors + (size_t)k * n, vectors + (size_t)best * n, 0.0, 1.0, n);
+        fix_sign(vectors + (size_t)k * n, n);
+    }
+}
+
+int kv_eigen_symmetric(double *matrix, uint32_t n, double *values, struct kv_error *err)
+{
+    double *below = malloc(2 * (size_t)n * sizeof *below), *work = below + n;
+    if (!below) return kv_fail(err, KV_EMEMORY, "eigenvectors: no memory for %u", n);
+    reduce(matrix, n, values, below, work);
+    gather_vectors(matrix, n, work);
+    const int status = diagonalise(values, below, matrix, n, err);
+    free(below);
+    if (status == KV_OK) sort(values, matrix, n);
+    return status;
+}
