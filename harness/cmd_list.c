@@ -1,8 +1,8 @@
 /* kvbench list [methods|columns|isas|traces|models|claims] [--json]; kvbench list NAME [--json].
  *
- * Every list is built once, as an array of objects; --json prints it, otherwise some of its keys become
- * the columns of a text. What a method computes is told by the head comment of its source file: there
- * is one place where equations are written. */
+ * Every list is built once, as an array of objects; --json prints it, otherwise some of its keys
+ * become the columns of a text. What a method computes is told by the head comment of its source
+ * file: there is one place where equations are written. */
 #include <cjson/cJSON.h>
 #include <glob.h>
 #include <stdio.h>
@@ -19,13 +19,12 @@
 #include "methods/spec_stage.h"
 #include "traces/trace.h"
 
-/* -- building objects; a lack of memory shows as a NULL list ------------------------------------- */
+/* -- building objects; a lack of memory shows as a NULL list ------------------------------------ */
 
 static bool add_text(cJSON *object, const char *name, const char *text)
 {
     return kv_json_add(object, name, cJSON_CreateString(text ? text : ""));
 }
-
 
 /* Appends a new object to the list; NULL without memory. */
 static cJSON *add_object(cJSON *list)
@@ -36,7 +35,8 @@ static cJSON *add_object(cJSON *list)
     return NULL;
 }
 
-static bool add_method(cJSON *list, const char *kind, const char *name, const char *summary, const char *paper)
+static bool add_method(cJSON *list, const char *kind, const char *name, const char *summary,
+                       const char *paper)
 {
     cJSON *object = add_object(list);
     return object && add_text(object, "kind", kind) && add_text(object, "name", name) &&
@@ -84,9 +84,10 @@ static int list_isas(cJSON *list, struct kv_error *err)
     return KV_OK;
 }
 
-/* -- the bundled traces, and the models that they are of ------------------------------------------ */
+/* -- the bundled traces, and the models that they are of ---------------------------------------- */
 
-static int visit_traces(cJSON *list, bool (*visit)(cJSON *, const struct kv_trace *), struct kv_error *err)
+static int visit_traces(cJSON *list, bool (*visit)(cJSON *, const struct kv_trace *),
+                        struct kv_error *err)
 {
     char *pattern = kv_install_path("traces/data/");
     char *every = NULL;
@@ -112,8 +113,9 @@ static bool visit_trace(cJSON *list, const struct kv_trace *trace)
 {
     char meaning[512];
     const char *slash = strrchr(trace->path, '/');
-    snprintf(meaning, sizeof meaning, "%s, %u layers, %u tokens of which %u are the prompt%s", trace->model,
-             trace->n_layers, trace->tokens, trace->prefill, trace->n_fisher ? ", gradient probes" : "");
+    snprintf(meaning, sizeof meaning, "%s, %u layers, %u tokens of which %u are the prompt%s",
+             trace->model, trace->n_layers, trace->tokens, trace->prefill,
+             trace->n_fisher ? ", gradient probes" : "");
     cJSON *object = add_object(list);
     return object && add_text(object, "name", slash ? slash + 1 : trace->path) &&
            add_text(object, "meaning", meaning) && add_text(object, "path", trace->path) &&
@@ -125,16 +127,24 @@ static bool visit_model(cJSON *list, const struct kv_trace *trace)
     const struct kv_geometry *geometry = &trace->layers[0].geometry;
     char meaning[256];
     for (const cJSON *known = list->child; known; known = known->next)
-        if (strcmp(cJSON_GetStringValue(cJSON_GetObjectItem(known, "name")), trace->model) == 0) return true;
-    snprintf(meaning, sizeof meaning, "%u layers, %u query heads, %u KV heads of %u and %u channels",
-             trace->model_layers, geometry->q_heads, geometry->kv_heads, geometry->key_dim, geometry->value_dim);
+        if (strcmp(cJSON_GetStringValue(cJSON_GetObjectItem(known, "name")), trace->model) == 0)
+            return true;
+    snprintf(meaning, sizeof meaning,
+             "%u layers, %u query heads, %u KV heads of %u and %u channels", trace->model_layers,
+             geometry->q_heads, geometry->kv_heads, geometry->key_dim, geometry->value_dim);
     cJSON *object = add_object(list);
-    return object && add_text(object, "name", trace->model) && add_text(object, "meaning", meaning) &&
-           add_text(object, "digest", trace->model_digest);
+    return object && add_text(object, "name", trace->model) &&
+           add_text(object, "meaning", meaning) && add_text(object, "digest", trace->model_digest);
 }
 
-static int list_traces(cJSON *list, struct kv_error *err) { return visit_traces(list, visit_trace, err); }
-static int list_models(cJSON *list, struct kv_error *err) { return visit_traces(list, visit_model, err); }
+static int list_traces(cJSON *list, struct kv_error *err)
+{
+    return visit_traces(list, visit_trace, err);
+}
+static int list_models(cJSON *list, struct kv_error *err)
+{
+    return visit_traces(list, visit_model, err);
+}
 
 static int list_claims(cJSON *list, struct kv_error *err)
 {
@@ -146,15 +156,17 @@ static int list_claims(cJSON *list, struct kv_error *err)
         char meaning[512];
         snprintf(meaning, sizeof meaning, "%s: %s", claim->table, claim->metric);
         cJSON *object = add_object(list);
-        if (!object || !add_text(object, "name", claim->claim) || !add_text(object, "claimed", claim->claimed) ||
-            !add_text(object, "meaning", meaning) || !add_text(object, "paper", claim->paper))
+        if (!object || !add_text(object, "name", claim->claim) ||
+            !add_text(object, "claimed", claim->claimed) || !add_text(object, "meaning", meaning) ||
+            !add_text(object, "paper", claim->paper))
             status = kv_fail(err, KV_EMEMORY, "list: out of memory");
     }
     kv_claims_free(&claims);
     return status;
 }
 
-/* -- printing -------------------------------------------------------------------------------------- */
+/* -- printing
+ * -------------------------------------------------------------------------------------- */
 
 static const char *text_of(const cJSON *object, const char *key)
 {
@@ -182,7 +194,8 @@ static void print_list(const cJSON *list, const char *const keys[3])
         printf("%s", *kind ? "  " : "");
         for (int k = 0; k < 3 && keys[k]; k++) {
             const bool last = k == 2 || !keys[k + 1];
-            printf("%-*s%s", last ? 0 : widest(list, keys[k]), text_of(object, keys[k]), last ? "\n" : "  ");
+            printf("%-*s%s", last ? 0 : widest(list, keys[k]), text_of(object, keys[k]),
+                   last ? "\n" : "  ");
         }
     }
 }
@@ -200,9 +213,12 @@ static int print_json(const cJSON *what, struct kv_error *err)
 
 static void range_of(const struct kv_param *param, char text[128])
 {
-    if (param->type == KV_PARAM_CHOICE) snprintf(text, 128, "%s", param->choices);
-    else if (param->type == KV_PARAM_BUDGET) snprintf(text, 128, "tokens, a share or a percentage");
-    else snprintf(text, 128, "%.12g to %.12g", param->min, param->max);
+    if (param->type == KV_PARAM_CHOICE)
+        snprintf(text, 128, "%s", param->choices);
+    else if (param->type == KV_PARAM_BUDGET)
+        snprintf(text, 128, "tokens, a share or a percentage");
+    else
+        snprintf(text, 128, "%.12g to %.12g", param->min, param->max);
 }
 
 /* The default as the spec parser would print it: after the `=` of ":name=value". */
@@ -215,7 +231,8 @@ static void default_of(const struct kv_param *param, const void *config, char te
     snprintf(text, 128, "%s", value ? value + 1 : "");
 }
 
-static bool add_params(cJSON *list, const char *kind, const struct kv_param *params, const void *config)
+static bool add_params(cJSON *list, const char *kind, const struct kv_param *params,
+                       const void *config)
 {
     for (const struct kv_param *param = params; param && param->name; param++) {
         char range[128], initial[128] = "off";
@@ -244,11 +261,16 @@ static bool policy_capabilities(cJSON *list, const struct kv_policy *policy, con
     return add_capability(list, policy->score && !steps, "drops rows once, after the prompt") &&
            add_capability(list, steps, "drops rows at every step") &&
            add_capability(list, policy->select, "chooses what each step reads; all rows stay") &&
-           add_capability(list, policy->observe && steps, "answers feed back: replayed token by token") &&
-           add_capability(list, policy->scope == KV_LAYER_HEADS, "decides for all heads of a layer at once") &&
-           add_capability(list, wants.column_sum || wants.tail, "reads the prompt's attention weights") &&
-           add_capability(list, wants.state_floats, "keeps state beside every row, which is charged") &&
-           add_capability(list, policy->oracle || wants.future, "oracle: knows what no system can know");
+           add_capability(list, policy->observe && steps,
+                          "answers feed back: replayed token by token") &&
+           add_capability(list, policy->scope == KV_LAYER_HEADS,
+                          "decides for all heads of a layer at once") &&
+           add_capability(list, wants.column_sum || wants.tail,
+                          "reads the prompt's attention weights") &&
+           add_capability(list, wants.state_floats,
+                          "keeps state beside every row, which is charged") &&
+           add_capability(list, policy->oracle || wants.future,
+                          "oracle: knows what no system can know");
 }
 
 static bool codec_capabilities(cJSON *list, const struct kv_codec *codec)
@@ -257,9 +279,12 @@ static bool codec_capabilities(cJSON *list, const struct kv_codec *codec)
     return add_capability(list, traits & KV_EXACT_F16, "exact on f16 recordings") &&
            add_capability(list, traits & KV_EXACT_BF16, "exact on bf16 recordings") &&
            add_capability(list, traits & KV_EXACT_F32, "exact on f32 recordings") &&
-           add_capability(list, traits & KV_LEAVES_ROWS, "another codec may follow: it stores what this leaves") &&
-           add_capability(list, traits & KV_FITS_PROMPT, "fitted on the prompt (calibration: online)") &&
-           add_capability(list, traits & KV_UNROTATED_KEYS, "stores keys as they were before the rotation") &&
+           add_capability(list, traits & KV_LEAVES_ROWS,
+                          "another codec may follow: it stores what this leaves") &&
+           add_capability(list, traits & KV_FITS_PROMPT,
+                          "fitted on the prompt (calibration: online)") &&
+           add_capability(list, traits & KV_UNROTATED_KEYS,
+                          "stores keys as they were before the rotation") &&
            add_capability(list, traits & KV_RANDOM, "depends on the seed");
 }
 
@@ -298,7 +323,8 @@ static bool add_canonical(cJSON *object, const char *name)
     return done;
 }
 
-static bool add_common(cJSON *object, const char *kind, const char *name, const char *summary, const char *paper)
+static bool add_common(cJSON *object, const char *kind, const char *name, const char *summary,
+                       const char *paper)
 {
     char *formula = head_comment(strcmp(kind, "codec") == 0 ? "codecs" : "policies", name);
     const bool done = formula && add_text(object, "name", name) && add_text(object, "kind", kind) &&
@@ -314,10 +340,11 @@ static bool describe_policy(cJSON *object, const struct kv_policy *policy)
     cJSON *params = cJSON_AddArrayToObject(object, "parameters");
     cJSON *capabilities = cJSON_AddArrayToObject(object, "capabilities");
     if (config) kv_params_defaults(policy->params, config);
-    const bool done = config && params && capabilities && add_params(params, "own", policy->params, config) &&
-                      (!policy->score || add_params(params, "of every policy that drops rows", kv_trim_params,
-                                                    &policy->trim)) &&
-                      policy_capabilities(capabilities, policy, config);
+    const bool done =
+        config && params && capabilities && add_params(params, "own", policy->params, config) &&
+        (!policy->score ||
+         add_params(params, "of every policy that drops rows", kv_trim_params, &policy->trim)) &&
+        policy_capabilities(capabilities, policy, config);
     free(config);
     return done && add_common(object, "policy", policy->name, policy->summary, policy->paper);
 }
@@ -328,7 +355,8 @@ static bool describe_codec(cJSON *object, const struct kv_codec *codec)
     cJSON *params = cJSON_AddArrayToObject(object, "parameters");
     cJSON *capabilities = cJSON_AddArrayToObject(object, "capabilities");
     if (config) kv_params_defaults(codec->params, config);
-    const bool done = config && params && capabilities && add_params(params, "own", codec->params, config) &&
+    const bool done = config && params && capabilities &&
+                      add_params(params, "own", codec->params, config) &&
                       add_params(params, "of every codec (k. and v. before a name: that side only)",
                                  kv_modifier_params, NULL) &&
                       codec_capabilities(capabilities, codec);
@@ -341,9 +369,9 @@ static void print_method(const cJSON *object)
     static const char *const keys[] = {"name", "default", "range", "meaning"};
     const cJSON *params = cJSON_GetObjectItem(object, "parameters");
     const char *kind = "";
-    printf("%s: %s\npaper: %s\nspec: %s (%s)\n\n%s", text_of(object, "name"), text_of(object, "summary"),
-           text_of(object, "paper"), text_of(object, "canonical"), text_of(object, "family"),
-           text_of(object, "formula"));
+    printf("%s: %s\npaper: %s\nspec: %s (%s)\n\n%s", text_of(object, "name"),
+           text_of(object, "summary"), text_of(object, "paper"), text_of(object, "canonical"),
+           text_of(object, "family"), text_of(object, "formula"));
     for (const cJSON *param = params->child; param; param = param->next) {
         if (strcmp(kind, text_of(param, "kind")) != 0)
             printf("\nparameters%s%s (default; range; meaning)\n",
@@ -355,28 +383,33 @@ static void print_method(const cJSON *object)
                text_of(param, keys[2]), text_of(param, keys[3]));
     }
     printf("\n");
-    for (const cJSON *what = cJSON_GetObjectItem(object, "capabilities")->child; what; what = what->next)
+    for (const cJSON *what = cJSON_GetObjectItem(object, "capabilities")->child; what;
+         what = what->next)
         printf("- %s\n", cJSON_GetStringValue(what));
 }
 
-static int describe_preset(const char *name, const struct kv_preset *preset, bool json, struct kv_error *err)
+static int describe_preset(const char *name, const struct kv_preset *preset, bool json,
+                           struct kv_error *err)
 {
     struct kv_spec_list specs;
     int status = kv_spec_parse(&specs, name, err);
     if (status != KV_OK) return status;
     kv_spec_free(&specs);
     cJSON *object = cJSON_CreateObject();
-    const bool done = object && add_text(object, "name", name) && add_text(object, "kind", "preset") &&
-                      add_text(object, "summary", preset->meaning) && add_text(object, "asked", preset->spec) &&
-                      add_canonical(object, name);
+    const bool done = object && add_text(object, "name", name) &&
+                      add_text(object, "kind", "preset") &&
+                      add_text(object, "summary", preset->meaning) &&
+                      add_text(object, "asked", preset->spec) && add_canonical(object, name);
     if (!done) status = kv_fail(err, KV_EMEMORY, "list: out of memory");
-    if (done && json) status = print_json(object, err);
-    else if (done) printf("%s: %s\nspec: %s\n", name, preset->meaning, text_of(object, "canonical"));
+    if (done && json)
+        status = print_json(object, err);
+    else if (done)
+        printf("%s: %s\nspec: %s\n", name, preset->meaning, text_of(object, "canonical"));
     cJSON_Delete(object);
     return status;
 }
 
-/* -- the command ---------------------------------------------------------------------------------- */
+/* -- the command -------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -402,9 +435,10 @@ static int unknown(const char *name, struct kv_error *err)
     for (int i = 0; kv_codecs[i] && n < 250; i++) names[n++] = kv_codecs[i]->name;
     for (int i = 0; kv_presets[i].name && n < 250; i++) names[n++] = kv_presets[i].name;
     const char *near = kv_nearest(name, names);
-    return kv_fail(err, KV_EUSAGE, "list: expected methods, columns, isas, traces, models, claims or a"
-                   " method, found %.100s%s%s%s", name, near ? "; did you mean " : "", near ? near : "",
-                   near ? "?" : "");
+    return kv_fail(err, KV_EUSAGE,
+                   "list: expected methods, columns, isas, traces, models, claims or a"
+                   " method, found %.100s%s%s%s",
+                   name, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
 static int list_one(const char *name, bool json, struct kv_error *err)
@@ -418,8 +452,10 @@ static int list_one(const char *name, bool json, struct kv_error *err)
     int status = KV_OK;
     if (!object || !(policy ? describe_policy(object, policy) : describe_codec(object, codec)))
         status = kv_fail(err, KV_EMEMORY, "list: out of memory");
-    else if (json) status = print_json(object, err);
-    else print_method(object);
+    else if (json)
+        status = print_json(object, err);
+    else
+        print_method(object);
     cJSON_Delete(object);
     return status;
 }
@@ -427,9 +463,12 @@ static int list_one(const char *name, bool json, struct kv_error *err)
 static int list_all(int which, bool json, struct kv_error *err)
 {
     cJSON *list = cJSON_CreateArray();
-    int status = list ? lists[which].list(list, err) : kv_fail(err, KV_EMEMORY, "list: out of memory");
-    if (status == KV_OK && json) status = print_json(list, err);
-    else if (status == KV_OK) print_list(list, lists[which].keys);
+    int status =
+        list ? lists[which].list(list, err) : kv_fail(err, KV_EMEMORY, "list: out of memory");
+    if (status == KV_OK && json)
+        status = print_json(list, err);
+    else if (status == KV_OK)
+        print_list(list, lists[which].keys);
     cJSON_Delete(list);
     return status;
 }
@@ -439,11 +478,16 @@ int kv_cmd_list(int argc, char **argv, struct kv_error *err)
     const char *what = NULL;
     bool json = false;
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--json") == 0) json = true;
+        if (strcmp(argv[i], "--json") == 0)
+            json = true;
         else if (argv[i][0] == '-')
-            return kv_fail(err, KV_EUSAGE, "list: unknown option %.100s; the only one is --json", argv[i]);
-        else if (what) return kv_fail(err, KV_EUSAGE, "list: expected one name, found %.100s and %.100s", what, argv[i]);
-        else what = argv[i];
+            return kv_fail(err, KV_EUSAGE, "list: unknown option %.100s; the only one is --json",
+                           argv[i]);
+        else if (what)
+            return kv_fail(err, KV_EUSAGE, "list: expected one name, found %.100s and %.100s", what,
+                           argv[i]);
+        else
+            what = argv[i];
     }
     if (!what) what = "methods";
     int status = -1, which = 0;

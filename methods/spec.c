@@ -10,8 +10,7 @@
 
 enum { TEXT = 4096, MAX_SPECS = 4096, MAX_DEPTH = 8, MAX_SWEEPS = 16, MAX_PARAMETERS = 64 };
 
-/* -- one spec -----------------------------------------------------------------------------------
- */
+/* -- one spec ---------------------------------------------------------------------------------- */
 
 static const struct kv_preset *find_preset(const char *name)
 {
@@ -255,22 +254,57 @@ static void note_traits(struct kv_spec *spec)
     spec->family = family_of(spec);
 }
 
+/* Presets of several stages become their stages. */
+static int expand_presets(char expanded[TEXT], const char *text, struct kv_error *err)
+{
+    size_t used = 0;
+    for (const char *at = text; at; at = strchr(at, '+') ? strchr(at, '+') + 1 : NULL) {
+        const size_t length = strcspn(at, "+");
+        char stage[TEXT];
+        snprintf(stage, sizeof stage, "%.*s", (int)length, at);
+        char *parameters = strchr(stage, ':');
+        if (parameters) *parameters = 0;
+        const struct kv_preset *preset = find_preset(stage);
+        const bool several = preset && strchr(preset->spec, '+');
+        if (several && parameters)
+            return kv_fail(err, KV_EUSAGE, "%s: expected no parameters, since it stands for %s",
+                           stage, preset->spec);
+        if (parameters) *parameters = ':';
+        used += (size_t)snprintf(expanded + used, TEXT - used, "%s%s", at == text ? "" : "+",
+                                 several ? preset->spec : stage);
+        if (used >= TEXT)
+            return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT - 1);
+    }
+    return KV_OK;
+}
+
+static int take_texts(struct kv_spec *spec, char **copy, const char *text, struct kv_error *err)
+{
+    char expanded[TEXT] = "";
+    const int status = expand_presets(expanded, text, err);
+    if (status != KV_OK) return status;
+    *copy = kv_pool_take(spec->memory, strlen(expanded) + 1);
+    spec->asked = kv_pool_take(spec->memory, strlen(text) + 1);
+    if (!*copy || !spec->asked) return kv_fail(err, KV_EMEMORY, "out of memory for a spec");
+    strcpy(*copy, expanded);
+    strcpy(spec->asked, text);
+    return KV_OK;
+}
+
 /* One spec without sweeps. */
 static int parse_spec(struct kv_spec *spec, const char *text, struct kv_error *err)
 {
     struct kv_pool *pool = spec->memory = kv_pool_create(0);
-    char *copy = pool ? kv_pool_take(pool, strlen(text) + 1) : NULL;
-    spec->asked = pool ? kv_pool_take(pool, strlen(text) + 1) : NULL;
-    if (!copy || !spec->asked) return kv_fail(err, KV_EMEMORY, "out of memory for a spec");
-    strcpy(copy, text);
-    strcpy(spec->asked, text);
+    if (!pool) return kv_fail(err, KV_EMEMORY, "out of memory for a spec");
+    char *copy;
+    int status = take_texts(spec, &copy, text, err);
+    if (status != KV_OK) return status;
     memset(spec->layers, 0xff, sizeof spec->layers);
     spec->n_caches = 1;
     for (char *at = copy; at;) {
         char *next = strchr(at, '+');
         if (next) *next++ = 0;
         struct kv_stage *stage;
-        int status = KV_OK;
         if (strcmp(at, "rest") == 0) {
             if (spec->n_caches == KV_MAX_CACHES || !next)
                 return kv_fail(err, KV_EUSAGE, "%s: rest stands once, between two caches", text);
@@ -285,7 +319,7 @@ static int parse_spec(struct kv_spec *spec, const char *text, struct kv_error *e
         if (status != KV_OK) return status;
         at = next;
     }
-    int status = check_rest(spec, err);
+    status = check_rest(spec, err);
     for (uint32_t c = 0; status == KV_OK && c < spec->n_caches; c++)
         status = check_spans(&spec->caches[c], err);
     if (status != KV_OK) return status;
@@ -293,8 +327,7 @@ static int parse_spec(struct kv_spec *spec, const char *text, struct kv_error *e
     return print_spec(spec, pool, err);
 }
 
-/* -- lists, sweeps, files ------------------------------------------------------------------------
- */
+/* -- lists, sweeps, files --------------------------------------------------------------------- */
 
 static int add_spec(struct kv_spec_list *list, const char *text, struct kv_error *err)
 {

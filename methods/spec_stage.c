@@ -103,7 +103,7 @@ static int set_layers(struct kv_spec *spec, const char *who, const char *value,
         if (good && *end == '-')
             at = end + 1, last = strtoul(at, &end, 10),
             good = end != at && *at >= '0' && *at <= '9';
-        if (!good || last < first || last >= limit || (*end && *end != '_'))
+        if (!good || last < first || last >= limit || (*end && (*end != '_' || !end[1])))
             return kv_fail(err, KV_EUSAGE,
                            "%s: layers: expected ranges such as 0-3_8 below %lu, found"
                            " %.100s",
