@@ -1,5 +1,5 @@
-/* `new NAME`: writes a codec (or, with --policy, a policy) that builds and passes `check` as it is: a
- * template with the name put in, and the word in the build list. */
+/* `new NAME`: writes a codec (or, with --policy, a policy) that builds and passes `check` as it is:
+ * a template with the name put in, and the word in the build list. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,11 +13,17 @@
 static int check_name(const char *name, struct kv_error *err)
 {
     const size_t length = strlen(name);
-    if (length == 0 || length > 40 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != length || strchr("0123456789_", name[0]))
-        return kv_fail(err, KV_EUSAGE, "new: %s: expected a name of a-z, 0-9 and _ that begins with a letter", name);
-    if (kv_codec_find(name) || kv_policy_find(name)) return kv_fail(err, KV_EUSAGE, "new: %s: a method of that name exists", name);
+    if (length == 0 || length > 40 ||
+        strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != length ||
+        strchr("0123456789_", name[0]))
+        return kv_fail(err, KV_EUSAGE,
+                       "new: %s: expected a name of a-z, 0-9 and _ that begins with a letter",
+                       name);
+    if (kv_codec_find(name) || kv_policy_find(name))
+        return kv_fail(err, KV_EUSAGE, "new: %s: a method of that name exists", name);
     for (int i = 0; kv_presets[i].name; i++)
-        if (strcmp(kv_presets[i].name, name) == 0) return kv_fail(err, KV_EUSAGE, "new: %s: a preset of that name exists", name);
+        if (strcmp(kv_presets[i].name, name) == 0)
+            return kv_fail(err, KV_EUSAGE, "new: %s: a preset of that name exists", name);
     return KV_OK;
 }
 
@@ -63,12 +69,15 @@ static int add_word(const char *path, const char *name, struct kv_error *err)
 {
     char *text = read_file(path, err);
     if (!text) return KV_EENVIRONMENT;
-    char *names = strstr(text, "_names = ["), *end = names ? strchr(names, ']') : NULL, *joined = NULL;
+    char *names = strstr(text, "_names = ["), *end = names ? strchr(names, ']') : NULL,
+         *joined = NULL;
     int status = KV_OK;
-    if (!end) status = kv_fail(err, KV_EENVIRONMENT, "%s: expected a list of names, found none", path);
+    if (!end)
+        status = kv_fail(err, KV_EENVIRONMENT, "%s: expected a list of names, found none", path);
     else {
         while (end > names && (end[-1] == ' ' || end[-1] == '\n' || end[-1] == ',')) end--;
-        if (asprintf(&joined, "%.*s, '%s'%s", (int)(end - text), text, name, end) < 0) joined = NULL;
+        if (asprintf(&joined, "%.*s, '%s'%s", (int)(end - text), text, name, end) < 0)
+            joined = NULL;
         status = joined ? write_file(path, joined, err) : kv_fail(err, KV_EMEMORY, "out of memory");
     }
     free(joined);
@@ -85,13 +94,17 @@ static int write_method(const char *root, const char *name, bool policy, struct 
     snprintf(list, sizeof list, "%s/methods/%s/meson.build", root, folder);
     if (access(to, F_OK) == 0) return kv_fail(err, KV_EUSAGE, "%s: exists already", to);
     char *template = read_file(from, err), *text = template ? put_name(template, name) : NULL;
-    int status = !template ? KV_EENVIRONMENT : text ? write_file(to, text, err) : kv_fail(err, KV_EMEMORY, "out of memory");
+    int status = !template ? KV_EENVIRONMENT
+                 : text    ? write_file(to, text, err)
+                           : kv_fail(err, KV_EMEMORY, "out of memory");
     if (status == KV_OK) status = add_word(list, name, err);
     if (status != KV_OK && text) unlink(to);
     free(text);
     free(template);
     if (status == KV_OK)
-        printf("methods/%s/%s.c written and listed in methods/%s/meson.build\nnext: ./kvbench check %s\n", folder, name, folder, name);
+        printf("methods/%s/%s.c written and listed in methods/%s/meson.build\nnext: ./kvbench "
+               "check %s\n",
+               folder, name, folder, name);
     return status;
 }
 
@@ -100,15 +113,19 @@ int kv_cmd_new(int argc, char **argv, struct kv_error *err)
     const char *name = NULL;
     bool policy = false;
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--policy") == 0) policy = true;
-        else if (argv[i][0] == '-' || name) return kv_fail(err, KV_EUSAGE, "new: unexpected %s; expected NAME [--policy]", argv[i]);
-        else name = argv[i];
+        if (strcmp(argv[i], "--policy") == 0)
+            policy = true;
+        else if (argv[i][0] == '-' || name)
+            return kv_fail(err, KV_EUSAGE, "new: unexpected %s; expected NAME [--policy]", argv[i]);
+        else
+            name = argv[i];
     }
     if (!name) return kv_fail(err, KV_EUSAGE, "new: expected a name");
     int status = check_name(name, err);
     if (status != KV_OK) return status;
     char *root = kv_install_path(".");
-    status = root ? write_method(root, name, policy, err) : kv_fail(err, KV_EMEMORY, "out of memory");
+    status =
+        root ? write_method(root, name, policy, err) : kv_fail(err, KV_EMEMORY, "out of memory");
     free(root);
     return status;
 }

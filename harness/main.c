@@ -9,7 +9,10 @@
 #include "harness/options.h"
 #include "harness/provenance.h"
 
-static const struct { const char *name, *does; int (*run)(int, char **, struct kv_error *); } commands[] = {
+static const struct {
+    const char *name, *does;
+    int (*run)(int, char **, struct kv_error *);
+} commands[] = {
     {"run", "replay traces through methods (the default)", kv_cmd_run},
     {"list", "methods, columns, isas, traces, claims; a method's parameters", kv_cmd_list},
     {"info", "what a trace holds", kv_cmd_info},
@@ -32,7 +35,8 @@ enum { N_COMMANDS = sizeof commands / sizeof *commands };
 static int help(void)
 {
     printf("kvbench %s: what a KV-cache compression method costs and loses, on a real recording\n\n"
-           "  kvbench [run] --methods h2o,kivi,turboquant\n\n", kv_code_version());
+           "  kvbench [run] --methods h2o,kivi,turboquant\n\n",
+           kv_code_version());
     for (int i = 0; i < N_COMMANDS; i++)
         if (commands[i].run) printf("  %-10s %s\n", commands[i].name, commands[i].does);
     printf("\nOptions of run:\n");
@@ -45,13 +49,15 @@ static int unknown_command(const char *word, struct kv_error *err)
     const char *names[N_COMMANDS + 1] = {NULL};
     for (int i = 0; i < N_COMMANDS; i++) names[i] = commands[i].name;
     const char *near = kv_nearest(word, names);
-    return kv_fail(err, KV_EUSAGE, "unknown command %s%s%s%s", word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    return kv_fail(err, KV_EUSAGE, "unknown command %s%s%s%s", word, near ? "; did you mean " : "",
+                   near ? near : "", near ? "?" : "");
 }
 
 static int dispatch(int argc, char **argv, struct kv_error *err)
 {
     const char *word = argc > 1 ? argv[1] : "run";
-    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) return help();
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0)
+        return help();
     if (strcmp(word, "--version") == 0) return printf("kvbench %s\n", kv_code_version()), KV_OK;
     if (word[0] == '-' || word[0] == '@' || argc < 2) return kv_cmd_run(argc, argv, err);
     for (int i = 0; i < N_COMMANDS; i++) {

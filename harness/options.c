@@ -8,36 +8,46 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "harness/base/params.h"
 
 enum kind { SWITCH, TEXT, U32, U64, REAL, METHODS, TRACE, LAYERS };
 
-struct option { const char *name; enum kind kind; size_t offset; const char *value, *meaning; double min, max; };
+struct option {
+    const char *name;
+    enum kind kind;
+    size_t offset;
+    const char *value, *meaning;
+    double min, max;
+};
 
 #define FIELD(field) offsetof(struct kv_run_options, field)
 
 static const struct option table[] = {
-    {"--methods", METHODS, 0, "LIST", "specs: h2o,kivi:bits=2/4,snapkv:budget=0.1+int; @FILE reads a list", 0, 0},
-    {"--trace", TRACE, 0, "FILE", "a recording; repeatable, globs (default: the bundled ones)", 0, 0},
-    {"--layers", LAYERS, 0, "LIST", "layers of the model, of those recorded: 2,7-12", 0, 0},
-    {"--isa", TEXT, FIELD(isa), "NAME", "kernel set: auto, generic, avx2, avx512, neon", 0, 0},
+    {"--methods", METHODS, 0, "LIST",
+     "specs: h2o,kivi:bits=2/4,snapkv:budget=0.1+int; @FILE reads a list"},
+    {"--trace", TRACE, 0, "FILE", "a recording; repeatable, globs (default: the bundled ones)"},
+    {"--layers", LAYERS, 0, "LIST", "layers of the model, of those recorded: 2,7-12"},
+    {"--isa", TEXT, FIELD(isa), "NAME", "kernel set: auto, generic, avx2, avx512, neon"},
     {"--threads", U32, FIELD(threads), "N", "threads (default: all cores)", 1, 4096},
-    {"--seed", U64, FIELD(seed), "N", "seed of everything random (default 1)", 0, 0},
+    {"--seed", U64, FIELD(seed), "N", "seed of everything random (default 1)"},
     {"--seeds", U32, FIELD(seeds), "N", "runs of methods that depend on the seed", 1, 10000},
-    {"--queries", U32, FIELD(queries), "all|N", "decode steps to score, in blocks at log-spaced depths", 1, 4e9},
-    {"--timeout", REAL, FIELD(timeout_seconds), "SECONDS", "of a cell (one method on one trace)", 1e-3, 1e9},
-    {"--out", TEXT, FIELD(out), "DIR", "result directory (default: results/TIME-HASH)", 0, 0},
-    {"--resume", TEXT, FIELD(resume), "DIR", "go on with an interrupted run", 0, 0},
-    {"--format", TEXT, FIELD(format), "NAME", "stdout: table, markdown, csv, json", 0, 0},
-    {"--per-layer", SWITCH, FIELD(per_layer), NULL, "a row for each layer, too", 0, 0},
-    {"--split", SWITCH, FIELD(split), NULL, "keys-only and values-only rows of every codec, too", 0, 0},
-    {"--no-plots", SWITCH, FIELD(no_plots), NULL, "no plots", 0, 0},
-    {"--no-verify", SWITCH, FIELD(no_verify), NULL, "skip content hashes; every row is marked", 0, 0},
-    {"--audit", SWITCH, FIELD(audit), NULL, "recount all bytes at every step", 0, 0},
-    {"--quiet", SWITCH, FIELD(quiet), NULL, "nothing but data and errors", 0, 0},
-    {"--verbose", SWITCH, FIELD(verbose), NULL, "say what is done", 0, 0},
-    {"--help", SWITCH, FIELD(help), NULL, "this text", 0, 0},
+    {"--queries", U32, FIELD(queries), "all|N",
+     "decode steps to score, in blocks at log-spaced depths", 1, 4e9},
+    {"--timeout", REAL, FIELD(timeout_seconds), "SECONDS", "of a cell (one method on one trace)",
+     1e-3, 1e9},
+    {"--out", TEXT, FIELD(out), "DIR", "result directory (default: results/TIME-HASH)"},
+    {"--resume", TEXT, FIELD(resume), "DIR", "go on with an interrupted run"},
+    {"--format", TEXT, FIELD(format), "NAME", "stdout: table, markdown, csv, json"},
+    {"--per-layer", SWITCH, FIELD(per_layer), NULL, "a row for each layer, too"},
+    {"--split", SWITCH, FIELD(split), NULL, "keys-only and values-only rows of every codec, too"},
+    {"--no-plots", SWITCH, FIELD(no_plots), NULL, "no plots"},
+    {"--no-verify", SWITCH, FIELD(no_verify), NULL, "skip content hashes; every row is marked"},
+    {"--audit", SWITCH, FIELD(audit), NULL, "recount all bytes at every step"},
+    {"--quiet", SWITCH, FIELD(quiet), NULL, "nothing but data and errors"},
+    {"--verbose", SWITCH, FIELD(verbose), NULL, "say what is done"},
+    {"--help", SWITCH, FIELD(help), NULL, "this text"},
 };
 
 enum { N_OPTIONS = sizeof table / sizeof *table };
@@ -45,7 +55,8 @@ enum { N_OPTIONS = sizeof table / sizeof *table };
 void kv_options_help(void)
 {
     for (int i = 0; i < N_OPTIONS; i++)
-        printf("  %-11s %-8s %s\n", table[i].name, table[i].value ? table[i].value : "", table[i].meaning);
+        printf("  %-11s %-8s %s\n", table[i].name, table[i].value ? table[i].value : "",
+               table[i].meaning);
 }
 
 static char *keep(struct kv_run_options *options, char *text)
@@ -56,12 +67,16 @@ static char *keep(struct kv_run_options *options, char *text)
     return NULL;
 }
 
-static int out_of_memory(struct kv_error *err) { return kv_fail(err, KV_EMEMORY, "out of memory for options"); }
+static int out_of_memory(struct kv_error *err)
+{
+    return kv_fail(err, KV_EMEMORY, "out of memory for options");
+}
 
 static int add_methods(struct kv_run_options *options, const char *value, struct kv_error *err)
 {
     char *joined = NULL;
-    if (asprintf(&joined, "%s%s%s", options->methods ? options->methods : "", options->methods ? "," : "", value) < 0)
+    if (asprintf(&joined, "%s%s%s", options->methods ? options->methods : "",
+                 options->methods ? "," : "", value) < 0)
         return out_of_memory(err);
     free(options->methods);
     options->methods = joined;
@@ -75,12 +90,16 @@ static int add_traces(struct kv_run_options *options, const char *pattern, struc
     const int result = glob(pattern, GLOB_NOCHECK, NULL, &found);
     if (result != 0) return out_of_memory(err);
     char **more = realloc(options->traces, (options->n_traces + found.gl_pathc) * sizeof *more);
-    if (!more) status = out_of_memory(err);
-    else options->traces = more;
+    if (!more)
+        status = out_of_memory(err);
+    else
+        options->traces = more;
     for (size_t i = 0; status == KV_OK && i < found.gl_pathc; i++) {
         char *copy = strdup(found.gl_pathv[i]);
-        if (!copy) status = out_of_memory(err);
-        else options->traces[options->n_traces++] = copy;
+        if (!copy)
+            status = out_of_memory(err);
+        else
+            options->traces[options->n_traces++] = copy;
     }
     globfree(&found);
     return status;
@@ -96,18 +115,22 @@ static int add_layers(struct kv_run_options *options, const char *value, struct 
         bool good = end != at && *at >= '0' && *at <= '9';
         if (good && *end == '-') at = end + 1, last = strtoul(at, &end, 10), good = end != at;
         if (!good || last < first || last > 100000 || (*end && *end != ','))
-            return kv_fail(err, KV_EUSAGE, "--layers: expected layers such as 2,7-12, found %s", value);
-        uint32_t *more = realloc(options->layers, (options->n_layers + last - first + 1) * sizeof *more);
+            return kv_fail(err, KV_EUSAGE, "--layers: expected layers such as 2,7-12, found %.100s",
+                           value);
+        uint32_t *more =
+            realloc(options->layers, (options->n_layers + last - first + 1) * sizeof *more);
         if (!more) return out_of_memory(err);
         options->layers = more;
-        for (unsigned long l = first; l <= last; l++) options->layers[options->n_layers++] = (uint32_t)l;
+        for (unsigned long l = first; l <= last; l++)
+            options->layers[options->n_layers++] = (uint32_t)l;
         at = *end ? end + 1 : end;
     }
-    return options->n_layers ? KV_OK : kv_fail(err, KV_EUSAGE, "--layers: expected layers, found none");
+    return options->n_layers ? KV_OK
+                             : kv_fail(err, KV_EUSAGE, "--layers: expected layers, found none");
 }
 
-static int set_number(const struct option *option, struct kv_run_options *options, const char *value,
-                      struct kv_error *err)
+static int set_number(const struct option *option, struct kv_run_options *options,
+                      const char *value, struct kv_error *err)
 {
     char *end;
     errno = 0;
@@ -116,33 +139,44 @@ static int set_number(const struct option *option, struct kv_run_options *option
     if (option->kind == U64) {
         *(uint64_t *)field = strtoull(value, &end, 10);
         if (digits && !*end && !errno) return KV_OK;
-        return kv_fail(err, KV_EUSAGE, "%s: expected a whole number, found %s", option->name, value);
+        return kv_fail(err, KV_EUSAGE, "%s: expected a whole number, found %.100s", option->name,
+                       value);
     }
     const double number = strtod(value, &end);
     const bool whole = option->kind == REAL || number == floor(number);
     if (!digits || *end || errno || !whole || !(number >= option->min && number <= option->max))
-        return kv_fail(err, KV_EUSAGE, "%s: expected %s from %g to %g, found %s", option->name,
-                       option->kind == REAL ? "a number" : "a whole number", option->min, option->max, value);
-    if (option->kind == REAL) *(double *)field = number;
-    else *(uint32_t *)field = (uint32_t)number;
+        return kv_fail(err, KV_EUSAGE, "%s: expected %s from %.12g to %.12g, found %.100s",
+                       option->name, option->kind == REAL ? "a number" : "a whole number",
+                       option->min, option->max, value);
+    if (option->kind == REAL)
+        *(double *)field = number;
+    else
+        *(uint32_t *)field = (uint32_t)number;
     return KV_OK;
 }
 
-static int set_option(const struct option *option, struct kv_run_options *options, const char *value,
-                      struct kv_error *err)
+static int set_option(const struct option *option, struct kv_run_options *options,
+                      const char *value, struct kv_error *err)
 {
     void *field = (char *)options + option->offset;
     switch (option->kind) {
-    case SWITCH: *(bool *)field = true; return KV_OK;
+    case SWITCH:
+        *(bool *)field = true;
+        return KV_OK;
     case TEXT:
         if (!(*(const char **)field = keep(options, strdup(value)))) return out_of_memory(err);
         return KV_OK;
-    case METHODS: return add_methods(options, value, err);
-    case TRACE: return add_traces(options, value, err);
-    case LAYERS: return add_layers(options, value, err);
-    default: break;
+    case METHODS:
+        return add_methods(options, value, err);
+    case TRACE:
+        return add_traces(options, value, err);
+    case LAYERS:
+        return add_layers(options, value, err);
+    default:
+        break;
     }
-    if (field == (void *)&options->queries && strcmp(value, "all") == 0) return options->queries = 0, KV_OK;
+    if (field == (void *)&options->queries && strcmp(value, "all") == 0)
+        return options->queries = 0, KV_OK;
     return set_number(option, options, value, err);
 }
 
@@ -151,16 +185,25 @@ static int unknown(const char *word, struct kv_error *err)
     const char *names[N_OPTIONS + 1] = {NULL};
     for (int i = 0; i < N_OPTIONS; i++) names[i] = table[i].name;
     const char *near = kv_nearest(word, names);
-    return kv_fail(err, KV_EUSAGE, "unknown option %s%s%s%s", word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    if (word[0] != '-')
+        return kv_fail(err, KV_EUSAGE,
+                       "run: expected options, found %.100s; methods go after"
+                       " --methods, traces after --trace",
+                       word);
+    return kv_fail(err, KV_EUSAGE, "unknown option %.100s%s%s%s", word,
+                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
-static int parse_words(struct kv_run_options *options, int n, char **words, int depth, struct kv_error *err);
+static int parse_words(struct kv_run_options *options, int n, char **words, int depth,
+                       struct kv_error *err);
 
 /* A file of options: `--name value` or `--name=value` a line, `#` begins a comment. */
-static int parse_file(struct kv_run_options *options, const char *path, int depth, struct kv_error *err)
+static int parse_file(struct kv_run_options *options, const char *path, int depth,
+                      struct kv_error *err)
 {
-    FILE *file = depth < 8 ? fopen(path, "r") : NULL;
-    if (!file) return kv_fail(err, KV_EUSAGE, "%s: cannot read the options: %s", path, depth < 8 ? strerror(errno) : "nested too deep");
+    FILE *file = depth < 8 ? fopen(path, "r") : NULL; /* a file that names itself ends, too */
+    if (depth == 8) return kv_fail(err, KV_EUSAGE, "%.200s: @files nested deeper than 8", path);
+    if (!file) return kv_fail(err, KV_EINPUT, "%.200s: cannot be read: %s", path, strerror(errno));
     char line[4096];
     int status = KV_OK;
     while (status == KV_OK && fgets(line, sizeof line, file)) {
@@ -172,23 +215,30 @@ static int parse_file(struct kv_run_options *options, const char *path, int dept
         if (*end) {
             *end++ = 0;
             words[1] = end + strspn(end, " \t");
-            for (char *tail = words[1] + strlen(words[1]); tail > words[1] && (tail[-1] == ' ' || tail[-1] == '\t');) *--tail = 0;
+            for (char *tail = words[1] + strlen(words[1]);
+                 tail > words[1] && (tail[-1] == ' ' || tail[-1] == '\t');)
+                *--tail = 0;
             n += *words[1] != 0;
         }
         if (n) status = parse_words(options, n, words, depth + 1, err);
     }
+    if (status == KV_OK && ferror(file))
+        status = kv_fail(err, KV_EINPUT, "%.200s: cannot be read: %s", path, strerror(errno));
     fclose(file);
     return status;
 }
 
 static const struct option *find(const char *word, size_t length)
 {
+    if (strcmp(word, "-h") == 0) word = "--help", length = strlen(word);
     for (int i = 0; i < N_OPTIONS; i++)
-        if (strlen(table[i].name) == length && strncmp(table[i].name, word, length) == 0) return &table[i];
+        if (strlen(table[i].name) == length && strncmp(table[i].name, word, length) == 0)
+            return &table[i];
     return NULL;
 }
 
-static int parse_words(struct kv_run_options *options, int n, char **words, int depth, struct kv_error *err)
+static int parse_words(struct kv_run_options *options, int n, char **words, int depth,
+                       struct kv_error *err)
 {
     int status = KV_OK;
     for (int i = 0; status == KV_OK && i < n; i++) {
@@ -200,9 +250,13 @@ static int parse_words(struct kv_run_options *options, int n, char **words, int 
         const struct option *option = find(words[i], length);
         const char *value = words[i][length] ? words[i] + length + 1 : NULL;
         if (!option) return unknown(words[i], err);
-        if (option->kind == SWITCH && value) return kv_fail(err, KV_EUSAGE, "%s takes no value, found %s", option->name, value);
+        if (option->kind == SWITCH && value)
+            return kv_fail(err, KV_EUSAGE, "%s: expected no value, found %.100s", option->name,
+                           value);
         if (option->kind != SWITCH && !value) {
-            if (i + 1 >= n) return kv_fail(err, KV_EUSAGE, "%s: expected %s, found nothing", option->name, option->value);
+            if (i + 1 >= n)
+                return kv_fail(err, KV_EUSAGE, "%s: expected %s, found nothing", option->name,
+                               option->value);
             value = words[++i];
         }
         status = set_option(option, options, value, err);
@@ -210,10 +264,23 @@ static int parse_words(struct kv_run_options *options, int n, char **words, int 
     return status;
 }
 
+/* A name mistyped must not begin a new run. */
+static int check_resume(const char *folder, struct kv_error *err)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/journal.jsonl", folder);
+    if (access(path, R_OK) == 0) return KV_OK;
+    return kv_fail(err, KV_EINPUT,
+                   "--resume: %.200s: expected a result directory with journal.jsonl,"
+                   " found: %s",
+                   folder, strerror(errno));
+}
+
 int kv_options_parse(struct kv_run_options *options, int argc, char **argv, struct kv_error *err)
 {
     *options = (struct kv_run_options){.isa = "auto", .format = "table", .seed = 1, .seeds = 1};
-    return parse_words(options, argc - 1, argv + 1, 0, err);
+    const int status = parse_words(options, argc - 1, argv + 1, 0, err);
+    return status == KV_OK && options->resume ? check_resume(options->resume, err) : status;
 }
 
 void kv_options_free(struct kv_run_options *options)

@@ -19,8 +19,8 @@ struct kv_run_options {
     char *memory[256]; uint32_t n_memory;   /* owned texts */
 };
 
-/* argv[0] is ignored. `@file` among the arguments is read as options, one a line. Unknown options name
- * the nearest known one, bad values the range (KV_EUSAGE). */
+/* argv[0] is ignored. `@file` among the arguments is read as options, one a line. Unknown options
+ * name the nearest known one, bad values the range (KV_EUSAGE). */
 int kv_options_parse(struct kv_run_options *options, int argc, char **argv, struct kv_error *err);
 void kv_options_free(struct kv_run_options *options);
 void kv_options_help(void);
