@@ -71,7 +71,7 @@ struct flag_letter { char letter; const char *flag, *meaning; };
 static const struct flag_letter flag_letters[] = {
     {'=', "same-as:", "answers identical to an earlier row's (below)"},
     {'o', "oracle", "oracle, uses what no cache can know: a limit, not a method"},
-    {'r', "random", "random choice: a control"},
+    {'r', "random", "depends on the seed"},
     {'s', "saves-reads", "reads less, stores no less"},
     {'i', "inactive", "had nothing to do here: nothing was coded or dropped"},
     {'c', "same-trace", "calibrated on the text it is scored on"},
@@ -153,7 +153,7 @@ static void print_other_flags(FILE *file, const struct kv_ranking *ranking,
 static void describe_probes(char *text, size_t capacity, const struct kv_trace_summary *trace)
 {
     if (!trace->has_probes) snprintf(text, capacity, "no gradient probes");
-    else snprintf(text, capacity, "probes: %u window%s x %u tokens x %u Fisher", trace->n_windows,
+    else snprintf(text, capacity, "probes: %u window%s, %u tokens, %u Fisher", trace->n_windows,
                   trace->n_windows == 1 ? "" : "s", trace->window_tokens, trace->n_fisher);
 }
 

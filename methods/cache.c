@@ -237,11 +237,13 @@ static void renew_line(struct kv_cache *cache, struct kv_held *lane, uint32_t to
 
 /* -- rows in and out --------------------------------------------------------------------------- */
 
+/* A policy that acts on the prompt alone keeps no state afterwards: nothing is charged for it. */
 static void charge_row(struct kv_cache *cache, int count)
 {
     int64_t bytes = cache->position_bytes;
     for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++)
-        bytes += cache->wants[p].state_floats * (int64_t)sizeof(float);
+        if (!cache->choosers[p]->trim.prompt_only)
+            bytes += cache->wants[p].state_floats * (int64_t)sizeof(float);
     if (bytes) kv_pool_charge(cache->plan.pool, KV_METADATA, count * bytes);
 }
 

@@ -39,7 +39,8 @@ static int create_wrapped(struct kv_code **out, const struct kv_stage *stage,
     const struct kv_modifiers plain = {.sinks = -1, .recent = -1};
     struct kv_stage bare = *stage;
     for (int s = 0; s < 2; s++) bare.modifiers[s].rotate = bare.modifiers[s].center = false;
-    struct kv_stage turn = {.codec = &kv_codec_hadamard, .modifiers = {plain, plain}, .rest = &bare};
+    struct kv_stage turn = {
+        .codec = &kv_codec_hadamard, .modifiers = {plain, plain}, .rest = &bare};
     struct kv_stage *inner = wanted->rotate ? &turn : &bare;
     struct kv_stage mean = {.codec = &kv_codec_center, .modifiers = {plain, plain}, .rest = inner};
     return kv_create_code(out, wanted->center ? &mean : inner, setup, dim, err);
@@ -55,10 +56,8 @@ int kv_create_code(struct kv_code **out, const struct kv_stage *stage, const str
     }
     const uint32_t side = setup->side == KV_VALUES;
     const struct kv_modifiers *modifiers = &stage->modifiers[side];
-    if (modifiers->rotate || modifiers->center)
-        return create_wrapped(out, stage, setup, dim, err);
-    const int status =
-        create(out, stage->codec, stage->config[side], stage->rest, setup, dim, err);
+    if (modifiers->rotate || modifiers->center) return create_wrapped(out, stage, setup, dim, err);
+    const int status = create(out, stage->codec, stage->config[side], stage->rest, setup, dim, err);
     if (status) return status;
     if (modifiers->sinks >= 0) (*out)->tiers.sinks = (uint32_t)modifiers->sinks;
     if (modifiers->recent >= 0) (*out)->tiers.recent = (uint32_t)modifiers->recent;

@@ -14,7 +14,9 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     struct bfloat_code *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);
     if (!self) return kv_fail(err, KV_EMEMORY, "bf16: no memory");
     self->kernels = setup->kernels;
-    self->code = (struct kv_code){.type = &kv_codec_bf16, .dim = setup->dim, .block = 1,
+    self->code = (struct kv_code){.type = &kv_codec_bf16,
+                                  .dim = setup->dim,
+                                  .block = 1,
                                   .payload_bytes = 2 * setup->dim,
                                   .tiers = {.flush = 1, .coded_at_once = true}};
     *out = &self->code;
@@ -38,11 +40,14 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
         return;
     }
     for (uint32_t a = 0; a < n_atoms; a++)
-        self->kernels->widen_bfloat(in + (size_t)a * code->dim, out + (size_t)a * n_columns, n_columns);
+        self->kernels->widen_bfloat(in + (size_t)a * code->dim, out + (size_t)a * n_columns,
+                                    n_columns);
 }
 
-const struct kv_codec kv_codec_bf16 = {
-    .name = "bf16", .summary = "bfloat16, 16 bits a value",
-    .paper = "bfloat16 (Google Brain)",
-    .traits = KV_EXACT_BF16,
-    .create = create, .encode = encode, .decode = decode};
+const struct kv_codec kv_codec_bf16 = {.name = "bf16",
+                                       .summary = "bfloat16, 16 bits a value",
+                                       .paper = "bfloat16 (Google Brain)",
+                                       .traits = KV_EXACT_BF16,
+                                       .create = create,
+                                       .encode = encode,
+                                       .decode = decode};

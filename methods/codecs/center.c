@@ -4,6 +4,7 @@
  *
  * mean[c] over all prompt rows of the object (double), kept and used as f16: 2 * dim bytes,
  * basis_online. No parameters. A stage modifier center=mean means this codec around its stage.
+ *
  * Departures: the mean is the prompt's and then fixed, so that decoded rows never change. */
 #include <string.h>
 
@@ -15,7 +16,7 @@ extern const struct kv_codec kv_codec_center;
 struct center_code {
     struct kv_code code, *inner;
     struct kv_pool *pool;
-    float *mean, *rows;          /* [dim]; rows of one atom */
+    float *mean, *rows; /* [dim]; rows of one atom */
 };
 
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
@@ -29,7 +30,8 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     self->mean = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim * sizeof(float));
     self->rows = kv_pool_reserve(setup->pool, KV_WORKSPACE,
                                  (size_t)self->code.block * setup->dim * sizeof(float));
-    if (!self->mean || !self->rows) return kv_fail(err, KV_EMEMORY, "center: no memory for its rows");
+    if (!self->mean || !self->rows)
+        return kv_fail(err, KV_EMEMORY, "center: no memory for its rows");
     *out = &self->code;
     return KV_OK;
 }
@@ -73,7 +75,11 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
 }
 
 const struct kv_codec kv_codec_center = {
-    .name = "center", .summary = "takes the prompt's mean row off around the inner codec",
+    .name = "center",
+    .summary = "takes the prompt's mean row off around the inner codec",
     .paper = "K smoothing of SageAttention (Zhang et al., arXiv 2410.02367)",
     .traits = KV_LEAVES_ROWS | KV_FITS_PROMPT,
-    .create = create, .fit = fit, .encode = encode, .decode = decode};
+    .create = create,
+    .fit = fit,
+    .encode = encode,
+    .decode = decode};

@@ -1,5 +1,5 @@
-/* f32: rows kept as they are, 4 bytes a value. The exact reference of every other codec: each of its
- * errors is exactly 0. */
+/* f32: rows kept as they are, 4 bytes a value. The exact reference of every other codec: each of
+ * its errors is exactly 0. */
 #include <string.h>
 
 #include "methods/codec.h"
@@ -10,7 +10,9 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
 {
     struct kv_code *code = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *code);
     if (!code) return kv_fail(err, KV_EMEMORY, "f32: no memory");
-    *code = (struct kv_code){.type = &kv_codec_f32, .dim = setup->dim, .block = 1,
+    *code = (struct kv_code){.type = &kv_codec_f32,
+                             .dim = setup->dim,
+                             .block = 1,
                              .payload_bytes = 4 * setup->dim,
                              .tiers = {.flush = 1, .coded_at_once = true}};
     *out = code;
@@ -31,8 +33,10 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
                4 * (size_t)n_columns);
 }
 
-const struct kv_codec kv_codec_f32 = {
-    .name = "f32", .summary = "rows as they are, 32 bits a value",
-    .paper = "none: the exact reference",
-    .traits = KV_EXACT_F16 | KV_EXACT_BF16 | KV_EXACT_F32,
-    .create = create, .encode = encode, .decode = decode};
+const struct kv_codec kv_codec_f32 = {.name = "f32",
+                                      .summary = "rows as they are, 32 bits a value",
+                                      .paper = "none: the exact reference",
+                                      .traits = KV_EXACT_F16 | KV_EXACT_BF16 | KV_EXACT_F32,
+                                      .create = create,
+                                      .encode = encode,
+                                      .decode = decode};

@@ -3,9 +3,9 @@
  * llama.cpp pull request 21038).
  *
  * Sylvester order, blocks of the largest power of two that divides the width, each scaled by
- * 1 / sqrt(block). Fixed, so it costs no bytes; nothing happens to rows of odd width. No parameters. A
- * stage modifier rotate=hadamard means this codec around its stage. Departures: no sign flips (a
- * constant row becomes one spike; turboquant has them). */
+ * 1 / sqrt(block). Fixed, so it costs no bytes; nothing happens to rows of odd width. No
+ * parameters. A stage modifier rotate=hadamard means this codec around its stage. Departures: no
+ * sign flips (a constant row becomes one spike; turboquant has them). */
 #include <math.h>
 #include <string.h>
 
@@ -16,8 +16,8 @@ extern const struct kv_codec kv_codec_hadamard;
 struct hadamard_code {
     struct kv_code code, *inner;
     const struct kv_kernels *kernels;
-    uint32_t span;               /* of one transform */
-    float factor, *rows;         /* rows of one atom */
+    uint32_t span;       /* of one transform */
+    float factor, *rows; /* rows of one atom */
 };
 
 static void turn(const struct hadamard_code *self, float *x, uint32_t n)
@@ -47,7 +47,8 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
     self->inner->type->encode(self->inner, self->rows, atom);
 }
 
-/* Whole transforms are decoded and turned; of the first and the last only some columns are wanted. */
+/* Whole transforms are decoded and turned; of the first and the last only some columns are wanted.
+ */
 static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
                    uint32_t first_column, uint32_t n_columns, float *out)
 {
@@ -66,8 +67,8 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
 }
 
 /* The face of an object whose inner codec is fitted: without one the cache need not gather rows. */
-static const struct kv_codec fitted = {.name = "hadamard", .traits = KV_LEAVES_ROWS, .fit = fit,
-                                       .encode = encode, .decode = decode};
+static const struct kv_codec fitted = {
+    .name = "hadamard", .traits = KV_LEAVES_ROWS, .fit = fit, .encode = encode, .decode = decode};
 
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
@@ -77,7 +78,7 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     if (status) return status;
     self->kernels = setup->kernels;
     self->span = setup->dim & -setup->dim;
-    while (self->span > 4096) self->span /= 2;   /* the kernel's largest */
+    while (self->span > 4096) self->span /= 2; /* the kernel's largest */
     self->factor = (float)(1.0 / sqrt(self->span));
     self->code = kv_wrap_code(self->inner->type->fit ? &fitted : &kv_codec_hadamard, setup->dim,
                               self->inner);
@@ -89,7 +90,10 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
 }
 
 const struct kv_codec kv_codec_hadamard = {
-    .name = "hadamard", .summary = "turns rows by a Hadamard transform around the inner codec",
+    .name = "hadamard",
+    .summary = "turns rows by a Hadamard transform around the inner codec",
     .paper = "QuaRot (Ashkboos et al., arXiv 2404.00456)",
     .traits = KV_LEAVES_ROWS,
-    .create = create, .encode = encode, .decode = decode};
+    .create = create,
+    .encode = encode,
+    .decode = decode};

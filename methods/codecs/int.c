@@ -1,18 +1,21 @@
-/* int: asymmetric round-to-nearest integers with a half-precision grid a group (replay.md "Methods";
- * the float-zero grid of KIVI, arXiv 2402.02750, without its windows).
+/* int: asymmetric round-to-nearest integers with a half-precision grid a group (replay.md
+ * "Methods"; the float-zero grid of KIVI, arXiv 2402.02750, without its windows).
  *
  *     scale = f16((max - min) / (2^b - 1)), minimum = f16(min), as kept
  *     code = clamp(rint((x - minimum) / scale), 0, 2^b - 1); x_hat = code * scale + minimum
  *
  * Bytes: axis=token: ceil(b * dim / 8) + 4 a group of group_size channels, each row on its own;
  * axis=channel: group_size tokens of one channel make a group, an atom is group_size rows of
- * ceil(b * dim * group_size / 8) + 4 dim bytes. Rows are encoded at once, the current one included.
+ * ceil(b * dim * group_size / 8) + 4 dim bytes. Rows are encoded at once, the current one included;
+ * a block of rows (axis=channel) when it is full, after the answer of its last row.
  * Departures: none; an f16 scale or minimum that would be infinite is the largest half. */
 #include "methods/parts/grid.h"
 
 extern const struct kv_codec kv_codec_int;
 
-struct config { uint32_t bits, axis, group_size; };
+struct config {
+    uint32_t bits, axis, group_size;
+};
 
 static const struct kv_param params[] = {
     {"bits", KV_PARAM_U32, offsetof(struct config, bits), 4, 1, 8, NULL, "bits a code"},
@@ -35,11 +38,13 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     const int status = kv_grid_create(&self->grid, setup, (enum kv_grid_axis)config->axis,
                                       config->bits, config->group_size, err);
     if (status) return status;
-    self->code = (struct kv_code){.type = &kv_codec_int, .dim = setup->dim,
-                                  .block = self->grid.block,
-                                  .payload_bytes = self->grid.payload_bytes,
-                                  .metadata_bytes = kv_grid_metadata_bytes(&self->grid),
-                                  .tiers = {.flush = self->grid.block, .coded_at_once = true}};
+    self->code = (struct kv_code){
+        .type = &kv_codec_int,
+        .dim = setup->dim,
+        .block = self->grid.block,
+        .payload_bytes = self->grid.payload_bytes,
+        .metadata_bytes = kv_grid_metadata_bytes(&self->grid),
+        .tiers = {.flush = self->grid.block, .coded_at_once = self->grid.block == 1}};
     *out = &self->code;
     return KV_OK;
 }
@@ -57,7 +62,11 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
 }
 
 const struct kv_codec kv_codec_int = {
-    .name = "int", .summary = "integers on a grid of its own a group: minimum and scale in half precision",
+    .name = "int",
+    .summary = "integers on a grid of its own a group: minimum and scale in half precision",
     .paper = "round to nearest; grid of KIVI (Liu et al., arXiv 2402.02750)",
-    .params = params, .config_size = sizeof(struct config),
-    .create = create, .encode = encode, .decode = decode};
+    .params = params,
+    .config_size = sizeof(struct config),
+    .create = create,
+    .encode = encode,
+    .decode = decode};

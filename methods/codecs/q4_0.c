@@ -1,9 +1,11 @@
-/* q4_0: llama.cpp's 4-bit blocks (ggml quantize_row_q4_0_ref and dequantize_row_q4_0), bytes as there.
+/* q4_0: llama.cpp's 4-bit blocks (ggml quantize_row_q4_0_ref and dequantize_row_q4_0), bytes as
+ * there.
  *
  * Blocks of 32 columns: v = the signed value of largest magnitude, d = v / -8, code =
- * min(15, (int8)(x * (1 / d) + 8.5)), d kept as f16; x_hat = (code - 8) * f16(d). Byte j of 16 holds
- * code j (low) and code j + 16 (high). 18 bytes a block: 16 payload, 2 metadata; d first. Rows must be
- * whole blocks. No parameters.
+ * min(15, (int8)(x * (1 / d) + 8.5)), d kept as f16; x_hat = (code - 8) * f16(d). Byte j of 16
+ * holds code j (low) and code j + 16 (high). 18 bytes a block: 16 payload, 2 metadata; d first.
+ * Rows must be whole blocks. No parameters.
+ *
  * Departures: a d that would be infinite is the largest half; where 1 / d overflows codes are 8. */
 #include <math.h>
 
@@ -17,11 +19,13 @@ enum { BLOCK = 32, HALF = 16, BYTES = 18 };
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
     if (setup->dim % BLOCK)
-        return kv_fail(err, KV_EUNSUPPORTED, "q4_0: rows of %u are not whole blocks of %d", setup->dim,
-                       BLOCK);
+        return kv_fail(err, KV_EUNSUPPORTED, "q4_0: rows of %u are not whole blocks of %d",
+                       setup->dim, BLOCK);
     struct kv_code *code = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *code);
     if (!code) return kv_fail(err, KV_EMEMORY, "q4_0: no memory");
-    *code = (struct kv_code){.type = &kv_codec_q4_0, .dim = setup->dim, .block = 1,
+    *code = (struct kv_code){.type = &kv_codec_q4_0,
+                             .dim = setup->dim,
+                             .block = 1,
                              .payload_bytes = setup->dim / 2,
                              .metadata_bytes = setup->dim / BLOCK * 2,
                              .tiers = {.flush = 1, .coded_at_once = true}};
@@ -82,7 +86,9 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
                    out + (size_t)a * n_columns);
 }
 
-const struct kv_codec kv_codec_q4_0 = {
-    .name = "q4_0", .summary = "llama.cpp's 4-bit blocks of 32",
-    .paper = "ggml (llama.cpp), quantize_row_q4_0_ref",
-    .create = create, .encode = encode, .decode = decode};
+const struct kv_codec kv_codec_q4_0 = {.name = "q4_0",
+                                       .summary = "llama.cpp's 4-bit blocks of 32",
+                                       .paper = "ggml (llama.cpp), quantize_row_q4_0_ref",
+                                       .create = create,
+                                       .encode = encode,
+                                       .decode = decode};

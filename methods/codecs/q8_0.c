@@ -1,8 +1,10 @@
-/* q8_0: llama.cpp's 8-bit blocks (ggml quantize_row_q8_0_ref and dequantize_row_q8_0), bytes as there.
+/* q8_0: llama.cpp's 8-bit blocks (ggml quantize_row_q8_0_ref and dequantize_row_q8_0), bytes as
+ * there.
  *
- * Blocks of 32 columns: d = max |x| / 127, code = roundf(x * (1 / d)) (half away from zero), d kept as
- * f16; x_hat = code * f16(d). 34 bytes a block: 32 payload, 2 metadata; d before the codes. Rows must
- * be whole blocks. No parameters.
+ * Blocks of 32 columns: d = max |x| / 127, code = roundf(x * (1 / d)) (half away from zero), d kept
+ * as f16; x_hat = code * f16(d). 34 bytes a block: 32 payload, 2 metadata; d before the codes. Rows
+ * must be whole blocks. No parameters.
+ *
  * Departures: a d that would be infinite is the largest half; where 1 / d overflows codes are 0. */
 #include <math.h>
 
@@ -16,12 +18,15 @@ enum { BLOCK = 32, BYTES = 34 };
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
     if (setup->dim % BLOCK)
-        return kv_fail(err, KV_EUNSUPPORTED, "q8_0: rows of %u are not whole blocks of %d", setup->dim,
-                       BLOCK);
+        return kv_fail(err, KV_EUNSUPPORTED, "q8_0: rows of %u are not whole blocks of %d",
+                       setup->dim, BLOCK);
     struct kv_code *code = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *code);
     if (!code) return kv_fail(err, KV_EMEMORY, "q8_0: no memory");
-    *code = (struct kv_code){.type = &kv_codec_q8_0, .dim = setup->dim, .block = 1,
-                             .payload_bytes = setup->dim, .metadata_bytes = setup->dim / BLOCK * 2,
+    *code = (struct kv_code){.type = &kv_codec_q8_0,
+                             .dim = setup->dim,
+                             .block = 1,
+                             .payload_bytes = setup->dim,
+                             .metadata_bytes = setup->dim / BLOCK * 2,
                              .tiers = {.flush = 1, .coded_at_once = true}};
     *out = code;
     return KV_OK;
@@ -61,7 +66,9 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
                    out + (size_t)a * n_columns);
 }
 
-const struct kv_codec kv_codec_q8_0 = {
-    .name = "q8_0", .summary = "llama.cpp's 8-bit blocks of 32",
-    .paper = "ggml (llama.cpp), quantize_row_q8_0_ref",
-    .create = create, .encode = encode, .decode = decode};
+const struct kv_codec kv_codec_q8_0 = {.name = "q8_0",
+                                       .summary = "llama.cpp's 8-bit blocks of 32",
+                                       .paper = "ggml (llama.cpp), quantize_row_q8_0_ref",
+                                       .create = create,
+                                       .encode = encode,
+                                       .decode = decode};

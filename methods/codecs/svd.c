@@ -1,13 +1,16 @@
-/* svd: rows as coefficients of the prompt's leading directions, held by the inner codec (the low-rank
- * family at its plainest: Eigen Attention, Saxena et al., arXiv 2408.05646, equation 3, with the
- * prompt in place of a calibration text).
+/* svd: rows as coefficients of the prompt's leading directions, held by the inner codec (the
+ * low-rank family at its plainest: Eigen Attention, Saxena et al., arXiv 2408.05646, equation 3,
+ * with the prompt in place of a calibration text).
  *
- * fit: the rank eigenvectors of the Gram matrix X^T X of all prompt rows (not centred; double) with the
- * largest eigenvalues, V [dim][rank], kept and used as f16. encode: z = V^T x goes to the inner codec
- * (default f16). decode: x_hat = V z_hat.
- * Bytes: the inner codec's for rows of rank columns; the basis 2 * dim * rank, basis_online. Block and
- * tiers are the inner codec's. Before a fit the basis is the first rank columns.
- * Departures: no joint basis of keys and queries; one basis an object (a head and side, or its span). */
+ * fit: the rank eigenvectors of the Gram matrix X^T X of all prompt rows (not centred; double) with
+ * the largest eigenvalues, V [dim][rank], kept and used as f16. encode: z = V^T x goes to the inner
+ * codec (default f16). decode: x_hat = V z_hat.
+ *
+ * Bytes: the inner codec's for rows of rank columns; the basis 2 * dim * rank, basis_online. Block
+ * and tiers are the inner codec's. Before a fit the basis is the first rank columns.
+ *
+ * Departures: no joint basis of keys and queries; one basis an object (a head and side, or its
+ * span). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,20 +20,22 @@
 
 extern const struct kv_codec kv_codec_svd;
 
-struct config { uint32_t rank; };
+struct config {
+    uint32_t rank;
+};
 
-static const struct kv_param params[] = {
-    {"rank", KV_PARAM_U32, offsetof(struct config, rank), 32, 1, 65536, NULL,
-     "directions kept: columns of a row of the inner codec"},
-    {0}};
+static const struct kv_param params[] = {{"rank", KV_PARAM_U32, offsetof(struct config, rank), 32,
+                                          1, 65536, NULL,
+                                          "directions kept: columns of a row of the inner codec"},
+                                         {0}};
 
 struct svd_code {
     struct kv_code code, *inner;
     const struct kv_kernels *kernels;
     struct kv_pool *pool;
     uint32_t rank;
-    float *basis, *transpose;    /* [rank][dim]; [dim][rank] */
-    float *latents;              /* [block][rank] */
+    float *basis, *transpose; /* [rank][dim]; [dim][rank] */
+    float *latents;           /* [block][rank] */
 };
 
 static int reserve(struct svd_code *self, const struct kv_setup *setup, struct kv_error *err)
@@ -144,14 +149,20 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
             const float *latent = self->latents + (size_t)t * self->rank;
             if (n_columns == code->dim)
                 self->kernels->rotate(self->basis, code->dim, self->rank, latent, out);
-            else raise_some(self, latent, first_column, n_columns, out);
+            else
+                raise_some(self, latent, first_column, n_columns, out);
         }
     }
 }
 
 const struct kv_codec kv_codec_svd = {
-    .name = "svd", .summary = "coefficients of the prompt's leading directions, in the inner codec",
+    .name = "svd",
+    .summary = "coefficients of the prompt's leading directions, in the inner codec",
     .paper = "Eigen Attention (Saxena et al., arXiv 2408.05646), fitted on the prompt",
     .traits = KV_LEAVES_ROWS | KV_FITS_PROMPT,
-    .params = params, .config_size = sizeof(struct config),
-    .create = create, .fit = fit, .encode = encode, .decode = decode};
+    .params = params,
+    .config_size = sizeof(struct config),
+    .create = create,
+    .fit = fit,
+    .encode = encode,
+    .decode = decode};

@@ -1,27 +1,34 @@
-/* turboquant: a random rotation makes every coordinate of a row's direction follow one known law, so
- * one optimal scalar codebook serves them all (Zandieh et al., arXiv 2504.19874).
+/* turboquant: a random rotation makes every coordinate of a row's direction follow one known law,
+ * so one optimal scalar codebook serves them all (Zandieh et al., arXiv 2504.19874).
  *
- * mode=mse (algorithm 1), b bits: n = |x|, y = R x / n, code_j = nearest centroid of y_j, kept f16(n);
- * x_hat = n R^T c[code]. The codebook is Lloyd-Max for the coordinate of a random unit vector of this
- * very dimension (parts/codebook.h), made at create.
+ * mode=mse (algorithm 1), b bits: n = |x|, y = R x / n, code_j = nearest centroid of y_j, kept
+ * f16(n); x_hat = n R^T c[code]. The codebook is Lloyd-Max for the coordinate of a random unit
+ * vector of this very dimension (parts/codebook.h), made at create.
+ *
  * mode=prod (algorithm 2): mse with b - 1 bits (none at b = 1), then the signs of a sketch of the
- * residual r = y - c[code] and f16(|r|): x_hat = n R^T (c[code] + factor |r| S^T sign(S r)), factor =
- * sqrt(pi / 2) / d; unbiased. The sketch acts on the rotated residual, which is the same in law as the
- * paper's S r of the row. sketch=orthogonal takes a Haar matrix for S, and the factor that makes it
- * unbiased: 1 / (d E|u_1|) of a random unit vector u.
- * norm= (mse only; y_hat = c[code]): raw n (the paper) | matched n / |y_hat| | unbiased n / <y_hat, y>
- * (EDEN, arXiv 2604.18555) | least-squares n <y_hat, y> / |y_hat|^2.
- * bits=2.5 and 3.5 (section 4.3): the channels of largest RMS over the prompt are a vector of their
- * own: a quarter of them (rounded, at least one) at 3 bits and the rest at 2; half at 4 and half at 3.
- * Two rotations, two norms.
+ * residual r = y - c[code] and f16(|r|): x_hat = n R^T (c[code] + factor |r| S^T sign(S r)), factor
+ * = sqrt(pi / 2) / d; unbiased. The sketch acts on the rotated residual, which is the same in law
+ * as the paper's S r of the row. sketch=orthogonal takes a Haar matrix for S, and the factor that
+ * makes it unbiased: 1 / (d E|u_1|) of a random unit vector u.
  *
- * Bytes: payload ceil(d b / 8) (prod: ceil(d (b - 1) / 8) + ceil(d / 8)); metadata 2 for the norm (prod:
- * 4), each part of a fractional row its own; mask of the outlying channels ceil(d / 8), basis_online.
+ * norm= (mse only; y_hat = c[code]): raw n (the paper) | matched n / |y_hat| | unbiased n / <y_hat,
+ * y> (EDEN, arXiv 2604.18555) | least-squares n <y_hat, y> / |y_hat|^2.
+ *
+ * bits=2.5 and 3.5 (section 4.3): the channels of largest RMS over the prompt are a vector of their
+ * own: a quarter of them (rounded, at least one) at 3 bits and the rest at 2; half at 4 and half
+ * at 3. Two rotations, two norms.
+ *
+ * Bytes: payload ceil(d b / 8) (prod: ceil(d (b - 1) / 8) + ceil(d / 8)); metadata 2 for the norm
+ * (prod: 4), each part of a fractional row its own; mask of the outlying channels ceil(d / 8),
+ * basis_online.
+ *
  * The rotation comes from the seed, the same for all heads and layers: regenerated, so nothing.
+ *
  * Rows are encoded at once, generated ones too (the paper has no window).
- * Departures: rotation=auto is a randomised Hadamard transform where the dimension is a power of two
- * (same error, n log n); the paper's QR rotation is rotation=haar. The paper states neither the norm's
- * precision nor the outlier rule nor the split of 3.5. */
+ *
+ * Departures: rotation=auto is a randomised Hadamard transform where the dimension is a power of
+ * two (same error, n log n); the paper's QR rotation is rotation=haar. The paper states neither the
+ * norm's precision nor the outlier rule nor the split of 3.5. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +48,10 @@ enum norm { NORM_RAW, NORM_MATCHED, NORM_UNBIASED, NORM_LEAST_SQUARES };
 enum sketch { SKETCH_GAUSSIAN, SKETCH_ORTHOGONAL };
 enum stream { STREAM_ROTATION = 0x7401, STREAM_SKETCH = 0x7402 };
 
-struct config { double bits; uint32_t mode, rotation, norm, sketch; };
+struct config {
+    double bits;
+    uint32_t mode, rotation, norm, sketch;
+};
 
 static const struct kv_param params[] = {
     {"bits", KV_PARAM_REAL, offsetof(struct config, bits), 4, 1, 5, NULL,
@@ -56,11 +66,11 @@ static const struct kv_param params[] = {
      "gaussian|orthogonal", "mode=prod: the matrix whose signs are kept"},
     {0}};
 
-struct part {                        /* one rotated vector of a row: all of it, or some channels */
-    uint32_t n, bits;                /* columns; bits of the codebook, 0 = none */
+struct part {         /* one rotated vector of a row: all of it, or some channels */
+    uint32_t n, bits; /* columns; bits of the codebook, 0 = none */
     uint32_t codes_bytes, signs_bytes;
     struct kv_rotation rotation, sketch;
-    float *thresholds, *table;       /* in units of sqrt(n) y; of y */
+    float *thresholds, *table; /* in units of sqrt(n) y; of y */
     float sketch_factor;
 };
 
@@ -70,8 +80,8 @@ struct turboquant_code {
     struct kv_pool *pool;
     struct config config;
     uint32_t n_parts;
-    struct part parts[2];            /* outlying channels first */
-    uint32_t *order;                 /* [dim] column of each place: the parts' columns, ascending */
+    struct part parts[2]; /* outlying channels first */
+    uint32_t *order;      /* [dim] column of each place: the parts' columns, ascending */
     uint8_t *codes, *signs;
     float *gathered, *turned, *coded, *row;
 };
@@ -88,7 +98,8 @@ static int split(struct turboquant_code *self, uint32_t dim, struct kv_error *er
     parts[0].n = dim, parts[0].bits = whole;
     if (bits == whole) return KV_OK;
     if (bits != 2.5 && bits != 3.5)
-        return kv_fail(err, KV_EUNSUPPORTED, "turboquant: bits=%g is neither whole nor 2.5 or 3.5", bits);
+        return kv_fail(err, KV_EUNSUPPORTED, "turboquant: bits=%g is neither whole nor 2.5 or 3.5",
+                       bits);
     if (dim < 2)
         return kv_fail(err, KV_EUNSUPPORTED, "turboquant: bits=%g needs two columns", bits);
     const uint32_t outliers = bits == 2.5 ? (dim + 2) / 4 : (dim + 1) / 2;
@@ -123,17 +134,17 @@ static int make_sketch(struct part *part, uint32_t which, const struct config *c
     part->sketch_factor = config->sketch == SKETCH_GAUSSIAN
                               ? (float)(sqrt(PI / 2) / part->n)
                               : (float)(1.0 / (sqrt(part->n) * sign.centroids[1]));
-    return kv_rotation_create(&part->sketch, setup, part->n,
-                              config->sketch == SKETCH_GAUSSIAN ? KV_ROTATE_GAUSSIAN : KV_ROTATE_HAAR,
-                              rng, err);
+    return kv_rotation_create(
+        &part->sketch, setup, part->n,
+        config->sketch == SKETCH_GAUSSIAN ? KV_ROTATE_GAUSSIAN : KV_ROTATE_HAAR, rng, err);
 }
 
 static int make_part(struct part *part, uint32_t which, const struct config *config,
                      const struct kv_setup *setup, struct kv_error *err)
 {
     const bool power = !(part->n & (part->n - 1)) && part->n <= 4096;
-    const bool hadamard = config->rotation == ROTATION_HADAMARD
-                          || (config->rotation == ROTATION_AUTO && power);
+    const bool hadamard =
+        config->rotation == ROTATION_HADAMARD || (config->rotation == ROTATION_AUTO && power);
     const struct kv_rng rng = kv_rng_stream(setup->seed, STREAM_ROTATION, which, part->n);
     if (config->mode == MODE_PROD) part->bits--;
     part->codes_bytes = kv_packed_bytes(part->n, part->bits);
@@ -164,8 +175,10 @@ static const struct kv_codec fitted;
 
 static struct kv_code face(const struct turboquant_code *self, uint32_t dim)
 {
-    struct kv_code code = {.type = self->n_parts > 1 ? &fitted : &kv_codec_turboquant, .dim = dim,
-                           .block = 1, .tiers = {.flush = 1, .coded_at_once = true}};
+    struct kv_code code = {.type = self->n_parts > 1 ? &fitted : &kv_codec_turboquant,
+                           .dim = dim,
+                           .block = 1,
+                           .tiers = {.flush = 1, .coded_at_once = true}};
     for (uint32_t p = 0; p < self->n_parts; p++) {
         code.payload_bytes += self->parts[p].codes_bytes + self->parts[p].signs_bytes;
         code.metadata_bytes += self->config.mode == MODE_PROD ? 4 : 2;
@@ -212,7 +225,8 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     struct turboquant_code *self = (struct turboquant_code *)code;
     if (self->n_parts == 1) return KV_OK;
     double *energy = calloc(code->dim, sizeof *energy);
-    if (!energy) return kv_fail(err, KV_EMEMORY, "turboquant: no memory for %u channels", code->dim);
+    if (!energy)
+        return kv_fail(err, KV_EMEMORY, "turboquant: no memory for %u channels", code->dim);
     for (uint32_t i = 0; i < sample->n; i++)
         for (uint32_t c = 0; c < code->dim; c++) {
             const double x = sample->rows[(size_t)i * code->dim + c];
@@ -283,7 +297,8 @@ static float encode_signs(struct turboquant_code *self, const struct part *part,
     return sqrtf(self->kernels->sum_squares(self->coded, part->n));
 }
 
-/* gathered -> codes, signs, norm, residual norm. A zero row has norm 0: its codes are never felt. */
+/* gathered -> codes, signs, norm, residual norm. A zero row has norm 0: its codes are never felt.
+ */
 static uint8_t *encode_part(struct turboquant_code *self, const struct part *part, uint8_t *atom)
 {
     const bool prod = self->config.mode == MODE_PROD;
@@ -335,8 +350,7 @@ static const uint8_t *decode_part(const struct turboquant_code *self, const stru
     } else {
         memset(self->coded, 0, part->n * sizeof *self->coded);
     }
-    if (prod)
-        decode_signs(self, part, signs, size * kv_kept_half(norms + 2) * part->sketch_factor);
+    if (prod) decode_signs(self, part, signs, size * kv_kept_half(norms + 2) * part->sketch_factor);
     kv_rotation_undo(&part->rotation, self->coded, out);
     return norms + (prod ? 4 : 2);
 }
@@ -374,8 +388,12 @@ static const struct kv_codec fitted = {
     .name = "turboquant", .traits = KV_RANDOM, .fit = fit, .encode = encode, .decode = decode};
 
 const struct kv_codec kv_codec_turboquant = {
-    .name = "turboquant", .summary = "random rotation, then one optimal codebook for every coordinate",
+    .name = "turboquant",
+    .summary = "random rotation, then one optimal codebook for every coordinate",
     .paper = "TurboQuant (Zandieh et al., arXiv 2504.19874)",
     .traits = KV_RANDOM,
-    .params = params, .config_size = sizeof(struct config),
-    .create = create, .encode = encode, .decode = decode};
+    .params = params,
+    .config_size = sizeof(struct config),
+    .create = create,
+    .encode = encode,
+    .decode = decode};

@@ -21,9 +21,14 @@ static double density(double z, uint32_t d)
 }
 
 /* A tail weighs nothing beyond 12 standard deviations. */
-static double far_end(double from, uint32_t d) { return fmin(sqrt(d), from + 12.0); }
+static double far_end(double from, uint32_t d)
+{
+    return fmin(sqrt(d), from + 12.0);
+}
 
-struct moments { double mass, first, second; };
+struct moments {
+    double mass, first, second;
+};
 
 static struct moments integrate(double a, double b, uint32_t d)
 {
@@ -40,18 +45,23 @@ static struct moments integrate(double a, double b, uint32_t d)
     return sum;
 }
 
-/* How far centroid c of cell [a, b] is from the cell's mean, and how that mean moves with the ends. */
-struct residual { double off, by_a, by_b; };
+/* How far centroid c of cell [a, b] is from the cell's mean, and how that mean moves with the ends.
+ */
+struct residual {
+    double off, by_a, by_b;
+};
 
 static struct residual measure(double a, double b, double c, uint32_t d)
 {
     const struct moments cell = integrate(a, b, d);
     const double mean = cell.first / cell.mass;
-    return (struct residual){.off = c - mean, .by_a = density(a, d) * (mean - a) / cell.mass,
+    return (struct residual){.off = c - mean,
+                             .by_a = density(a, d) * (mean - a) / cell.mass,
                              .by_b = density(b, d) * (b - mean) / cell.mass};
 }
 
-/* One Newton step on the positive half c[0 .. n-1] (tridiagonal, Thomas); returns the largest move. */
+/* One Newton step on the positive half c[0 .. n-1] (tridiagonal, Thomas); returns the largest move.
+ */
 static double newton(double *c, uint32_t n, uint32_t d)
 {
     double above[1 << KV_CODEBOOK_BITS], right[1 << KV_CODEBOOK_BITS], move = 0;
@@ -73,7 +83,8 @@ static double newton(double *c, uint32_t n, uint32_t d)
 }
 
 /* Cells of equal share of the integral of f^(1/3) are nearly optimal (Panter and Dite); f^(1/3) of
- * this family is the density of a wider one, and a coarse sum is enough for Newton to start from. */
+ * this family is the density of a wider one, and a coarse sum is enough for Newton to start from.
+ */
 static void first_guess(double *c, uint32_t n, uint32_t d)
 {
     const double end = far_end(0.0, d), step = end / 4096;

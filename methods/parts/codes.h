@@ -15,7 +15,8 @@ static inline uint32_t kv_packed_bytes(size_t n, uint32_t bits)
 }
 
 /* Codes first .. first + n - 1 of a packed array. Eight codes fill whole bytes, so unpacking begins
- * at the eight before: buffer has room for n + 7 codes; returned is where code `first` lies in it. */
+ * at the eight before: buffer has room for n + 7 codes; returned is where code `first` lies in it.
+ */
 static inline const uint8_t *kv_unpack_some(const struct kv_kernels *kernels, const uint8_t *packed,
                                             size_t first, size_t n, uint32_t bits, uint8_t *buffer)
 {

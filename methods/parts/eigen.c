@@ -27,8 +27,8 @@ static void add(double *out, const double *x, double factor, uint32_t n)
     for (uint32_t i = 0; i < n; i++) out[i] += factor * x[i];
 }
 
-/* Makes v (n entries) the unit vector u of the reflection I - 2 u u^T that sends v to *image e_last;
- * all zero, no reflection, when v is zero. */
+/* Makes v (n entries) the unit vector u of the reflection I - 2 u u^T that sends v to *image
+ * e_last; all zero, no reflection, when v is zero. */
 static void reflector(double *v, uint32_t n, double *image)
 {
     double largest = 0;
@@ -56,8 +56,8 @@ static void reflect_both(double *a, uint32_t stride, const double *u, uint32_t n
     }
 }
 
-/* matrix = Q T Q^T: T in diagonal[n] and below[1 .. n-1] (below[i] couples i - 1 and i). Row i keeps
- * the reflector that cleared it in its first i entries. */
+/* matrix = Q T Q^T: T in diagonal[n] and below[1 .. n-1] (below[i] couples i - 1 and i). Row i
+ * keeps the reflector that cleared it in its first i entries. */
 static void reduce(double *matrix, uint32_t n, double *diagonal, double *below, double *work)
 {
     below[0] = 0;
@@ -106,7 +106,7 @@ static void sweep(double *d, double *e, double *vectors, uint32_t n, uint32_t l,
     for (uint32_t i = m; i-- > l;) {
         const double f = sine * e[i], b = cosine * e[i], r = length(f, g);
         e[i + 1] = r;
-        if (r == 0) {                /* a coupling vanished on the way: finish what was begun */
+        if (r == 0) { /* a coupling vanished on the way: finish what was begun */
             d[i + 1] -= p, e[m] = 0;
             return;
         }
@@ -153,8 +153,7 @@ static void sort(double *values, double *vectors, uint32_t n)
             if (values[j] > values[best]) best = j;
         const double value = values[k];
         values[k] = values[best], values[best] = value;
-        if (best != k)
-            turn(vectors + (size_t)k * n, vectors + (size_t)best * n, 0.0, 1.0, n);
+        if (best != k) turn(vectors + (size_t)k * n, vectors + (size_t)best * n, 0.0, 1.0, n);
         fix_sign(vectors + (size_t)k * n, n);
     }
 }

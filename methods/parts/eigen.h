@@ -1,6 +1,6 @@
 /* Eigenvectors of a symmetric matrix: Householder to tridiagonal form, then implicit QL (Bowdler,
- * Martin, Reinsch, Wilkinson, Numerische Mathematik 11, 1968: tred2 and tql2). Only + - * / sqrt in a
- * fixed order: the same bits on every machine. */
+ * Martin, Reinsch, Wilkinson, Numerische Mathematik 11, 1968: tred2 and tql2). Only + - * / sqrt in
+ * a fixed order: the same bits on every machine. */
 #ifndef KVBENCH_METHODS_PARTS_EIGEN_H
 #define KVBENCH_METHODS_PARTS_EIGEN_H
 
@@ -8,9 +8,9 @@
 
 #include "harness/base/status.h"
 
-/* matrix [n][n] in, symmetric; out: row k is the unit eigenvector of values[k], values descending (of
- * equal ones any order, always the same); of each vector the component of largest magnitude (the first
- * such) is positive. */
+/* matrix [n][n] in, symmetric; out: row k is the unit eigenvector of values[k], values descending
+ * (of equal ones any order, always the same); of each vector the component of largest magnitude
+ * (the first such) is positive. */
 int kv_eigen_symmetric(double *matrix, uint32_t n, double *values, struct kv_error *err);
 
 #endif

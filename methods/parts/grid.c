@@ -18,7 +18,8 @@ int kv_grid_create(struct kv_grid *grid, const struct kv_setup *setup, enum kv_g
     const size_t n = (size_t)grid->block * dim;
     grid->payload_bytes = kv_packed_bytes(n, bits);
     grid->codes = kv_pool_reserve(setup->pool, KV_WORKSPACE, n + 7);
-    grid->column = kv_pool_reserve(setup->pool, KV_WORKSPACE, (grid->block + 1) * sizeof(float) * 2);
+    grid->column =
+        kv_pool_reserve(setup->pool, KV_WORKSPACE, (grid->block + 1) * sizeof(float) * 2);
     grid->grid = kv_pool_reserve(setup->pool, KV_WORKSPACE, 2 * (size_t)dim * sizeof(float));
     if (!grid->codes || !grid->column || !grid->grid)
         return kv_fail(err, KV_EMEMORY, "grid: no memory for %u rows of %u", grid->block, dim);
@@ -58,23 +59,25 @@ static void encode_channels(struct kv_grid *grid, const float *rows, uint8_t *me
         for (uint32_t t = 0; t < grid->block; t++)
             grid->column[t] = rows[(size_t)t * grid->dim + c];
         encode_group(grid, grid->column, grid->block, metadata + 4 * (size_t)c, codes);
-        for (uint32_t t = 0; t < grid->block; t++) grid->codes[(size_t)t * grid->dim + c] = codes[t];
+        for (uint32_t t = 0; t < grid->block; t++)
+            grid->codes[(size_t)t * grid->dim + c] = codes[t];
     }
 }
 
 void kv_grid_encode(struct kv_grid *grid, const float *rows, uint8_t *atom)
 {
     uint8_t *metadata = atom + grid->payload_bytes;
-    if (grid->axis == KV_GRID_TOKEN) encode_row(grid, rows, metadata);
-    else encode_channels(grid, rows, metadata);
+    if (grid->axis == KV_GRID_TOKEN)
+        encode_row(grid, rows, metadata);
+    else
+        encode_channels(grid, rows, metadata);
     grid->kernels->pack_bits(grid->codes, (size_t)grid->block * grid->dim, grid->bits, atom);
 }
 
 static void decode_row(const struct kv_grid *grid, const uint8_t *atom, uint32_t first, uint32_t n,
                        float *out)
 {
-    const uint8_t *codes =
-        kv_unpack_some(grid->kernels, atom, first, n, grid->bits, grid->codes);
+    const uint8_t *codes = kv_unpack_some(grid->kernels, atom, first, n, grid->bits, grid->codes);
     for (uint32_t done = 0; done < n;) {
         const uint32_t c = first + done, g = c / grid->group;
         const uint32_t in_group = (g + 1) * grid->group - c;
@@ -97,8 +100,8 @@ static void decode_channels(const struct kv_grid *grid, const uint8_t *atom, uin
         minima[c] = kv_kept_half(metadata + 4 * (size_t)c + 2);
     }
     for (uint32_t t = 0; t < grid->block; t++) {
-        const uint8_t *codes = kv_unpack_some(
-            grid->kernels, atom, (size_t)t * grid->dim + first, n, grid->bits, grid->codes);
+        const uint8_t *codes = kv_unpack_some(grid->kernels, atom, (size_t)t * grid->dim + first, n,
+                                              grid->bits, grid->codes);
         float *restrict row = out + (size_t)t * n;
         for (uint32_t c = 0; c < n; c++) row[c] = (float)codes[c] * scales[c] + minima[c];
     }
@@ -112,6 +115,7 @@ void kv_grid_decode(const struct kv_grid *grid, const uint8_t *atoms, uint32_t n
     for (uint32_t a = 0; a < n_atoms; a++) {
         if (grid->axis == KV_GRID_TOKEN)
             decode_row(grid, atoms + a * bytes, first_column, n_columns, out + a * floats);
-        else decode_channels(grid, atoms + a * bytes, first_column, n_columns, out + a * floats);
+        else
+            decode_channels(grid, atoms + a * bytes, first_column, n_columns, out + a * floats);
     }
 }

@@ -4,9 +4,9 @@
  *     code = clamp(rint_half_even((x - minimum) / scale), 0, 2^bits - 1), scale 0 gives code 0
  *     x_hat = code * scale + minimum
  *
- * with both halves used as they are kept, and kept finite (clamped to the largest half). Along tokens
- * a group is `group` channels of one row; along channels it is `group` rows of one channel, so that an
- * atom is `group` rows. The last group along tokens may be short. */
+ * with both halves used as they are kept, and kept finite (clamped to the largest half). Along
+ * tokens a group is `group` channels of one row; along channels it is `group` rows of one channel,
+ * so that an atom is `group` rows. The last group along tokens may be short. */
 #ifndef KVBENCH_METHODS_PARTS_GRID_H
 #define KVBENCH_METHODS_PARTS_GRID_H
 
@@ -19,8 +19,8 @@ struct kv_grid {
     uint32_t dim, block, bits, group, n_groups;
     enum kv_grid_axis axis;
     uint32_t payload_bytes;
-    uint8_t *codes;              /* of one atom, and seven more */
-    float *column, *grid;        /* along channels: one channel's rows; [2][dim] scales and minima */
+    uint8_t *codes;       /* of one atom, and seven more */
+    float *column, *grid; /* along channels: one channel's rows; [2][dim] scales and minima */
 };
 
 int kv_grid_create(struct kv_grid *grid, const struct kv_setup *setup, enum kv_grid_axis axis,

@@ -5,8 +5,8 @@
 
 enum { LARGEST_HADAMARD = 4096 };
 
-static int make_signs(struct kv_rotation *rotation, const struct kv_setup *setup, struct kv_rng *rng,
-                      struct kv_error *err)
+static int make_signs(struct kv_rotation *rotation, const struct kv_setup *setup,
+                      struct kv_rng *rng, struct kv_error *err)
 {
     const uint32_t n = rotation->n;
     if (n & (n - 1) || n > LARGEST_HADAMARD)
@@ -31,9 +31,9 @@ static double dot(const double *a, const double *b, uint32_t n)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/* Gram-Schmidt by rows, each finished row taken off all that follow (the modified order: enough, since
- * a Gaussian matrix is well conditioned). Dividing by the positive length makes it Haar (Mezzadri,
- * arXiv math-ph/0609050). */
+/* Gram-Schmidt by rows, each finished row taken off all that follow (the modified order: enough,
+ * since a Gaussian matrix is well conditioned). Dividing by the positive length makes it Haar
+ * (Mezzadri, arXiv math-ph/0609050). */
 static void orthonormalise(double *rows, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -48,8 +48,8 @@ static void orthonormalise(double *rows, uint32_t n)
     }
 }
 
-static int make_matrix(struct kv_rotation *rotation, const struct kv_setup *setup, struct kv_rng *rng,
-                       struct kv_error *err)
+static int make_matrix(struct kv_rotation *rotation, const struct kv_setup *setup,
+                       struct kv_rng *rng, struct kv_error *err)
 {
     const uint32_t n = rotation->n;
     const size_t size = (size_t)n * n;

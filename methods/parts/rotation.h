@@ -1,10 +1,11 @@
 /* Random square maps of R^n, and their transposes: what turboquant and its kin turn rows by.
  *
  *     hadamard   H D / sqrt(n): random signs, then Walsh-Hadamard; n a power of two; orthogonal
- *     haar       uniformly random orthogonal: Gram-Schmidt on a Gaussian matrix (positive diagonal R)
- *     gaussian   iid N(0, 1) entries; not orthogonal (the sketch of QJL)
+ *     haar       uniformly random orthogonal: Gram-Schmidt on a Gaussian matrix (positive diagonal
+ * R) gaussian   iid N(0, 1) entries; not orthogonal (the sketch of QJL)
  *
- * A map is a pure function of its random stream; exact kernels only, so the same bits everywhere. */
+ * A map is a pure function of its random stream; exact kernels only, so the same bits everywhere.
+ */
 #ifndef KVBENCH_METHODS_PARTS_ROTATION_H
 #define KVBENCH_METHODS_PARTS_ROTATION_H
 
@@ -17,8 +18,8 @@ struct kv_rotation {
     const struct kv_kernels *kernels;
     enum kv_rotation_kind kind;
     uint32_t n;
-    float *signs;                /* hadamard: +-1 / sqrt(n) */
-    float *matrix, *transpose;   /* haar, gaussian: row r of the map is matrix[r] */
+    float *signs;              /* hadamard: +-1 / sqrt(n) */
+    float *matrix, *transpose; /* haar, gaussian: row r of the map is matrix[r] */
 };
 
 /* KV_EUNSUPPORTED when the kind does not allow n, KV_EMEMORY. */

@@ -10,8 +10,8 @@ struct kv_code kv_wrap_code(const struct kv_codec *type, uint32_t dim, const str
 /* Turns one row into one row of the inner codec. */
 typedef void kv_row_map(const struct kv_code *outer, const float *row, float *inner_row);
 
-/* Fits inner, where it can be fitted, on the sample's rows as `map` turns them; then renews the face of
- * outer, since a fit may change sizes. Queries are of another space and are left out. */
+/* Fits inner, where it can be fitted, on the sample's rows as `map` turns them; then renews the
+ * face of outer, since a fit may change sizes. Queries are of another space and are left out. */
 int kv_fit_inner(struct kv_code *outer, struct kv_code *inner, const struct kv_sample *sample,
                  kv_row_map *map, struct kv_error *err);
 

@@ -12,6 +12,8 @@ static void wants(const void *config, struct kv_wants *wants) { wants->prompt_ro
 static int create(struct kv_chooser *self, const struct kv_setup *setup, struct kv_error *err)
 {
     struct chooser *keydiff = (struct chooser *)self;
+    if (!self->trim.prompt_only)
+        return kv_fail(err, KV_EUNSUPPORTED, "keydiff: when=step: the mean direction is the prompt's");
     keydiff->anchor = kv_pool_reserve(setup->pool, KV_WORKSPACE,
                                       setup->geometry->key_dim * sizeof *keydiff->anchor);
     return keydiff->anchor ? KV_OK : kv_fail(err, KV_EMEMORY, "keydiff: out of memory");

@@ -30,7 +30,7 @@ h2o:budget=64:oracle=future kivi:bits=2 kivi:bits=4 kivi:bits=2:group_size=32:re
 turboquant:bits=4:mode=mse turboquant:bits=2:mode=mse turboquant:bits=3:mode=prod turboquant:bits=2.5
 turboquant:bits=3.5 svd:rank=32 svd:rank=24+int:bits=4 snapkv:budget=80:observation_window=32
 snapkv:budget=80 quest:budget=64 tova:budget=64 tova:budget=64:when=prefill
-knorm:budget=64 keydiff:budget=64 lagkv:budget=64:sinks=4:lag=32
+knorm:budget=64 keydiff:budget=64
 h2o:budget=64+int:bits=4 snapkv:budget=80+kivi:bits=2:residual_length=32
 streaming:sinks=4:budget=80+kivi:bits=4:residual_length=32 window:budget=64+svd:rank=32
 h2o:budget=64+kivi:bits=4:residual_length=32

@@ -268,7 +268,7 @@ Test(table, says_what_is_missing_what_is_equal_and_what_failed)
     cr_expect(strstr(text, "trace has no x2"));
     cr_expect(strstr(text, "asked to keep 20% = 153 tokens and holds 160.2 at the end"));
     cr_expect(strstr(text, "worst deviation 1.3e-7"));
-    cr_expect(strstr(text, "r random choice: a control"));
+    cr_expect(strstr(text, "r depends on the seed"));
     cr_expect_null(strstr(text, "\033["), "no colour without a terminal");
     free(text);
     output_fixture_free(results);
