@@ -67,6 +67,10 @@ int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const str
         return kv_fail(err, KV_EMEMORY, "out of memory for rotary tables");
     struct kv_setup own = *setup;
     own.side = side;
+    /* The default store is exact on any trace: halves, but bfloat16 where those are recorded. */
+    const struct kv_modifiers plain = {.sinks = -1, .recent = -1};
+    const struct kv_stage bfloat = {.codec = kv_codec_find("bf16"), .modifiers = {plain, plain}};
+    if (!stage && source->keys->dtype == KV_BF16) stage = &bfloat;
     const int64_t before = kv_pool_used(bank->pool, KV_BASIS_ONLINE);
     int status = kv_create_code(&bank->code, stage, &own, bank->dim, err);
     if (status != KV_OK) return status;

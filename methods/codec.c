@@ -27,7 +27,9 @@ static int create(struct kv_code **out, const struct kv_codec *codec, const void
         const int status = default_config(&own.config, codec, setup, err);
         if (status) return status;
     }
-    return codec->create(out, &own, err);
+    const int status = codec->create(out, &own, err);
+    if (status == KV_OK) (*out)->type = codec;
+    return status;
 }
 
 /* Wrapping is a chain of stages in front of this one, which itself comes last without its wrapping.

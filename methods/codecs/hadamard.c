@@ -4,8 +4,9 @@
  *
  * Sylvester order, blocks of the largest power of two that divides the width, each scaled by
  * 1 / sqrt(block). Fixed, so it costs no bytes; nothing happens to rows of odd width. No
- * parameters. A stage modifier rotate=hadamard means this codec around its stage. Departures: no
- * sign flips (a constant row becomes one spike; turboquant has them). */
+ * parameters. A stage modifier rotate=hadamard means this codec around its stage.
+ *
+ * Departures: no sign flips (a constant row becomes one spike; turboquant has them). */
 #include <math.h>
 #include <string.h>
 

@@ -1,11 +1,10 @@
 /* Random square maps of R^n, and their transposes: what turboquant and its kin turn rows by.
  *
  *     hadamard   H D / sqrt(n): random signs, then Walsh-Hadamard; n a power of two; orthogonal
- *     haar       uniformly random orthogonal: Gram-Schmidt on a Gaussian matrix (positive diagonal
- * R) gaussian   iid N(0, 1) entries; not orthogonal (the sketch of QJL)
+ *     haar       uniformly random orthogonal: Gram-Schmidt on a Gaussian matrix
+ *     gaussian   iid N(0, 1) entries; not orthogonal (the sketch of QJL)
  *
- * A map is a pure function of its random stream; exact kernels only, so the same bits everywhere.
- */
+ * A map is a pure function of its random stream; exact kernels only, so the same bits everywhere. */
 #ifndef KVBENCH_METHODS_PARTS_ROTATION_H
 #define KVBENCH_METHODS_PARTS_ROTATION_H
 
