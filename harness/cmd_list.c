@@ -149,7 +149,10 @@ static int list_models(cJSON *list, struct kv_error *err)
 static int list_claims(cJSON *list, struct kv_error *err)
 {
     struct kv_claims claims;
-    int status = kv_claims_read(&claims, NULL, err);
+    char *folder = kv_install_path("experiments/papers");
+    int status = folder ? kv_claims_read(&claims, folder, err)
+                        : kv_fail(err, KV_EMEMORY, "list: out of memory");
+    free(folder);
     if (status != KV_OK) return status;
     for (uint32_t i = 0; status == KV_OK && i < claims.n; i++) {
         const struct kv_claim *claim = &claims.claim[i];

@@ -1,0 +1,57 @@
+#!/bin/sh
+# Usage errors: exit 2, nothing on stdout, and the message names the word, what was expected, the
+# nearest known name.
+. "$(dirname "$0")/common.sh"
+make_trace
+
+refuse() {
+    expect 2 "$@"
+    [ ! -s out ] || complain "$*: expected nothing on stdout"
+}
+
+refuse 'unknown option --metods; did you mean --methods?' --metods h2o
+refuse 'unknown command rum; did you mean run?' rum
+refuse 'run: expected options, found h2o; methods go after --methods' run h2o
+refuse '--methods: expected LIST, found nothing' --methods
+refuse '--quiet: expected no value, found 1' --quiet=1
+refuse '--threads: expected a whole number from 1 to 4096, found 0' --threads 0
+refuse '--threads: expected a whole number from 1 to 4096, found 1.5' --threads=1.5
+refuse '--queries: expected a whole number from 1 to 4000000000, found few' --queries few
+refuse '--seed: expected a whole number, found -1' --seed -1
+refuse '--timeout: expected a number from 0.001 to 1000000000, found 0' --timeout 0
+refuse '--layers: expected layers such as 2,7-12, found 3-1' --layers 3-1
+refuse '--layers 99: expected a recorded layer' --trace small.h5 --methods f16 --layers 99
+refuse '--format: expected table, markdown, csv or json' --format xml
+refuse "unknown isa 'avx3'" --trace small.h5 --methods f16 --isa avx3
+for later in memory calibrate recommend perf selftest; do
+    refuse "$later: not in this version" $later
+done
+
+refuse 'unknown method kivy; did you mean kivi?' --methods kivy
+refuse 'int: bits: expected a whole number from 1 to 8, found 9' --methods f16,int:bits=9
+refuse 'h2o: unknown parameter buget; did you mean budget?' --methods h2o:buget=3
+refuse 'int: axis: expected one of token|channel, found row' --methods int:axis=row
+refuse 'h2o: budget: expected 1 to 4000000000 tokens, a share such as 0.2 or 20%, found 0' --methods h2o:budget=0
+refuse 'policies come before codecs' --methods int+h2o
+refuse 'at most one may' --methods quest+topk
+
+refuse 'list: expected methods, columns' list xyzzy
+refuse 'did you mean columns?' list colums
+refuse 'list: expected one name' list h2o kivi
+refuse 'list: unknown option --jsn' list --jsn
+refuse 'new: expected a name' new
+refuse 'new: int: a method of that name exists' new int
+refuse 'new: kivi2: a preset of that name exists' new kivi2
+refuse 'expected a name of a-z, 0-9 and _' new Bad-Name
+refuse 'check: expected a method' check
+refuse 'unknown method kivy' check kivy
+refuse 'compare: expected OLD NEW' compare
+refuse 'dump: expected --trace' dump
+refuse 'info: expected' info
+refuse 'trace: expected validate' trace
+refuse 'validate' trace validat
+refuse 'report: expected' report
+
+[ -z "$(ls results 2>/dev/null)" ] || complain 'expected no result directory from a refused command'
+[ -z "$(find . -name '*.partial')" ] || complain 'expected no partial files'
+finish

@@ -1,0 +1,44 @@
+#!/bin/sh
+# A run: what it prints, what it leaves, options from files, and the formats.
+. "$(dirname "$0")/common.sh"
+make_trace
+expect 0 '' --trace small.h5 --methods f16,int:bits=4/2,h2o --no-plots --out out.d
+says 'open loop'
+for file in manifest.json rows.csv timings.csv table.md report.html journal.jsonl; do
+    [ -s out.d/$file ] || complain "expected $file in the result directory"
+done
+[ "$(wc -l <out.d/rows.csv)" = 5 ] || complain 'expected a header and four rows'
+awk 'length > 100' out | grep . && complain 'expected a table of at most 100 columns'
+head -n 1 out.d/rows.csv | grep -q '^trace,trace_hash,model,method,family,layer,isa,seed,status,reason,tokens,' ||
+    complain 'expected the columns in their order'
+
+# The same from files: options one a line, specs one a line.
+printf '# a comment\n--trace small.h5\n--methods @specs   # more\n--no-plots\n--quiet\n' >run.args
+printf 'f16\nint:bits=4/2  # a sweep\n\nh2o\n' >specs
+expect 0 '' @run.args --out file.d
+cmp out.d/rows.csv file.d/rows.csv || complain '@file: expected the same rows'
+expect 0 '' run --trace=small.h5 --methods=f16 --methods=int:bits=4/2,h2o --no-plots --quiet --out=twice.d
+cmp out.d/rows.csv twice.d/rows.csv || complain '--methods twice: expected the same rows'
+
+for format in csv json markdown; do
+    expect 0 '' --trace small.h5 --methods f16,int --no-plots --quiet --format $format --out $format.d
+    [ -s out ] || complain "expected $format on stdout"
+done
+cmp csv.d/rows.csv out >/dev/null && complain 'expected markdown last'
+expect 0 '' --trace small.h5 --methods f16,int --no-plots --quiet --format csv --out csv.d
+cmp csv.d/rows.csv out || complain '--format csv: expected rows.csv on stdout'
+
+expect 0 '' --trace small.h5 --methods int --per-layer --split --no-plots --quiet --format csv --out s.d
+[ "$(wc -l <out)" = 10 ] || complain "--split --per-layer: expected three specs of three rows: $(cut -c1-120 out)"
+
+# Chains, the policy that does nothing, and a folder named by itself.
+expect 0 '' --trace small.h5 --methods full,svd:rank=16+int --no-plots --quiet --format csv --out f.d
+says ',ok,'
+expect 0 'results: results/' --trace small.h5 --methods f16 --no-plots
+[ "$(find results -name rows.csv | wc -l)" = 1 ] || complain 'expected one folder in results/'
+expect 0 '' --help
+says '--methods'
+expect 0 '' --version
+expect 0 '' help
+says 'reproduce'
+finish
