@@ -36,6 +36,9 @@ streaming:sinks=4:budget=80+kivi:bits=4:residual_length=32 window:budget=64+svd:
 h2o:budget=64+kivi:bits=4:residual_length=32
 """.split()
 
+# Of replay.md, but of no method list yet: left out where the program does not know them.
+LATER = ["lagkv:budget=64:sinks=4:lag=32"]
+
 
 def run_program(program, trace, spec, folder):
     """The rows of one spec, or raises with what the program said."""
@@ -149,6 +152,9 @@ def compare_trace(report, program, path, methods, audit):
             try:
                 printed = run_program(program, path, spec, folder)
             except RuntimeError as error:
+                if spec in LATER and "unknown method" in str(error):
+                    report.skip(f"{name} {spec}", "unknown to the program")
+                    continue
                 report.note(f"{name} {spec}", "run", str(error))
                 continue
         compare_spec(report, trace, name, spec, printed, audit)
@@ -165,7 +171,7 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
-    methods = arguments.methods.split(",") if arguments.methods else METHODS
+    methods = arguments.methods.split(",") if arguments.methods else METHODS + LATER
     report = Report()
     for path in arguments.trace:
         compare_trace(report, arguments.kvbench, path, methods, arguments.audit)

@@ -1,7 +1,7 @@
 """Which rows stay, and which are read: one class per policy, one object per layer.
 
 Hooks, in the order of replay.md: keep (after the prefill), then per step evict -> select ->
-observe. Positions are token indices; scores are arrays over all tokens, 0 for new ones.
+observe. `select` is asked for every layer that reads the cache, the others for its owner. Positions are token indices; scores are arrays over all tokens, 0 for new ones.
 """
 import numpy as np
 
@@ -35,7 +35,7 @@ class Policy:
     def evict(self, head, t, held):
         return []
 
-    def select(self, query_head, t, positions, logits):
+    def select(self, layer, query_head, t, positions, logits):
         return None                   # read all
 
     def observe(self, head, t, positions, weights):
@@ -246,7 +246,7 @@ class TopK(Policy):
         super().__init__(prompt)
         self.budget = budget
 
-    def select(self, query_head, t, positions, logits):
+    def select(self, layer, query_head, t, positions, logits):
         return mask_of(best(logits, self.budget), len(positions))
 
 
@@ -261,22 +261,22 @@ class Quest(Policy):
         super().__init__(prompt)
         self.page_size = page_size
         self.pages = max(3, budget // page_size)
-        self.dense = prompt.layer.index < dense_layers
+        self.dense_layers = dense_layers
 
-    def select(self, query_head, t, positions, logits):
-        if self.dense:
+    def select(self, layer, query_head, t, positions, logits):
+        if layer.index < self.dense_layers:
             return None
         page_of = positions // self.page_size
         scores = np.full(page_of.max() + 1, -np.inf)
         for page in np.unique(page_of):
-            scores[page] = self.bound(query_head, t, positions[page_of == page])
+            scores[page] = self.bound(layer, query_head, t, positions[page_of == page])
         scores[t // self.page_size] = np.inf
         return np.isin(page_of, best(scores, self.pages))
 
-    def bound(self, query_head, t, members):
+    def bound(self, layer, query_head, t, members):
         """Upper bound of q.k over the page."""
-        query = self.layer.q[query_head, t]
-        keys = self.layer.k[query_head // self.layer.group][members]
+        query = layer.q[query_head, t]
+        keys = layer.k[query_head // layer.group][members]
         low, high = through_f16(keys.min(axis=0)), through_f16(keys.max(axis=0))
         return np.maximum(query * low, query * high).sum()
 

@@ -62,12 +62,12 @@ class IntToken(Codec):
 
 
 class IntChannel(Codec):
-    """One grid per channel and `block` consecutive tokens, encoded as soon as they are there."""
+    """One grid per channel and `block` consecutive tokens, encoded after the answer of the last of them."""
 
     def __init__(self, dim, bits, group_size):
         super().__init__(dim)
         self.bits, self.block = bits, group_size
-        self.tiers = Tiers(flush=group_size, at_once=True)
+        self.tiers = Tiers(flush=group_size, at_once=False)
 
     def round_trip(self, rows):
         blocks = np.asarray(rows).reshape(-1, self.block, self.dim)

@@ -24,7 +24,7 @@ class LayerReplay:
     def make_head(self, stages, head):
         owner = self.owner
         keys, values = owner.k[head], owner.v[head]
-        banks = [Bank(specs.make_codec(stages, rows.shape[1], side), rows,
+        banks = [Bank(specs.make_codec(stages, rows.shape[1], side, owner.element_bytes), rows,
                       owner.element_bytes * rows.shape[1])
                  for rows, side in ((keys, "k"), (values, "v"))]
         prefix = values.shape[1] if owner.value_is_key_prefix else 0
@@ -80,7 +80,7 @@ class LayerReplay:
             queries, keys = self.in_slots(layer, cache, queries, keys, positions, t)
         logits = exact.logits_of(layer, queries, keys)
         for row, query_head in zip(logits, range(group.start, group.stop)):
-            reads = self.policy.select(query_head, t, positions, row)
+            reads = self.policy.select(layer, query_head, t, positions, row)
             if reads is not None:
                 row[~reads] = -np.inf
         return exact.softmax(logits, exact.sink_logits(layer, group))

@@ -26,31 +26,31 @@ def with_bits(row):
     return row
 
 
+def stored_row(trace, replay, index):
+    """A layer that reads another's keys and values stores nothing; the rows it reads are theirs."""
+    row = {f"{side}_error": replay.side_error(side) for side in ("key", "value")}
+    if index != replay.owner.index:
+        return {**row, **{f"{name}_bytes": 0 for name in BYTE_COLUMNS}}
+    held = [int(cache.held.sum()) for cache in replay.heads]
+    row.update(byte_row(replay.byte_counts(), replay.owner, trace.tokens))
+    return dict(with_bits(row), kept_tokens=sum(held) / len(held))
+
+
 def layer_rows(trace, spec):
     """layer index -> row, and layer index -> answers (for the probes' sums over layers)."""
     rows, answers = {}, {}
     for replay, by_layer in replay_layers(trace, spec):
-        held = [int(cache.held.sum()) for cache in replay.heads]
         for index, answer in by_layer.items():
-            own = replay.owner.index == index
-            rows[index] = metrics.layer_metrics(answer)
-            rows[index].update(metrics.probe_metrics(trace, {index: answer}))
-            rows[index].update(byte_row(replay.byte_counts(), replay.owner, trace.tokens) if own
-                               else {})
-            rows[index].update(kept_tokens=sum(held) / len(held), held=held,
-                               key_error=replay.side_error("key"),
-                               value_error=replay.side_error("value"))
+            rows[index] = {**metrics.layer_metrics(answer), **stored_row(trace, replay, index),
+                           **metrics.probe_metrics(trace, {index: answer})}
         answers.update(by_layer)
-    for row in rows.values():
-        if "resident_bytes" in row:
-            with_bits(row)
     return rows, answers
 
 
 def pooled_row(trace, rows, answers):
     """Bytes add up, errors are the mean of the layers' values, error_max the largest of all, probes
     add before the square."""
-    owners = [row for row in rows.values() if "resident_bytes" in row]
+    owners = [row for row in rows.values() if "key_elements" in row]
     summed = [n for n in owners[0] if n.endswith(("_bytes", "_elements"))]
     pooled = {name: sum(row[name] for row in owners) for name in summed}
     with_bits(pooled)

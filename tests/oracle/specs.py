@@ -106,16 +106,17 @@ def side_params(stage, side):
     return {**plain, **own}
 
 
-def make_codec(stages, dim, side):
-    """Codecs in a row are outer to inner; none means halves."""
+def make_codec(stages, dim, side, element_bytes=2):
+    """Codecs in a row are outer to inner; none stores rows as the trace does, at 16 or 32 bits."""
     chain = [stage for stage in stages if stage.name in CODECS]
-    return make_chain(chain or [Stage("f16")], dim, side)
+    return make_chain(chain or [Stage("f32" if element_bytes == 4 else "f16")], dim, side)
 
 
-def make_chain(chain, dim, side):
+def make_chain(chain, dim, side, keep_seed=False):
     params = side_params(chain[0], side)
     tiers = {name: params.pop(name) for name in ("sinks", "recent") if name in params}
-    params.pop("seed", None)
+    if not keep_seed:
+        params.pop("seed", None)
     if chain[0].name == "svd":
         rest = chain[1:] or [Stage("f16")]
         codec = Svd(dim, params.pop("rank"), lambda width: make_chain(rest, width, side))
