@@ -28,7 +28,8 @@ static int create(struct kv_code **out, const struct kv_codec *codec, const void
         if (status) return status;
     }
     const int status = codec->create(out, &own, err);
-    if (status == KV_OK) (*out)->type = codec;
+    /* A codec may make one of another type: what is fitted only in some settings. */
+    if (status == KV_OK && !(*out)->type) (*out)->type = codec;
     return status;
 }
 
