@@ -9,10 +9,14 @@ definition leaves room (quantile rule, drift), how far apart the two are, withou
 import argparse
 import csv
 import math
+import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")   # one process a core instead: products are small
 
 import specs
 from rows import all_rows
@@ -101,8 +105,7 @@ def columns_for(spec):
     return sorted(EXACT) + judged
 
 
-def compare_spec(report, trace, name, spec, printed, audit):
-    want = all_rows(trace, spec)
+def compare_spec(report, trace, name, spec, want, printed, audit):
     for row in printed:
         where = f"{name} {spec} layer {row['layer']}"
         if row["status"] != "ok":
@@ -140,24 +143,37 @@ def print_audit(where, expected, row):
             print(f"audit {where} {column}: oracle {want:.6g}, program {got:.6g}")
 
 
-def compare_trace(report, program, path, methods, audit):
-    trace, name = read_trace(path), Path(path).stem
-    for spec in methods:
+JOB = {}                 # what every spec of a trace shares: inherited by the fork, never copied
+
+
+def both_rows(spec):
+    """(oracle's rows, program's rows, None), or (None, None, why not)."""
+    trace = JOB["trace"]
+    try:
+        specs.check(trace, spec)
+    except ValueError as reason:                  # no such format for this shape, or not covered
+        return None, None, f"not covered: {reason}"
+    with tempfile.TemporaryDirectory() as folder:
         try:
-            specs.check(trace, spec)
-        except ValueError as reason:              # no such format for this shape, or not covered
-            report.skip(f"{name} {spec}", reason)
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                printed = run_program(program, path, spec, folder)
-            except RuntimeError as error:
-                if spec in LATER and "unknown method" in str(error):
-                    report.skip(f"{name} {spec}", "unknown to the program")
-                    continue
-                report.note(f"{name} {spec}", "run", str(error))
-                continue
-        compare_spec(report, trace, name, spec, printed, audit)
+            printed = run_program(JOB["program"], JOB["path"], spec, folder)
+        except RuntimeError as error:
+            return None, None, str(error)
+    return all_rows(trace, spec), printed, None
+
+
+def compare_trace(report, program, path, methods, audit):
+    """Specs are replayed side by side; the report keeps their order."""
+    trace, name = read_trace(path), Path(path).stem
+    JOB.update(program=program, path=path, trace=trace)
+    with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
+        results = pool.imap(both_rows, methods)
+        for spec, (want, printed, reason) in zip(methods, results):
+            if reason is None:
+                compare_spec(report, trace, name, spec, want, printed, audit)
+            elif reason.startswith("not covered") or (spec in LATER and "unknown method" in reason):
+                report.skip(f"{name} {spec}", reason)
+            else:
+                report.note(f"{name} {spec}", "run", reason)
 
 
 def parse_arguments():
