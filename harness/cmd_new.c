@@ -1,5 +1,5 @@
 /* `new NAME`: writes a codec (or, with --policy, a policy) that builds and passes `check` as it is:
- * a template with the name put in, and the word in the build list. */
+ * a template with the name put in, the word in the build list, and a test vector. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,27 +85,53 @@ static int add_word(const char *path, const char *name, struct kv_error *err)
     return status;
 }
 
+/* The template at ROOT/from, with the name put in, becomes ROOT/to. */
+static int instantiate(const char *root, const char *from, const char *to, const char *name,
+                       struct kv_error *err)
+{
+    char source[4200], target[4200];
+    snprintf(source, sizeof source, "%s/%s", root, from);
+    snprintf(target, sizeof target, "%s/%s", root, to);
+    if (access(target, F_OK) == 0)
+        return kv_fail(err, KV_EUSAGE, "new: %s: exists already", target);
+    char *template = read_file(source, err);
+    if (!template) return KV_EENVIRONMENT;
+    char *text = put_name(template, name);
+    const int status =
+        text ? write_file(target, text, err) : kv_fail(err, KV_EMEMORY, "out of memory");
+    free(text);
+    free(template);
+    return status;
+}
+
+static void take_back(const char *root, const char *file)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/%s", root, file);
+    unlink(path);
+}
+
 static int write_method(const char *root, const char *name, bool policy, struct kv_error *err)
 {
     const char *folder = policy ? "policies" : "codecs";
-    char from[4200], to[4200], list[4200];
-    snprintf(from, sizeof from, "%s/methods/%s/template.txt", root, folder);
-    snprintf(to, sizeof to, "%s/methods/%s/%s.c", root, folder, name);
+    char template[64], method[128], vector[128], list[4200];
+    snprintf(template, sizeof template, "methods/%s/template.txt", folder);
+    snprintf(method, sizeof method, "methods/%s/%s.c", folder, name);
+    snprintf(vector, sizeof vector, "tests/vectors/%s.txt", name);
     snprintf(list, sizeof list, "%s/methods/%s/meson.build", root, folder);
-    if (access(to, F_OK) == 0) return kv_fail(err, KV_EUSAGE, "%s: exists already", to);
-    char *template = read_file(from, err), *text = template ? put_name(template, name) : NULL;
-    int status = !template ? KV_EENVIRONMENT
-                 : text    ? write_file(to, text, err)
-                           : kv_fail(err, KV_EMEMORY, "out of memory");
-    if (status == KV_OK) status = add_word(list, name, err);
-    if (status != KV_OK && text) unlink(to);
-    free(text);
-    free(template);
-    if (status == KV_OK)
-        printf("methods/%s/%s.c written and listed in methods/%s/meson.build\nnext: ./kvbench "
-               "check %s\n",
-               folder, name, folder, name);
-    return status;
+    int status = instantiate(root, template, method, name, err);
+    if (status != KV_OK) return status;
+    snprintf(template, sizeof template, "tests/vectors/%s.template", policy ? "policy" : "codec");
+    status = instantiate(root, template, vector, name, err);
+    if (status == KV_OK && (status = add_word(list, name, err)) != KV_OK) take_back(root, vector);
+    if (status != KV_OK) {
+        take_back(root, method);
+        return status;
+    }
+    printf("%s   the method, listed in methods/%s/meson.build\n%s   its test vector\n"
+           "next: ./kvbench check %s; ./kvbench test methods\n",
+           method, folder, vector, name);
+    return KV_OK;
 }
 
 int kv_cmd_new(int argc, char **argv, struct kv_error *err)

@@ -9,11 +9,10 @@ mkdir tree
     harness methods metrics traces plots tests experiments) | tar xf - -C tree
 cd tree || exit 2
 build() {
-    if [ -d build ]; then set -- ninja -C build harness/kvbench; else
+    if [ ! -d build ]; then
         meson setup build --buildtype=debugoptimized --werror -Dunit_tests=disabled >log 2>&1
-        set -- ninja -C build harness/kvbench
     fi
-    "$@" >>log 2>&1 || { tail -n 30 log; complain "expected a build"; exit 1; }
+    ninja -C build harness/kvbench tests/vectors/check_vectors >>log 2>&1 || { tail -n 30 log; complain "expected a build"; exit 1; }
     program=$PWD/build/harness/kvbench
 }
 build
@@ -27,6 +26,10 @@ expect 2 'new: plain_grid: a method of that name exists' new plain_grid
 expect 0 '' check plain_grid --quiet
 expect 0 '' check long_keys --quiet
 expect 0 '' check long_keys+plain_grid:bits=4 --quiet
+build/tests/vectors/check_vectors tests/vectors >vectors || complain 'expected the vectors to pass'
+for name in plain_grid long_keys; do
+    grep -q "^ok .*$name" vectors || complain "expected the vector of $name: $(cat vectors)"
+done
 expect 0 '' list plain_grid
 says 'plain_grid:bits=8'
 finish
