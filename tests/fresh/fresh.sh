@@ -31,11 +31,12 @@ copy() {
     git clone --quiet --no-hardlinks "$source" "$work/$1/srv/kvbench"
 }
 
-# enter NAME COMMAND [UNSHARE_OPTION]: runs in /srv/kvbench as root, nothing of this machine's environment but proxies.
+# enter NAME COMMAND [UNSHARE_OPTION]: runs in /srv/kvbench as root, in nothing of this machine's
+# environment but its proxies.
 enter() {
     # shellcheck disable=SC2016 # expands inside
     unshare --mount --pid --fork --kill-child ${3:-} bash -c '
-        mount --make-rprivate / && mount -t proc proc "$1/proc" && mount --bind /dev "$1/dev" || exit 99
+        mount --make-rprivate / && mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" || exit 99
         exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LC_ALL=C.UTF-8 \
             ${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} \
             chroot "$1" sh -c "cd /srv/kvbench && $2"' enter "$work/$1" "$2"
