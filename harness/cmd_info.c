@@ -5,6 +5,42 @@
 #include "harness/base/params.h"
 #include "harness/commands.h"
 #include "harness/info.h"
+#include "methods/spec.h"
+
+/* The first recorded layer that a codec with its defaults cannot store, and why; false when none. */
+static bool find_refusal(const struct kv_trace *trace, const struct kv_codec *codec, struct kv_error *why)
+{
+    const struct kv_modifiers plain = {.sinks = -1, .recent = -1};
+    const struct kv_stage stage = {.codec = codec, .modifiers = {plain, plain}};
+    struct kv_kernels kernels;
+    bool refused = false;
+    if (kv_kernels_fill(&kernels, "generic", why) != KV_OK) return false;
+    for (uint32_t l = 0; !refused && l < trace->n_layers; l++)
+        for (int side = 0; !refused && side < 2; side++) {
+            const struct kv_geometry *geometry = &trace->layers[l].geometry;
+            struct kv_pool *pool = kv_pool_create(0);
+            if (!pool) return false;
+            const struct kv_setup setup = {.geometry = geometry, .kernels = &kernels, .pool = pool, .seed = 1,
+                                           .n_heads = 1, .side = side ? KV_VALUES : KV_KEYS};
+            struct kv_code *code;
+            refused = kv_create_code(&code, &stage, &setup, side ? geometry->value_dim : geometry->key_dim,
+                                     why) == KV_EUNSUPPORTED;
+            kv_pool_destroy(pool);
+        }
+    return refused;
+}
+
+/* Methods that cannot run on this trace with their defaults, with the reason. */
+static void print_refusals(const struct kv_trace *trace)
+{
+    uint32_t n = 0;
+    for (int i = 0; kv_codecs[i]; i++) {
+        struct kv_error why;
+        if (!find_refusal(trace, kv_codecs[i], &why)) continue;
+        printf("%s%s\n", n++ ? "             " : "cannot run:  ", why.text);
+    }
+    if (!n) printf("cannot run:  every method runs on it with its defaults\n");
+}
 
 static int info_one(const char *path, unsigned flags, bool json, struct kv_error *err)
 {
@@ -12,6 +48,7 @@ static int info_one(const char *path, unsigned flags, bool json, struct kv_error
     int status = kv_trace_open(&trace, path, flags, err);
     if (status != KV_OK) return status;
     status = kv_info_print(stdout, trace, json, err);
+    if (status == KV_OK && !json) print_refusals(trace);
     kv_trace_close(trace);
     return status;
 }

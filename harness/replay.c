@@ -200,6 +200,9 @@ static int sweep_lane(struct unit *unit, uint32_t lane, struct kv_error *err)
     float *scratch = kv_pool_take(unit->pool, kv_sweep_scratch(&sweep) * sizeof *scratch);
     if (!scratch) return kv_fail(err, KV_EMEMORY, "out of memory for the sweep");
     kv_sweep_run(&sweep, scratch);
+    bool coded = false;
+    for (uint32_t l = 0; l < sweep.lines.n; l++) coded |= sweep.lines.coded[l];
+    for (uint32_t r = 0; !coded && sweep.compare && r < n; r++) arrays.drift[r] = NAN;
     return KV_OK;
 }
 
