@@ -121,14 +121,25 @@ static void sweep(double *d, double *e, double *vectors, uint32_t n, uint32_t l,
     d[l] -= p, e[l] = g, e[m] = 0;
 }
 
+/* Couplings that the matrix cannot tell from rounding. Beside tiny diagonals (directions that the
+ * rows hardly have) no coupling is small against its neighbours, and the sweeps would not end. */
+static double negligible(const double *d, const double *e, uint32_t n)
+{
+    double largest = 0;
+    for (uint32_t i = 0; i < n; i++) largest = fmax(largest, fabs(d[i]) + fabs(e[i]));
+    return 0x1p-53 * largest;
+}
+
 static int diagonalise(double *d, double *e, double *vectors, uint32_t n, struct kv_error *err)
 {
     for (uint32_t i = 1; i < n; i++) e[i - 1] = e[i];
     e[n - 1] = 0;
+    const double noise = negligible(d, e, n);
     for (uint32_t l = 0; l < n; l++)
         for (int tries = 0;; tries++) {
             uint32_t m = l;
-            while (m + 1 < n && fabs(e[m]) > 0x1p-53 * (fabs(d[m]) + fabs(d[m + 1]))) m++;
+            while (m + 1 < n && fabs(e[m]) > fmax(noise, 0x1p-53 * (fabs(d[m]) + fabs(d[m + 1]))))
+                m++;
             if (m == l) break;
             if (tries == 100) return kv_fail(err, KV_ECELL, "eigenvectors: no convergence");
             sweep(d, e, vectors, n, l, m);

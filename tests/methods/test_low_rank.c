@@ -77,6 +77,21 @@ Test(low_rank, eigenvectors_of_awkward_matrices)
     }
 }
 
+/* One spike among equal entries, as a sink of 65504 makes it: every other direction is all but
+ * empty, and no coupling of two of them is ever small beside their own diagonals. */
+Test(low_rank, eigenvectors_of_a_spike_among_equal_rows)
+{
+    enum { DIM = 64, ROWS = 96 };
+    double *matrix = calloc(DIM * DIM, sizeof *matrix);
+    for (int i = 0; i < ROWS; i++)
+        for (int r = 0; r < DIM; r++)
+            for (int c = 0; c < DIM; c++)
+                matrix[r * DIM + c] +=
+                    (i == 0 && r == 2 ? -65504.0 : 0.25) * (i == 0 && c == 2 ? -65504.0 : 0.25);
+    check_eigen(matrix, DIM);
+    free(matrix);
+}
+
 static double relative_error(const float *a, const float *b, size_t n)
 {
     double error = 0, square = 0;
