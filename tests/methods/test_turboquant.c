@@ -190,38 +190,46 @@ struct relation {
     double error, slope;
 };
 
-static struct relation relate(const char *spec, uint32_t n)
+enum { DIM = 128, N_PROBES = 512, PROBES_A_ROW = 16 };
+
+/* Random unit vectors. */
+static void make_probes(float *probes)
 {
-    enum { DIM = 128, PROBES = 16 };
+    fill_normal(probes, (size_t)N_PROBES * DIM, 2);
+    for (int p = 0; p < N_PROBES; p++) {
+        double size = 0;
+        for (int c = 0; c < DIM; c++) size += pow(probes[p * DIM + c], 2);
+        for (int c = 0; c < DIM; c++) probes[p * DIM + c] /= (float)sqrt(size);
+    }
+}
+
+static double dot(const float *a, const float *b)
+{
+    double sum = 0;
+    for (int c = 0; c < DIM; c++) sum += (double)a[c] * b[c];
+    return sum;
+}
+
+static struct relation relate(const char *spec, const float *rows, const float *probes, uint32_t n)
+{
     struct fixture f;
     struct relation relation = {0};
-    float *rows = malloc((size_t)n * DIM * sizeof *rows),
-          *decoded = malloc((size_t)n * DIM * sizeof *decoded);
+    float *decoded = malloc((size_t)n * DIM * sizeof *decoded);
     double along = 0, square = 0;
-    struct kv_rng rng = kv_rng_stream(2, 2, 2, 2);
     open_codec(&f, spec, DIM, KV_KEYS);
-    fill_normal(rows, (size_t)n * DIM, 1);
     round_trip(&f, rows, n, decoded);
     for (uint32_t i = 0; i < n; i++) {
         const float *x = rows + (size_t)i * DIM, *x_hat = decoded + (size_t)i * DIM;
-        double size = 0;
-        for (int c = 0; c < DIM; c++) {
-            size += (double)x[c] * x[c];
-            along += (double)x[c] * x_hat[c];
-        }
-        square += size;
-        for (int p = 0; p < PROBES; p++) {
-            double across = 0, length = 0;
-            for (int c = 0; c < DIM; c++) {
-                const double y = kv_rng_normal(&rng);
-                across += y * ((double)x_hat[c] - x[c]), length += y * y;
-            }
-            relation.error += across * across / length / size * DIM / n / PROBES;
+        const double size = dot(x, x);
+        along += dot(x, x_hat), square += size;
+        for (uint32_t k = 0; k < PROBES_A_ROW; k++) {
+            const float *y = probes + (i * PROBES_A_ROW + k) % N_PROBES * DIM;
+            const double off = dot(y, x_hat) - dot(y, x);
+            relation.error += off * off / size * DIM / n / PROBES_A_ROW;
         }
     }
     relation.slope = along / square;
     close_codec(&f);
-    free(rows);
     free(decoded);
     return relation;
 }
@@ -235,6 +243,10 @@ struct inner {
  * mode=mse. */
 Test(turboquant, inner_products)
 {
+    enum { N = 4000 };
+    float *rows = malloc(N * DIM * sizeof *rows), *probes = malloc(N_PROBES * DIM * sizeof *probes);
+    fill_normal(rows, N * DIM, 1);
+    make_probes(probes);
     static const struct inner inners[] = {
         {"turboquant:bits=1:mode=prod", 1.564, 1},
         {"turboquant:bits=2:mode=prod", .565, 1},
@@ -251,7 +263,7 @@ Test(turboquant, inner_products)
         {"turboquant:bits=3", .0340, 1 - .0340},
         {"turboquant:bits=4", .0093, 1 - .0093}};
     for (size_t i = 0; i < sizeof inners / sizeof *inners; i++) {
-        const struct relation found = relate(inners[i].spec, 4000);
+        const struct relation found = relate(inners[i].spec, rows, probes, N);
         cr_log_info("%s: error %.4g, expected %.4g, slope %.4f", inners[i].spec, found.error,
                     inners[i].error, found.slope);
         cr_expect(fabs(found.error / inners[i].error - 1) < .03, "%s: error %.5g, expected %.5g",
@@ -259,22 +271,24 @@ Test(turboquant, inner_products)
         cr_expect_float_eq(found.slope, inners[i].slope, .01, "%s: slope %.4f", inners[i].spec,
                            found.slope);
     }
+    free(rows);
+    free(probes);
 }
 
 /* Four loud channels of sixteen get the finer codebook; the rest no longer pay for their length. */
 Test(turboquant, outlying_channels_are_found)
 {
-    enum { DIM = 16, N = 2000 };
+    enum { WIDTH = 16, N = 2000 };
     struct fixture f;
-    float *rows = malloc(N * DIM * sizeof *rows), *out = malloc(N * DIM * sizeof *out);
+    float *rows = malloc(N * WIDTH * sizeof *rows), *out = malloc(N * WIDTH * sizeof *out);
     double fitted[2] = {0}, unfitted[2] = {0};
-    fill_normal(rows, N * DIM, 6);
-    for (int i = 0; i < N * DIM; i++) rows[i] *= i % 4 == 3 ? 20.0f : 1.0f;
+    fill_normal(rows, N * WIDTH, 6);
+    for (int i = 0; i < N * WIDTH; i++) rows[i] *= i % 4 == 3 ? 20.0f : 1.0f;
     for (int fit = 0; fit < 2; fit++) {
-        open_codec(&f, "turboquant:bits=2.5", DIM, KV_KEYS);
+        open_codec(&f, "turboquant:bits=2.5", WIDTH, KV_KEYS);
         if (fit) fit_codec(&f, rows, N);
         round_trip(&f, rows, N, out);
-        for (int i = 0; i < N * DIM; i++)
+        for (int i = 0; i < N * WIDTH; i++)
             (fit ? fitted : unfitted)[i % 4 == 3] += pow((double)out[i] - rows[i], 2);
         close_codec(&f);
     }
