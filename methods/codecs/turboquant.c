@@ -171,11 +171,11 @@ static int make_scratch(struct turboquant_code *self, const struct kv_setup *set
     return KV_OK;
 }
 
-static const struct kv_codec fitted;
+static const struct kv_codec whole;
 
 static struct kv_code face(const struct turboquant_code *self, uint32_t dim)
 {
-    struct kv_code code = {.type = self->n_parts > 1 ? &fitted : &kv_codec_turboquant,
+    struct kv_code code = {.type = self->n_parts > 1 ? &kv_codec_turboquant : &whole,
                            .dim = dim,
                            .block = 1,
                            .tiers = {.flush = 1, .coded_at_once = true}};
@@ -223,7 +223,6 @@ static void choose(uint32_t *order, const double *energy, uint32_t dim, uint32_t
 static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_error *err)
 {
     struct turboquant_code *self = (struct turboquant_code *)code;
-    if (self->n_parts == 1) return KV_OK;
     double *energy = calloc(code->dim, sizeof *energy);
     if (!energy)
         return kv_fail(err, KV_EMEMORY, "turboquant: no memory for %u channels", code->dim);
@@ -383,9 +382,9 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
     }
 }
 
-/* The face of fractional bits: the only ones that need the prompt. */
-static const struct kv_codec fitted = {
-    .name = "turboquant", .traits = KV_RANDOM, .fit = fit, .encode = encode, .decode = decode};
+/* The face of whole bits, which need no prompt: the cache gathers all its rows for a fit. */
+static const struct kv_codec whole = {
+    .name = "turboquant", .traits = KV_RANDOM, .encode = encode, .decode = decode};
 
 const struct kv_codec kv_codec_turboquant = {
     .name = "turboquant",
@@ -395,5 +394,6 @@ const struct kv_codec kv_codec_turboquant = {
     .params = params,
     .config_size = sizeof(struct config),
     .create = create,
+    .fit = fit,
     .encode = encode,
     .decode = decode};
