@@ -101,16 +101,6 @@ static int fill_measures(struct kv_row *row, const struct kv_pooled *pooled)
     return kv_text_set(&row->validity, "%s", pooled->validity ? pooled->validity : "");
 }
 
-static bool fits_prompt(const struct kv_spec *spec)
-{
-    for (uint32_t c = 0; c < spec->n_caches; c++)
-        for (const struct kv_stage *stage = spec->caches[c].codec; stage; stage = stage->rest)
-            if (stage->codec->traits & KV_FITS_PROMPT || stage->modifiers[0].center ||
-                stage->modifiers[1].center)
-                return true;
-    return false;
-}
-
 static int fill_flags(struct kv_row *row, const struct kv_cell_facts *facts)
 {
     const struct kv_spec *spec = facts->spec;
@@ -129,7 +119,7 @@ static int fill_flags(struct kv_row *row, const struct kv_cell_facts *facts)
     if (!facts->summary->has_probes) strcat(flags, " no-gradients");
     if (!facts->summary->verified) strcat(flags, " not-verified");
     if (kv_text_set(&row->flags, "%s", flags) != KV_OK) return KV_EMEMORY;
-    return kv_text_set(&row->calibration, "%s", oracle ? "oracle" : fits_prompt(spec) ? "online" : "none");
+    return kv_text_set(&row->calibration, "%s", oracle ? "oracle" : row->basis_bytes > 0 ? "online" : "none");
 }
 
 static int pool(struct kv_pooled *pooled, const struct kv_cell_facts *facts,

@@ -151,6 +151,9 @@ static enum verdict play_exact(struct check *check, const struct kv_check_shape 
     return play_shape(check, &play, shape, played);
 }
 
+/* fmax would do, but the aarch64 gcc 12 crashes on its reductions. NaN counts as largest. */
+static double larger(double a, double b) { return b <= a ? a : b; }
+
 static int64_t resident(const struct played *played)
 {
     int64_t sum = played->account.policy_bytes;
@@ -367,7 +370,7 @@ static enum verdict swapping_heads_swaps_answers(struct check *check)
     const size_t half = a.n / 2;
     double delta = 0.0;
     for (size_t i = 0; verdict == PASS && i < a.n; i++)
-        delta = fmax(delta, fabs((double)a.outputs[i] - b.outputs[(i + half) % a.n]));
+        delta = larger(delta, fabs((double)a.outputs[i] - b.outputs[(i + half) % a.n]));
     if (verdict == PASS && delta > 1e-4)
         verdict = FAIL, kv_fail(&check->why, 0, "answers of swapped heads differ by %.3g", delta);
     forget(&a);
@@ -393,7 +396,7 @@ static enum verdict split_between_prompt_and_steps_does_not_matter(struct check 
     for (uint32_t h = 0; verdict == PASS && h < plain.kv_heads; h++)
         for (size_t i = 0; i < b.n_scored * row; i++) {
             const float *x = a.outputs + ((size_t)h * a.n_scored + 16) * row, *y = b.outputs + (size_t)h * b.n_scored * row;
-            delta = fmax(delta, fabs((double)x[i] - y[i]));
+            delta = larger(delta, fabs((double)x[i] - y[i]));
         }
     if (verdict == PASS && delta > 1e-4)
         verdict = FAIL, kv_fail(&check->why, 0, "answers differ by %.3g", delta);
