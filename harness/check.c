@@ -152,7 +152,7 @@ static enum verdict play_exact(struct check *check, const struct kv_check_shape 
 }
 
 /* fmax would do, but the aarch64 gcc 12 crashes on its reductions. NaN counts as largest. */
-static double larger(double a, double b) { return b <= a ? a : b; }
+static double larger(double a, double b) { return a != a || b <= a ? a : b; }
 
 static int64_t resident(const struct played *played)
 {
