@@ -38,7 +38,7 @@ static int parse(struct dump_options *options, int argc, char **argv, struct kv_
     const struct { const char *name; const char **value; } texts[] = {
         {"--trace", &options->trace}, {"--method", &options->method}, {"--layer", &options->layer},
         {"--heads", &options->heads}, {"--out", &options->out}, {"--isa", &options->isa}};
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1; i < argc; i += 2) {
         bool known = false;
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         for (size_t t = 0; t < sizeof texts / sizeof *texts; t++)
@@ -49,7 +49,6 @@ static int parse(struct dump_options *options, int argc, char **argv, struct kv_
         if (!known) return kv_fail(err, KV_EUSAGE, "dump: unknown option %s; expected --trace --method "
                                    "--layer --out, and --heads --isa --seed --queries", argv[i]);
         if (!value) return kv_fail(err, KV_EUSAGE, "dump: %s: expected a value, found none", argv[i]);
-        i++;
     }
     if (!options->trace || !options->method || !options->layer || !options->out)
         return kv_fail(err, KV_EUSAGE, "dump: expected --trace T --method SPEC --layer N --out F.h5");

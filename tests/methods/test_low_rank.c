@@ -30,7 +30,8 @@ static void check_eigen(const double *matrix, uint32_t n)
     struct kv_error err;
     memcpy(v, matrix, (size_t)n * n * sizeof *v);
     cr_assert_eq(kv_eigen_symmetric(v, n, values, &err), KV_OK);
-    for (uint32_t i = 0; i < n * n; i++) size = fmax(size, fabs(matrix[i]));
+    for (uint32_t i = 0; i < n * n; i++)
+        if (fabs(matrix[i]) > size) size = fabs(matrix[i]);
     for (uint32_t k = 0; k < n; k++) {
         const double *vector = v + (size_t)k * n;
         uint32_t largest = 0;

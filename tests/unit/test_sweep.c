@@ -144,6 +144,9 @@ static double exact_log_sum_exp(const struct scene *s, uint32_t row)
     return log(sum);
 }
 
+/* fmax would do, but the aarch64 gcc 12 crashes on its reductions. */
+static double larger(double a, double b) { return b <= a ? a : b; }
+
 static double largest_norm(const float *x, size_t rows, uint32_t dim)
 {
     double largest = 0;
@@ -160,7 +163,7 @@ static double bound_of(const struct scene *s)
     const uint32_t key_dim = s->geometry.key_dim, value_dim = s->geometry.value_dim;
     double value_max = 0;
     for (size_t i = 0; i < (size_t)s->lines * value_dim; i++)
-        value_max = fmax(value_max, fabs((double)s->values[i]));
+        value_max = larger(value_max, fabs((double)s->values[i]));
     return kv_sweep_bound(&s->geometry, s->lines, largest_norm(s->queries, s->rows, key_dim),
                           largest_norm(s->keys, s->lines, key_dim), value_max);
 }
@@ -179,7 +182,7 @@ static double check_answers(const struct scene *s)
             double sum = 0;
             for (uint32_t j = 0; j < s->lines; j++)
                 sum += weights[j] * (double)s->values[(size_t)j * dim + c];
-            worst = fmax(worst,
+            worst = larger(worst,
                          fabs(sum - (double)s->sweep.answers.outputs[(size_t)r * dim + c]));
         }
     }
