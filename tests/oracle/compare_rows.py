@@ -1,6 +1,6 @@
 """Runs the program over a trace and compares rows.csv with the oracle's own replay.
 
-    compare_rows.py --kvbench build/kvbench --trace FILE [--trace FILE ...] [--methods LIST]
+    compare_rows.py --kvbench build/harness/kvbench --trace FILE [--trace FILE ...] [--methods LIST]
 
 Prints one line per (trace, method, layer, metric) that disagrees, then a summary; the last line is
 `N passed, N failed`. Exit 1 on a disagreement. With --audit it also prints, for columns whose

@@ -13,8 +13,8 @@ class Answers:
     output: np.ndarray        # [q_heads, S, d_v]
     exact_weights: np.ndarray # [q_heads, S, T]
     weights: np.ndarray       # [q_heads, S, T], 0 where a row was not read
-    held: np.ndarray          # [kv_heads, S, T] rows held when the query was answered
-    coded: np.ndarray         # [kv_heads, S, T] of those, rows that were read back from an atom
+    coded: np.ndarray         # [kv_heads, S, T] rows that compression changed
+    held: np.ndarray = None   # [kv_heads, S, T] rows held when the query was answered
 
     @property
     def delta(self):
