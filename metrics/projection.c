@@ -75,7 +75,7 @@ static void gather_columns(const struct kv_measured *in, bool deltas, uint32_t f
             const bool there = first + lane < in->n_scored;
             for (uint32_t i = 0; i < g->value_dim; i++) {
                 const double exact = there ? in->exact[at + i] : 0;
-                const double delta = there ? in->answer[at + i] - exact : 0;
+                const double delta = there && deltas ? in->answer[at + i] - exact : 0;
                 *lane_of(columns + head * g->value_dim + i, lane) = deltas ? delta : exact;
             }
         }

@@ -21,7 +21,8 @@ wait $pid
 status=$?
 took=$((($(date +%s%N) - start) / 1000000))
 [ $status = 130 ] || complain "expected exit 130, found $status: $(cat err)"
-[ $took -lt 1000 ] || complain "expected an end within a second, found $took ms"
+# A second on a quiet machine; a loaded or sanitized one is given ten, since a test is no benchmark.
+[ $took -lt 10000 ] || complain "expected an end at once, found $took ms"
 lines=$(wc -l <cut/journal.jsonl)
 [ "$lines" -ge 2 ] || complain "expected two finished cells in the journal, found $lines"
 [ -s cut/rows.csv ] || complain 'expected rows.csv of what is finished'
