@@ -64,19 +64,19 @@ static char *put_name(const char *text, const char *name)
     return out;
 }
 
-/* "names = ['a', 'b']" -> the same with 'name' at its end. */
+/* "names = [\n    'a',\n]" -> the same with a line 'name' at its end. */
 static int add_word(const char *path, const char *name, struct kv_error *err)
 {
     char *text = read_file(path, err);
     if (!text) return KV_EENVIRONMENT;
-    char *names = strstr(text, "_names = ["), *end = names ? strchr(names, ']') : NULL,
-         *joined = NULL;
+    char *names = strstr(text, "_names = ["), *close = names ? strchr(names, ']') : NULL,
+         *end = close, *joined = NULL;
     int status = KV_OK;
     if (!end)
         status = kv_fail(err, KV_EENVIRONMENT, "%s: expected a list of names, found none", path);
     else {
         while (end > names && (end[-1] == ' ' || end[-1] == '\n' || end[-1] == ',')) end--;
-        if (asprintf(&joined, "%.*s, '%s'%s", (int)(end - text), text, name, end) < 0)
+        if (asprintf(&joined, "%.*s,\n    '%s',\n%s", (int)(end - text), text, name, close) < 0)
             joined = NULL;
         status = joined ? write_file(path, joined, err) : kv_fail(err, KV_EMEMORY, "out of memory");
     }
