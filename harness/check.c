@@ -185,8 +185,9 @@ static bool feeds_back(const struct check *check)
 static bool fits_prompt(const struct check *check)
 {
     for (uint32_t c = 0; c < check->spec->n_caches; c++)
-        for (const struct kv_stage *s = check->spec->caches[c].codec; s; s = s->rest)
-            if (s->codec->fit || s->modifiers[0].center || s->modifiers[1].center) return true;
+        for (int side = 0; side < kv_n_chains(&check->spec->caches[c]); side++)
+            for (const struct kv_stage *s = kv_chain(&check->spec->caches[c], side); s; s = s->rest)
+                if (s->codec->fit || s->modifiers[0].center || s->modifiers[1].center) return true;
     return false;
 }
 
@@ -382,8 +383,7 @@ static enum verdict split_between_prompt_and_steps_does_not_matter(struct check 
 {
     if (has_policy(check, any) || fits_prompt(check))
         return skip(check, "the end of the prompt is an event for this method");
-    const struct kv_stage *codec = check->spec->caches[0].codec;
-    if (check->spec->n_caches > 1 || (codec && codec->codec->fit)) return skip(check, "two caches");
+    if (check->spec->n_caches > 1) return skip(check, "two caches");
     struct kv_check_shape later = plain;
     later.prefill = 272;
     struct play play = usual(check);
@@ -447,10 +447,12 @@ static enum verdict garbled_codes_change_the_answers(struct check *check)
 static enum verdict nothing_lost_answers_exactly(struct check *check)
 {
     if (check->spec->n_caches > 1 || has_policy(check, any)) return skip(check, "chooses rows");
-    const struct kv_stage *stage = check->spec->caches[0].codec;
-    const bool plain_row = !stage || (!stage->rest && !stage->modifiers[0].unrotated);
-    const bool lossless = !stage || (stage->codec->traits & KV_EXACT_F16);
-    if (!plain_row || !lossless) return skip(check, "changes rows of this type");
+    for (int side = 0; side < 2; side++) {
+        const struct kv_stage *stage = kv_chain(&check->spec->caches[0], side);
+        const bool plain_row = !stage || (!stage->rest && !stage->modifiers[0].unrotated);
+        const bool lossless = !stage || (stage->codec->traits & KV_EXACT_F16);
+        if (!plain_row || !lossless) return skip(check, "changes rows of this type");
+    }
     struct play play = usual(check);
     struct played a, b;
     enum verdict verdict = play_shape(check, &play, &plain, &a);
@@ -465,7 +467,8 @@ static enum verdict nothing_lost_answers_exactly(struct check *check)
 
 static enum verdict full_budget_answers_exactly(struct check *check)
 {
-    if (check->spec->n_caches > 1 || !has_policy(check, drops) || check->spec->caches[0].codec)
+    if (check->spec->n_caches > 1 || !has_policy(check, drops) ||
+        check->spec->caches[0].codec || check->spec->caches[0].values)
         return skip(check, "no budget, or a codec of its own");
     for (uint32_t p = 0; p < check->spec->caches[0].n_policies; p++)
         if (check->spec->caches[0].policies[p]->policy->select) return skip(check, "selects reads");

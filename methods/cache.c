@@ -34,7 +34,11 @@ bool kv_cache_joins_heads(const struct kv_cache_spec *spec)
     for (uint32_t p = 0; p < spec->n_policies; p++)
         if (spec->policies[p]->policy->scope == KV_LAYER_HEADS || spec->policies[p]->trim.pooled_heads)
             return true;
-    return spec->codec && (spec->codec->modifiers[0].span & KV_SPAN_HEADS);
+    for (int side = 0; side < kv_n_chains(spec); side++) {
+        const struct kv_stage *codec = kv_chain(spec, side);
+        if (codec && codec->modifiers[0].span & KV_SPAN_HEADS) return true;
+    }
+    return false;
 }
 
 bool kv_cache_selects(const struct kv_cache_spec *spec)
@@ -105,35 +109,41 @@ static int create_policy(struct kv_cache *cache, uint32_t p, struct kv_error *er
     return policy->create ? policy->create(self, &setup, err) : KV_OK;
 }
 
-/* One bank for a head (or for all heads of the unit) and a side (or both), as the span says. */
+/* Banks of one side (or of both, joined), each for one head or for all heads of the unit. */
+static int create_side(struct kv_cache *cache, enum kv_side side, struct kv_error *err)
+{
+    const struct kv_cache_plan *plan = &cache->plan;
+    const struct kv_stage *stage = kv_chain(plan->spec, side);
+    const uint32_t span = stage ? stage->modifiers[0].span : 0;
+    const uint32_t heads = span & KV_SPAN_HEADS ? plan->n_heads : 1;
+    if (stage && stage->modifiers[0].exact_side == (side == KV_KEYS ? 1u : 2u)) stage = NULL;
+    for (uint32_t h = 0; h < plan->n_heads; h += heads) {
+        struct kv_bank *bank = &cache->banks[cache->n_banks++];
+        const struct kv_setup setup = {.geometry = plan->source.geometry, .kernels = plan->kernels,
+                                       .pool = plan->pool, .seed = plan->seed,
+                                       .head = plan->first_head + h, .n_heads = heads};
+        const int status = kv_bank_create(bank, &setup, &plan->source, stage, side, heads,
+                                          plan->handed, err);
+        if (status != KV_OK) return status;
+        bank->garble = plan->garble;
+        for (uint32_t i = 0; i < heads; i++) {
+            if (side != KV_VALUES) cache->lanes[h + i].bank[0] = bank;
+            if (side != KV_KEYS) cache->lanes[h + i].bank[1] = bank;
+        }
+    }
+    return KV_OK;
+}
+
 static int create_banks(struct kv_cache *cache, struct kv_error *err)
 {
     const struct kv_cache_plan *plan = &cache->plan;
-    const struct kv_stage *stage = plan->spec->codec;
-    const uint32_t span = stage ? stage->modifiers[0].span : 0;
-    const uint32_t heads = span & KV_SPAN_HEADS ? plan->n_heads : 1;
-    const uint32_t sides = span & KV_SPAN_SIDES ? 1 : 2;
+    const struct kv_stage *stage = kv_chain(plan->spec, KV_KEYS);
     cache->banks = kv_pool_take(plan->pool, plan->n_heads * 2 * sizeof *cache->banks);
     if (!cache->banks) return kv_fail(err, KV_EMEMORY, "out of memory for banks");
-    for (uint32_t h = 0; h < plan->n_heads; h += heads)
-        for (uint32_t s = 0; s < sides; s++) {
-            struct kv_bank *bank = &cache->banks[cache->n_banks++];
-            const struct kv_setup setup = {.geometry = plan->source.geometry,
-                                           .kernels = plan->kernels, .pool = plan->pool,
-                                           .seed = plan->seed, .head = plan->first_head + h,
-                                           .n_heads = heads};
-            const enum kv_side side = sides == 1 ? KV_BOTH_SIDES : s ? KV_VALUES : KV_KEYS;
-            const bool exact = stage && stage->modifiers[0].exact_side == (side == KV_KEYS ? 1u : 2u);
-            const int status = kv_bank_create(bank, &setup, &plan->source, exact ? NULL : stage, side, heads,
-                                              plan->handed, err);
-            if (status != KV_OK) return status;
-            bank->garble = plan->garble;
-            for (uint32_t i = 0; i < heads; i++) {
-                cache->lanes[h + i].bank[s] = bank;
-                if (sides == 1) cache->lanes[h + i].bank[1] = bank;
-            }
-        }
-    return KV_OK;
+    if (stage && stage->modifiers[0].span & KV_SPAN_SIDES)
+        return create_side(cache, KV_BOTH_SIDES, err);
+    const int status = create_side(cache, KV_KEYS, err);
+    return status == KV_OK ? create_side(cache, KV_VALUES, err) : status;
 }
 
 static bool reserve_views(struct kv_cache *cache)

@@ -19,6 +19,14 @@ static const struct kv_preset *find_preset(const char *name)
     return NULL;
 }
 
+/* `k.` and `v.` before a stage's name; the name without it. */
+static char *cut_side(char *text, int *side)
+{
+    const bool sided = (text[0] == 'k' || text[0] == 'v') && text[1] == '.';
+    *side = !sided ? KV_BOTH_SIDES : text[0] == 'k' ? KV_KEYS : KV_VALUES;
+    return sided ? text + 2 : text;
+}
+
 struct parameters {
     uint32_t n;
     struct {
@@ -90,9 +98,10 @@ static int parse_stage(struct kv_stage **out, struct kv_spec *spec, char *text,
 static int add_policy(struct kv_cache_spec *cache, struct kv_stage *stage, struct kv_error *err)
 {
     const char *name = stage->policy->name;
-    if (cache->codec)
+    const struct kv_stage *codec = cache->codec ? cache->codec : cache->values;
+    if (codec)
         return kv_fail(err, KV_EUSAGE, "%s stands after %s: policies come before codecs", name,
-                       cache->codec->codec->name);
+                       codec->codec->name);
     if (cache->n_policies == KV_MAX_POLICIES)
         return kv_fail(err, KV_EUSAGE, "%s: at most %d policies in a row", name, KV_MAX_POLICIES);
     for (uint32_t p = 0; p < cache->n_policies; p++)
@@ -103,9 +112,27 @@ static int add_policy(struct kv_cache_spec *cache, struct kv_stage *stage, struc
     return KV_OK;
 }
 
-static int add_codec(struct kv_cache_spec *cache, struct kv_stage *stage, struct kv_error *err)
+/* Sides are said once: by every codec's name, or by none. */
+static int check_side(struct kv_cache_spec *cache, const struct kv_stage *stage, int side,
+                      struct kv_error *err)
 {
-    struct kv_stage **end = &cache->codec;
+    const bool sided = side != KV_BOTH_SIDES, begun = cache->codec || cache->values;
+    if (begun && sided != cache->sided)
+        return kv_fail(err, KV_EUSAGE, "%s: expected %s before it, as before the codecs beside it",
+                       stage->codec->name, sided ? "no side" : "k. or v.");
+    cache->sided = sided;
+    if (sided && !kv_stage_same_sides(stage))
+        return kv_fail(err, KV_EUSAGE, "%s: expected parameters without k. and v. after %s%s",
+                       stage->codec->name, side == KV_KEYS ? "k." : "v.", stage->codec->name);
+    return KV_OK;
+}
+
+static int add_codec(struct kv_cache_spec *cache, struct kv_stage *stage, int side,
+                     struct kv_error *err)
+{
+    const int status = check_side(cache, stage, side, err);
+    if (status != KV_OK) return status;
+    struct kv_stage **end = side == KV_VALUES ? &cache->values : &cache->codec;
     for (; *end; end = &(*end)->rest)
         if (!((*end)->codec->traits & KV_LEAVES_ROWS))
             return kv_fail(err, KV_EUSAGE, "%s stores codes: %s cannot follow it",
@@ -116,10 +143,13 @@ static int add_codec(struct kv_cache_spec *cache, struct kv_stage *stage, struct
 
 /* One stored row for both sides has one set of parameters; who spans what is for the outermost
  * stage to say, which makes the rows. */
-static int check_spans(const struct kv_cache_spec *cache, struct kv_error *err)
+static int check_chain(const struct kv_cache_spec *cache, enum kv_side side, struct kv_error *err)
 {
-    const struct kv_stage *outer = cache->codec;
+    const struct kv_stage *outer = kv_chain(cache, side);
     if (!outer) return KV_OK;
+    if (cache->sided && (outer->modifiers[0].exact_side || outer->modifiers[0].span & KV_SPAN_SIDES))
+        return kv_fail(err, KV_EUSAGE, "%s: side and span=joint speak of both sides, and it is of one",
+                       outer->codec->name);
     const bool joint = outer->modifiers[0].span & KV_SPAN_SIDES;
     if (joint && outer->modifiers[0].exact_side)
         return kv_fail(err, KV_EUSAGE, "%s: side: expected both with span=joint, found one",
@@ -139,6 +169,14 @@ static int check_spans(const struct kv_cache_spec *cache, struct kv_error *err)
     return KV_OK;
 }
 
+static int check_spans(const struct kv_cache_spec *cache, struct kv_error *err)
+{
+    int status = KV_OK;
+    for (int side = 0; status == KV_OK && side < kv_n_chains(cache); side++)
+        status = check_chain(cache, side, err);
+    return status;
+}
+
 static int check_rest(const struct kv_spec *spec, struct kv_error *err)
 {
     if (spec->n_caches < 2) return KV_OK;
@@ -148,9 +186,11 @@ static int check_rest(const struct kv_spec *spec, struct kv_error *err)
     if (!drops)
         return kv_fail(err, KV_EUSAGE, "%s: rest: nothing before it drops rows", spec->asked);
     for (uint32_t c = 0; c < 2; c++) {
-        const struct kv_stage *codec = spec->caches[c].codec;
-        if (codec && codec->modifiers[0].span)
-            return kv_fail(err, KV_EUSAGE, "%s: rest and span do not go together", spec->asked);
+        for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++) {
+            const struct kv_stage *codec = kv_chain(&spec->caches[c], side);
+            if (codec && codec->modifiers[0].span)
+                return kv_fail(err, KV_EUSAGE, "%s: rest and span do not go together", spec->asked);
+        }
         if (kv_codec_find("f16") && c == 1)
             for (uint32_t p = 0; p < spec->caches[1].n_policies; p++)
                 if (spec->caches[1].policies[p]->policy->observe ||
@@ -161,6 +201,20 @@ static int check_rest(const struct kv_spec *spec, struct kv_error *err)
     return KV_OK;
 }
 
+/* What the codecs of a chain do to rows. */
+static void classify(const struct kv_stage *stage, bool *coded, bool *low_rank)
+{
+    for (; stage; stage = stage->rest) {
+        const bool exact = stage->codec->traits & (KV_EXACT_F16 | KV_EXACT_BF16 | KV_EXACT_F32);
+        const bool wrapper = strcmp(stage->codec->name, "hadamard") == 0 ||
+                             strcmp(stage->codec->name, "center") == 0;
+        if (stage->codec->traits & KV_LEAVES_ROWS)
+            *low_rank |= !wrapper;
+        else
+            *coded |= !exact;
+    }
+}
+
 static const char *family_of(const struct kv_spec *spec)
 {
     bool drops = false, selects = false, coded = false, low_rank = false;
@@ -169,15 +223,8 @@ static const char *family_of(const struct kv_spec *spec)
             drops |= spec->caches[c].policies[p]->policy->score != NULL;
             selects |= spec->caches[c].policies[p]->policy->select != NULL;
         }
-        for (const struct kv_stage *stage = spec->caches[c].codec; stage; stage = stage->rest) {
-            const bool exact = stage->codec->traits & (KV_EXACT_F16 | KV_EXACT_BF16 | KV_EXACT_F32);
-            const bool wrapper = strcmp(stage->codec->name, "hadamard") == 0 ||
-                                 strcmp(stage->codec->name, "center") == 0;
-            if (stage->codec->traits & KV_LEAVES_ROWS)
-                low_rank |= !wrapper;
-            else
-                coded |= !exact;
-        }
+        for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)
+            classify(kv_chain(&spec->caches[c], side), &coded, &low_rank);
     }
     if ((drops || selects) + coded + low_rank > 1) return "hybrid";
     return drops      ? "evictor"
@@ -223,11 +270,13 @@ static int print_spec(struct kv_spec *spec, struct kv_pool *pool, struct kv_erro
             if (!first || c > 0) append(text, "+");
             kv_stage_print(spec->caches[c].policies[p], text, sizeof text);
         }
-        for (const struct kv_stage *stage = spec->caches[c].codec; stage;
-             stage = stage->rest, first = false) {
-            if (!first || c > 0) append(text, "+");
-            kv_stage_print(stage, text, sizeof text);
-        }
+        for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)
+            for (const struct kv_stage *stage = kv_chain(&spec->caches[c], side); stage;
+                 stage = stage->rest, first = false) {
+                if (!first || c > 0) append(text, "+");
+                if (spec->caches[c].sided) append(text, side == KV_VALUES ? "v." : "k.");
+                kv_stage_print(stage, text, sizeof text);
+            }
     }
     print_layers(spec, text);
     if (strlen(text) + 1 >= TEXT)
@@ -248,8 +297,10 @@ static void note_traits(struct kv_spec *spec)
             spec->oracle |= stage->policy->oracle || wants.future;
             spec->random |= strcmp(spec->caches[c].policies[p]->policy->name, "random") == 0;
         }
-        for (const struct kv_stage *stage = spec->caches[c].codec; stage; stage = stage->rest)
-            spec->random |= (stage->codec->traits & KV_RANDOM) != 0;
+        for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)
+            for (const struct kv_stage *stage = kv_chain(&spec->caches[c], side); stage;
+                 stage = stage->rest)
+                spec->random |= (stage->codec->traits & KV_RANDOM) != 0;
     }
     spec->family = family_of(spec);
 }
@@ -264,8 +315,12 @@ static int expand_presets(char expanded[TEXT], const char *text, struct kv_error
         snprintf(stage, sizeof stage, "%.*s", (int)length, at);
         char *parameters = strchr(stage, ':');
         if (parameters) *parameters = 0;
-        const struct kv_preset *preset = find_preset(stage);
+        int side;
+        const struct kv_preset *preset = find_preset(cut_side(stage, &side));
         const bool several = preset && strchr(preset->spec, '+');
+        if (several && side != KV_BOTH_SIDES)
+            return kv_fail(err, KV_EUSAGE, "%s: expected no side, since it stands for %s", stage,
+                           preset->spec);
         if (several && parameters)
             return kv_fail(err, KV_EUSAGE, "%s: expected no parameters, since it stands for %s",
                            stage, preset->spec);
@@ -311,10 +366,14 @@ static int parse_spec(struct kv_spec *spec, const char *text, struct kv_error *e
             spec->n_caches++;
         } else {
             struct kv_cache_spec *cache = &spec->caches[spec->n_caches - 1];
-            status = parse_stage(&stage, spec, at, pool, err);
+            int side;
+            status = parse_stage(&stage, spec, cut_side(at, &side), pool, err);
+            if (status == KV_OK && stage->policy && side != KV_BOTH_SIDES)
+                status = kv_fail(err, KV_EUSAGE, "%s: a policy speaks of both sides, found %.100s",
+                                 stage->policy->name, at);
             if (status == KV_OK)
-                status =
-                    stage->policy ? add_policy(cache, stage, err) : add_codec(cache, stage, err);
+                status = stage->policy ? add_policy(cache, stage, err)
+                                       : add_codec(cache, stage, side, err);
         }
         if (status != KV_OK) return status;
         at = next;
@@ -437,21 +496,41 @@ int kv_spec_parse(struct kv_spec_list *out, const char *list, struct kv_error *e
     return status;
 }
 
+/* The spec with the other side exact. */
+static int add_half(struct kv_spec_list *all, struct kv_spec *spec, enum kv_side side,
+                    struct kv_error *err)
+{
+    struct kv_cache_spec *cache = &spec->caches[0];
+    const struct kv_cache_spec whole = *cache;
+    if (whole.sided && side == KV_KEYS) cache->values = NULL;
+    if (whole.sided && side == KV_VALUES) cache->codec = NULL;
+    for (int s = 0; s < 2 && !whole.sided; s++)
+        cache->codec->modifiers[s].exact_side = side == KV_KEYS ? 2 : 1;
+    int status = print_spec(spec, spec->memory, err);
+    if (status == KV_OK) status = add_spec(all, spec->text, err);
+    *cache = whole;
+    return status;
+}
+
+static bool has_halves(const struct kv_spec *spec)
+{
+    const struct kv_cache_spec *cache = &spec->caches[0];
+    if (spec->n_caches > 1) return false;
+    if (cache->sided) return cache->codec && cache->values;
+    return cache->codec && !cache->codec->modifiers[0].exact_side &&
+           !(cache->codec->modifiers[0].span & KV_SPAN_SIDES);
+}
+
 int kv_spec_split(struct kv_spec_list *list, struct kv_error *err)
 {
     struct kv_spec_list all = {0};
     int status = KV_OK;
     for (uint32_t s = 0; status == KV_OK && s < list->n; s++) {
         struct kv_spec *spec = &list->specs[s];
-        struct kv_stage *codec = spec->caches[0].codec;
+        const bool halves = has_halves(spec);
         status = add_spec(&all, spec->text, err);
-        const bool halves = codec && spec->n_caches == 1 && !codec->modifiers[0].exact_side &&
-                            !(codec->modifiers[0].span & KV_SPAN_SIDES);
-        for (uint32_t side = 1; status == KV_OK && halves && side <= 2; side++) {
-            codec->modifiers[0].exact_side = codec->modifiers[1].exact_side = 3 - side;
-            status = print_spec(spec, spec->memory, err);
-            if (status == KV_OK) status = add_spec(&all, spec->text, err);
-        }
+        for (int side = KV_KEYS; status == KV_OK && halves && side <= KV_VALUES; side++)
+            status = add_half(&all, spec, side, err);
     }
     kv_spec_free(list);
     *list = all;

@@ -7,7 +7,8 @@
  * second cache that takes what the first one drops. Preset names (`kivi4`) are data: name and the
  * spec they stand for. `layers=0-3_8` compresses those layers of the model only ("_", because "," and
  * "/" part specs). `k.` and `v.` before a codec's parameter speak of one side and win over the bare
- * name. A value with a point or a percent sign is a share of the prompt: budget=1.0 keeps all. */
+ * name. `k.` or `v.` before a stage's name makes it a stage of that side alone, and the sides then have
+ * a row of codecs each (`k.int:bits=2+v.kivi:bits=2`); a side without one stays exact. A value with a point or a percent sign is a share of the prompt: budget=1.0 keeps all. */
 #ifndef KVBENCH_METHODS_SPEC_H
 #define KVBENCH_METHODS_SPEC_H
 
@@ -37,7 +38,18 @@ struct kv_cache_spec {
     uint32_t n_policies;
     struct kv_stage *policies[KV_MAX_POLICIES];   /* in the order their hooks run */
     struct kv_stage *codec;                       /* outermost, or NULL: the default (f16) */
+    struct kv_stage *values;                      /* sided: the values' own; codec is the keys' */
+    bool sided;
 };
+
+/* The outermost codec of a side, or NULL. */
+static inline struct kv_stage *kv_chain(const struct kv_cache_spec *cache, enum kv_side side)
+{
+    return cache->sided && side == KV_VALUES ? cache->values : cache->codec;
+}
+
+/* The chains to walk, each once: side = KV_KEYS, then KV_VALUES where the values have their own. */
+static inline int kv_n_chains(const struct kv_cache_spec *cache) { return cache->sided ? 2 : 1; }
 
 struct kv_spec {
     char *text;                   /* canonical: defaults filled in, parameters as declared */

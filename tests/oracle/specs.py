@@ -26,6 +26,7 @@ class Unknown(ValueError):
 class Stage:
     name: str
     params: dict = field(default_factory=dict)
+    side: str = "kv"                            # "k" or "v": a codec of that side alone
 
 
 def number(text):
@@ -45,9 +46,11 @@ def number(text):
 
 def parse_stage(text):
     name, *pairs = text.split(":")
+    side, name = (name[0], name[2:]) if name[:2] in ("k.", "v.") else ("kv", name)
     if name not in POLICIES | CODECS:
         raise Unknown(f"no stage {name}")
-    return Stage(name, {key: number(value) for key, value in (pair.split("=", 1) for pair in pairs)})
+    params = {key: number(value) for key, value in (pair.split("=", 1) for pair in pairs)}
+    return Stage(name, params, side)
 
 
 def parse(spec):
@@ -108,7 +111,7 @@ def side_params(stage, side):
 
 def make_codec(stages, dim, side, element_bytes=2):
     """Codecs in a row are outer to inner; none stores rows as the trace does, at 16 or 32 bits."""
-    chain = [stage for stage in stages if stage.name in CODECS]
+    chain = [stage for stage in stages if stage.name in CODECS and side in stage.side]
     return make_chain(chain or [Stage("f32" if element_bytes == 4 else "f16")], dim, side)
 
 

@@ -70,7 +70,10 @@ Test(spec, canonical_text_parses_to_itself)
                                         "tova:when=prefill",
                                         "random:budget=100%",
                                         "control",
-                                        "full:layers=1023"};
+                                        "full:layers=1023",
+                                        "k.int:bits=2",
+                                        "v.svd:rank=8+v.int:bits=4",
+                                        "h2o+k.kivi2+v.int:rotate=hadamard:layers=3"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         char once[4096];
         strcpy(once, canonical(texts[i]));
@@ -113,6 +116,35 @@ Test(spec, stages_find_their_places)
     cr_assert_str_eq(spec->caches[1].codec->rest->codec->name, "int");
     cr_assert_null(spec->caches[1].codec->rest->rest);
     kv_spec_free(&list);
+}
+
+Test(spec, sides_have_codecs_of_their_own)
+{
+    struct kv_spec_list list = parse("v.svd:rank=8+k.kivi2+v.int:bits=2, int4, k.int2");
+    const struct kv_cache_spec *sided = &list.specs[0].caches[0];
+    cr_assert_str_eq(kv_chain(sided, KV_KEYS)->codec->name, "kivi");
+    cr_assert_null(kv_chain(sided, KV_KEYS)->rest);
+    cr_assert_str_eq(kv_chain(sided, KV_VALUES)->codec->name, "svd");
+    cr_assert_str_eq(kv_chain(sided, KV_VALUES)->rest->codec->name, "int");
+    const struct kv_cache_spec *both = &list.specs[1].caches[0];
+    cr_assert_eq(kv_chain(both, KV_KEYS), kv_chain(both, KV_VALUES));
+    cr_assert_eq(kv_n_chains(both), 1);
+    cr_assert_null(kv_chain(&list.specs[2].caches[0], KV_VALUES));
+    cr_assert_str_eq(list.specs[0].family, "hybrid");
+    cr_assert_eq(kv_spec_split(&list, &(struct kv_error){""}), KV_OK);
+    cr_assert_eq(list.n, 7);
+    cr_assert_str_eq(list.specs[1].text, "k.kivi:bits=2:group_size=32:residual_length=128");
+    cr_assert_str_eq(list.specs[2].text, "v.svd:rank=8+v.int:bits=2:axis=token:group_size=64");
+    kv_spec_free(&list);
+    refuses("int+v.kivi", "kivi: expected no side before it, as before the codecs beside it");
+    refuses("k.svd+int", "int: expected k. or v. before it, as before the codecs beside it");
+    refuses("k.int:v.bits=2", "int: expected parameters without k. and v. after k.int");
+    refuses("k.h2o", "h2o: a policy speaks of both sides, found k.h2o");
+    refuses("k.int:span=joint", "int: side and span=joint speak of both sides");
+    refuses("v.int:side=keys", "int: side and span=joint speak of both sides");
+    refuses("k.int+v.int+k.int", "int stores codes");
+    refuses("v.control", "control: expected no side, since it stands for");
+    refuses("k.", "expected a method, found nothing");
 }
 
 Test(spec, layers_are_a_bitmap)

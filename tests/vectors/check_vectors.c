@@ -88,7 +88,7 @@ static int round_trip(struct vector *vector, struct kv_setup *setup, const struc
                       float *decoded, struct kv_error *err)
 {
     struct kv_code *code;
-    int status = kv_create_code(&code, spec->caches[0].codec, setup, vector->dim, err);
+    int status = kv_create_code(&code, kv_chain(&spec->caches[0], setup->side), setup, vector->dim, err);
     if (status != KV_OK) return status;
     uint32_t *positions = kv_pool_take(setup->pool, vector->rows * sizeof *positions);
     for (uint32_t i = 0; i < vector->rows; i++) positions[i] = i;
