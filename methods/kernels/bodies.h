@@ -78,6 +78,25 @@ struct product {
     float factor;                          /* 0: add to c */
 };
 
+#if HAS_LANE_FACTORS
+/* LANES steps of depth at once: one load a row serves them all, where multiplying by a lane of a
+ * vector costs no instruction of its own. */
+ALWAYS_INLINE void multiply_lanes(const struct product *p, uint32_t rows, uint32_t vecs,
+                                  const float *a, const float *b, vec sums[TILE_ROWS][TILE_VECS])
+{
+    vec factors[TILE_ROWS];
+    UNROLLED for (uint32_t r = 0; r < rows; r++) factors[r] = load(a + r * p->a_stride);
+    UNROLLED for (uint32_t k = 0; k < LANES; k++) {
+        vec columns[TILE_VECS];
+        UNROLLED for (uint32_t w = 0; w < vecs; w++)
+            columns[w] = load(b + k * p->b_stride + w * LANES);
+        UNROLLED for (uint32_t r = 0; r < rows; r++)
+            UNROLLED for (uint32_t w = 0; w < vecs; w++)
+                sums[r][w] = fused_lane(columns[w], factors[r], k, sums[r][w]);
+    }
+}
+#endif
+
 ALWAYS_INLINE void multiply_tile(const struct product *p, uint32_t rows, uint32_t vecs, int adding)
 {
     const float *a = p->a, *b = p->b;
@@ -86,7 +105,12 @@ ALWAYS_INLINE void multiply_tile(const struct product *p, uint32_t rows, uint32_
     UNROLLED for (uint32_t r = 0; r < rows; r++)
         UNROLLED for (uint32_t w = 0; w < vecs; w++)
             sums[r][w] = adding ? load(p->c + r * p->c_stride + w * LANES) : zeros();
-    for (const float *end = a + p->depth; a != end; a++, b += b_stride) {
+    const float *const end = a + p->depth;
+#if HAS_LANE_FACTORS
+    for (; end - a >= LANES; a += LANES, b += LANES * b_stride)
+        multiply_lanes(p, rows, vecs, a, b, sums);
+#endif
+    for (; a != end; a++, b += b_stride) {
         vec columns[TILE_VECS];
         UNROLLED for (uint32_t w = 0; w < vecs; w++) columns[w] = load(b + w * LANES);
         UNROLLED for (uint32_t r = 0; r < rows; r++) {
@@ -110,13 +134,15 @@ ALWAYS_INLINE void multiply_rows(struct product p, uint32_t rows, uint32_t vecs,
         p.a += TILE_ROWS * p.a_stride;
         p.c += TILE_ROWS * p.c_stride;
     }
-    _Static_assert(TILE_ROWS == 6, "one case for each number of rows left");
+    _Static_assert(TILE_ROWS == 5 || TILE_ROWS == 6, "one case for each number of rows left");
     switch (rows) {
     case 1: multiply_tile(&p, 1, vecs, adding); break;
     case 2: multiply_tile(&p, 2, vecs, adding); break;
     case 3: multiply_tile(&p, 3, vecs, adding); break;
     case 4: multiply_tile(&p, 4, vecs, adding); break;
-    case 5: multiply_tile(&p, 5, vecs, adding); break;
+    case 5:
+        if (TILE_ROWS > 5) multiply_tile(&p, TILE_ROWS - 1, vecs, adding);
+        break;
     default: break;
     }
 }
@@ -646,7 +672,7 @@ static double KERNEL(peak)(size_t rounds)
     UNROLLED for (uint32_t k = 0; k < TILE_ROWS * TILE_VECS; k++) sums[k] = spread(start);
     for (size_t i = 0; i < rounds; i++)
         UNROLLED for (uint32_t k = 0; k < TILE_ROWS * TILE_VECS; k++)
-            sums[k] = fused(sums[k], factor, factor);
+            sums[k] = fused(factor, factor, sums[k]);
     UNROLLED for (uint32_t k = 1; k < TILE_ROWS * TILE_VECS; k++) sums[0] = add(sums[0], sums[k]);
     start = sum_lanes(sums[0]);
     return 2.0 * TILE_ROWS * TILE_VECS * LANES * (double)rounds;

@@ -9,8 +9,9 @@
 
 #define KERNEL(name) name##_neon
 
-/* 6 x 16: 24 accumulators, 4 columns, 1 row of the 32 registers. */
-enum { LANES = 4, TILE_ROWS = 6, TILE_VECS = 4, STRIP_DEPTH = 256, HADAMARD_VECS = 16 };
+/* 5 x 16: 20 accumulators, 5 vectors of 4 factors each and 4 columns are 29 of the 32 registers (with
+ * 6 rows gcc spills); 20 chains hide 4 cycles of 4 pipes. */
+enum { LANES = 4, TILE_ROWS = 5, TILE_VECS = 4, STRIP_DEPTH = 256, HADAMARD_VECS = 16 };
 
 typedef float32x4_t vec;
 typedef uint32x4_t vec_int;
@@ -27,6 +28,17 @@ static inline vec fused(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }     
 static inline vec fused_minus(vec a, vec b, vec c) { return vfmsq_f32(c, a, b); }   /* c - a b */
 static inline vec larger(vec a, vec b) { return vmaxnmq_f32(a, b); }                /* the number */
 static inline vec smaller(vec a, vec b) { return vminnmq_f32(a, b); }
+
+/* a b[lane] + c, without an instruction that spreads b[lane]; lane is a constant. */
+static inline vec fused_lane(vec a, vec b, uint32_t lane, vec c)
+{
+    switch (lane) {
+    case 0: return vfmaq_laneq_f32(c, a, b, 0);
+    case 1: return vfmaq_laneq_f32(c, a, b, 1);
+    case 2: return vfmaq_laneq_f32(c, a, b, 2);
+    default: return vfmaq_laneq_f32(c, a, b, 3);
+    }
+}
 
 /* The first n <= LANES floats; the other lanes 0. */
 static inline vec load_part(const float *p, size_t n)
