@@ -35,7 +35,8 @@ static int reserve_atoms(struct kv_bank *bank, struct kv_error *err)
 {
     const struct kv_code *code = bank->code;
     bank->max_atoms = bank->source.geometry->tokens / code->block + 1;
-    bank->atoms = kv_pool_take(bank->pool, bank->max_atoms * kv_atom_bytes(code));
+    const size_t kept = bank->counts_only ? 0 : bank->max_atoms * kv_atom_bytes(code);
+    bank->atoms = kv_pool_take(bank->pool, kept);
     bank->atom_holders = kv_pool_take(bank->pool, bank->max_atoms * sizeof *bank->atom_holders);
     bank->block_rows = kv_pool_take(bank->pool, (size_t)code->block * code->dim * sizeof(float));
     if (!bank->atoms || !bank->atom_holders || !bank->block_rows)
@@ -119,12 +120,16 @@ static void gather(const struct kv_bank *bank, uint32_t token, float *out)
     else gather_recorded(bank, token, out);
 }
 
+enum { COUNTED_SAMPLE = 64 };   /* rows that a bank is fitted on which only counts */
+
 static bool wants_prompt(const struct kv_bank *bank) { return bank->code->type->fit != NULL; }
 
 int kv_bank_fit(struct kv_bank *bank, struct kv_error *err)
 {
     if (wants_prompt(bank)) {
-        const uint32_t n = bank->source.geometry->prefill;
+        const uint32_t prompt = bank->source.geometry->prefill;
+        /* The size of what is fitted must not hang on the number of rows. */
+        const uint32_t n = bank->counts_only && prompt > COUNTED_SAMPLE ? COUNTED_SAMPLE : prompt;
         const int64_t before = kv_pool_used(bank->pool, KV_BASIS_ONLINE);
         float *rows = kv_pool_take(bank->pool, (size_t)n * bank->dim * sizeof *rows);
         uint32_t *positions = kv_pool_take(bank->pool, n * sizeof *positions);
@@ -162,7 +167,8 @@ static void charge_atoms(struct kv_bank *bank, int count)
 /* Rows arrive in ascending tokens except those handed down, which are put in their place. */
 static void enqueue(struct kv_bank *bank, uint32_t token)
 {
-    uint32_t i = bank->n_queue++;
+    uint32_t i = bank->queue_length++;
+    bank->n_queue++;
     for (; i > 0 && bank->queue[i - 1] > token; i--) bank->queue[i] = bank->queue[i - 1];
     bank->queue[i] = token;
 }
@@ -177,14 +183,30 @@ void kv_bank_append(struct kv_bank *bank, uint32_t token, uint32_t lanes)
     if (token >= bank->code->tiers.sinks) enqueue(bank, token);
 }
 
+/* A row that was handed down may come again and must leave its place; any other stays in the list as
+ * one that waits no longer, since closing up for each would cost the square of the prompt. */
 static void leave_queue(struct kv_bank *bank, uint32_t token)
 {
-    for (uint32_t i = 0; i < bank->n_queue; i++)
+    bank->n_queue--;
+    for (uint32_t i = 0; bank->handed && i < bank->queue_length; i++)
         if (bank->queue[i] == token) {
             memmove(bank->queue + i, bank->queue + i + 1,
-                    (--bank->n_queue - i) * sizeof *bank->queue);
+                    (--bank->queue_length - i) * sizeof *bank->queue);
             return;
         }
+}
+
+/* The oldest `n` waiting rows. The list moves on behind them (it has room for every token once),
+ * except where a token may enter twice. */
+static void leave_front(struct kv_bank *bank, uint32_t n, uint32_t *tokens)
+{
+    uint32_t i = 0;
+    for (uint32_t taken = 0; taken < n; i++)
+        if (bank->where[bank->queue[i]] == KV_EXACT) tokens[taken++] = bank->queue[i];
+    bank->n_queue -= n;
+    bank->queue_length -= i;
+    if (bank->handed) memmove(bank->queue, bank->queue + i, bank->queue_length * sizeof *bank->queue);
+    else bank->queue += i;
 }
 
 void kv_bank_release(struct kv_bank *bank, uint32_t token)
@@ -197,16 +219,28 @@ void kv_bank_release(struct kv_bank *bank, uint32_t token)
         if (--bank->atom_holders[atom] == 0) charge_atoms(bank, -1);
     } else if (bank->holders[token] == 0) {
         charge_rows(bank, -1);
-        leave_queue(bank, token);
+        if (token >= bank->code->tiers.sinks) leave_queue(bank, token);
     }
     if (bank->holders[token] == 0) bank->where[token] = KV_ABSENT;
 }
 
-uint32_t kv_bank_due(const struct kv_bank *bank)
+/* Blocks that are due when so many rows wait. */
+static uint32_t due_of(const struct kv_code *code, uint32_t n_queue)
 {
-    const struct kv_tiers *tiers = &bank->code->tiers;
-    if (bank->n_queue < tiers->recent + tiers->flush) return 0;
-    return (bank->n_queue - tiers->recent) / tiers->flush * tiers->flush / bank->code->block;
+    const struct kv_tiers *tiers = &code->tiers;
+    if (n_queue < tiers->recent + tiers->flush) return 0;
+    return (n_queue - tiers->recent) / tiers->flush * tiers->flush / code->block;
+}
+
+uint32_t kv_bank_due(const struct kv_bank *bank) { return due_of(bank->code, bank->n_queue); }
+
+void kv_bank_count_rows(struct kv_bank *bank, uint32_t n)
+{
+    const uint32_t sinks = bank->code->tiers.sinks < n ? bank->code->tiers.sinks : n;
+    const uint32_t atoms = due_of(bank->code, n - sinks);
+    assert(bank->counts_only && bank->live_rows == 0 && bank->live_atoms == 0);
+    charge_atoms(bank, (int)atoms);
+    charge_rows(bank, (int)(n - atoms * bank->code->block));
 }
 
 void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)
@@ -214,19 +248,18 @@ void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)
     struct kv_code *code = bank->code;
     const uint32_t atom = bank->n_atoms++;
     assert(bank->n_queue >= code->block && atom < bank->max_atoms);
-    memcpy(tokens, bank->queue, code->block * sizeof *tokens);
-    bank->n_queue -= code->block;
-    memmove(bank->queue, bank->queue + code->block, bank->n_queue * sizeof *bank->queue);
+    leave_front(bank, code->block, tokens);
     for (uint32_t i = 0; i < code->block; i++) {
-        gather(bank, tokens[i], bank->block_rows + (size_t)i * bank->dim);
+        if (!bank->counts_only) gather(bank, tokens[i], bank->block_rows + (size_t)i * bank->dim);
         bank->where[tokens[i]] = KV_CODED + atom * code->block + i;
         bank->atom_holders[atom] += bank->holders[tokens[i]];
     }
+    charge_rows(bank, -(int)code->block);
+    charge_atoms(bank, 1);
+    if (bank->counts_only) return;
     uint8_t *bytes = bank->atoms + atom * kv_atom_bytes(code);
     code->type->encode(code, bank->block_rows, bytes);
     for (size_t i = 0; bank->garble && i < kv_atom_bytes(code); i++) bytes[i] ^= 0x55;
-    charge_rows(bank, -(int)code->block);
-    charge_atoms(bank, 1);
 }
 
 /* Columns of one head and side inside a row of the bank. */
@@ -257,6 +290,10 @@ static void read_run(const struct kv_bank *bank, uint32_t first, uint32_t n_colu
                      uint32_t run, float *out)
 {
     const struct kv_code *code = bank->code;
+    if (bank->counts_only) {
+        memset(out, 0, (size_t)run * n_columns * sizeof *out);
+        return;
+    }
     const size_t atom_bytes = kv_atom_bytes(code);
     uint32_t row = place - KV_CODED;
     while (run > 0) {

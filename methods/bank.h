@@ -29,11 +29,13 @@ struct kv_bank {
     uint32_t first_head, n_heads, dim;
     bool unrotated, lossy;
     bool garble;                   /* check mode: spoil codes, so that answers must change */
+    bool counts_only;              /* `memory`: bytes are charged, no row is read, coded or kept */
     struct kv_rotary rotary;       /* when unrotated */
     float *handed;                 /* [tokens][dim] rows handed down by another cache (rest), or NULL */
     uint32_t *where;               /* [tokens] current place of each row */
     uint32_t *holders;             /* [tokens] lanes that hold the row */
-    uint32_t *queue, n_queue;      /* exact rows that wait, ascending tokens */
+    uint32_t *queue, n_queue;      /* exact rows that wait, ascending tokens, among rows that left */
+    uint32_t queue_length;         /* entries of queue: those that wait, and those that were dropped */
     uint32_t n_sinks;              /* exact rows that never wait */
     uint8_t *atoms;
     uint32_t n_atoms, max_atoms;
@@ -53,6 +55,9 @@ int kv_bank_fit(struct kv_bank *bank, struct kv_error *err);
 
 /* A new exact row, held by all lanes of the span (or by `lanes` of them: rows handed down). */
 void kv_bank_append(struct kv_bank *bank, uint32_t token, uint32_t lanes);
+/* Rows 0..n-1 in one go, held by all lanes and encoded as far as is due: what appending and encoding
+ * them one by one comes to. Only for a bank that counts only. */
+void kv_bank_count_rows(struct kv_bank *bank, uint32_t n);
 /* One lane drops its share of a row. */
 void kv_bank_release(struct kv_bank *bank, uint32_t token);
 

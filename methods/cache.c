@@ -125,7 +125,7 @@ static int create_side(struct kv_cache *cache, enum kv_side side, struct kv_erro
         const int status = kv_bank_create(bank, &setup, &plan->source, stage, side, heads,
                                           plan->handed, err);
         if (status != KV_OK) return status;
-        bank->garble = plan->garble;
+        bank->garble = plan->garble, bank->counts_only = plan->counts_only;
         for (uint32_t i = 0; i < heads; i++) {
             if (side != KV_VALUES) cache->lanes[h + i].bank[0] = bank;
             if (side != KV_KEYS) cache->lanes[h + i].bank[1] = bank;

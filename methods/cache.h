@@ -40,6 +40,7 @@ struct kv_cache_plan {                /* what a cache is made of */
     struct kv_cache *rest;            /* takes what this one drops, or NULL */
     bool handed;                      /* this is a rest cache */
     bool garble;                      /* check mode: codes are spoiled after encoding */
+    bool counts_only;                 /* bytes are charged, rows neither read, encoded nor kept */
 };
 
 struct kv_cache {
