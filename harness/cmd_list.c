@@ -216,9 +216,9 @@ static int print_json(const cJSON *what, struct kv_error *err)
 
 static void range_of(const struct kv_param *param, char text[128])
 {
-    if (param->type == KV_PARAM_CHOICE)
+    if (kv_param_kind(param) == KV_PARAM_CHOICE)
         snprintf(text, 128, "%s", param->choices);
-    else if (param->type == KV_PARAM_BUDGET)
+    else if (kv_param_kind(param) == KV_PARAM_BUDGET)
         snprintf(text, 128, "tokens, a share or a percentage");
     else
         snprintf(text, 128, "%.12g to %.12g", param->min, param->max);
@@ -227,7 +227,8 @@ static void range_of(const struct kv_param *param, char text[128])
 /* The default as the spec parser would print it: after the `=` of ":name=value". */
 static void default_of(const struct kv_param *param, const void *config, char text[128])
 {
-    const struct kv_param one[2] = {*param, {0}};
+    struct kv_param one[2] = {*param, {0}};
+    one->type = kv_param_kind(param);
     char printed[128] = "";
     kv_params_print(one, config, printed, sizeof printed);
     const char *value = strchr(printed, '=');

@@ -37,7 +37,7 @@ struct kv_replay {
     struct kv_spans spans;
     uint64_t seed;
     enum kv_road road;
-    bool exact_layer;                 /* layers= leaves this layer out: full cache, default codec */
+    bool exact_layer;                 /* layers= or exact_layers= leave this layer out: full cache, default codec */
     bool audit;                       /* recount every step */
     bool garble;                      /* check mode: codes are spoiled after encoding */
     const volatile sig_atomic_t *stop;      /* ends the replay early with KV_EINTERRUPTED */

@@ -156,11 +156,6 @@ static int reserve_answers(struct job *job, const struct layer_run *layer)
     return KV_OK;
 }
 
-static bool is_exact_layer(const struct kv_spec *spec, uint32_t layer)
-{
-    return layer < 1024 && !(spec->layers[layer / 64] >> (layer % 64) & 1);
-}
-
 static void run_task(struct task *task, const struct layer_run *layer)
 {
     const struct trace_run *run = layer->run;
@@ -172,7 +167,8 @@ static void run_task(struct task *task, const struct layer_run *layer)
         .n_scored = run->n_scored, .scored = run->scored,
         .exact_log_sum_exp = layer->reference->log_sum_exp, .spans = spans_of(run), .seed = job->seed,
         .road = run->request->road, .audit = run->request->audit, .stop = run->request->stop,
-        .exact_layer = is_exact_layer(job->spec, layer->owner->info->index),
+        .exact_layer = kv_spec_is_exact_layer(job->spec, layer->owner->info->index,
+                                              layer->owner->info->geometry.model_layers),
         .deadline = limit > 0.0 ? job->started + limit : 0.0, .answers = job->answers};
     task->status = kv_replay_run(&replay, &task->account, &task->error);
     task->seconds = kv_clock_seconds() - start;

@@ -1,9 +1,10 @@
-/* Makes the codec of a stage, with the modifiers that need only its rows: center=, rotate= (wrapped
- * around it, in this order), sinks=, recent=. */
+/* Makes the codec of a stage, with the modifiers that need only its rows: center=, outliers=, rotate=
+ * (wrapped around it, in this order), sinks=, recent=. */
 #include "methods/codec.h"
 #include "methods/spec.h"
 
-extern const struct kv_codec kv_codec_f16, kv_codec_f32, kv_codec_hadamard, kv_codec_center;
+extern const struct kv_codec kv_codec_f16, kv_codec_f32, kv_codec_hadamard, kv_codec_center,
+    kv_codec_outliers;
 
 /* The config that is missing (a stage made by hand): all parameters at their initial values. */
 static int default_config(const void **config, const struct kv_codec *codec,
@@ -41,10 +42,15 @@ static int create_wrapped(struct kv_code **out, const struct kv_stage *stage,
     const struct kv_modifiers *wanted = &stage->modifiers[setup->side == KV_VALUES];
     const struct kv_modifiers plain = {.sinks = -1, .recent = -1};
     struct kv_stage bare = *stage;
-    for (int s = 0; s < 2; s++) bare.modifiers[s].rotate = bare.modifiers[s].center = false;
+    for (int s = 0; s < 2; s++)
+        bare.modifiers[s].rotate = bare.modifiers[s].center = false, bare.modifiers[s].outliers = 0;
     struct kv_stage turn = {
         .codec = &kv_codec_hadamard, .modifiers = {plain, plain}, .rest = &bare};
     struct kv_stage *inner = wanted->rotate ? &turn : &bare;
+    double share = wanted->outliers;   /* all of that codec's parameters */
+    struct kv_stage apart = {.codec = &kv_codec_outliers, .config = {&share, &share},
+                             .modifiers = {plain, plain}, .rest = inner};
+    if (wanted->outliers > 0) inner = &apart;
     struct kv_stage mean = {.codec = &kv_codec_center, .modifiers = {plain, plain}, .rest = inner};
     return kv_create_code(out, wanted->center ? &mean : inner, setup, dim, err);
 }
@@ -59,7 +65,8 @@ int kv_create_code(struct kv_code **out, const struct kv_stage *stage, const str
     }
     const uint32_t side = setup->side == KV_VALUES;
     const struct kv_modifiers *modifiers = &stage->modifiers[side];
-    if (modifiers->rotate || modifiers->center) return create_wrapped(out, stage, setup, dim, err);
+    if (modifiers->rotate || modifiers->center || modifiers->outliers > 0)
+        return create_wrapped(out, stage, setup, dim, err);
     const int status = create(out, stage->codec, stage->config[side], stage->rest, setup, dim, err);
     if (status) return status;
     if (modifiers->sinks >= 0) (*out)->tiers.sinks = (uint32_t)modifiers->sinks;

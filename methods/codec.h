@@ -45,6 +45,8 @@ struct kv_codec {
     uint32_t traits;
     const struct kv_param *params;
     size_t config_size;
+    /* The span that a stage means which names none: enum kv_span bits, optional. */
+    uint32_t (*span)(const void *config);
     /* Makes an object from setup->pool (kv_pool_reserve; never freed singly). A config that this
      * shape does not allow is KV_EUNSUPPORTED with the reason. */
     int (*create)(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err);

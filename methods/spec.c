@@ -141,6 +141,19 @@ static int add_codec(struct kv_cache_spec *cache, struct kv_stage *stage, int si
     return KV_OK;
 }
 
+/* A codec that means a span gets it where the spec names none. */
+static void settle_spans(struct kv_cache_spec *cache)
+{
+    for (int side = 0; side < kv_n_chains(cache); side++) {
+        struct kv_stage *outer = kv_chain(cache, side);
+        for (const struct kv_stage *stage = outer; stage; stage = stage->rest)
+            for (int s = 0; stage->codec->span && s < 2; s++)
+                if (!outer->modifiers[0].span)
+                    outer->modifiers[0].span = outer->modifiers[1].span =
+                        stage->codec->span(stage->config[s]);
+    }
+}
+
 /* One stored row for both sides has one set of parameters; who spans what is for the outermost
  * stage to say, which makes the rows. */
 static int check_chain(const struct kv_cache_spec *cache, enum kv_side side, struct kv_error *err)
@@ -207,7 +220,8 @@ static void classify(const struct kv_stage *stage, bool *coded, bool *low_rank)
     for (; stage; stage = stage->rest) {
         const bool exact = stage->codec->traits & (KV_EXACT_F16 | KV_EXACT_BF16 | KV_EXACT_F32);
         const bool wrapper = strcmp(stage->codec->name, "hadamard") == 0 ||
-                             strcmp(stage->codec->name, "center") == 0;
+                             strcmp(stage->codec->name, "center") == 0 ||
+                             strcmp(stage->codec->name, "outliers") == 0;
         if (stage->codec->traits & KV_LEAVES_ROWS)
             *low_rank |= !wrapper;
         else
@@ -260,6 +274,19 @@ static void print_layers(const struct kv_spec *spec, char *text)
     }
 }
 
+static void print_exact_layers(const struct kv_spec *spec, char *text)
+{
+    const uint32_t counts[2] = {spec->exact_first, spec->exact_last};
+    const char *join = ":exact_layers=";
+    for (int end = 0; end < 2; end++) {
+        char count[48];
+        if (!counts[end]) continue;
+        snprintf(count, sizeof count, "%s%s%u", join, end ? "last" : "first", counts[end]);
+        append(text, count);
+        join = "_";
+    }
+}
+
 static int print_spec(struct kv_spec *spec, struct kv_pool *pool, struct kv_error *err)
 {
     char text[TEXT] = "";
@@ -279,6 +306,7 @@ static int print_spec(struct kv_spec *spec, struct kv_pool *pool, struct kv_erro
             }
     }
     print_layers(spec, text);
+    print_exact_layers(spec, text);
     if (strlen(text) + 1 >= TEXT)
         return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT);
     spec->text = kv_pool_take(pool, strlen(text) + 1);
@@ -378,12 +406,20 @@ static int parse_spec(struct kv_spec *spec, const char *text, struct kv_error *e
         if (status != KV_OK) return status;
         at = next;
     }
+    for (uint32_t c = 0; c < spec->n_caches; c++) settle_spans(&spec->caches[c]);
     status = check_rest(spec, err);
     for (uint32_t c = 0; status == KV_OK && c < spec->n_caches; c++)
         status = check_spans(&spec->caches[c], err);
     if (status != KV_OK) return status;
     note_traits(spec);
     return print_spec(spec, pool, err);
+}
+
+bool kv_spec_is_exact_layer(const struct kv_spec *spec, uint32_t layer, uint32_t model_layers)
+{
+    const bool out = layer < 1024 && !(spec->layers[layer / 64] >> (layer % 64) & 1);
+    return out || layer < spec->exact_first ||
+           (spec->exact_last && layer + spec->exact_last >= model_layers);
 }
 
 /* -- lists, sweeps, files --------------------------------------------------------------------- */

@@ -6,7 +6,8 @@
  * A stage is a policy or a codec; policies stand before codecs, codecs outer to inner; `rest` begins a
  * second cache that takes what the first one drops. Preset names (`kivi4`) are data: name and the
  * spec they stand for. `layers=0-3_8` compresses those layers of the model only ("_", because "," and
- * "/" part specs). `k.` and `v.` before a codec's parameter speak of one side and win over the bare
+ * "/" part specs); `exact_layers=first2_last1` leaves the first two and the last of the model's layers
+ * exact. `k.` and `v.` before a codec's parameter speak of one side and win over the bare
  * name. `k.` or `v.` before a stage's name makes it a stage of that side alone, and the sides then have
  * a row of codecs each (`k.int:bits=2+v.kivi:bits=2`); a side without one stays exact. A value with a point or a percent sign is a share of the prompt: budget=1.0 keeps all. */
 #ifndef KVBENCH_METHODS_SPEC_H
@@ -19,6 +20,7 @@ struct kv_modifiers {             /* of a codec stage, known to the cache only *
     int32_t sinks, recent;        /* rows kept exact; -1 = the codec's own */
     uint32_t span;                /* enum kv_span bits: span=heads, span=joint (sides), span=all */
     bool rotate, center;          /* rotate=hadamard, center=mean: wrapped around the codec */
+    double outliers;              /* share of a row's values kept in 16 bits (0: none), around the codec */
     bool unrotated;               /* keys=unrotated */
     uint32_t exact_side;          /* side=keys compresses keys only: values stay exact (2); side=values: 1 */
 };
@@ -58,6 +60,7 @@ struct kv_spec {
     uint32_t n_caches;            /* 2 when `rest` was given */
     struct kv_cache_spec caches[KV_MAX_CACHES];
     uint64_t layers[16];          /* layers= as a bitmap of model layers; all ones = all. Others stay exact */
+    uint32_t exact_first, exact_last;   /* exact_layers=: so many of the model's layers */
     bool oracle, random;          /* some stage is an oracle; depends on the seed */
     void *memory;
 };
@@ -69,6 +72,9 @@ struct kv_spec_list { uint32_t n; struct kv_spec *specs; };
  * spec parses to the same text again. */
 int kv_spec_parse(struct kv_spec_list *out, const char *list, struct kv_error *err);
 void kv_spec_free(struct kv_spec_list *list);
+
+/* True when layers= or exact_layers= leave this layer of the model exact. */
+bool kv_spec_is_exact_layer(const struct kv_spec *spec, uint32_t layer, uint32_t model_layers);
 
 /* Appends for every spec with a codec its keys-only and values-only halves (--split). */
 int kv_spec_split(struct kv_spec_list *list, struct kv_error *err);

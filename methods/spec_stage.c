@@ -23,6 +23,7 @@ const struct kv_param kv_trim_params[] = {
 /* What the parser sets; struct kv_modifiers keeps it in the cache's own words. */
 struct modifier_values {
     uint32_t sinks, recent, rotate, center, span, keys, side;
+    double outliers;
 };
 
 const struct kv_param kv_modifier_params[] = {
@@ -34,6 +35,8 @@ const struct kv_param kv_modifier_params[] = {
      "rows are rotated before they are stored"},
     {"center", KV_PARAM_CHOICE, offsetof(struct modifier_values, center), 0, 0, 0, "none|mean",
      "the prompt's mean row is taken off"},
+    {"outliers", KV_PARAM_REAL, offsetof(struct modifier_values, outliers), 0, 0, 0.5, NULL,
+     "share of a row's values, the largest, kept in 16 bits with their index"},
     {"span", KV_PARAM_CHOICE, offsetof(struct modifier_values, span), 0, 0, 0,
      "none|joint|heads|all", "what one stored row joins: keys with values, heads, or both"},
     {"keys", KV_PARAM_CHOICE, offsetof(struct modifier_values, keys), 0, 0, 0, "rotated|unrotated",
@@ -115,6 +118,30 @@ static int set_layers(struct kv_spec *spec, const char *who, const char *value,
     return KV_OK;
 }
 
+/* "first2_last1": so many of the model's layers stay exact. */
+static int set_exact_layers(struct kv_spec *spec, const char *who, const char *value,
+                            struct kv_error *err)
+{
+    if (spec->exact_first || spec->exact_last)
+        return kv_fail(err, KV_EUSAGE, "%s: exact_layers: expected once in a spec, found again", who);
+    bool good = true;
+    for (const char *at = value; good && *at;) {
+        const bool first = strncmp(at, "first", 5) == 0;
+        char *end = NULL;
+        at += first ? 5 : strncmp(at, "last", 4) == 0 ? 4 : 0;
+        const unsigned long n = *at >= '0' && *at <= '9' ? strtoul(at, &end, 10) : 0;
+        uint32_t *count = first ? &spec->exact_first : &spec->exact_last;
+        good = end && end - at < 5 && at > value && (at[-1] == 't') && n > 0 && n <= 1024 &&
+               !*count && (!*end || (*end == '_' && end[1]));
+        if (good) *count = (uint32_t)n, at = *end ? end + 1 : end;
+    }
+    if (!good)
+        return kv_fail(err, KV_EUSAGE,
+                       "%s: exact_layers: expected counts such as first2_last1, found %.100s", who,
+                       value);
+    return KV_OK;
+}
+
 static int set_modifier(struct kv_stage *stage, int side, const char *key, const char *value,
                         struct kv_error *err)
 {
@@ -131,6 +158,8 @@ static int set_modifier(struct kv_stage *stage, int side, const char *key, const
         modifiers->rotate = values.rotate;
     else if (strcmp(key, "center") == 0)
         modifiers->center = values.center;
+    else if (strcmp(key, "outliers") == 0)
+        modifiers->outliers = values.outliers;
     else if (strcmp(key, "span") == 0)
         modifiers->span = values.span; /* the choices are the bits */
     else if (strcmp(key, "keys") == 0)
@@ -143,11 +172,12 @@ static int set_modifier(struct kv_stage *stage, int side, const char *key, const
 static int unknown_key(const char *who, const char *key, const struct kv_param *own,
                        const struct kv_param *common, struct kv_error *err)
 {
-    const char *names[130] = {NULL};
+    const char *names[131] = {NULL};
     int n = 0;
     for (; own && own->name && n < 64; own++) names[n++] = own->name;
     for (; common && common->name && n < 128; common++) names[n++] = common->name;
-    names[n] = "layers";
+    names[n++] = "layers";
+    names[n] = "exact_layers";
     const char *near = kv_nearest(key, names);
     return kv_fail(err, KV_EUSAGE, "%s: unknown parameter %.100s%s%s%s", who, key,
                    near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
@@ -206,6 +236,8 @@ int kv_stage_set(struct kv_stage *stage, struct kv_spec *spec, const char *key, 
                  struct kv_error *err)
 {
     if (strcmp(key, "layers") == 0) return set_layers(spec, stage_name(stage), value, err);
+    if (strcmp(key, "exact_layers") == 0)
+        return set_exact_layers(spec, stage_name(stage), value, err);
     return stage->policy ? set_policy(stage, key, value, err) : set_codec(stage, key, value, err);
 }
 
@@ -242,7 +274,7 @@ static void print_modifiers(const struct kv_stage *stage, char *text, size_t cap
 {
     static const char *const spans[] = {"", ":span=joint", ":span=heads", ":span=all"};
     static const char *const halves[] = {"", ":side=values", ":side=keys"};
-    char sides[2][7][32] = {0};
+    char sides[2][8][32] = {0};
     for (int side = 0; side < 2; side++) {
         const struct kv_modifiers *m = &stage->modifiers[side];
         if (m->sinks >= 0) snprintf(sides[side][0], 32, ":sinks=%d", (int)m->sinks);
@@ -252,8 +284,9 @@ static void print_modifiers(const struct kv_stage *stage, char *text, size_t cap
         snprintf(sides[side][4], 32, "%s", spans[m->span & 3]);
         if (m->unrotated) snprintf(sides[side][5], 32, ":keys=unrotated");
         snprintf(sides[side][6], 32, "%s", halves[m->exact_side]);
+        if (m->outliers > 0) snprintf(sides[side][7], 32, ":outliers=%.12g", m->outliers);
     }
-    for (int i = 0; i < 7; i++) print_sides(sides[0][i], sides[1][i], text, capacity);
+    for (int i = 0; i < 8; i++) print_sides(sides[0][i], sides[1][i], text, capacity);
 }
 
 bool kv_stage_same_sides(const struct kv_stage *stage)

@@ -27,7 +27,7 @@ static const void *const_field(const struct kv_param *param, const void *config)
 void kv_params_defaults(const struct kv_param *params, void *config)
 {
     for (const struct kv_param *param = params; param && param->name; param++)
-        switch (param->type) {
+        switch (kv_param_kind(param)) {
         case KV_PARAM_U32:
         case KV_PARAM_CHOICE:
             *(uint32_t *)field(param, config) = (uint32_t)param->initial;
@@ -61,17 +61,18 @@ static bool parse_number(const char *text, double *value)
 static int bad_value(const struct kv_param *param, const char *who, const char *value,
                      struct kv_error *err)
 {
-    if (param->type == KV_PARAM_CHOICE)
+    if (kv_param_kind(param) == KV_PARAM_CHOICE)
         return kv_fail(err, KV_EUSAGE, "%s: %s: expected one of %s, found %.100s", who, param->name,
                        param->choices, *value ? value : "nothing");
-    if (param->type == KV_PARAM_BUDGET)
+    if (kv_param_kind(param) == KV_PARAM_BUDGET)
         return kv_fail(err, KV_EUSAGE,
                        "%s: %s: expected 1 to %.12g tokens, a share such as 0.2 or"
                        " 20%%, found %.100s",
                        who, param->name, param->max, value);
     return kv_fail(err, KV_EUSAGE, "%s: %s: expected %s from %.12g to %.12g, found %.100s", who,
-                   param->name, param->type == KV_PARAM_U32 ? "a whole number" : "a number",
-                   param->min, param->max, value);
+                   param->name,
+                   kv_param_kind(param) == KV_PARAM_U32 ? "a whole number" : "a number", param->min,
+                   param->max, value);
 }
 
 static bool set_choice(const struct kv_param *param, const char *value, uint32_t *out)
@@ -107,7 +108,7 @@ static bool set_budget(const struct kv_param *param, const char *value, struct k
 static bool set_value(const struct kv_param *param, void *config, const char *value)
 {
     double number;
-    switch (param->type) {
+    switch (kv_param_kind(param)) {
     case KV_PARAM_CHOICE:
         return set_choice(param, value, field(param, config));
     case KV_PARAM_BUDGET:
@@ -174,7 +175,7 @@ static void print_budget(char out[64], const struct kv_budget *budget)
 static void print_value(char out[64], const struct kv_param *param, const void *config)
 {
     const void *value = const_field(param, config);
-    switch (param->type) {
+    switch (kv_param_kind(param)) {
     case KV_PARAM_U32:
         snprintf(out, 64, "%u", *(const uint32_t *)value);
         break;
@@ -190,12 +191,21 @@ static void print_value(char out[64], const struct kv_param *param, const void *
     }
 }
 
+/* No budget came later yet: it would always be printed. */
+static bool is_initial(const struct kv_param *param, const void *config)
+{
+    const void *value = const_field(param, config);
+    if (kv_param_kind(param) == KV_PARAM_REAL) return *(const double *)value == param->initial;
+    return kv_param_kind(param) != KV_PARAM_BUDGET && *(const uint32_t *)value == param->initial;
+}
+
 size_t kv_params_print(const struct kv_param *params, const void *config, char *text,
                        size_t capacity)
 {
     size_t length = strlen(text);
     for (const struct kv_param *param = params; param && param->name; param++) {
         char value[64];
+        if (param->type & KV_PARAM_LATER && is_initial(param, config)) continue;
         print_value(value, param, config);
         const size_t room = length < capacity ? capacity - length : 0;
         length += (size_t)snprintf(room ? text + length : NULL, room, ":%s=%s", param->name, value);

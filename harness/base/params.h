@@ -17,17 +17,26 @@ enum kv_param_type {
     KV_PARAM_BUDGET    /* struct kv_budget field: tokens or a share */
 };
 
+/* Added to a type: the parameter came after rows were published, so it is printed only where it is not
+ * initial, and old rows keep their name. */
+enum { KV_PARAM_LATER = 16 };
+
 struct kv_budget { uint32_t tokens; double share; };   /* share > 0: of the prompt, rounded down */
 
 struct kv_param {
     const char *name;
-    enum kv_param_type type;
+    uint32_t type;              /* enum kv_param_type */
     size_t offset;              /* of the field in the config struct */
     double initial, min, max;   /* CHOICE: initial is the index; min and max unused. BUDGET: tokens */
     const char *choices;        /* "mean|max": CHOICE only */
     const char *meaning;        /* one line for `list NAME` */
 };
 /* A table ends with a NULL name. */
+
+static inline enum kv_param_type kv_param_kind(const struct kv_param *param)
+{
+    return (enum kv_param_type)(param->type & (KV_PARAM_LATER - 1));
+}
 
 /* Tokens that a budget stands for with this prompt. */
 uint32_t kv_budget_tokens(struct kv_budget budget, uint32_t prompt);
@@ -39,7 +48,7 @@ void kv_params_defaults(const struct kv_param *params, void *config);
 int kv_params_set(const struct kv_param *params, void *config, const char *who, const char *key,
                   const char *value, struct kv_error *err);
 
-/* Appends ":key=value" for every parameter, in table order, to text (capacity bytes in all);
+/* Appends ":key=value" for every parameter (of KV_PARAM_LATER: if not initial), in table order, to text (capacity bytes in all);
  * the spelling is accepted back by kv_params_set. Returns the length that the whole would need. */
 size_t kv_params_print(const struct kv_param *params, const void *config, char *text,
                        size_t capacity);

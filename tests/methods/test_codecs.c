@@ -40,6 +40,9 @@ static const char *const specs[] = {"f32",
                                     "center+int:bits=2",
                                     "center+hadamard+turboquant:bits=2.5",
                                     "int:rotate=hadamard:center=mean",
+                                    "int:bits=2:outliers=0.1",
+                                    "outliers:share=0.5+kivi",
+                                    "center+outliers+turboquant:bits=2.5",
                                     "svd:rank=5:rotate=hadamard+int:center=mean"};
 static const uint32_t dims[] = {5, 33, 64, 80, 96, 128};
 enum { SPECS = sizeof specs / sizeof *specs, DIMS = sizeof dims / sizeof *dims, MAX_ROWS = 96 };
@@ -84,6 +87,9 @@ static const struct sizes sizes[] = {
     {"svd:rank=7+int", 64, KV_KEYS, 1, 4, 4, 0, 1, true},
     {"svd:rank=7+kivi:bits=3", 64, KV_KEYS, 32, 84, 28, 0, 128, false},
     {"hadamard+int", 64, KV_KEYS, 1, 32, 4, 0, 1, true},
+    {"int:outliers=0.01", 64, KV_KEYS, 1, 34, 6, 0, 1, true},
+    {"int:outliers=0.02", 128, KV_KEYS, 1, 64 + 6, 8 + 6, 0, 1, true},
+    {"outliers:share=0.5+kivi", 5, KV_KEYS, 32, 40 + 3 * 64, 20 + 3 * 64, 0, 128, false},
     {"center", 64, KV_KEYS, 1, 128, 0, 0, 1, true}};
 
 Test(codecs, bytes_and_tiers)

@@ -39,6 +39,8 @@ h2o:budget=64+int:bits=4 snapkv:budget=80+kivi:bits=2:residual_length=32
 streaming:sinks=4:budget=80+kivi:bits=4:residual_length=32 window:budget=64+svd:rank=32
 h2o:budget=64+kivi:bits=4:residual_length=32
 k.int:bits=2+v.kivi:bits=4 v.svd:rank=16+v.int:bits=8 h2o:budget=64+k.kivi:bits=2:residual_length=32
+int:bits=2:outliers=0.05 int:bits=2:rotate=hadamard:center=mean outliers:share=0.02+kivi:bits=2
+v.kivi:bits=2:outliers=0.03 int:bits=2:exact_layers=first9_last3
 """.split()
 
 # Of replay.md, but of no method list yet: left out where the program does not know them.

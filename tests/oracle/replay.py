@@ -16,6 +16,8 @@ class LayerReplay:
         self.trace, self.owner, self.readers = trace, owner, readers
         stages = specs.parse(spec)
         self.prompt = Prompt(owner, trace.tokens, trace.prefill_length)
+        if specs.leaves_exact(stages, owner.index, trace.model_layers):
+            stages = []
         self.policy = specs.make_policy(stages, self.prompt)
         self.heads = [self.make_head(stages, h) for h in range(len(owner.k))]
         self.layers = [owner] + readers
@@ -41,11 +43,19 @@ class LayerReplay:
                 cache.flush(at_once=False)
         return self.answers
 
+    def prompt_rows(self, head, bank):
+        """Of the head; of all heads where one basis serves the layer, which the first is charged for."""
+        side = self.owner.k if bank is self.heads[head].keys else self.owner.v
+        heads = range(len(side)) if bank.codec.wants_layer else [head]
+        if bank.codec.wants_layer and head > 0:
+            bank.codec.charged = False
+        return np.concatenate([np.asarray(side[h][:self.trace.prefill_length]) for h in heads])
+
     def enter_prompt(self, head, cache):
         """Bases see all prompt rows; then the policy keeps; then the codec encodes."""
         length = self.trace.prefill_length
         for bank in cache.banks:
-            bank.codec.fit(bank.recorded[:length])
+            bank.codec.fit(self.prompt_rows(head, bank))
         for position in range(length):
             cache.append(position)
         cache.drop(np.flatnonzero(~self.policy.keep(head)))

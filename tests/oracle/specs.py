@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import policies
 from prompt import Prompt
+from modifiers import Center, Hadamard, Outliers
 from quantizers import IntChannel, IntToken, Llama, Plain, kivi_keys, kivi_values
 from svd import Svd
 from turboquant import Fractional, TurboQuant
@@ -14,7 +15,7 @@ from turboquant import Fractional, TurboQuant
 
 POLICIES = {"full", "window", "streaming", "random", "topk", "h2o", "tova", "knorm", "keydiff",
             "lagkv", "snapkv", "quest"}
-CODECS = {"f32", "f16", "bf16", "int", "q8_0", "q4_0", "kivi", "svd", "turboquant"}
+CODECS = {"center", "outliers", "hadamard", "f32", "f16", "bf16", "int", "q8_0", "q4_0", "kivi", "svd", "turboquant"}
 RANDOM_STAGES = {"random", "turboquant"}        # rows cannot agree with another generator
 
 
@@ -115,13 +116,37 @@ def make_codec(stages, dim, side, element_bytes=2):
     return make_chain(chain or [Stage("f32" if element_bytes == 4 else "f16")], dim, side)
 
 
+AROUND = {"center": Center, "outliers": Outliers, "hadamard": Hadamard}
+
+
+def leaves_exact(stages, layer, model_layers):
+    """exact_layers=first2_last1: those layers of the model are not compressed."""
+    for stage in stages:
+        for part in str(stage.params.get("exact_layers", "")).split("_"):
+            if part.startswith("first") and layer < int(part[5:]):
+                return True
+            if part.startswith("last") and layer >= model_layers - int(part[4:]):
+                return True
+    return False
+
+
 def make_chain(chain, dim, side, keep_seed=False):
     params = side_params(chain[0], side)
     tiers = {name: params.pop(name) for name in ("sinks", "recent") if name in params}
+    params.pop("exact_layers", None)
     if not keep_seed:
         params.pop("seed", None)
-    if chain[0].name == "svd":
-        rest = chain[1:] or [Stage("f16")]
+    around = [(kind, params.pop(key)) for key, kind in (("center", Center), ("outliers", Outliers),
+                                                        ("rotate", Hadamard)) if key in params]
+    rest = chain[1:] or [Stage("f16")]
+    if around:
+        codec = make_chain([Stage(chain[0].name, params)] + chain[1:], dim, side, keep_seed)
+        for kind, value in reversed(around):
+            codec = kind(dim, codec, value) if kind is Outliers else kind(dim, codec)
+    elif chain[0].name in AROUND:
+        inner = make_chain(rest, dim, side)
+        codec = call(AROUND[chain[0].name], dim, inner=inner, **params)
+    elif chain[0].name == "svd":
         codec = Svd(dim, params.pop("rank"), lambda width: make_chain(rest, width, side))
     elif len(chain) > 1:
         raise Unknown(f"{chain[0].name} has no inner codec")

@@ -1,4 +1,5 @@
 """Reads a format-1 trace into float64 arrays. Trusts the file: rejecting bad ones is not its job."""
+import json
 from dataclasses import dataclass, field
 
 import h5py
@@ -54,6 +55,7 @@ class Trace:
     spans: dict
     layers: dict                       # index -> Layer, ascending
     probes: Probes | None
+    model_layers: int
     exact: dict = field(default_factory=dict)     # layer -> (weights, outputs) of the decode steps
 
     @property
@@ -118,6 +120,10 @@ def read_probes(file):
     return probes
 
 
+def depth(config):
+    return int(config.get("num_hidden_layers") or config["text_config"]["num_hidden_layers"])
+
+
 def read_trace(path):
     with h5py.File(path, "r") as file:
         groups = file["layers"]
@@ -127,4 +133,4 @@ def read_trace(path):
             positions=file["positions"][()].astype(np.int64), nll=optional(file, "nll"),
             spans={name: item[()].astype(np.int64) for name, item in file.get("spans", {}).items()},
             layers={int(name): read_layer(groups, int(name)) for name in sorted(groups)},
-            probes=read_probes(file))
+            probes=read_probes(file), model_layers=depth(json.loads(text(file.attrs["model_config"]))))

@@ -71,6 +71,9 @@ Test(spec, canonical_text_parses_to_itself)
                                         "random:budget=100%",
                                         "control",
                                         "full:layers=1023",
+                                        "k.int:outliers=0.02",
+                                        "kivi:exact_layers=last1",
+                                        "int:exact_layers=first2_last12:layers=1-4",
                                         "k.int:bits=2",
                                         "v.svd:rank=8+v.int:bits=4",
                                         "h2o+k.kivi2+v.int:rotate=hadamard:layers=3"};
@@ -145,6 +148,17 @@ Test(spec, sides_have_codecs_of_their_own)
     refuses("k.int+v.int+k.int", "int stores codes");
     refuses("v.control", "control: expected no side, since it stands for");
     refuses("k.", "expected a method, found nothing");
+}
+
+Test(spec, exact_layers_count_from_both_ends_of_the_model)
+{
+    struct kv_spec_list list = parse("int:exact_layers=first2_last1,int:exact_layers=last40,int");
+    for (uint32_t layer = 0; layer < 30; layer++) {
+        cr_expect_eq(kv_spec_is_exact_layer(&list.specs[0], layer, 30), layer < 2 || layer == 29);
+        cr_expect(kv_spec_is_exact_layer(&list.specs[1], layer, 30));
+        cr_expect(!kv_spec_is_exact_layer(&list.specs[2], layer, 30));
+    }
+    kv_spec_free(&list);
 }
 
 Test(spec, layers_are_a_bitmap)
@@ -240,6 +254,12 @@ Test(spec, the_rules_of_composition)
     refuses("int:k.span=joint", "expected no side before it");
     refuses("svd:rank=8+int:span=joint", "stand on the outermost codec, svd");
     refuses("h2o:layers=1+int:layers=2", "layers: expected once");
+    refuses("int:exact_layers=2", "exact_layers: expected counts such as first2_last1");
+    refuses("int:exact_layers=first0", "exact_layers: expected counts");
+    refuses("int:exact_layers=first1_", "exact_layers: expected counts");
+    refuses("int:exact_layers=first1_first2", "exact_layers: expected counts");
+    refuses("h2o:exact_layers=last1+int:exact_layers=last1", "exact_layers: expected once");
+    refuses("int:outliers=0.6", "outliers: expected a number from 0 to 0.5");
 }
 
 Test(spec, hostile_lengths_end_in_a_message)
@@ -315,7 +335,7 @@ Test(spec, random_texts_never_break_the_parser, .timeout = 60)
         "hadamard", ":",     "=",    "+",      ",",      "/",   "bits", "budget", "k.",
         "v.",       "sinks", "span", "joint",  "layers", "0-3", "_",    "4",      "2",
         "0.5",      "20%",   "1k",   "-1",     "@",      "#",   " ",    "when",   "prefill",
-        "side",     "keys",  "rank", "\n",     "\xff"};
+        "side",     "keys",  "rank", "\n",     "\xff",   "exact_layers", "first2", "outliers"};
     uint64_t state = 12345;
     unsigned good = 0;
     for (int i = 0; i < 20000; i++) {

@@ -1,0 +1,177 @@
+/* outliers: the values of largest magnitude of every row are kept apart, in 16 bits with their
+ * index, and the inner codec stores the others: dense and sparse (KVQuant, Hooper et al., arXiv
+ * 2401.18079, section 3.5; GEAR, Kang et al., arXiv 2403.05527, its filter before quantization).
+ *
+ *     n = round(share * dim), at least 1; S = the n largest |x[c]|, of equal ones the lower c
+ *     inner row: x[c], but for c in S the mean of the values that are not in S
+ *     x_hat[c] = f16(x[c]) for c in S, else the inner codec's
+ *
+ * Bytes: what the inner codec needs, and 4 a kept value: 2 payload, 2 metadata (index), stored
+ * with ascending index behind the inner atom. A stage modifier outliers=SHARE means this codec
+ * around its stage.
+ *
+ * Departures: KVQuant's cap is a fixed number from the top and the bottom, with thresholds per
+ * vector, and GEAR takes as many from each end; here the larger magnitudes win, whatever their
+ * sign. Both keep a channel's outliers for keys; here a row is a token's. A value beyond the
+ * largest half becomes the largest half. */
+#include <math.h>
+#include <string.h>
+
+#include "methods/parts/codes.h"
+#include "methods/parts/wrapper.h"
+
+extern const struct kv_codec kv_codec_outliers;
+
+struct config {
+    double share;
+};
+
+static const struct kv_param params[] = {{"share", KV_PARAM_REAL, offsetof(struct config, share),
+                                          0.01, 0, 0.5, NULL,
+                                          "share of a row's values that is kept in 16 bits"},
+                                         {0}};
+
+struct outliers_code {
+    struct kv_code code, *inner;
+    uint32_t n;       /* kept values a row */
+    uint32_t *chosen; /* [n] their columns, ascending */
+    float *rows;      /* of one atom, as the inner codec sees them */
+};
+
+/* A later value comes in only when it is larger: of equal ones the lower columns stay. Few are
+ * chosen, so inserting them in order of magnitude is as good as a heap. */
+static void choose(const struct outliers_code *self, const float *row)
+{
+    uint32_t *chosen = self->chosen, n = 0;
+    for (uint32_t c = 0; c < self->code.dim; c++) {
+        const float size = fabsf(row[c]);
+        if (n == self->n && !(size > fabsf(row[chosen[n - 1]]))) continue;
+        uint32_t at = n < self->n ? n++ : n - 1;
+        for (; at > 0 && size > fabsf(row[chosen[at - 1]]); at--) chosen[at] = chosen[at - 1];
+        chosen[at] = c;
+    }
+    for (uint32_t i = 1; i < n; i++) { /* by column */
+        const uint32_t c = chosen[i];
+        uint32_t at = i;
+        for (; at > 0 && chosen[at - 1] > c; at--) chosen[at] = chosen[at - 1];
+        chosen[at] = c;
+    }
+}
+
+/* The row without its chosen values; also how the rows of a fit are seen. */
+static void fill_row(const struct kv_code *code, const float *row, float *filled)
+{
+    const struct outliers_code *self = (const struct outliers_code *)code;
+    double sum = 0;
+    uint32_t next = 0;
+    choose(self, row);
+    for (uint32_t c = 0; c < code->dim; c++) {
+        const bool kept = next < self->n && self->chosen[next] == c;
+        next += kept;
+        sum += kept ? 0.0 : (double)row[c];
+    }
+    const uint32_t others = code->dim - self->n;
+    memcpy(filled, row, code->dim * sizeof *row);
+    for (uint32_t i = 0; i < self->n; i++)
+        filled[self->chosen[i]] = others ? (float)(sum / others) : 0.0f;
+}
+
+static size_t kept_bytes(const struct outliers_code *self)
+{
+    return 4 * (size_t)self->n * self->code.block;
+}
+
+static void set_bytes(struct outliers_code *self)
+{
+    const uint32_t each = 2 * self->n * self->code.block;
+    self->code.payload_bytes = self->inner->payload_bytes + each;
+    self->code.metadata_bytes = self->inner->metadata_bytes + each;
+}
+
+static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_error *err)
+{
+    struct outliers_code *self = (struct outliers_code *)code;
+    const int status = kv_fit_inner(code, self->inner, sample, fill_row, err);
+    if (status == KV_OK) set_bytes(self);
+    return status;
+}
+
+static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
+{
+    struct outliers_code *self = (struct outliers_code *)code;
+    uint8_t *at = atom + kv_atom_bytes(self->inner);
+    for (uint32_t t = 0; t < code->block; t++) {
+        const float *row = rows + (size_t)t * code->dim;
+        fill_row(code, row, self->rows + (size_t)t * code->dim);
+        for (uint32_t i = 0; i < self->n; i++, at += 4) {
+            const uint16_t column = (uint16_t)self->chosen[i];
+            kv_keep_half(at, row[column]);
+            memcpy(at + 2, &column, sizeof column);
+        }
+    }
+    self->inner->type->encode(self->inner, self->rows, atom);
+}
+
+/* Puts the kept values of one atom into its decoded columns. */
+static void restore(const struct outliers_code *self, const uint8_t *at, uint32_t first,
+                    uint32_t n_columns, float *out)
+{
+    for (uint32_t t = 0; t < self->code.block; t++, out += n_columns)
+        for (uint32_t i = 0; i < self->n; i++, at += 4) {
+            uint16_t column;
+            memcpy(&column, at + 2, sizeof column);
+            if (column >= first && column - first < n_columns)
+                out[column - first] = kv_kept_half(at);
+        }
+}
+
+static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
+                   uint32_t first_column, uint32_t n_columns, float *out)
+{
+    const struct outliers_code *self = (const struct outliers_code *)code;
+    const size_t inner_bytes = kv_atom_bytes(self->inner), bytes = inner_bytes + kept_bytes(self);
+    for (uint32_t a = 0; a < n_atoms; a++, atoms += bytes, out += (size_t)code->block * n_columns) {
+        self->inner->type->decode(self->inner, atoms, 1, first_column, n_columns, out);
+        restore(self, atoms + inner_bytes, first_column, n_columns, out);
+    }
+}
+
+/* The face of an object whose inner codec is fitted: without one the cache need not gather rows. */
+static const struct kv_codec fitted = {
+    .name = "outliers", .traits = KV_LEAVES_ROWS, .fit = fit, .encode = encode, .decode = decode};
+
+static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
+{
+    const struct config *config = setup->config;
+    if (setup->dim > UINT16_MAX)
+        return kv_fail(err, KV_EUNSUPPORTED, "outliers: an index of 16 bits cannot tell %u columns",
+                       setup->dim);
+    struct outliers_code *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);
+    if (!self) return kv_fail(err, KV_EMEMORY, "outliers: no memory");
+    const int status = kv_create_code(&self->inner, setup->rest, setup, setup->dim, err);
+    if (status) return status;
+    self->code = kv_wrap_code(self->inner->type->fit ? &fitted : &kv_codec_outliers, setup->dim,
+                              self->inner);
+    self->n = (uint32_t)(config->share * setup->dim + 0.5);
+    if (self->n == 0) self->n = 1;
+    if (self->n > setup->dim) self->n = setup->dim;
+    set_bytes(self);
+    self->chosen = kv_pool_reserve(setup->pool, KV_WORKSPACE, self->n * sizeof *self->chosen);
+    self->rows = kv_pool_reserve(setup->pool, KV_WORKSPACE,
+                                 (size_t)self->code.block * setup->dim * sizeof(float));
+    if (!self->chosen || !self->rows)
+        return kv_fail(err, KV_EMEMORY, "outliers: no memory for its rows");
+    *out = &self->code;
+    return KV_OK;
+}
+
+const struct kv_codec kv_codec_outliers = {
+    .name = "outliers",
+    .summary = "keeps a row's largest values in 16 bits around the inner codec",
+    .paper = "dense and sparse quantization (KVQuant, Hooper et al., arXiv 2401.18079)",
+    .traits = KV_LEAVES_ROWS,
+    .params = params,
+    .config_size = sizeof(struct config),
+    .create = create,
+    .encode = encode,
+    .decode = decode};
