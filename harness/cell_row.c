@@ -104,10 +104,12 @@ static int fill_measures(struct kv_row *row, const struct kv_pooled *pooled)
 static int fill_flags(struct kv_row *row, const struct kv_cell_facts *facts)
 {
     const struct kv_spec *spec = facts->spec;
-    bool selects = false, oracle = spec->oracle;
+    bool selects = false, oracle = spec->oracle, probed = false;
     for (uint32_t c = 0; c < spec->n_caches; c++) {
         selects |= kv_cache_selects(&spec->caches[c]);
-        oracle |= kv_cache_wants(&spec->caches[c]).future;
+        const struct kv_wants wants = kv_cache_wants(&spec->caches[c]);
+        oracle |= wants.future;
+        probed |= wants.fisher || wants.label;
     }
     char flags[256] = "open-loop";
     if (oracle) strcat(flags, " oracle");
@@ -119,7 +121,7 @@ static int fill_flags(struct kv_row *row, const struct kv_cell_facts *facts)
     if (!facts->summary->has_probes) strcat(flags, " no-gradients");
     if (!facts->summary->verified) strcat(flags, " not-verified");
     if (kv_text_set(&row->flags, "%s", flags) != KV_OK) return KV_EMEMORY;
-    return kv_text_set(&row->calibration, "%s", oracle ? "oracle" : row->basis_bytes > 0 ? "online" : "none");
+    return kv_text_set(&row->calibration, "%s", oracle || probed ? "oracle" : row->basis_bytes > 0 ? "online" : "none");
 }
 
 static int pool(struct kv_pooled *pooled, const struct kv_cell_facts *facts,
@@ -206,7 +208,7 @@ void kv_cell_failed(struct kv_cell *cell, int status, const struct kv_error *err
     const char *name = status == KV_EUNSUPPORTED ? "unsupported"
                        : status == KV_ETIMEOUT   ? "timeout"
                        : status == KV_EMEMORY    ? "oom"
-                       : status == KV_EINTERRUPTED ? "skipped"
+                       : status == KV_EINTERRUPTED || status == KV_ESKIPPED ? "skipped"
                                                  : "failed";
     kv_text_set(&cell->row.status, "%s", name);
     kv_text_set(&cell->row.reason, "%s", err->text);

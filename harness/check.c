@@ -119,7 +119,7 @@ static enum verdict play_shape(struct check *check, const struct play *play,
     kv_check_layer_free(layer);
     if (status == KV_OK) return PASS;
     forget(played);
-    return status == KV_EUNSUPPORTED ? SKIP : FAIL;
+    return status == KV_EUNSUPPORTED || status == KV_ESKIPPED ? SKIP : FAIL;
 }
 
 static bool same_outputs(const struct played *a, const struct played *b)
@@ -194,7 +194,10 @@ static bool fits_prompt(const struct check *check)
 static bool is_oracle(const struct check *check)
 {
     for (uint32_t c = 0; c < check->spec->n_caches; c++)
-        if (kv_cache_wants(&check->spec->caches[c]).future) return true;
+    {
+        const struct kv_wants wants = kv_cache_wants(&check->spec->caches[c]);
+        if (wants.future || wants.fisher || wants.label) return true;
+    }
     return check->spec->oracle;
 }
 

@@ -13,6 +13,8 @@ struct made {                         /* everything of one layer, in one allocat
     int32_t *positions;
     double *inv_freq;
     float *sinks;
+    struct kv_gradient fisher;
+    uint32_t window[1][2];             /* of the probes: the decode steps that have a next token */
 };
 
 /* One element before it is stored: a little structure (outlier channels, a common mean), so that
@@ -72,6 +74,22 @@ static void describe(struct made *made, const struct kv_check_shape *shape)
     made->layer.info = &made->info;
 }
 
+/* A label probe and a Fisher probe over all decode steps but the last. */
+static bool add_probes(struct made *made, const struct kv_check_shape *shape)
+{
+    struct kv_check_shape probe = *shape;
+    probe.dtype = KV_F32, probe.rows = KV_ROWS_NORMAL, probe.changed_from = 0;
+    made->window[0][0] = shape->prefill, made->window[0][1] = shape->tokens - 1;
+    probe.tokens = shape->tokens - 1 - shape->prefill;
+    if (!probe.tokens) return true;
+    made->layer.label.unit = made->fisher.unit = 1e-6;
+    made->layer.fisher = &made->fisher, made->layer.n_fisher = 1;
+    made->layer.windows = (const uint32_t(*)[2])made->window, made->layer.n_windows = 1;
+    const uint32_t q_heads = shape->kv_heads * shape->group;
+    return fill(&made->layer.label.tensor, &probe, q_heads, shape->group, shape->value_dim, 3) &&
+           fill(&made->fisher.tensor, &probe, q_heads, shape->group, shape->value_dim, 4);
+}
+
 struct kv_layer *kv_check_layer(const struct kv_check_shape *shape)
 {
     struct made *made = calloc(1, sizeof *made);
@@ -85,6 +103,10 @@ struct kv_layer *kv_check_layer(const struct kv_check_shape *shape)
                       fill(&made->layer.k, shape, shape->kv_heads, 1, shape->key_dim, 1) &&
                       fill(&made->layer.v, shape, shape->kv_heads, 1, shape->value_dim, 2);
     if (!done) {
+        kv_check_layer_free(&made->layer);
+        return NULL;
+    }
+    if (!add_probes(made, shape)) {
         kv_check_layer_free(&made->layer);
         return NULL;
     }
@@ -103,6 +125,8 @@ void kv_check_layer_free(struct kv_layer *layer)
     free((void *)layer->q.data);
     free((void *)layer->k.data);
     free((void *)layer->v.data);
+    free((void *)layer->label.tensor.data);
+    free((void *)made->fisher.tensor.data);
     free(made->positions);
     free(made->inv_freq);
     free(made->sinks);

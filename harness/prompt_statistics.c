@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "harness/probe_squares.h"
 #include "harness/query_rows.h"
 #include "methods/sweep.h"
 
@@ -15,6 +16,9 @@ void kv_wants_merge(struct kv_wants *all, const struct kv_wants *one)
     all->logits |= one->logits;
     all->prompt_rows |= one->prompt_rows;
     all->future |= one->future;
+    all->queries |= one->queries;
+    all->fisher |= one->fisher;
+    all->label |= one->label;
 }
 
 /* Lines of the first n recorded rows: line j is open from its own token on. */
@@ -97,6 +101,20 @@ static int reserve_prompt(struct kv_prompt *prompt, const struct kv_layer *layer
     return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
 }
 
+static int copy_queries(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
+                        const struct kv_kernels *kernels, struct kv_pool *pool, struct kv_error *err)
+{
+    const struct kv_geometry *geometry = &layer->info->geometry;
+    const size_t rows = (size_t)prompt->n * geometry->key_dim;
+    float *queries = kv_pool_take(pool, geometry->group * rows * sizeof *queries);
+    if (!queries) return kv_fail(err, KV_EMEMORY, "out of memory for prompt queries");
+    for (uint32_t g = 0; g < geometry->group; g++)
+        kv_widen_rows(&layer->q, head * geometry->group + g, 0, prompt->n, kernels,
+                      queries + g * rows);
+    prompt->queries = queries;
+    return KV_OK;
+}
+
 int kv_prompt_compute(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
                       const struct kv_wants *wants, const struct kv_kernels *kernels,
                       struct kv_pool *pool, struct kv_error *err)
@@ -109,6 +127,9 @@ int kv_prompt_compute(struct kv_prompt *prompt, const struct kv_layer *layer, ui
         kv_widen_rows(&layer->k, head, 0, n, kernels, (float *)prompt->keys);
         kv_widen_rows(&layer->v, head, 0, n, kernels, (float *)prompt->values);
     }
+    if (wants->queries) status = copy_queries(prompt, layer, head, kernels, pool, err);
+    if (status == KV_OK) status = kv_probe_squares(prompt, layer, head, wants, pool, err);
+    if (status != KV_OK) return status;
     if (!wants->column_sum && !wants->future && !prompt->tail) return KV_OK;
     uint32_t *index = kv_pool_take(pool, 2 * (size_t)tokens * sizeof *index);
     if (!index) return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");

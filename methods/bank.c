@@ -38,8 +38,9 @@ static int reserve_atoms(struct kv_bank *bank, struct kv_error *err)
     const size_t kept = bank->counts_only ? 0 : bank->max_atoms * kv_atom_bytes(code);
     bank->atoms = kv_pool_take(bank->pool, kept);
     bank->atom_holders = kv_pool_take(bank->pool, bank->max_atoms * sizeof *bank->atom_holders);
+    bank->atom_used = kv_pool_take(bank->pool, bank->max_atoms * sizeof *bank->atom_used);
     bank->block_rows = kv_pool_take(bank->pool, (size_t)code->block * code->dim * sizeof(float));
-    if (!bank->atoms || !bank->atom_holders || !bank->block_rows)
+    if (!bank->atoms || !bank->atom_holders || !bank->atom_used || !bank->block_rows)
         return kv_fail(err, KV_EMEMORY, "%s: out of memory for %u atoms of %zu bytes",
                        code->type->name, bank->max_atoms, kv_atom_bytes(code));
     return KV_OK;
@@ -53,6 +54,22 @@ static bool keys_unrotated(const struct kv_stage *stage, enum kv_side side,
     for (; stage; stage = stage->rest)
         if (stage->codec->traits & KV_UNROTATED_KEYS) return true;
     return false;
+}
+
+/* The bank of the rows after the prompt: its own code, queue, atoms and counts. */
+static int create_later(struct kv_bank *bank, struct kv_error *err)
+{
+    const size_t tokens = bank->source.geometry->tokens;
+    struct kv_bank *later = kv_pool_take(bank->pool, sizeof *later);
+    uint32_t *queue = kv_pool_take(bank->pool, tokens * sizeof *queue);
+    bank->is_late = kv_pool_take(bank->pool, tokens);
+    if (!later || !queue || !bank->is_late)
+        return kv_fail(err, KV_EMEMORY, "out of memory for the places of %zu rows", tokens);
+    *later = *bank;
+    later->code = kv_later_code(bank->code), later->queue = queue, later->takes_late = true;
+    later->basis_bytes = 0;
+    bank->later = later;
+    return KV_OK;
 }
 
 int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const struct kv_source *source,
@@ -82,7 +99,8 @@ int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const str
         if (!bank->handed) return kv_fail(err, KV_EMEMORY, "out of memory for rows handed down");
         bank->lossy = true;
     }
-    return reserve_places(bank, err);
+    status = reserve_places(bank, err);
+    return status == KV_OK && kv_later_code(bank->code) ? create_later(bank, err) : status;
 }
 
 /* Recorded rows, widened: out [n][dim of the tensor]. */
@@ -120,30 +138,108 @@ static void gather(const struct kv_bank *bank, uint32_t token, float *out)
     else gather_recorded(bank, token, out);
 }
 
+/* -- the fit: prompt rows, and what else is known of the prompt --------------------------------- */
+
+static const float *squares_of(const struct kv_squares *squares, const struct kv_bank *bank, int side)
+{
+    return side ? squares->values : bank->unrotated ? squares->unrotated_keys : squares->keys;
+}
+
+/* Squares of gradients in the order of rows; NULL in *out when the trace has none. */
+static bool gather_squares(const struct kv_bank *bank, const struct kv_squares *const *heads,
+                           float **out)
+{
+    const uint32_t n = bank->source.geometry->prefill;
+    for (uint32_t h = 0; h < bank->n_heads; h++)
+        for (int side = bank->side == KV_VALUES; side < (bank->side == KV_KEYS ? 1 : 2); side++)
+            if (!squares_of(heads[h], bank, side)) return true;
+    float *row = *out = kv_pool_take(bank->pool, (size_t)n * bank->dim * sizeof *row);
+    for (uint32_t t = 0; row && t < n; t++)
+        for (uint32_t h = 0; h < bank->n_heads; h++)
+            for (int side = bank->side == KV_VALUES; side < (bank->side == KV_KEYS ? 1 : 2); side++) {
+                const uint32_t dim = side_dim(bank->source.geometry, side ? KV_VALUES : KV_KEYS);
+                const float *squares = squares_of(heads[h], bank, side);
+                memcpy(row, squares + (size_t)t * dim, dim * sizeof *row);
+                row += dim;
+            }
+    return row != NULL;
+}
+
+static bool gather_queries(const struct kv_bank *bank, const struct kv_prompt *prompts,
+                           struct kv_sample *sample)
+{
+    const struct kv_geometry *geometry = bank->source.geometry;
+    const size_t head = (size_t)geometry->group * sample->n, dim = geometry->key_dim;
+    float *queries = kv_pool_take(bank->pool, bank->n_heads * head * dim * sizeof *queries);
+    if (!queries) return false;
+    for (uint32_t h = 0; h < bank->n_heads; h++)
+        memcpy(queries + h * head * dim, prompts[h].queries, head * dim * sizeof *queries);
+    for (size_t i = 0; bank->unrotated && i < bank->n_heads * head; i++)
+        kv_rotary_undo(&bank->rotary, (uint32_t)(i % sample->n), queries + i * dim);
+    sample->queries = queries, sample->n_queries = (uint32_t)(bank->n_heads * head);
+    return true;
+}
+
+static bool gather_evidence(const struct kv_bank *bank, const struct kv_prompt *prompts,
+                            struct kv_sample *sample)
+{
+    const struct kv_squares **heads = kv_pool_take(bank->pool, 2 * bank->n_heads * sizeof *heads);
+    float *fisher = NULL, *label = NULL;
+    if (!heads) return false;
+    for (uint32_t h = 0; h < bank->n_heads; h++)
+        heads[h] = &prompts[h].fisher, heads[bank->n_heads + h] = &prompts[h].label;
+    if (!gather_squares(bank, heads, &fisher) ||
+        !gather_squares(bank, heads + bank->n_heads, &label))
+        return false;
+    sample->fisher = fisher, sample->label = label;
+    return !prompts->queries || gather_queries(bank, prompts, sample);
+}
+
+/* What only counts sees some rows, and nothing known of them but zeros. */
+static bool count_evidence(const struct kv_bank *bank, struct kv_sample *sample)
+{
+    const struct kv_geometry *geometry = bank->source.geometry;
+    const size_t queries = (size_t)bank->n_heads * geometry->group * sample->n;
+    sample->fisher = sample->label =
+        kv_pool_take(bank->pool, (size_t)sample->n * bank->dim * sizeof(float));
+    sample->queries = kv_pool_take(bank->pool, queries * geometry->key_dim * sizeof(float));
+    sample->n_queries = (uint32_t)queries;
+    return sample->fisher && sample->queries;
+}
+
 enum { COUNTED_SAMPLE = 64 };   /* rows that a bank is fitted on which only counts */
 
-static bool wants_prompt(const struct kv_bank *bank) { return bank->code->type->fit != NULL; }
-
-int kv_bank_fit(struct kv_bank *bank, struct kv_error *err)
+static bool gather_sample(const struct kv_bank *bank, const struct kv_prompt *prompts,
+                          struct kv_sample *sample)
 {
-    if (wants_prompt(bank)) {
-        const uint32_t prompt = bank->source.geometry->prefill;
-        /* The size of what is fitted must not hang on the number of rows. */
-        const uint32_t n = bank->counts_only && prompt > COUNTED_SAMPLE ? COUNTED_SAMPLE : prompt;
+    const uint32_t prompt = bank->source.geometry->prefill;
+    /* The size of what is fitted must not hang on the number of rows. */
+    const uint32_t n = bank->counts_only && prompt > COUNTED_SAMPLE ? COUNTED_SAMPLE : prompt;
+    float *rows = kv_pool_take(bank->pool, (size_t)n * bank->dim * sizeof *rows);
+    uint32_t *positions = kv_pool_take(bank->pool, n * sizeof *positions);
+    if (!rows || !positions) return false;
+    for (uint32_t t = 0; t < n; t++) {
+        gather_recorded(bank, t, rows + (size_t)t * bank->dim);
+        positions[t] = t;
+    }
+    *sample = (struct kv_sample){.n = n, .rows = rows, .positions = positions};
+    if (bank->counts_only) return count_evidence(bank, sample);
+    return !prompts || gather_evidence(bank, prompts, sample);
+}
+
+int kv_bank_fit(struct kv_bank *bank, const struct kv_prompt *prompts, struct kv_error *err)
+{
+    if (bank->code->type->fit) {
         const int64_t before = kv_pool_used(bank->pool, KV_BASIS_ONLINE);
-        float *rows = kv_pool_take(bank->pool, (size_t)n * bank->dim * sizeof *rows);
-        uint32_t *positions = kv_pool_take(bank->pool, n * sizeof *positions);
-        if (!rows || !positions) return kv_fail(err, KV_EMEMORY, "out of memory for the prompt's rows");
-        for (uint32_t t = 0; t < n; t++) {
-            gather_recorded(bank, t, rows + (size_t)t * bank->dim);
-            positions[t] = t;
-        }
-        const struct kv_sample sample = {.n = n, .rows = rows, .positions = positions};
+        struct kv_sample sample;
+        if (!gather_sample(bank, prompts, &sample))
+            return kv_fail(err, KV_EMEMORY, "out of memory for the prompt's rows");
         const int status = bank->code->type->fit(bank->code, &sample, err);
         if (status != KV_OK) return status;
         bank->basis_bytes += kv_pool_used(bank->pool, KV_BASIS_ONLINE) - before;
     }
-    return reserve_atoms(bank, err);
+    const int status = reserve_atoms(bank, err);
+    return status == KV_OK && bank->later ? reserve_atoms(bank->later, err) : status;
 }
 
 size_t kv_bank_exact_row_bytes(const struct kv_bank *bank)
@@ -157,11 +253,19 @@ static void charge_rows(struct kv_bank *bank, int count)
     kv_pool_charge(bank->pool, KV_RESIDUAL, count * (int64_t)kv_bank_exact_row_bytes(bank));
 }
 
-static void charge_atoms(struct kv_bank *bank, int count)
+/* `count` atoms that need so many bytes of metadata each begin, or (negative) go. */
+static void charge_atoms(struct kv_bank *bank, int count, uint32_t metadata)
 {
     bank->live_atoms += (uint32_t)count;
+    bank->spare_bytes += count * (int64_t)(bank->code->metadata_bytes - metadata);
     kv_pool_charge(bank->pool, KV_PAYLOAD, count * (int64_t)bank->code->payload_bytes);
-    kv_pool_charge(bank->pool, KV_METADATA, count * (int64_t)bank->code->metadata_bytes);
+    kv_pool_charge(bank->pool, KV_METADATA, count * (int64_t)metadata);
+}
+
+/* The bank that a row lies in. */
+static struct kv_bank *part_of(const struct kv_bank *bank, uint32_t token)
+{
+    return bank->later && bank->is_late[token] ? bank->later : (struct kv_bank *)bank;
 }
 
 /* Rows arrive in ascending tokens except those handed down, which are put in their place. */
@@ -179,6 +283,8 @@ void kv_bank_append(struct kv_bank *bank, uint32_t token, uint32_t lanes)
     bank->holders[token] += lanes;
     if (bank->where[token] != KV_ABSENT) return;   /* another lane handed its share down before */
     bank->where[token] = KV_EXACT;
+    if (bank->later && token >= bank->source.geometry->prefill) bank->is_late[token] = 1;
+    bank = part_of(bank, token);
     charge_rows(bank, 1);
     if (token >= bank->code->tiers.sinks) enqueue(bank, token);
 }
@@ -209,14 +315,29 @@ static void leave_front(struct kv_bank *bank, uint32_t n, uint32_t *tokens)
     else bank->queue += i;
 }
 
+void kv_bank_end_prompt(struct kv_bank *bank)
+{
+    if (!bank->later) return;
+    for (uint32_t i = 0; i < bank->queue_length; i++) {
+        const uint32_t token = bank->queue[i];
+        if (bank->where[token] != KV_EXACT) continue;
+        bank->is_late[token] = 1;
+        charge_rows(bank, -1);
+        charge_rows(bank->later, 1);
+        enqueue(bank->later, token);
+    }
+    bank->n_queue = bank->queue_length = 0;
+}
+
 void kv_bank_release(struct kv_bank *bank, uint32_t token)
 {
     const uint32_t place = bank->where[token];
     assert(place != KV_ABSENT && bank->holders[token] > 0);
+    bank = part_of(bank, token);
     bank->holders[token]--;
     if (place >= KV_CODED) {
         const uint32_t atom = (place - KV_CODED) / bank->code->block;
-        if (--bank->atom_holders[atom] == 0) charge_atoms(bank, -1);
+        if (--bank->atom_holders[atom] == 0) charge_atoms(bank, -1, bank->atom_used[atom]);
     } else if (bank->holders[token] == 0) {
         charge_rows(bank, -1);
         if (token >= bank->code->tiers.sinks) leave_queue(bank, token);
@@ -228,19 +349,31 @@ void kv_bank_release(struct kv_bank *bank, uint32_t token)
 static uint32_t due_of(const struct kv_code *code, uint32_t n_queue)
 {
     const struct kv_tiers *tiers = &code->tiers;
-    if (n_queue < tiers->recent + tiers->flush) return 0;
+    if (n_queue < (uint64_t)tiers->recent + tiers->flush) return 0;
     return (n_queue - tiers->recent) / tiers->flush * tiers->flush / code->block;
 }
 
 uint32_t kv_bank_due(const struct kv_bank *bank) { return due_of(bank->code, bank->n_queue); }
 
+/* Metadata bytes that an atom needs; atom NULL: that one needs on the average. */
+static uint32_t metadata_used(const struct kv_code *code, const uint8_t *atom)
+{
+    return code->type->used ? code->type->used(code, atom) : code->metadata_bytes;
+}
+
 void kv_bank_count_rows(struct kv_bank *bank, uint32_t n)
 {
-    const uint32_t sinks = bank->code->tiers.sinks < n ? bank->code->tiers.sinks : n;
-    const uint32_t atoms = due_of(bank->code, n - sinks);
+    const uint32_t prefill = bank->source.geometry->prefill, end = bank->later && n > prefill ? prefill : n;
+    const uint32_t sinks = bank->code->tiers.sinks < end ? bank->code->tiers.sinks : end;
+    const uint32_t atoms = due_of(bank->code, end - sinks), waiting = end - atoms * bank->code->block;
     assert(bank->counts_only && bank->live_rows == 0 && bank->live_atoms == 0);
-    charge_atoms(bank, (int)atoms);
-    charge_rows(bank, (int)(n - atoms * bank->code->block));
+    charge_atoms(bank, (int)atoms, metadata_used(bank->code, NULL));
+    charge_rows(bank, (int)(bank->later ? sinks : waiting));
+    if (!bank->later) return;
+    struct kv_bank *later = bank->later;
+    const uint32_t rest = n - end + waiting - sinks, late = due_of(later->code, rest);
+    charge_atoms(later, (int)late, metadata_used(later->code, NULL));
+    charge_rows(later, (int)(rest - late * later->code->block));
 }
 
 void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)
@@ -255,10 +388,11 @@ void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)
         bank->atom_holders[atom] += bank->holders[tokens[i]];
     }
     charge_rows(bank, -(int)code->block);
-    charge_atoms(bank, 1);
-    if (bank->counts_only) return;
-    uint8_t *bytes = bank->atoms + atom * kv_atom_bytes(code);
-    code->type->encode(code, bank->block_rows, bytes);
+    uint8_t *bytes = bank->counts_only ? NULL : bank->atoms + atom * kv_atom_bytes(code);
+    if (bytes) code->type->encode(code, bank->block_rows, bytes);
+    bank->atom_used[atom] = metadata_used(code, bytes);
+    charge_atoms(bank, 1, bank->atom_used[atom]);
+    if (!bytes) return;
     for (size_t i = 0; bank->garble && i < kv_atom_bytes(code); i++) bytes[i] ^= 0x55;
 }
 
@@ -325,12 +459,24 @@ void kv_bank_read(const struct kv_bank *bank, uint32_t head, enum kv_side side, 
             read_exact(bank, head, side, tokens[i], row);
             continue;
         }
-        while (i + run < n && places[i + run] == places[i] + run) run++;
-        read_run(bank, first, n_columns, places[i], run, row);
+        const struct kv_bank *part = part_of(bank, tokens[i]);
+        while (i + run < n && places[i + run] == places[i] + run &&
+               part_of(bank, tokens[i + run]) == part)
+            run++;
+        read_run(part, first, n_columns, places[i], run, row);
         if (bank->unrotated && side == KV_KEYS)
             for (uint32_t r = 0; r < run; r++)
                 kv_rotary_apply(&bank->rotary, tokens[i + r], row + (size_t)r * n_columns);
     }
+}
+
+/* Bytes of live atoms that are not needed, recounted. */
+static int64_t spare_of(const struct kv_bank *bank)
+{
+    int64_t spare = 0;
+    for (uint32_t a = 0; a < bank->n_atoms; a++)
+        if (bank->atom_holders[a]) spare += bank->code->metadata_bytes - bank->atom_used[a];
+    return spare;
 }
 
 int kv_bank_audit(const struct kv_bank *bank, struct kv_error *err)
@@ -339,6 +485,7 @@ int kv_bank_audit(const struct kv_bank *bank, struct kv_error *err)
     uint32_t rows = 0, atoms = 0, waiting = 0, sum = 0, counted = 0;
     for (uint32_t t = 0; t < bank->source.geometry->tokens; t++) {
         const uint32_t place = bank->where[t];
+        if (bank->is_late && bank->is_late[t] != bank->takes_late) continue;
         if ((place == KV_ABSENT) != (bank->holders[t] == 0))
             return kv_fail(err, KV_EGATE, "%s: token %u has a place without a holder", name, t);
         rows += place == KV_EXACT;
@@ -348,10 +495,10 @@ int kv_bank_audit(const struct kv_bank *bank, struct kv_error *err)
     for (uint32_t a = 0; a < bank->n_atoms; a++) atoms += bank->atom_holders[a] > 0,
         counted += bank->atom_holders[a];
     if (rows != bank->live_rows || atoms != bank->live_atoms || waiting != bank->n_queue ||
-        sum != counted)
+        sum != counted || spare_of(bank) != bank->spare_bytes)
         return kv_fail(err, KV_EGATE,
                        "%s: charged %u rows, %u atoms, %u waiting, %u shares; recounted %u, %u, %u, %u",
                        name, bank->live_rows, bank->live_atoms, bank->n_queue, counted, rows, atoms,
                        waiting, sum);
-    return KV_OK;
+    return bank->later ? kv_bank_audit(bank->later, err) : KV_OK;
 }

@@ -10,6 +10,7 @@
 
 #include "harness/base/tensor.h"
 #include "methods/codec.h"
+#include "methods/policy.h"
 #include "methods/rotary.h"
 #include "methods/spec.h"
 
@@ -22,6 +23,9 @@ struct kv_source {                 /* the recorded rows of one layer */
 
 struct kv_bank {
     struct kv_code *code;
+    struct kv_bank *later;         /* of rows that kv_later_code stores, or NULL; shares where and holders */
+    uint8_t *is_late;              /* [tokens] the row belongs to later */
+    bool takes_late;               /* this is a later bank */
     struct kv_source source;
     const struct kv_kernels *kernels;
     struct kv_pool *pool;
@@ -41,6 +45,8 @@ struct kv_bank {
     uint32_t n_atoms, max_atoms;
     uint32_t *atom_holders;        /* [max_atoms] rows x lanes alive in the atom */
     uint32_t live_atoms, live_rows;/* charged atoms; charged exact rows */
+    uint32_t *atom_used;           /* [max_atoms] metadata bytes an atom needs, where sizes vary */
+    int64_t spare_bytes;           /* of live atoms: metadata bytes that they do not need */
     int64_t basis_bytes;           /* charged while the codec was made and fitted */
     float *block_rows;             /* [block][dim] scratch */
 };
@@ -50,8 +56,12 @@ int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const str
                    const struct kv_stage *stage, enum kv_side side, uint32_t n_heads, bool handed,
                    struct kv_error *err);
 
-/* Calls the codec's fit with the prompt rows when it wants them. Before the first encode. */
-int kv_bank_fit(struct kv_bank *bank, struct kv_error *err);
+/* Calls the codec's fit with the prompt rows when it wants them. Before the first encode. prompts:
+ * statistics of the bank's heads, or NULL. */
+int kv_bank_fit(struct kv_bank *bank, const struct kv_prompt *prompts, struct kv_error *err);
+
+/* The prompt is encoded: what fills no block waits with the rows to come. */
+void kv_bank_end_prompt(struct kv_bank *bank);
 
 /* A new exact row, held by all lanes of the span (or by `lanes` of them: rows handed down). */
 void kv_bank_append(struct kv_bank *bank, uint32_t token, uint32_t lanes);

@@ -26,6 +26,10 @@ struct kv_wants kv_cache_wants(const struct kv_cache_spec *spec)
         all.prompt_rows |= one.prompt_rows;
         all.future |= one.future;
     }
+    for (int side = 0; side < kv_n_chains(spec); side++)
+        for (const struct kv_stage *stage = kv_chain(spec, side); stage; stage = stage->rest)
+            for (int s = 0; s < 2 && stage->codec->wants; s++)
+                stage->codec->wants(stage->config[s], &all);
     return all;
 }
 
@@ -125,7 +129,8 @@ static int create_side(struct kv_cache *cache, enum kv_side side, struct kv_erro
         const int status = kv_bank_create(bank, &setup, &plan->source, stage, side, heads,
                                           plan->handed, err);
         if (status != KV_OK) return status;
-        bank->garble = plan->garble, bank->counts_only = plan->counts_only;
+        for (struct kv_bank *part = bank; part; part = part->later)
+            part->garble = plan->garble, part->counts_only = plan->counts_only;
         for (uint32_t i = 0; i < heads; i++) {
             if (side != KV_VALUES) cache->lanes[h + i].bank[0] = bank;
             if (side != KV_KEYS) cache->lanes[h + i].bank[1] = bank;
@@ -185,14 +190,16 @@ int kv_cache_create(struct kv_cache **out, const struct kv_cache_plan *plan, str
                                                plan->source.geometry->prefill);
     }
     int status = create_banks(cache, err);
-    for (uint32_t b = 0; status == KV_OK && b < cache->n_banks; b++)
-        status = kv_bank_fit(&cache->banks[b], err);
-    if (status != KV_OK) return status;
     uint32_t block = 1;
-    for (uint32_t b = 0; b < cache->n_banks; b++) {
-        if (cache->banks[b].code->block > block) block = cache->banks[b].code->block;
-        if (cache->banks[b].unrotated && cache->drops) cache->position_bytes = 4;
+    for (uint32_t b = 0; status == KV_OK && b < cache->n_banks; b++) {
+        struct kv_bank *bank = &cache->banks[b];
+        status = kv_bank_fit(
+            bank, plan->prompts ? plan->prompts + bank->first_head - plan->first_head : NULL, err);
+        for (const struct kv_bank *part = bank; part; part = part->later)
+            if (part->code->block > block) block = part->code->block;
+        if (bank->unrotated && cache->drops) cache->position_bytes = 4;
     }
+    if (status != KV_OK) return status;
     cache->block_tokens = kv_pool_take(plan->pool, block * sizeof *cache->block_tokens);
     if (!cache->block_tokens) return kv_fail(err, KV_EMEMORY, "out of memory for a block");
     *out = cache;
@@ -336,23 +343,26 @@ static void apply_fates(struct kv_cache *cache, uint32_t index)
 }
 
 /* Encodes what is due in the banks of one kind. */
+static void flush_bank(struct kv_cache *cache, struct kv_bank *bank)
+{
+    for (uint32_t due = kv_bank_due(bank); due > 0; due--) {
+        kv_bank_encode(bank, cache->block_tokens);
+        for (uint32_t i = 0; i < bank->code->block; i++)
+            for (uint32_t h = 0; h < bank->n_heads; h++) {
+                struct kv_held *lane = &cache->lanes[bank->first_head + h - cache->plan.first_head];
+                const uint32_t token = cache->block_tokens[i], line = lane->line_of[token];
+                const bool held = lane->lines.n > line && lane->lines.position[line] == token &&
+                                  lane->lines.until[line] == UINT32_MAX;
+                if (held) renew_line(cache, lane, token);
+            }
+    }
+}
+
 static void flush(struct kv_cache *cache, bool coded_at_once)
 {
-    for (uint32_t b = 0; b < cache->n_banks; b++) {
-        struct kv_bank *bank = &cache->banks[b];
-        if (bank->code->tiers.coded_at_once != coded_at_once) continue;
-        for (uint32_t due = kv_bank_due(bank); due > 0; due--) {
-            kv_bank_encode(bank, cache->block_tokens);
-            for (uint32_t i = 0; i < bank->code->block; i++)
-                for (uint32_t h = 0; h < bank->n_heads; h++) {
-                    struct kv_held *lane = &cache->lanes[bank->first_head + h - cache->plan.first_head];
-                    const uint32_t token = cache->block_tokens[i], line = lane->line_of[token];
-                    const bool held = lane->lines.n > line && lane->lines.position[line] == token &&
-                                      lane->lines.until[line] == UINT32_MAX;
-                    if (held) renew_line(cache, lane, token);
-                }
-        }
-    }
+    for (uint32_t b = 0; b < cache->n_banks; b++)
+        for (struct kv_bank *bank = &cache->banks[b]; bank; bank = bank->later)
+            if (bank->code->tiers.coded_at_once == coded_at_once) flush_bank(cache, bank);
 }
 
 /* -- policies ---------------------------------------------------------------------------------- */
@@ -448,6 +458,9 @@ int kv_cache_prefill(struct kv_cache *cache, struct kv_error *err)
     for (uint32_t t = 0; t < prefill; t++) append(cache, t);
     settle(cache, true, prefill - 1, NULL);
     flush_late(cache);
+    for (struct kv_cache *each = cache; each; each = each->plan.rest)
+        for (uint32_t b = 0; b < each->n_banks; b++) kv_bank_end_prompt(&each->banks[b]);
+    flush_late(cache);
     return KV_OK;
 }
 
@@ -542,15 +555,16 @@ void kv_cache_read(const struct kv_cache *cache, uint32_t index, uint32_t n, con
 struct kv_cache_bytes kv_cache_count(const struct kv_cache *cache)
 {
     struct kv_cache_bytes bytes = {0};
-    for (uint32_t b = 0; b < cache->n_banks; b++) {
-        const struct kv_bank *bank = &cache->banks[b];
-        const int side = bank->side == KV_VALUES;
-        bytes.joint |= bank->side == KV_BOTH_SIDES;
-        bytes.payload[side] += (int64_t)bank->live_atoms * bank->code->payload_bytes;
-        bytes.metadata[side] += (int64_t)bank->live_atoms * bank->code->metadata_bytes;
-        bytes.residual[side] += (int64_t)bank->live_rows * (int64_t)kv_bank_exact_row_bytes(bank);
-        bytes.basis[side] += bank->basis_bytes;
-    }
+    for (uint32_t b = 0; b < cache->n_banks; b++)
+        for (const struct kv_bank *bank = &cache->banks[b]; bank; bank = bank->later) {
+            const int side = bank->side == KV_VALUES;
+            bytes.joint |= bank->side == KV_BOTH_SIDES;
+            bytes.payload[side] += (int64_t)bank->live_atoms * bank->code->payload_bytes;
+            bytes.metadata[side] +=
+                (int64_t)bank->live_atoms * bank->code->metadata_bytes - bank->spare_bytes;
+            bytes.residual[side] += bank->live_rows * (int64_t)kv_bank_exact_row_bytes(bank);
+            bytes.basis[side] += bank->basis_bytes;
+        }
     return bytes;
 }
 

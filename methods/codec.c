@@ -17,6 +17,18 @@ static int default_config(const void **config, const struct kv_codec *codec,
     return KV_OK;
 }
 
+/* A codec around others would store all rows as they store those of the prompt. */
+static int refuse_later(const struct kv_codec *codec, const struct kv_stage *rest,
+                        struct kv_error *err)
+{
+    for (; rest; rest = rest->rest)
+        if (rest->codec->later)
+            return kv_fail(err, KV_EUNSUPPORTED,
+                           "%s: its inner codec %s stores the rows after the prompt in another way",
+                           codec->name, rest->codec->name);
+    return KV_OK;
+}
+
 static int create(struct kv_code **out, const struct kv_codec *codec, const void *config,
                   const struct kv_stage *rest, const struct kv_setup *setup, uint32_t dim,
                   struct kv_error *err)
@@ -26,6 +38,10 @@ static int create(struct kv_code **out, const struct kv_codec *codec, const void
     if (!dim) return kv_fail(err, KV_EUNSUPPORTED, "%s: rows without columns", codec->name);
     if (!config && codec->config_size) {
         const int status = default_config(&own.config, codec, setup, err);
+        if (status) return status;
+    }
+    if (!(codec->traits & KV_MAKES_LATER)) {
+        const int status = refuse_later(codec, rest, err);
         if (status) return status;
     }
     const int status = codec->create(out, &own, err);
@@ -69,7 +85,9 @@ int kv_create_code(struct kv_code **out, const struct kv_stage *stage, const str
         return create_wrapped(out, stage, setup, dim, err);
     const int status = create(out, stage->codec, stage->config[side], stage->rest, setup, dim, err);
     if (status) return status;
-    if (modifiers->sinks >= 0) (*out)->tiers.sinks = (uint32_t)modifiers->sinks;
-    if (modifiers->recent >= 0) (*out)->tiers.recent = (uint32_t)modifiers->recent;
+    for (struct kv_code *code = *out; code; code = kv_later_code(code)) {
+        if (modifiers->sinks >= 0) code->tiers.sinks = (uint32_t)modifiers->sinks;
+        if (modifiers->recent >= 0) code->tiers.recent = (uint32_t)modifiers->recent;
+    }
     return KV_OK;
 }

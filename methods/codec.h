@@ -22,6 +22,7 @@ enum {
     KV_FITS_PROMPT = 2,      /* fit is called with all prompt rows before the first encode */
     KV_UNROTATED_KEYS = 4,   /* keys reach encode turned back to before the rotation */
     KV_RANDOM = 8,           /* depends on the seed */
+    KV_MAKES_LATER = 128,    /* with KV_LEAVES_ROWS: handles an inner codec that has a `later` */
     KV_EXACT_F16 = 16, KV_EXACT_BF16 = 32, KV_EXACT_F32 = 64   /* rows recorded so come back exactly */
 };
 
@@ -40,6 +41,8 @@ struct kv_code {             /* first member of every codec object; filled by cr
     struct kv_tiers tiers;
 };
 
+struct kv_wants;             /* methods/policy.h */
+
 struct kv_codec {
     const char *name, *summary, *paper;
     uint32_t traits;
@@ -47,6 +50,9 @@ struct kv_codec {
     size_t config_size;
     /* The span that a stage means which names none: enum kv_span bits, optional. */
     uint32_t (*span)(const void *config);
+    /* What fit wants known beside the rows: queries, fisher, label. Pure; NULL = nothing. A fit whose
+     * wish the trace cannot fulfil returns KV_ESKIPPED. */
+    void (*wants)(const void *config, struct kv_wants *wants);
     /* Makes an object from setup->pool (kv_pool_reserve; never freed singly). A config that this
      * shape does not allow is KV_EUNSUPPORTED with the reason. */
     int (*create)(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err);
@@ -57,9 +63,22 @@ struct kv_codec {
      * out [n_atoms * block][n_columns]. */
     void (*decode)(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
                    uint32_t first_column, uint32_t n_columns, float *out);
+    /* Atoms of variable size: how many of the metadata_bytes (then the most an atom can need) this
+     * one needs; the rest is never charged. NULL: all. Wrappers: kv_wrapped_used. atom NULL: what one
+     * needs on the average. */
+    uint32_t (*used)(const struct kv_code *code, const uint8_t *atom);
+    /* Optional: the object that stores the rows after the prompt in another way (GEAR's blocks of new
+     * rows; one that never flushes leaves them exact), or NULL. Prompt rows that fill no block when
+     * the prompt ends are its rows, too. This object's fit fits it; it has no `later` itself. */
+    struct kv_code *(*later)(const struct kv_code *code);
 };
 
-/* Bytes of one atom. */
+static inline struct kv_code *kv_later_code(const struct kv_code *code)
+{
+    return code->type->later ? code->type->later(code) : NULL;
+}
+
+/* Bytes of one atom, at most. */
 static inline size_t kv_atom_bytes(const struct kv_code *code)
 {
     return (size_t)code->payload_bytes + code->metadata_bytes;

@@ -9,6 +9,10 @@
 enum { KV_STAYS = 0, KV_DROP = 1 };
 enum kv_scope { KV_ONE_HEAD, KV_LAYER_HEADS };   /* lanes per call: one KV head, all of the layer */
 
+/* Mean squares of a loss's gradient by the entries of K and V, [n][dim]: how much an error of the entry
+ * matters. From the trace's probes (harness/probe_squares.h), so an oracle: they lie on decode steps. */
+struct kv_squares { const float *keys, *unrotated_keys, *values; };
+
 /* Statistics of the prompt under full causal attention, computed once per layer for all who ask. */
 struct kv_prompt {
     uint32_t n;                   /* prompt rows */
@@ -17,6 +21,8 @@ struct kv_prompt {
     const double *future_sum;     /* [group][tokens] the same over all queries: oracles only */
     uint32_t tail;                /* rows of tail_weights: the last `tail` prompt queries */
     const float *tail_weights;    /* [tail][group][n], 0 where not visible */
+    const float *queries;         /* [group][n][key_dim] recorded, when wants.queries */
+    struct kv_squares fisher, label;   /* when wants.fisher, wants.label and the trace has them, else NULL */
 };
 
 struct kv_lane {                  /* one KV head as shown to a policy, for the length of one call */
@@ -55,6 +61,7 @@ struct kv_trim {                  /* parameters of every policy that gives a sco
 struct kv_wants {
     uint32_t state_floats, tail;  /* floats of state a row; rows of tail_weights */
     bool column_sum, logits, prompt_rows, future;
+    bool queries, fisher, label;  /* of codecs, too: the prompt's queries; squares of probe gradients */
 };
 
 struct kv_chooser {               /* first member of every policy object */

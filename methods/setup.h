@@ -35,8 +35,11 @@ struct kv_sample {
     uint32_t n;
     const float *rows;           /* [n][dim] in the codec's column order (keys unrotated if so marked) */
     const uint32_t *positions;   /* [n] */
-    const float *queries;        /* [n_queries][key_dim] of the group's prompt queries, or NULL */
+    const float *queries;        /* [n_queries][key_dim] where the codec wants them, else NULL: the query
+                                  * heads of the object's KV heads, of each its n prompt queries;
+                                  * unrotated where the rows are */
     uint32_t n_queries;
+    const float *fisher, *label; /* [n][dim] squares of gradients like rows (struct kv_squares), or NULL */
 };
 
 #endif

@@ -52,6 +52,7 @@ struct kv_layer {                 /* one layer in memory; owned by whoever read 
     float *x2;                    /* [tokens] or NULL */
     struct kv_gradient label;     /* tensor.data NULL when absent */
     struct kv_gradient *fisher;   /* [n_fisher] */
+    uint32_t n_fisher, n_windows; const uint32_t (*windows)[2];   /* of the trace, when gradients are read */
     void *memory;                 /* private to traces/ */
 };
 

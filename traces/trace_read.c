@@ -189,7 +189,11 @@ int kv_trace_read_layer(struct kv_layer **out, const struct kv_trace *trace, uin
     int status = read_attention(&reading);
     if (status == KV_OK && what & KV_READ_PROJECTION) status = read_projection(&reading);
     if (status == KV_OK && what & KV_READ_PROJECTION) status = read_x2(&reading);
-    if (status == KV_OK && what & KV_READ_GRADIENTS) status = read_gradients(&reading);
+    if (status == KV_OK && what & KV_READ_GRADIENTS) {
+        status = read_gradients(&reading);
+        layer->n_windows = trace->n_windows, layer->windows = (const uint32_t(*)[2])trace->windows;
+        layer->n_fisher = layer->fisher ? trace->n_fisher : 0;
+    }
     if (status != KV_OK) kv_layer_free(layer);
     else *out = layer;
     return status;

@@ -16,7 +16,8 @@ enum kv_status {
     KV_EUNSUPPORTED = -6, /* this method cannot run on this trace: a row with a reason  */
     KV_EMEMORY = -7,      /* out of memory: a row with a reason                         */
     KV_ETIMEOUT = -8,     /* the cell's time is over: a row with a reason               */
-    KV_EINTERRUPTED = -9  /* Ctrl-C                                           exit 130 */
+    KV_EINTERRUPTED = -9, /* Ctrl-C                                           exit 130 */
+    KV_ESKIPPED = -10     /* the trace lacks what the method asks for: a row with a reason   */
 };
 
 struct kv_error {

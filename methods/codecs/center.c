@@ -82,4 +82,5 @@ const struct kv_codec kv_codec_center = {
     .create = create,
     .fit = fit,
     .encode = encode,
-    .decode = decode};
+    .decode = decode,
+    .used = kv_wrapped_used};

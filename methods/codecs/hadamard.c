@@ -68,8 +68,12 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
 }
 
 /* The face of an object whose inner codec is fitted: without one the cache need not gather rows. */
-static const struct kv_codec fitted = {
-    .name = "hadamard", .traits = KV_LEAVES_ROWS, .fit = fit, .encode = encode, .decode = decode};
+static const struct kv_codec fitted = {.name = "hadamard",
+                                       .traits = KV_LEAVES_ROWS,
+                                       .fit = fit,
+                                       .encode = encode,
+                                       .decode = decode,
+                                       .used = kv_wrapped_used};
 
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
@@ -97,4 +101,5 @@ const struct kv_codec kv_codec_hadamard = {
     .traits = KV_LEAVES_ROWS,
     .create = create,
     .encode = encode,
-    .decode = decode};
+    .decode = decode,
+    .used = kv_wrapped_used};

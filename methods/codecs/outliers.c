@@ -137,8 +137,12 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
 }
 
 /* The face of an object whose inner codec is fitted: without one the cache need not gather rows. */
-static const struct kv_codec fitted = {
-    .name = "outliers", .traits = KV_LEAVES_ROWS, .fit = fit, .encode = encode, .decode = decode};
+static const struct kv_codec fitted = {.name = "outliers",
+                                       .traits = KV_LEAVES_ROWS,
+                                       .fit = fit,
+                                       .encode = encode,
+                                       .decode = decode,
+                                       .used = kv_wrapped_used};
 
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
@@ -174,4 +178,5 @@ const struct kv_codec kv_codec_outliers = {
     .config_size = sizeof(struct config),
     .create = create,
     .encode = encode,
-    .decode = decode};
+    .decode = decode,
+    .used = kv_wrapped_used};

@@ -165,4 +165,5 @@ const struct kv_codec kv_codec_svd = {
     .create = create,
     .fit = fit,
     .encode = encode,
-    .decode = decode};
+    .decode = decode,
+    .used = kv_wrapped_used};

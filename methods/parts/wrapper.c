@@ -9,6 +9,17 @@ struct kv_code kv_wrap_code(const struct kv_codec *type, uint32_t dim, const str
     return code;
 }
 
+struct wrapped {
+    struct kv_code code, *inner;
+};
+
+uint32_t kv_wrapped_used(const struct kv_code *outer, const uint8_t *atom)
+{
+    const struct kv_code *inner = ((const struct wrapped *)outer)->inner;
+    if (!inner->type->used) return outer->metadata_bytes;
+    return outer->metadata_bytes - inner->metadata_bytes + inner->type->used(inner, atom);
+}
+
 static int fit_mapped(const struct kv_code *outer, struct kv_code *inner,
                       const struct kv_sample *sample, kv_row_map *map, struct kv_error *err)
 {

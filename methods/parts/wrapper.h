@@ -7,6 +7,9 @@
 /* The outer object's face: `type` outside, everything else of the inner. */
 struct kv_code kv_wrap_code(const struct kv_codec *type, uint32_t dim, const struct kv_code *inner);
 
+/* `used` of an object that begins with its kv_code and then its inner one, whose atom comes first. */
+uint32_t kv_wrapped_used(const struct kv_code *outer, const uint8_t *atom);
+
 /* Turns one row into one row of the inner codec. */
 typedef void kv_row_map(const struct kv_code *outer, const float *row, float *inner_row);
 
