@@ -12,6 +12,36 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* -- one query over stored codes ------------------------------------------------------------- */
+
+/* Codes of a matrix [depth][64 n], in n stripes of 64 columns, one after the other: a stripe is its
+ * rows of 64 codes. Keys lie with a key a column and a dimension a row (no sum runs across the lanes of
+ * a vector), values with a dimension a column and a token a row; missing columns are any codes.
+ *
+ *     half     64 halves                                                         128 bytes a row
+ *     byte     64 bytes of value 0 .. 255                                         64
+ *     nibble   column c in the low half of byte c, column 32 + c in its high half: 0 .. 15; 32
+ *     book     likewise, and the value is table[code]                             32
+ *     sign     likewise for four rows at once, bit b of a code being row 4 i + b: 1 is +1,
+ *              0 is -1; depth is a multiple of 4                                  8 */
+enum kv_stripe_format { KV_STRIPE_HALF, KV_STRIPE_BYTE, KV_STRIPE_NIBBLE, KV_STRIPE_BOOK, KV_STRIPE_SIGN,
+                        KV_STRIPE_FORMATS };
+enum { KV_STRIPE = 64 };
+
+struct kv_stripes {
+    enum kv_stripe_format format;
+    uint32_t n, depth;
+    const uint8_t *codes;
+    const float *table;                        /* [16] of book */
+};
+
+/* Bytes of one stripe. */
+static inline size_t kv_stripe_bytes(enum kv_stripe_format format, uint32_t depth)
+{
+    static const uint8_t row_bytes[KV_STRIPE_FORMATS] = {128, 64, 32, 32, 8};
+    return (size_t)row_bytes[format] * depth;
+}
+
 struct kv_kernels {
     const char *isa;          /* the strongest set in use: "generic", "avx2", ... */
     uint32_t panel;           /* columns of a packed key panel, see pack_keys; divides 64 */
@@ -46,6 +76,12 @@ struct kv_kernels {
     void (*softcap)(float *x, size_t n, float cap);
     /* sum of a[i] * b[i]; |error| <= n * eps * sum |a_i b_i|; order by i mod 64 as in exp_sum */
     float (*dot)(const float *a, const float *b, size_t n);
+
+    /* sums[64 i + c] += sum_r x[r] * value of row r, column c of stripe i: one query's logits from
+     * stored keys (x the query), or its output from stored values (x the weights), before the scales
+     * of keys, or with those of tokens in x. |error| <= (depth + 8) * eps * (|sums| + sum_r |x v|),
+     * with v + 16 for v where it is a nibble. */
+    void (*stripes)(const struct kv_stripes *stripes, const float *x, float *sums);
 
     /* -- quantizers, all exact (codes must not depend on the CPU) ---------------------------- */
     void (*min_max)(const float *x, size_t n, float *min, float *max);  /* n > 0; a zero is +0 */

@@ -13,7 +13,7 @@ enum { N = 4096, DIM = 128, ROWS = 96, LINES = 256, REPEATS = 15 };
 /* Arrays that the timed calls work on; made once, ordinary numbers in all. */
 static struct {
     float a[ROWS * LINES], b[LINES * DIM], c[ROWS * LINES], out[LINES * DIM], table[256];
-    uint16_t halves[N];
+    uint16_t halves[2 * N];
     uint8_t codes[N], packed[N];
     volatile float sink;
 } data;
@@ -128,6 +128,17 @@ static void bench_rotate(const struct kv_kernels *k)
     k->rotate(data.b, DIM, DIM, data.a, data.out);
 }
 static void bench_sum_squares(const struct kv_kernels *k) { data.sink = k->sum_squares(data.a, N); }
+static void bench_stripes(const struct kv_kernels *k, enum kv_stripe_format format)
+{
+    const struct kv_stripes stripes = {format, 1, DIM, (const uint8_t *)data.halves, data.table};
+    memset(data.out, 0, KV_STRIPE * sizeof *data.out);
+    k->stripes(&stripes, data.a, data.out);
+}
+static void bench_stripe_half(const struct kv_kernels *k) { bench_stripes(k, KV_STRIPE_HALF); }
+static void bench_stripe_byte(const struct kv_kernels *k) { bench_stripes(k, KV_STRIPE_BYTE); }
+static void bench_stripe_nibble(const struct kv_kernels *k) { bench_stripes(k, KV_STRIPE_NIBBLE); }
+static void bench_stripe_book(const struct kv_kernels *k) { bench_stripes(k, KV_STRIPE_BOOK); }
+static void bench_stripe_sign(const struct kv_kernels *k) { bench_stripes(k, KV_STRIPE_SIGN); }
 static void bench_peak(const struct kv_kernels *k) { k->peak(20000); }
 
 static const struct {
@@ -163,6 +174,11 @@ static const struct {
     {"hadamard 4096", bench_hadamard_4096, 8.0 * N, 0},
     {"rotate 128x128", bench_rotate, 0, 2.0 * DIM * DIM},
     {"sum_squares", bench_sum_squares, 4.0 * N, 0},
+    {"stripe half 128", bench_stripe_half, 128.0 * DIM, 0},
+    {"stripe byte 128", bench_stripe_byte, 64.0 * DIM, 0},
+    {"stripe nibble 128", bench_stripe_nibble, 32.0 * DIM, 0},
+    {"stripe book 128", bench_stripe_book, 32.0 * DIM, 0},
+    {"stripe sign 128", bench_stripe_sign, 8.0 * DIM, 0},
 };
 
 enum { N_BENCHES = sizeof benches / sizeof benches[0] };
@@ -282,7 +298,7 @@ static void fill_data(void)
     fill_floats(data.a, sizeof data.a / sizeof *data.a, NORMAL, 1);
     fill_floats(data.b, sizeof data.b / sizeof *data.b, NORMAL, 2);
     fill_floats(data.c, sizeof data.c / sizeof *data.c, NORMAL, 3);
-    for (size_t i = 0; i < N; i++) data.halves[i] = (uint16_t)(0x3000 + i % 0x1000);
+    for (size_t i = 0; i < 2 * N; i++) data.halves[i] = (uint16_t)(0x3000 + i % 0x1000);
     for (size_t t = 0; t < 256; t++) data.table[t] = ((float)t - 7) * 0.3f;
 }
 

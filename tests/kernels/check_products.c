@@ -169,6 +169,90 @@ const char *check_accumulate(const struct kv_kernels *generic, const struct kv_k
     return NULL;
 }
 
+/* The value of a code, from the description in kernels.h and not from the generic kernel. */
+static double stripe_value(const struct kv_stripes *s, uint32_t stripe, uint32_t r, uint32_t c)
+{
+    static const uint32_t row_bytes[] = {128, 64, 32, 32, 8};
+    const uint8_t *codes = s->codes + (size_t)stripe * s->depth * row_bytes[s->format];
+    const uint32_t row = s->format == KV_STRIPE_SIGN ? r / 4 * 32 : r * row_bytes[s->format];
+    const uint32_t nibble = c < 32 ? codes[row + c % 32] & 15u : codes[row + c % 32] >> 4;
+    switch (s->format) {
+    case KV_STRIPE_HALF: {
+        const uint32_t half = codes[row + 2 * c] | (uint32_t)codes[row + 2 * c + 1] << 8;
+        const int exponent = (int)(half >> 10 & 31);
+        const double m = half & 1023,
+                     magnitude = exponent ? ldexp(1024 + m, exponent - 25) : ldexp(m, -24);
+        return half >> 15 ? -magnitude : magnitude;
+    }
+    case KV_STRIPE_BYTE:
+        return codes[row + c];
+    case KV_STRIPE_NIBBLE:
+        return nibble;
+    case KV_STRIPE_BOOK:
+        return (double)s->table[nibble];
+    default:
+        return nibble >> r % 4 & 1 ? 1 : -1;
+    }
+}
+
+static const char *judge_stripes(const struct kv_stripes *s, const float *x, const float *before,
+                                 const float *sums)
+{
+    for (uint32_t i = 0; i < s->n * KV_STRIPE; i++) {
+        double sum = (double)before[i], size = fabs(sum);
+        for (uint32_t r = 0; r < s->depth; r++) {
+            const double term = (double)x[r] * stripe_value(s, i / KV_STRIPE, r, i % KV_STRIPE);
+            sum += term;
+            size += fabs(term) + (s->format == KV_STRIPE_NIBBLE ? 16 * fabs((double)x[r]) : 0);
+        }
+        const double error = fabs((double)sums[i] - sum);
+        if (error > (s->depth + 8) * (FLT_EPSILON * size + 0x1p-149))
+            return complain("format %d, depth %u, %u stripes, column %u: error %.3g of %.3g",
+                            (int)s->format, s->depth, s->n, i, error, sum);
+    }
+    return NULL;
+}
+
+static const char *check_stripes_once(const struct kv_kernels *set, enum kv_stripe_format format,
+                                      uint32_t n, uint32_t depth, enum input_kind kind)
+{
+    const size_t bytes = n * kv_stripe_bytes(format, depth), columns = (size_t)n * KV_STRIPE;
+    struct guarded codes = guarded_make(bytes, n % 3), x = make_floats(depth, n % 2);
+    struct guarded sums = make_floats(columns, depth % 5), before = make_floats(columns, 0);
+    float table[16];
+    fill_floats(table, 16, kind == MAX_HALF ? NORMAL : kind, depth);
+    fill_bytes(codes.data, bytes, 256, depth + n);
+    if (format == KV_STRIPE_HALF) /* no infinities: exponent 31 becomes 15 */
+        for (size_t b = 1; b < bytes; b += 2)
+            if ((codes.data[b] & 0x7c) == 0x7c) codes.data[b] &= 0xbf;
+    fill_floats(floats_of(&x), depth, kind, depth);
+    fill_floats(floats_of(&before), columns, kind, n);
+    memcpy(sums.data, before.data, sums.bytes);
+    const struct kv_stripes stripes = {format, n, depth, codes.data, table};
+    set->stripes(&stripes, floats_of(&x), floats_of(&sums));
+    const char *why = guarded_intact(&sums) ? NULL : complain("wrote outside");
+    if (!why) why = judge_stripes(&stripes, floats_of(&x), floats_of(&before), floats_of(&sums));
+    guarded_free(&codes);
+    guarded_free(&x);
+    guarded_free(&sums);
+    guarded_free(&before);
+    return why;
+}
+
+const char *check_stripes(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    static const uint32_t depths[] = {4, 8, 64, 80, 128, 260, 272, 1, 7, 33};
+    for (int kind = 0; kind < FINITE_KINDS; kind++)
+        for (int format = 0; format < KV_STRIPE_FORMATS; format++)
+            for (size_t d = 0; d < COUNT(depths) - (format == KV_STRIPE_SIGN ? 3 : 0); d++)
+                for (uint32_t n = 1; n <= 3; n++) {
+                    const char *why = check_stripes_once(set, (enum kv_stripe_format)format, n,
+                                                         depths[d], (enum input_kind)kind);
+                    if (why) return why;
+                }
+    return NULL;
+}
+
 const char *check_rotate(const struct kv_kernels *generic, const struct kv_kernels *set)
 {
     const char *why = NULL;

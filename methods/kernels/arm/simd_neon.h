@@ -183,4 +183,68 @@ static inline void transpose(vec v[LANES])
     v[3] = vreinterpretq_f32_f64(vtrn2q_f64(b, d));
 }
 
+/* -- stored codes, see stripes.h ------------------------------------------------------------- */
+
+/* Column c < 32 in the low half of byte c, column 32 + c in its high half -> one code a byte. */
+static inline void split_nibbles(const uint8_t *in, uint8_t *out)
+{
+    for (int h = 0; h < 2; h++) {
+        const uint8x16_t both = vld1q_u8(in + 16 * h);
+        vst1q_u8(out + 16 * h, vandq_u8(both, vdupq_n_u8(15)));
+        vst1q_u8(out + 32 + 16 * h, vshrq_n_u8(both, 4));
+    }
+}
+
+/* A table of 16 floats as four planes: byte b of every entry. */
+enum { LUT_BYTES = 64 };
+
+static inline void store_lut(const float *table, uint8_t *lut)
+{
+    for (int entry = 0; entry < 16; entry++) {
+        uint8_t bytes[4];
+        memcpy(bytes, table + entry, sizeof bytes);
+        for (int b = 0; b < 4; b++) lut[16 * b + entry] = bytes[b];
+    }
+}
+
+/* 16 indices -> 4 vectors: the bytes of each plane, then joined. */
+static inline void look_up_16(uint8x16_t index, const uint8_t *lut, vec values[4])
+{
+    const uint8x16_t a = vqtbl1q_u8(vld1q_u8(lut), index);
+    const uint8x16_t b = vqtbl1q_u8(vld1q_u8(lut + 16), index);
+    const uint8x16_t c = vqtbl1q_u8(vld1q_u8(lut + 32), index);
+    const uint8x16_t d = vqtbl1q_u8(vld1q_u8(lut + 48), index);
+    const uint16x8_t ab[2] = {vreinterpretq_u16_u8(vzip1q_u8(a, b)),
+                              vreinterpretq_u16_u8(vzip2q_u8(a, b))};
+    const uint16x8_t cd[2] = {vreinterpretq_u16_u8(vzip1q_u8(c, d)),
+                              vreinterpretq_u16_u8(vzip2q_u8(c, d))};
+    for (int h = 0; h < 2; h++) {
+        values[2 * h] = vreinterpretq_f32_u16(vzip1q_u16(ab[h], cd[h]));
+        values[2 * h + 1] = vreinterpretq_f32_u16(vzip2q_u16(ab[h], cd[h]));
+    }
+}
+
+static inline void look_up_row(const uint8_t *row, const void *lut, vec values[16])
+{
+    for (int h = 0; h < 2; h++) {
+        const uint8x16_t both = vld1q_u8(row + 16 * h);
+        look_up_16(vandq_u8(both, vdupq_n_u8(15)), lut, values + 4 * h);
+        look_up_16(vshrq_n_u8(both, 4), lut, values + 8 + 4 * h);
+    }
+}
+
+static inline void settle_columns(vec v[16]) { (void)v; }
+
+/* A row of nibbles as floats. */
+enum { NIBBLE_BASE = 0 };
+
+static inline void read_nibbles(const uint8_t *row, vec values[64 / LANES])
+{
+    uint8_t codes[64] __attribute__((aligned(64)));
+    split_nibbles(row, codes);
+    for (int k = 0; k < 64 / LANES; k++) values[k] = load_codes(codes + k * LANES);
+}
+
+static inline void settle_nibbles(vec v[64 / LANES]) { (void)v; }
+
 #endif

@@ -149,6 +149,39 @@ static float dot_generic(const float *a, const float *b, size_t n)
     return sum;
 }
 
+/* The value of one code; sign's is that of bit row % 4. */
+static float stripe_value(const struct kv_stripes *stripes, const uint8_t *stripe, uint32_t row,
+                          uint32_t column)
+{
+    const uint32_t group = stripes->format == KV_STRIPE_SIGN ? 4 : 1, shift = column < 32 ? 0 : 4;
+    const uint8_t *codes = stripe + kv_stripe_bytes(stripes->format, row / group * group);
+    const uint32_t nibble = codes[column % 32] >> shift & 15;
+    uint16_t half;
+    switch (stripes->format) {
+    case KV_STRIPE_HALF:
+        memcpy(&half, codes + 2 * (size_t)column, sizeof half);
+        return kv_half_to_float(half);
+    case KV_STRIPE_BYTE:
+        return (float)codes[column];
+    case KV_STRIPE_NIBBLE:
+        return (float)nibble;
+    case KV_STRIPE_BOOK:
+        return stripes->table[nibble];
+    default:
+        return nibble >> row % 4 & 1 ? 1.0f : -1.0f;
+    }
+}
+
+static void stripes_generic(const struct kv_stripes *stripes, const float *x, float *sums)
+{
+    const size_t bytes = kv_stripe_bytes(stripes->format, stripes->depth);
+    for (uint32_t i = 0; i < stripes->n; i++)
+        for (uint32_t r = 0; r < stripes->depth; r++)
+            for (uint32_t c = 0; c < KV_STRIPE; c++)
+                sums[(size_t)i * KV_STRIPE + c] +=
+                    x[r] * stripe_value(stripes, stripes->codes + i * bytes, r, c);
+}
+
 /* -- quantizers ------------------------------------------------------------------------------ */
 
 static void min_max_generic(const float *x, size_t n, float *min, float *max)
@@ -281,6 +314,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .scale = scale_generic,
         .softcap = softcap_generic,
         .dot = dot_generic,
+        .stripes = stripes_generic,
         .min_max = min_max_generic,
         .grid_encode = grid_encode_generic,
         .grid_decode = grid_decode_generic,

@@ -7,9 +7,11 @@
 #define LANES_DIVIDE_8 1
 
 #include "methods/kernels/bodies.h"
+#include "methods/kernels/stripes.h"
 
 void kv_kernels_set_avx2(struct kv_kernels *kernels)
 {
     KERNEL(fill)(kernels);
+    kernels->stripes = KERNEL(stripes);
     kernels->isa = "avx2";
 }

@@ -5,6 +5,7 @@
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define KERNEL(name) name##_avx2
 
@@ -215,6 +216,95 @@ static inline void transpose(vec v[LANES])
         v[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
         v[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
     }
+}
+
+/* -- stored codes, see stripes.h ------------------------------------------------------------- */
+
+/* A table of 16 floats as four planes: byte b of every entry. */
+enum { LUT_BYTES = 64 };
+
+static inline void store_lut(const float *table, uint8_t *lut)
+{
+    for (int entry = 0; entry < 16; entry++) {
+        uint8_t bytes[4];
+        memcpy(bytes, table + entry, sizeof bytes);
+        for (int b = 0; b < 4; b++) lut[16 * b + entry] = bytes[b];
+    }
+}
+
+static inline __m256i load_plane(const void *lut, int plane)
+{
+    return _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)lut + plane));
+}
+
+/* 32 indices -> 4 vectors: the bytes of each plane, then joined. Lane l of half h of vector k is
+ * column 16 h + 4 k + l, see settle_columns. */
+static inline void look_up_32(__m256i index, const void *lut, vec values[4])
+{
+    const __m256i a = _mm256_shuffle_epi8(load_plane(lut, 0), index);
+    const __m256i b = _mm256_shuffle_epi8(load_plane(lut, 1), index);
+    const __m256i c = _mm256_shuffle_epi8(load_plane(lut, 2), index);
+    const __m256i d = _mm256_shuffle_epi8(load_plane(lut, 3), index);
+    const __m256i ab[2] = {_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)};
+    const __m256i cd[2] = {_mm256_unpacklo_epi8(c, d), _mm256_unpackhi_epi8(c, d)};
+    for (int h = 0; h < 2; h++) {
+        values[2 * h] = _mm256_castsi256_ps(_mm256_unpacklo_epi16(ab[h], cd[h]));
+        values[2 * h + 1] = _mm256_castsi256_ps(_mm256_unpackhi_epi16(ab[h], cd[h]));
+    }
+}
+
+static inline void look_up_row(const uint8_t *row, const void *lut, vec values[8])
+{
+    const __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)row);
+    const __m256i low = _mm256_set1_epi8(15);
+    look_up_32(_mm256_and_si256(both, low), lut, values);
+    look_up_32(_mm256_and_si256(_mm256_srli_epi16(both, 4), low), lut, values + 4);
+}
+
+static inline void settle_columns(vec v[8])
+{
+    for (int h = 0; h < 8; h += 4) {
+        const vec a = v[h], b = v[h + 1], c = v[h + 2], d = v[h + 3];
+        v[h] = _mm256_permute2f128_ps(a, b, 0x20);
+        v[h + 1] = _mm256_permute2f128_ps(c, d, 0x20);
+        v[h + 2] = _mm256_permute2f128_ps(a, b, 0x31);
+        v[h + 3] = _mm256_permute2f128_ps(c, d, 0x31);
+    }
+}
+
+/* A row of nibbles as 16 + code: the code becomes the top of a mantissa, which costs fewer
+ * instructions than a conversion; the caller takes the 16 away. Lanes are columns 0 2 4 6, 16 18 20
+ * 22 in vector 0, 1 3 5 7, 17 19 21 23 in vector 1, and so on. */
+enum { NIBBLE_BASE = 16 };
+
+static inline void read_32_nibbles(__m256i codes, vec values[4])
+{
+    const __m256i high_bytes = _mm256_set1_epi8(0x41), high_words = _mm256_set1_epi32(-65536);
+    const __m256i bytes = _mm256_or_si256(codes, _mm256_set1_epi8(-128));
+    const __m256i words[2] = {_mm256_unpacklo_epi8(bytes, high_bytes),
+                              _mm256_unpackhi_epi8(bytes, high_bytes)};
+    for (int h = 0; h < 2; h++) {
+        values[2 * h] = _mm256_castsi256_ps(_mm256_slli_epi32(words[h], 16));
+        values[2 * h + 1] = _mm256_castsi256_ps(_mm256_and_si256(words[h], high_words));
+    }
+}
+
+static inline void read_nibbles(const uint8_t *row, vec values[8])
+{
+    const __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)row);
+    const __m256i place = _mm256_set1_epi8(0x78);
+    read_32_nibbles(_mm256_and_si256(_mm256_slli_epi16(both, 3), place), values);
+    read_32_nibbles(_mm256_and_si256(_mm256_srli_epi16(both, 1), place), values + 4);
+}
+
+static inline void settle_nibbles(vec v[8])
+{
+    for (int k = 0; k < 8; k += 2) {
+        const vec even = v[k], odd = v[k + 1];
+        v[k] = _mm256_unpacklo_ps(even, odd);
+        v[k + 1] = _mm256_unpackhi_ps(even, odd);
+    }
+    settle_columns(v);
 }
 
 #endif

@@ -5,6 +5,7 @@
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define KERNEL(name) name##_avx512
 
@@ -219,5 +220,44 @@ static inline void transpose(vec v[LANES])
         v[12 + k] = _mm512_shuffle_f32x4(odd, odd2, 0xdd);
     }
 }
+
+/* -- stored codes, see stripes.h ------------------------------------------------------------- */
+
+/* Column c < 32 in the low half of byte c, column 32 + c in its high half -> one code a byte. */
+static inline void split_nibbles(const uint8_t *in, uint8_t *out)
+{
+    const __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)in);
+    const __m256i low = _mm256_set1_epi8(15);
+    _mm256_store_si256((__m256i *)(void *)out, _mm256_and_si256(both, low));
+    _mm256_store_si256((__m256i *)(void *)(out + 32),
+                       _mm256_and_si256(_mm256_srli_epi16(both, 4), low));
+}
+
+/* A table of 16 floats is one vector. */
+enum { LUT_BYTES = 64 };
+
+static inline void store_lut(const float *table, uint8_t *lut) { memcpy(lut, table, LUT_BYTES); }
+
+static inline void look_up_row(const uint8_t *row, const void *lut, vec values[4])
+{
+    uint8_t codes[64] __attribute__((aligned(64)));
+    const vec table = load(lut);
+    split_nibbles(row, codes);
+    for (int k = 0; k < 4; k++) values[k] = pick(table, load_indices(codes + 16 * k));
+}
+
+static inline void settle_columns(vec v[4]) { (void)v; }
+
+/* A row of nibbles as floats. */
+enum { NIBBLE_BASE = 0 };
+
+static inline void read_nibbles(const uint8_t *row, vec values[64 / LANES])
+{
+    uint8_t codes[64] __attribute__((aligned(64)));
+    split_nibbles(row, codes);
+    for (int k = 0; k < 64 / LANES; k++) values[k] = load_codes(codes + k * LANES);
+}
+
+static inline void settle_nibbles(vec v[64 / LANES]) { (void)v; }
 
 #endif
