@@ -24,6 +24,7 @@ FAMILIES = {      # what is special about it
     "phi3": ("Phi3", dict(sliding_window=None)),                        # q, k, v from one projection
     "neox": ("GPTNeoX", dict(num_key_value_heads=6)),                   # fused by head, a quarter rotates
     "cohere": ("Cohere", {}),                                           # interleaved layout
+    "mqa": ("Llama", dict(num_key_value_heads=1)),
     "nope": ("SmolLM3", dict(no_rope_layers=[1, 0, 1, 0])),             # layers without rotation
 }
 

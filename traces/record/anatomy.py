@@ -13,6 +13,7 @@ import dataclasses
 import torch
 import xxhash
 
+from latent import find_latent, find_latent_rotation, side_by_side
 from refusal import Refusal
 
 # Relative distance (Frobenius) of rotated to recorded keys. The right table is bitwise equal or within
@@ -85,7 +86,9 @@ class Anatomy:
             return
         self.found[i].kv_source = owner
         if owner == i:
-            self.found[i].rope = find_rotation(i, layer, self.sources[i], self.tables)
+            layer.latent = find_latent(i, layer, self.sources[i])
+            find = find_pair_rotation if layer.latent else find_rotation
+            self.found[i].rope = find(i, layer, self.sources[i], self.tables)
         elif owner in self.found:
             self.found[i].rope = self.found[owner].rope
         self.sources[i].clear()
@@ -140,6 +143,19 @@ def find_rotation(i, layer, sources, tables):
     raise Refusal(f"layer {i} ({type(layer.module).__name__})", "keys",
                   "a rotation of leading dimensions by one of the model's inv_freq buffers, or none",
                   f"no match (best relative distance {best[0]:.2g})")
+
+
+def find_pair_rotation(i, layer, sources, tables):
+    """Of a latent's rotated key: as pairs over all columns, the latent's own with frequency 0."""
+    latent = layer.latent
+    error, layout, inv_freq, scale = find_latent_rotation(latent, sources, lambda pre, k: rotations(pre, k, tables))
+    if error >= ROTATION_LIMIT or layout == "none" or scale != 1:
+        raise Refusal(f"layer {i} ({type(layer.module).__name__})", "rotated key",
+                      "a rotation by one of the model's inv_freq buffers, attention factor 1",
+                      f"{layout or 'no match'}, factor {scale:g} (relative distance {error:.2g})")
+    if layout == "half":
+        latent.q, latent.k = side_by_side(latent.q, latent.rank), side_by_side(latent.k, latent.rank)
+    return Rope("interleaved", latent.inv_freq(inv_freq), 1.0, True)
 
 
 def as_keys(out, layer):

@@ -2,13 +2,14 @@
 
 import glob
 import hashlib
-import importlib.metadata
 import json
 import os
 
 import torch
 import transformers
 
+import rope_scaling
+from packages import gguf_of_package
 from refusal import Refusal
 
 # Paths, versions and registry names would make a trace depend on the machine that recorded it.
@@ -33,26 +34,18 @@ def weights_in_folder(folder):
     raise Refusal(folder, "model", "one .gguf file, or *.safetensors", "neither")
 
 
-def gguf_of_package(name):
-    try:
-        files = importlib.metadata.distribution(name).files or []
-    except (importlib.metadata.PackageNotFoundError, ValueError):
-        raise Refusal(name, "model", "a .gguf file, a folder or an installed package", "none of them")
-    found = [str(f.locate()) for f in files if f.name.endswith(".gguf")]
-    if len(found) != 1:
-        raise Refusal(name, "package", "exactly one .gguf file", len(found))
-    return found[0]
-
-
-def load(where):
+def load(where, scaling=None):
     """(model, tokenizer, weight files). Weights become f32: rounding belongs to the compression methods."""
     weights = find_weights(where)
     folder = os.path.dirname(os.path.abspath(weights[0]))
     gguf = {"gguf_file": os.path.basename(weights[0])} if weights[0].endswith(".gguf") else {}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, **gguf)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **gguf)
+        if scaling:
+            rope_scaling.apply(config, scaling)
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True, **gguf)
+            folder, config=config, dtype=torch.float32, attn_implementation="eager", local_files_only=True, **gguf)
     except (ValueError, OSError, KeyError, RuntimeError, ImportError, AttributeError, IndexError) as e:
         raise Refusal(where, "model", "a causal language model that transformers loads", first_line(e))
     return model.eval().requires_grad_(False), tokenizer, weights

@@ -3,6 +3,7 @@
 import argparse
 import os
 
+import rope_scaling
 from refusal import ENVIRONMENT, Refusal, usage
 
 
@@ -23,7 +24,13 @@ def parse(argv=None):
     add("--x2", action="store_true", help="store the squared length of the residual stream entering each layer")
     add("--nll", action="store_true", help="store -ln p of every token")
     add("--spans", type=span, action="append", default=[], metavar="NAME=A:B,...", help="named token ranges")
+    add("--needle", metavar="WORDS", help="put these words into the text and ask for them, see needle.py")
+    add("--needle-depth", type=float, default=0.5, metavar="D", help="where, as a share of the prompt (default 0.5)")
+    add("--question", metavar="WORDS", help="with --needle: the end of the prompt")
+    add("--answer", metavar="WORDS", default="", help="with --needle: the first decode tokens")
     add("--question-start", type=int, metavar="N", help="first token of a question at the end of the prompt")
+    add("--rope-scaling", type=rope_scaling.parse, metavar="TYPE:KEY=NUMBER...",
+        help="other rotary positions than the model's own, e.g. yarn:factor=4")
     add("--dtype", choices=("f16", "bf16", "f32"), default="f16", help="of the tensors (default f16)")
     add("--deflate", action="store_true", help="store tensors chunked, shuffled and deflated (smaller, slower to read)")
     add("--seed", type=int, default=1, help="of the Fisher probes (default 1)")
@@ -64,6 +71,14 @@ def check(a):
     within("--fisher-probes", a.fisher_probes, 0, 999)
     if a.fisher_probes and not a.windows:
         raise usage("--fisher-probes", "--windows beside it", "none")
+    if a.needle and not a.question:
+        raise usage("--needle", "--question beside it", "none")
+    if a.question and not a.needle:
+        raise usage("--question", "--needle beside it", "none")
+    if not 0 <= a.needle_depth <= 1:
+        raise usage("--needle-depth", "0..1", a.needle_depth)
+    if a.needle and a.question_start is not None:
+        raise usage("--question-start", "no --needle, which sets it", a.question_start)
     if a.question_start is not None:
         within("--question-start", a.question_start, 0, a.prefill - 1)
     check_windows(a)

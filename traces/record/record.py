@@ -23,6 +23,7 @@ import torch
 import transformers
 
 import models
+import needle
 import options
 import writer
 from anatomy import Anatomy
@@ -61,11 +62,20 @@ def record(args):
     transformers.utils.logging.disable_progress_bar()
     text, text_digest = read_text(args.text)
     say("loading the model")
-    model, tokenizer, weights = models.load(args.model)
-    ids = torch.tensor(first_tokens(tokenizer, text, args.tokens, args.text))
+    model, tokenizer, weights = models.load(args.model, args.rope_scaling)
+    ids = torch.tensor(token_ids(args, tokenizer, text))
     about = dict(model=args.name or models.display_name(weights), model_digest=models.digest(weights),
                  model_config=models.config_json(model), text=describe_text(args.text, text_digest, args.text_note))
     record_model(args, model, ids, about)
+
+
+def token_ids(args, tokenizer, text):
+    """What the model reads; a needle brings its span and the start of its question."""
+    if not args.needle:
+        return first_tokens(tokenizer, text, args.tokens, args.text)
+    ids, where, args.question_start = needle.compose(tokenizer, tokenizer(text)["input_ids"], args)
+    args.spans.append(("needle", [where]))
+    return ids
 
 
 def record_model(args, model, ids, about):
@@ -164,7 +174,14 @@ def run_windows(args, model, tap, ids, wanted):
         say(f"gradients, window {w + 1} of {len(args.windows)}")
         seeds = [window_seed(args.seed, w, s) for s in range(args.fisher_probes)]
         windows.append(window_gradients(model, tap, ids, window, wanted, seeds))
-    return [{i: torch.cat([g[i] for g in same_loss], dim=1) for i in wanted} for same_loss in zip(*windows)]
+    return [{i: joined_gradient(tap.layers[i], [g[i] for g in same_loss]) for i in wanted}
+            for same_loss in zip(*windows)]
+
+
+def joined_gradient(layer, windows):
+    """With respect to what the trace calls the output: of a latent, the weighted sum of latents."""
+    gradient = torch.cat(windows, dim=1)
+    return layer.latent.gradient(gradient) if layer.latent else gradient
 
 
 def write_root(f, args, ids, about, nll):
@@ -182,8 +199,8 @@ def write_root(f, args, ids, about, nll):
 
 def write_layer(f, args, i, layer, around):
     group = f.create_group(f"layers/{i:03d}")
-    tensors = [("q", layer.q)]
-    if around.kv_source == i:
+    tensors = [("q", layer.latent.q), ("k", layer.latent.k)] if layer.latent else [("q", layer.q)]
+    if around.kv_source == i and not layer.latent:
         tensors += [("k", layer.k), ("v", layer.v)]
     if args.w_o:
         tensors += [("w_o", output_projection(i, layer, around))]
@@ -204,7 +221,7 @@ def output_projection(i, layer, around):
     factor = getattr(getattr(layer.module, "config", None), "residual_multiplier", 1.0)
     if factor != 1.0:        # Granite scales what it adds to the residual stream
         raise Refusal(where, "--w-o", "residual_multiplier 1", factor)
-    return around.w_o
+    return layer.latent.projection(around.w_o) if layer.latent else around.w_o
 
 
 def residual_stream(i, layer, around):
@@ -219,6 +236,8 @@ def write_mask(group, i, layer, around):
     group.attrs["kind"] = "sliding" if layer.window else "full"
     group.attrs["window"] = np.int64(layer.window)
     group.attrs["kv_source"] = np.int64(around.kv_source)
+    if layer.latent:
+        group.attrs["v_is_k_prefix"] = np.int64(layer.latent.rank)
     if around.post_norm:
         group.attrs["attn_post_norm"] = np.int32(1)
 

@@ -14,6 +14,7 @@ import dataclasses
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from latent import Latent
 from refusal import Refusal
 
 NAME = "kvbench_tap"
@@ -32,6 +33,7 @@ class Layer:
     softcap: float               # 0 = none
     window: int                  # 0 = sees everything before it
     sinks: torch.Tensor | None   # [q_heads]
+    latent: Latent | None = None # the cache's own view, when the module expands a latent
 
 
 class Tap:
