@@ -5,6 +5,7 @@ trace.md and share no line with the recorder.
 """
 
 import contextlib
+import csv
 import io
 import os
 import subprocess
@@ -85,6 +86,16 @@ def command(*words, env=None):
     return done.returncode, done.stderr
 
 
+def replayed(trace, specs):
+    """Rows of the program's rows.csv; KVBENCH names the binary."""
+    with folder() as path:
+        out = os.path.join(path, "out")
+        subprocess.run([os.environ["KVBENCH"], "run", "--trace", trace, "--methods", specs, "--no-plots", "--quiet",
+                        "--out", out], check=True, capture_output=True)
+        with open(os.path.join(out, "rows.csv"), newline="", encoding="utf-8") as f:
+            return list(csv.DictReader(f))
+
+
 # ---------------------------------------------------------------- the model's own view
 
 def run_own(model, ids, hooks):
@@ -125,7 +136,8 @@ def tensor(dataset):
 def layer_tensors(f, layer):
     group = f[f"layers/{layer:03d}"]
     source = f[f"layers/{group.attrs['kv_source']:03d}"]
-    return group, tensor(group["q"]), tensor(source["k"]), tensor(source["v"])
+    keys, prefix = tensor(source["k"]), source.attrs.get("v_is_k_prefix", 0)
+    return group, tensor(group["q"]), keys, keys[..., :prefix] if prefix else tensor(source["v"])
 
 
 def attention(f, layer):
@@ -196,3 +208,35 @@ def attribute_row(key, value):
 def distance(a, b):
     """Relative Frobenius distance of a from b."""
     return float(np.linalg.norm(np.asarray(a, float) - b) / np.linalg.norm(b))
+
+
+# ---------------------------------------------------------------- recordings made again
+
+# How far other kernels may move a tensor (relative Frobenius distance; nats for nll): ten times what the
+# plainest ones (no AVX) did, see README.md of traces/data. On the CPU of the recording all is bitwise equal.
+TENSOR_LIMIT, GRADIENT_LIMIT, NLL_LIMIT = 2e-4, 5e-4, 2.5e-4
+
+
+def same_recording(test, new, old):
+    """The same words and integers, and tensors as near as other kernels compute them."""
+    test.assertEqual(datasets(new), datasets(old))
+    test.assertEqual({k: v for k, v in new.attrs.items() if k != "content_hash"},
+                     {k: v for k, v in old.attrs.items() if k != "content_hash"})
+    for path in datasets(old):
+        if path == "nll":
+            test.assertLess(np.nanmax(np.abs(new[path][()] - old[path][()])), NLL_LIMIT)
+        elif old[path].dtype.kind == "i":
+            np.testing.assert_array_equal(new[path][()], old[path][()], path)
+        else:
+            limit = GRADIENT_LIMIT if path.startswith("grad") else TENSOR_LIMIT
+            test.assertLess(distance(values(new[path]), values(old[path])), limit, path)
+
+
+def datasets(f):
+    found = []
+    f.visititems(lambda path, item: found.append(path) if isinstance(item, h5py.Dataset) else None)
+    return sorted(found)
+
+
+def values(dataset):
+    return tensor(dataset) * dataset.attrs.get("unit", 1.0)

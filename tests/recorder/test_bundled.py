@@ -14,10 +14,6 @@ TRACES = {
     "prose": dict(tokens=1024, prefill=768, layers=[1, 5, 9, 13, 16, 20, 24, 28], limit=20 << 20, extras=()),
     "code": dict(tokens=768, prefill=512, layers=[2, 7, 12, 17, 22, 27], limit=12 << 20, extras=("w_o", "x2")),
 }
-# How far other kernels may move a tensor (relative Frobenius distance; nats for nll): ten times what the
-# plainest ones (no AVX) did, see README.md of traces/data. On the CPU of the recording all is bitwise equal.
-TENSOR_LIMIT, GRADIENT_LIMIT, NLL_LIMIT = 2e-4, 5e-4, 2.5e-4
-
 
 def path_of(name):
     return os.path.join(s.DATA, name + ".h5")
@@ -90,36 +86,13 @@ class RecordedAgain(unittest.TestCase):
                            env={**os.environ, "PYTHON": sys.executable})
             with s.h5py.File(out) as new, s.h5py.File(path_of(name)) as old:
                 if new.attrs["content_hash"] != old.attrs["content_hash"]:
-                    self.compare(new, old)
-
-    def compare(self, new, old):
-        self.assertEqual(datasets(new), datasets(old))
-        self.assertEqual({k: v for k, v in new.attrs.items() if k != "content_hash"},
-                         {k: v for k, v in old.attrs.items() if k != "content_hash"})
-        for path in datasets(old):
-            if path == "nll":
-                self.assertLess(np.nanmax(np.abs(new[path][()] - old[path][()])), NLL_LIMIT)
-            elif old[path].dtype.kind == "i":
-                np.testing.assert_array_equal(new[path][()], old[path][()], path)
-            else:
-                limit = GRADIENT_LIMIT if path.startswith("grad") else TENSOR_LIMIT
-                self.assertLess(s.distance(values(new[path]), values(old[path])), limit, path)
+                    s.same_recording(self, new, old)
 
     def test_prose(self):
         self.check("prose")
 
     def test_code(self):
         self.check("code")
-
-
-def datasets(f):
-    found = []
-    f.visititems(lambda path, item: found.append(path) if isinstance(item, s.h5py.Dataset) else None)
-    return sorted(found)
-
-
-def values(dataset):
-    return s.tensor(dataset) * dataset.attrs.get("unit", 1.0)
 
 
 if __name__ == "__main__":
