@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+enum { CHUNK = 64 };   /* rows decoded at a time */
+
 int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
                      const struct kv_geometry *geometry, bool exact, struct kv_pool *pool,
                      struct kv_error *err)
@@ -12,20 +14,23 @@ int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
     *mirror = (struct kv_mirror){.kernels = kernels, .geometry = geometry, .capacity = (uint32_t)slots};
     mirror->slot_of = kv_pool_take(pool, tokens * sizeof(uint32_t));
     mirror->token_of = kv_pool_take(pool, slots * sizeof(uint32_t));
+    mirror->live = kv_pool_take(pool, slots);
     mirror->coded = kv_pool_take(pool, slots);
+    mirror->dead_slots = kv_pool_take(pool, slots * sizeof(uint32_t));
+    mirror->changed = kv_pool_take(pool, tokens * sizeof(uint32_t));
     mirror->free_slots = kv_pool_take(pool, slots * sizeof(uint32_t));
     mirror->keys = kv_pool_take(pool, slots * geometry->key_dim * sizeof(float));
     mirror->values = kv_pool_take(pool, slots * geometry->value_dim * sizeof(float));
     mirror->exact_keys = exact ? kv_pool_take(pool, slots * geometry->key_dim * sizeof(float)) : NULL;
-    mirror->row_keys = kv_pool_take(pool, (size_t)tokens * geometry->key_dim * sizeof(float));
-    mirror->row_values = kv_pool_take(pool, (size_t)tokens * geometry->value_dim * sizeof(float));
+    mirror->row_keys = kv_pool_take(pool, (size_t)CHUNK * geometry->key_dim * sizeof(float));
+    mirror->row_values = kv_pool_take(pool, (size_t)CHUNK * geometry->value_dim * sizeof(float));
     mirror->row_tokens = kv_pool_take(pool, tokens * sizeof(uint32_t));
     mirror->exact_row = kv_pool_take(pool, geometry->key_dim * sizeof(float));
-    if (!mirror->exact_row || !mirror->slot_of || !mirror->token_of || !mirror->coded || !mirror->free_slots ||
+    if (!mirror->exact_row || !mirror->slot_of || !mirror->token_of || !mirror->live || !mirror->coded ||
+        !mirror->dead_slots || !mirror->changed || !mirror->free_slots ||
         !mirror->keys || !mirror->values || (exact && !mirror->exact_keys) || !mirror->row_keys ||
         !mirror->row_values || !mirror->row_tokens)
         return kv_fail(err, KV_EMEMORY, "out of memory for decoded rows");
-    memset(mirror->token_of, 0xff, slots * sizeof(uint32_t));
     memset(mirror->slot_of, 0xff, tokens * sizeof(uint32_t));
     return KV_OK;
 }
@@ -37,31 +42,70 @@ static void put_key(const struct kv_mirror *mirror, float *panels, uint32_t slot
     for (uint32_t c = 0; c < dim; c++) column[(size_t)c * panel] = key[c];
 }
 
-static void free_slot(struct kv_mirror *mirror, uint32_t token)
+/* A free slot's value is 0, so that it adds nothing to an answer. */
+static void free_slot(struct kv_mirror *mirror, uint32_t slot)
 {
-    const uint32_t slot = mirror->slot_of[token];
-    if (slot == UINT32_MAX) return;
-    mirror->slot_of[token] = UINT32_MAX;
-    mirror->token_of[slot] = UINT32_MAX;
     mirror->free_slots[mirror->n_free++] = slot;
     memset(mirror->values + (size_t)slot * mirror->geometry->value_dim, 0,
            mirror->geometry->value_dim * sizeof(float));
 }
 
+static void leave_slot(struct kv_mirror *mirror, uint32_t token)
+{
+    const uint32_t slot = mirror->slot_of[token];
+    if (slot == UINT32_MAX) return;
+    mirror->slot_of[token] = UINT32_MAX;
+    mirror->live[slot] = 0;
+    if (mirror->frozen) mirror->dead_slots[mirror->n_dead++] = slot;
+    else free_slot(mirror, slot);
+}
+
+void kv_mirror_thaw(struct kv_mirror *mirror)
+{
+    mirror->frozen = false;
+    for (uint32_t i = 0; i < mirror->n_dead; i++) free_slot(mirror, mirror->dead_slots[i]);
+    mirror->n_dead = 0;
+}
+
+uint32_t kv_mirror_room(const struct kv_mirror *mirror, uint32_t limit)
+{
+    const uint32_t end = limit < mirror->capacity ? limit : mirror->capacity;
+    return mirror->n_free + (end > mirror->n_slots ? end - mirror->n_slots : 0);
+}
+
 static uint32_t slot_for(struct kv_mirror *mirror, uint32_t token)
 {
+    if (mirror->frozen) leave_slot(mirror, token);
     uint32_t slot = mirror->slot_of[token];
     if (slot != UINT32_MAX) return slot;
     slot = mirror->n_free ? mirror->free_slots[--mirror->n_free] : mirror->n_slots++;
     mirror->slot_of[token] = slot;
     mirror->token_of[slot] = token;
+    mirror->live[slot] = 1;
     return slot;
+}
+
+void kv_mirror_key(const struct kv_mirror *mirror, uint32_t slot, float *key)
+{
+    const uint32_t panel = mirror->kernels->panel, dim = mirror->geometry->key_dim;
+    const float *column = mirror->keys + (size_t)(slot / panel) * panel * dim + slot % panel;
+    for (uint32_t c = 0; c < dim; c++) key[c] = column[(size_t)c * panel];
+}
+
+/* The forms of a row that is stored exactly are all the same numbers. */
+static bool stays_as_it_is(const struct kv_mirror *mirror, const struct kv_held *lane, uint32_t token)
+{
+    if (!mirror->frozen || mirror->slot_of[token] == UINT32_MAX) return false;
+    for (int side = 0; side < 2; side++)
+        if (lane->bank[side]->lossy || lane->bank[side]->handed) return false;
+    return true;
 }
 
 static void put_row(struct kv_mirror *mirror, struct kv_cache *cache, const struct kv_held *lane,
                     uint32_t token, const float *key, const float *value)
 {
     const uint32_t slot = slot_for(mirror, token), dim = mirror->geometry->value_dim;
+    mirror->changed[mirror->n_changed++] = slot;
     put_key(mirror, mirror->keys, slot, key);
     memcpy(mirror->values + (size_t)slot * dim, value, dim * sizeof *value);
     mirror->coded[slot] = lane->lines.coded[lane->line_of[token]];
@@ -78,13 +122,16 @@ void kv_mirror_refresh(struct kv_mirror *mirror, struct kv_cache *cache, uint32_
     for (uint32_t i = 0; i < lane->n_dirty; i++) {
         const uint32_t token = lane->dirty[i];
         lane->is_dirty[token] = 0;
-        if (lane->lines.until[lane->line_of[token]] != UINT32_MAX) free_slot(mirror, token);
-        else mirror->row_tokens[n++] = token;
+        if (lane->lines.until[lane->line_of[token]] != UINT32_MAX) leave_slot(mirror, token);
+        else if (!stays_as_it_is(mirror, lane, token)) mirror->row_tokens[n++] = token;
     }
     lane->n_dirty = 0;
-    kv_cache_read(cache, index, n, mirror->row_tokens, mirror->row_keys, mirror->row_values);
-    for (uint32_t i = 0; i < n; i++)
-        put_row(mirror, cache, lane, mirror->row_tokens[i],
-                mirror->row_keys + (size_t)i * mirror->geometry->key_dim,
-                mirror->row_values + (size_t)i * mirror->geometry->value_dim);
+    for (uint32_t first = 0; first < n; first += CHUNK) {
+        const uint32_t rows = n - first < CHUNK ? n - first : CHUNK;
+        kv_cache_read(cache, index, rows, mirror->row_tokens + first, mirror->row_keys, mirror->row_values);
+        for (uint32_t i = 0; i < rows; i++)
+            put_row(mirror, cache, lane, mirror->row_tokens[first + i],
+                    mirror->row_keys + (size_t)i * mirror->geometry->key_dim,
+                    mirror->row_values + (size_t)i * mirror->geometry->value_dim);
+    }
 }

@@ -1,5 +1,8 @@
 /* The slow road's working copy of one lane: every held row, decoded, at a slot. Keys lie in panels as
- * the kernels want them. A row is decoded again only when its stored form changed. */
+ * the kernels want them. A row is decoded again only when its stored form changed.
+ *
+ * While the mirror is frozen, answers under way still read what is there: a row that is dropped or
+ * changes its form keeps its slot, dead, until the thaw, and a new form gets a slot of its own. */
 #ifndef KVBENCH_HARNESS_MIRROR_H
 #define KVBENCH_HARNESS_MIRROR_H
 
@@ -10,14 +13,18 @@ struct kv_mirror {
     const struct kv_geometry *geometry;
     uint32_t n_slots, capacity;       /* slots ever used, rounded up to panels in `capacity` */
     uint32_t *slot_of;                /* [tokens], valid for held tokens */
-    uint32_t *token_of;               /* [slots]; UINT32_MAX = free */
+    uint32_t *token_of;               /* [slots] the last token there */
+    uint8_t *live;                    /* [slots] 1 = holds a row, in its form of now */
     uint8_t *coded;                   /* [slots] */
     uint32_t *free_slots, n_free;
+    bool frozen;
+    uint32_t *dead_slots, n_dead;     /* to be freed by the thaw */
+    uint32_t *changed, n_changed;     /* slots filled by the last refresh; [tokens] */
     float *keys;                      /* [slots / panel][key_dim][panel] */
     float *exact_keys;                /* the recorded keys likewise, or NULL when the same */
     float *values;                    /* [slots][value_dim] */
-    float *row_keys, *row_values;     /* [tokens] scratch of a refresh */
-    uint32_t *row_tokens;
+    float *row_keys, *row_values;     /* [CHUNK] scratch of a refresh */
+    uint32_t *row_tokens;             /* [tokens] likewise */
     float *exact_row;                 /* [key_dim] */
 };
 
@@ -26,7 +33,14 @@ int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
                      const struct kv_geometry *geometry, bool exact, struct kv_pool *pool,
                      struct kv_error *err);
 
-/* Takes over what changed in the lane of one cache since the last call (empties its dirty list). */
+/* Takes over what changed in the lane of one cache since the last call (empties its dirty list); the
+ * slots that it filled are added to `changed`, which the caller empties. */
 void kv_mirror_refresh(struct kv_mirror *mirror, struct kv_cache *cache, uint32_t lane);
+
+/* Slots that a frozen mirror can still fill below `limit`. */
+uint32_t kv_mirror_room(const struct kv_mirror *mirror, uint32_t limit);
+void kv_mirror_thaw(struct kv_mirror *mirror);
+/* The key at a slot, as a row. */
+void kv_mirror_key(const struct kv_mirror *mirror, uint32_t slot, float *key);
 
 #endif

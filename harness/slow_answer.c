@@ -7,18 +7,35 @@
 #include "harness/mirror.h"
 #include "harness/query_rows.h"
 
+/* Answers are given a block of tokens at a time: the block's queries meet all rows that are held when
+ * it begins in one product, rows that come (or change their form) under way are one column each, then
+ * the rows of logits are masked, weighed and observed token by token, and the values are summed for the
+ * whole block. The generic set takes one token at a time: its order of summation is the definition. */
+enum { BLOCK_TOKENS = 64, BLOCK_FLOATS = 1 << 18 };
+
+struct lane_block {                    /* of one lane; rows are [token][group] */
+    float *logits, *weights;           /* [rows][stride] by slot; weights of scored tokens only */
+    float *queries;                    /* [rows][key_dim] of the owner */
+    uint32_t stride;
+};
+
 struct kv_slow {
     const struct kv_replay *replay;
     struct kv_cache *main, *rest;
     struct kv_mirror *mirrors;         /* [n_heads] */
+    struct lane_block *blocks;         /* [n_heads] */
+    uint32_t first, n, next;           /* the block's tokens; how many of them are answered; n = 0: none */
+    uint32_t first_scored, n_scored;   /* of the tokens answered */
+    uint32_t *scored_at;               /* [BLOCK_TOKENS] their places in the block */
+    size_t floats;                     /* of a block's logits */
     float *queries;                    /* [n_heads][group][key_dim] of the owner, this step */
     float *reader_queries;             /* likewise of the reader; the same when owner and reader are */
-    float *logits, *weights, *exact;   /* [group][capacity] by slot */
-    float *lane_values;                /* [group][tokens] by held row */
+    float *exact, *exact_queries;      /* of one lane's scored tokens */
+    float *step_weights;               /* [group][slots] of a token that is not scored */
+    float *column, *lane_values;       /* [key_dim]; [group][tokens] by held row, or [slots] */
     uint8_t *reads;                    /* [group][tokens] by held row */
     float **observed;                  /* [n_heads] -> [group][n] */
     bool selects, observes;
-    uint32_t stride;                   /* floats from one group member's slots to the next */
 };
 
 static bool observes(const struct kv_cache *cache)
@@ -35,39 +52,62 @@ static bool key_differs(const struct kv_cache *main, const struct kv_cache *rest
     return lossy;
 }
 
+static uint32_t block_tokens(const struct kv_replay *replay)
+{
+    const bool whole = replay->owner == replay->reader && strcmp(replay->kernels->isa, "generic");
+    return whole ? BLOCK_TOKENS : 1;
+}
+
+static bool reserve_lanes(struct kv_slow *slow, uint32_t group, uint32_t dim, struct kv_pool *pool)
+{
+    const uint32_t heads = slow->replay->n_heads, rows = block_tokens(slow->replay) * group;
+    const size_t slots = (size_t)slow->replay->owner->info->geometry.tokens + 2 * slow->replay->kernels->panel;
+    slow->mirrors = kv_pool_take(pool, heads * sizeof *slow->mirrors);
+    slow->blocks = kv_pool_take(pool, heads * sizeof *slow->blocks);
+    slow->observed = kv_pool_take(pool, heads * sizeof *slow->observed);
+    slow->floats = BLOCK_FLOATS / heads < rows * slots ? BLOCK_FLOATS / heads : rows * slots;
+    if (slow->floats < group * slots) slow->floats = group * slots;
+    bool done = slow->mirrors && slow->blocks && slow->observed;
+    for (uint32_t i = 0; done && i < heads; i++) {
+        struct lane_block *block = &slow->blocks[i];
+        block->logits = kv_pool_take(pool, slow->floats * sizeof(float));
+        block->weights = kv_pool_take(pool, slow->floats * sizeof(float));
+        block->queries = kv_pool_take(pool, (size_t)rows * dim * sizeof(float));
+        slow->observed[i] = kv_pool_take(pool, group * slots * sizeof(float));
+        done = block->logits && block->weights && block->queries && slow->observed[i];
+    }
+    slow->exact_queries = kv_pool_take(pool, (size_t)rows * dim * sizeof(float));
+    slow->step_weights = kv_pool_take(pool, group * slots * sizeof(float));
+    slow->lane_values = kv_pool_take(pool, group * slots * sizeof(float));
+    slow->reads = kv_pool_take(pool, group * slots);
+    return done && slow->exact_queries && slow->step_weights && slow->lane_values && slow->reads;
+}
+
 int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct kv_cache *main,
                    struct kv_cache *rest, struct kv_pool *pool, struct kv_error *err)
 {
     const struct kv_geometry *owner = &replay->owner->info->geometry;
     const struct kv_geometry *reader = &replay->reader->info->geometry;
     const uint32_t group = owner->group > reader->group ? owner->group : reader->group;
-    const size_t slots = (size_t)owner->tokens + replay->kernels->panel, heads = replay->n_heads;
+    const size_t queries = (size_t)replay->n_heads * group * owner->key_dim * sizeof(float);
+    const bool compares = replay->exact_log_sum_exp && key_differs(main, rest);
     struct kv_slow *slow = kv_pool_take(pool, sizeof *slow);
     if (!slow) return kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
-    *slow = (struct kv_slow){.replay = replay, .main = main, .rest = rest, .stride = (uint32_t)slots};
+    *slow = (struct kv_slow){.replay = replay, .main = main, .rest = rest};
     slow->selects = kv_cache_selects(main->plan.spec);
     slow->observes = observes(main);
-    slow->mirrors = kv_pool_take(pool, heads * sizeof *slow->mirrors);
-    slow->queries = kv_pool_take(pool, heads * group * owner->key_dim * sizeof(float));
-    slow->reader_queries = replay->owner == replay->reader
-                               ? slow->queries
-                               : kv_pool_take(pool, heads * group * owner->key_dim * sizeof(float));
-    slow->logits = kv_pool_take(pool, group * slots * sizeof(float));
-    slow->weights = kv_pool_take(pool, group * slots * sizeof(float));
-    slow->exact = kv_pool_take(pool, group * slots * sizeof(float));
-    slow->lane_values = kv_pool_take(pool, group * slots * sizeof(float));
-    slow->reads = kv_pool_take(pool, group * slots);
-    slow->observed = kv_pool_take(pool, heads * sizeof *slow->observed);
-    if (!slow->mirrors || !slow->queries || !slow->reader_queries || !slow->logits ||
-        !slow->weights || !slow->exact || !slow->lane_values || !slow->reads || !slow->observed)
-        return kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
-    int status = KV_OK;
-    for (uint32_t i = 0; status == KV_OK && i < heads; i++) {
-        slow->observed[i] = kv_pool_take(pool, group * slots * sizeof(float));
-        if (!slow->observed[i]) return kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
-        status = kv_mirror_create(&slow->mirrors[i], replay->kernels, owner,
-                                  replay->exact_log_sum_exp && key_differs(main, rest), pool, err);
-    }
+    bool done = reserve_lanes(slow, group, owner->key_dim, pool);
+    slow->queries = kv_pool_take(pool, queries);
+    slow->reader_queries =
+        replay->owner == replay->reader ? slow->queries : kv_pool_take(pool, queries);
+    slow->exact = compares ? kv_pool_take(pool, slow->floats * sizeof(float)) : NULL;
+    slow->column = kv_pool_take(pool, owner->key_dim * sizeof(float));
+    slow->scored_at = kv_pool_take(pool, BLOCK_TOKENS * sizeof *slow->scored_at);
+    done = done && slow->queries && slow->reader_queries && (slow->exact || !compares) && slow->column &&
+           slow->scored_at;
+    int status = done ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
+    for (uint32_t i = 0; status == KV_OK && i < replay->n_heads; i++)
+        status = kv_mirror_create(&slow->mirrors[i], replay->kernels, owner, compares, pool, err);
     *out = slow;
     return status;
 }
@@ -86,26 +126,38 @@ const float *kv_slow_queries(struct kv_slow *slow, uint32_t t)
     return slow->queries;
 }
 
-/* logits[g][slot], scaled and capped; free slots and keys outside the window are -infinity. */
-static void compute_logits(const struct kv_slow *slow, const struct kv_geometry *geometry,
-                           const struct kv_mirror *mirror, const float *panels, const float *queries,
-                           uint32_t t, float *logits)
+static uint32_t whole_panels(const struct kv_slow *slow, uint32_t slots)
 {
-    const struct kv_kernels *kernels = slow->replay->kernels;
-    const uint32_t columns = (mirror->n_slots + kernels->panel - 1) / kernels->panel * kernels->panel;
+    const uint32_t panel = slow->replay->kernels->panel;
+    return (slots + panel - 1) / panel * panel;
+}
+
+/* logits[row][slot] of query rows, scaled, neither capped nor masked. */
+static void multiply(const struct kv_slow *slow, const struct kv_geometry *geometry,
+                     const struct kv_mirror *mirror, const float *panels, const float *queries,
+                     uint32_t rows, float *logits, uint32_t stride)
+{
+    slow->replay->kernels->logits(queries, rows, geometry->key_dim, panels,
+                                  whole_panels(slow, mirror->n_slots), (float)geometry->scale, logits, stride);
+}
+
+/* Caps the logits of token t's rows; slots without a row and keys outside the window are -infinity. */
+static void mask(const struct kv_slow *slow, const struct kv_geometry *geometry,
+                 const struct kv_mirror *mirror, uint32_t t, float *logits, uint32_t stride)
+{
     const uint32_t first = geometry->window && t >= geometry->window ? t - geometry->window + 1 : 0;
-    kernels->logits(queries, geometry->group, geometry->key_dim, panels, columns,
-                    (float)geometry->scale, logits, slow->stride);
     for (uint32_t g = 0; g < geometry->group; g++) {
-        float *row = logits + (size_t)g * slow->stride;
-        if (geometry->softcap > 0.0) kernels->softcap(row, mirror->n_slots, (float)geometry->softcap);
+        float *row = logits + (size_t)g * stride;
+        if (geometry->softcap > 0.0)
+            slow->replay->kernels->softcap(row, mirror->n_slots, (float)geometry->softcap);
         for (uint32_t s = 0; s < mirror->n_slots; s++)
-            if (mirror->token_of[s] == UINT32_MAX || mirror->token_of[s] < first) row[s] = -INFINITY;
+            row[s] = mirror->live[s] && mirror->token_of[s] >= first ? row[s] : -INFINITY;
+        for (uint32_t s = mirror->n_slots; s < stride; s++) row[s] = -INFINITY;
     }
 }
 
 /* Asks the policy which rows are read and hides the others; returns the stored bytes touched. */
-static double hide_unread(struct kv_slow *slow, uint32_t t, uint32_t lane, float *logits)
+static double hide_unread(struct kv_slow *slow, uint32_t t, uint32_t lane, float *logits, size_t stride)
 {
     const struct kv_held *held = &slow->main->lanes[lane];
     const struct kv_mirror *mirror = &slow->mirrors[lane];
@@ -113,12 +165,12 @@ static double hide_unread(struct kv_slow *slow, uint32_t t, uint32_t lane, float
     for (uint32_t g = 0; g < group; g++)
         for (uint32_t i = 0; i < n; i++)
             slow->lane_values[g * n + i] =
-                logits[(size_t)g * slow->stride + mirror->slot_of[held->positions[i]]];
+                logits[g * stride + mirror->slot_of[held->positions[i]]];
     kv_cache_select(slow->main, t, lane, slow->queries, slow->lane_values, slow->reads);
     for (uint32_t g = 0; g < group; g++)
         for (uint32_t i = 0; i < n; i++)
             if (!slow->reads[g * n + i])
-                logits[(size_t)g * slow->stride + mirror->slot_of[held->positions[i]]] = -INFINITY;
+                logits[g * stride + mirror->slot_of[held->positions[i]]] = -INFINITY;
     double bytes = 0.0;
     for (int side = 0; side < (held->bank[0] == held->bank[1] ? 1 : 2); side++) {
         const struct kv_bank *bank = held->bank[side];
@@ -186,85 +238,191 @@ static void compare(const struct kv_slow *slow, const struct kv_mirror *mirror, 
     }
 }
 
-/* The scored answer of a lane: outputs, and the comparison when there is an exact reference. */
-static void answer(struct kv_slow *slow, uint32_t lane, uint32_t t, uint32_t scored)
-{
-    const struct kv_replay *replay = slow->replay;
-    const struct kv_geometry *geometry = &replay->reader->info->geometry;
-    const struct kv_mirror *mirror = &slow->mirrors[lane];
-    const uint32_t head = replay->first_head + lane, group = geometry->group;
-    const size_t row = ((size_t)head * replay->n_scored + scored) * group;
-    const float *queries = slow->reader_queries + (size_t)lane * group * geometry->key_dim;
-    float *outputs = replay->answers.outputs + row * geometry->value_dim;
-    memset(outputs, 0, (size_t)group * geometry->value_dim * sizeof *outputs);
-    replay->kernels->accumulate(slow->weights, group, slow->stride, mirror->values, mirror->n_slots,
-                                geometry->value_dim, outputs);
-    if (!replay->exact_log_sum_exp) return;
-    const float *exact = slow->logits;
-    if (mirror->exact_keys) {
-        compute_logits(slow, geometry, mirror, mirror->exact_keys, queries, t, slow->exact);
-        exact = slow->exact;
-    }
-    for (uint32_t g = 0; g < group; g++)
-        compare(slow, mirror, slow->logits + (size_t)g * slow->stride,
-                slow->weights + (size_t)g * slow->stride, exact + (size_t)g * slow->stride,
-                replay->answers.log_sum_exp[row + g], row + g, &replay->answers, slow->lane_values);
-}
-
 /* Softmax of all group rows of a lane; the denominators' logs go to log_sum_exp when not NULL. */
-static void weigh(struct kv_slow *slow, const struct kv_geometry *geometry, uint32_t lane,
-                  float *log_sum_exp)
+static void weigh(const struct kv_slow *slow, const struct kv_geometry *geometry, uint32_t lane,
+                  const float *logits, float *weights, float *log_sum_exp)
 {
-    const uint32_t head = slow->replay->first_head + lane;
+    const uint32_t head = slow->replay->first_head + lane, n = slow->mirrors[lane].n_slots;
+    const uint32_t stride = slow->blocks[lane].stride;
     for (uint32_t g = 0; g < geometry->group; g++) {
         const float *sink =
             geometry->sink_logits ? geometry->sink_logits + head * geometry->group + g : NULL;
-        const float lse = softmax(slow->replay->kernels, slow->logits + (size_t)g * slow->stride,
-                                  slow->mirrors[lane].n_slots, sink,
-                                  slow->weights + (size_t)g * slow->stride);
+        float *row = weights + (size_t)g * stride;
+        const float lse = softmax(slow->replay->kernels, logits + (size_t)g * stride, n, sink, row);
+        memset(row + n, 0, (stride - n) * sizeof *row);
         if (log_sum_exp) log_sum_exp[g] = lse;
     }
 }
 
-static void keep_observed(struct kv_slow *slow, uint32_t lane)
+static void keep_observed(struct kv_slow *slow, uint32_t lane, const float *weights)
 {
     const struct kv_held *held = &slow->main->lanes[lane];
     const struct kv_mirror *mirror = &slow->mirrors[lane];
-    for (uint32_t g = 0; g < mirror->geometry->group; g++)
-        for (uint32_t i = 0; i < held->n; i++)
-            slow->observed[lane][(size_t)g * held->n + i] =
-                slow->weights[(size_t)g * slow->stride + mirror->slot_of[held->positions[i]]];
+    for (uint32_t g = 0; g < mirror->geometry->group; g++) {
+        const float *row = weights + (size_t)g * slow->blocks[lane].stride;
+        float *observed = slow->observed[lane] + (size_t)g * held->n;
+        for (uint32_t i = 0; i < held->n; i++) observed[i] = row[mirror->slot_of[held->positions[i]]];
+    }
 }
 
-double kv_slow_step(struct kv_slow *slow, uint32_t t, uint32_t scored)
+/* -- a block ------------------------------------------------------------------------------------ */
+
+/* How many tokens from t on make a block, and the lanes' strides: the slots of now and two for each token,
+ * since a step may bring a row and change another. */
+static uint32_t measure_block(struct kv_slow *slow, uint32_t t)
+{
+    const struct kv_geometry *geometry = &slow->replay->owner->info->geometry;
+    const uint32_t group = geometry->group > slow->replay->reader->info->geometry.group
+                               ? geometry->group : slow->replay->reader->info->geometry.group;
+    uint32_t n = block_tokens(slow->replay);
+    if (n > geometry->tokens - t) n = geometry->tokens - t;
+    for (uint32_t lane = 0; lane < slow->replay->n_heads; lane++) {
+        const uint32_t extra = n > 1 ? 2 * n : 0;
+        const uint32_t stride = whole_panels(slow, slow->mirrors[lane].n_slots + extra);
+        const size_t fits = slow->floats / ((size_t)stride * group);
+        slow->blocks[lane].stride = stride;
+        if (fits < n) n = fits > 0 ? (uint32_t)fits : 1;
+    }
+    return n;
+}
+
+static void begin_block(struct kv_slow *slow, uint32_t t)
+{
+    const struct kv_replay *replay = slow->replay;
+    const struct kv_geometry *geometry = &replay->owner->info->geometry;
+    uint32_t tokens[BLOCK_TOKENS];
+    slow->first = t;
+    slow->n = measure_block(slow, t);
+    slow->next = slow->n_scored = 0;
+    for (uint32_t i = 0; i < slow->n; i++) tokens[i] = t + i;
+    for (uint32_t lane = 0; lane < replay->n_heads; lane++) {
+        struct lane_block *block = &slow->blocks[lane];
+        struct kv_mirror *mirror = &slow->mirrors[lane];
+        kv_widen_queries(replay->owner, replay->first_head + lane, tokens, slow->n, replay->kernels,
+                         block->queries);
+        multiply(slow, geometry, mirror, mirror->keys, block->queries, slow->n * geometry->group,
+                 block->logits, block->stride);
+        mirror->frozen = slow->n > 1;
+    }
+}
+
+/* Logits of the tokens left in the block with the rows that this step brought. */
+static void add_columns(struct kv_slow *slow, uint32_t lane)
+{
+    const struct kv_geometry *geometry = &slow->replay->owner->info->geometry;
+    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    const struct lane_block *block = &slow->blocks[lane];
+    const uint32_t first = slow->next * geometry->group, end = slow->n * geometry->group;
+    for (uint32_t i = 0; i < mirror->n_changed; i++) {
+        kv_mirror_key(mirror, mirror->changed[i], slow->column);
+        float *logit = block->logits + (size_t)first * block->stride + mirror->changed[i];
+        const float *query = block->queries + (size_t)first * geometry->key_dim;
+        for (uint32_t r = first; r < end; r++, logit += block->stride, query += geometry->key_dim)
+            *logit = (float)geometry->scale * slow->replay->kernels->dot(query, slow->column, geometry->key_dim);
+    }
+}
+
+/* The scored answers of a lane: outputs, and the comparison when there is an exact reference. */
+static void answer_lane(struct kv_slow *slow, uint32_t lane)
+{
+    const struct kv_replay *replay = slow->replay;
+    const struct kv_geometry *geometry = &replay->reader->info->geometry;
+    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    const struct lane_block *block = &slow->blocks[lane];
+    const uint32_t group = geometry->group, rows = slow->n_scored * group;
+    const size_t head = replay->first_head + lane, dim = geometry->key_dim;
+    const size_t row = (head * replay->n_scored + slow->first_scored) * group;
+    float *outputs = replay->answers.outputs + row * geometry->value_dim;
+    memset(outputs, 0, (size_t)rows * geometry->value_dim * sizeof *outputs);
+    replay->kernels->accumulate(block->weights, rows, block->stride, mirror->values, mirror->n_slots,
+                                geometry->value_dim, outputs);
+    if (!replay->exact_log_sum_exp) return;
+    const float *queries = replay->owner == replay->reader ? block->queries
+                                                           : slow->reader_queries + lane * group * dim;
+    for (uint32_t i = 0; mirror->exact_keys && i < slow->n_scored; i++)
+        memcpy(slow->exact_queries + i * group * dim, queries + slow->scored_at[i] * group * dim,
+               group * dim * sizeof *queries);
+    if (mirror->exact_keys)
+        multiply(slow, geometry, mirror, mirror->exact_keys, slow->exact_queries, rows, slow->exact,
+                 block->stride);
+    for (uint32_t r = 0; r < rows; r++) {
+        const size_t place = (slow->scored_at[r / group] * group + r % group) * (size_t)block->stride;
+        const float *logits = block->logits + place;
+        float *exact = mirror->exact_keys ? slow->exact + (size_t)r * block->stride : NULL;
+        if (exact && geometry->softcap > 0.0)
+            replay->kernels->softcap(exact, mirror->n_slots, (float)geometry->softcap);
+        compare(slow, mirror, logits, block->weights + (size_t)r * block->stride, exact ? exact : logits,
+                replay->answers.log_sum_exp[row + r], row + r, &replay->answers, slow->lane_values);
+    }
+}
+
+static void end_block(struct kv_slow *slow)
+{
+    for (uint32_t lane = 0; lane < slow->replay->n_heads; lane++) {
+        if (slow->n_scored) answer_lane(slow, lane);
+        kv_mirror_thaw(&slow->mirrors[lane]);
+    }
+    slow->n = 0;
+}
+
+/* Whether every lane's new rows find slots inside the block. */
+static bool block_holds(const struct kv_slow *slow)
+{
+    for (uint32_t lane = 0; lane < slow->replay->n_heads; lane++) {
+        const uint32_t rows = slow->main->lanes[lane].n_dirty + (slow->rest ? slow->rest->lanes[lane].n_dirty : 0);
+        if (kv_mirror_room(&slow->mirrors[lane], slow->blocks[lane].stride) < rows) return false;
+    }
+    return true;
+}
+
+/* One lane's rows of token t: masked, weighed and observed. */
+static double step_lane(struct kv_slow *slow, uint32_t lane, uint32_t t, uint32_t scored)
 {
     const struct kv_replay *replay = slow->replay;
     const struct kv_geometry *owner = &replay->owner->info->geometry;
     const struct kv_geometry *reader = &replay->reader->info->geometry;
-    const bool same = replay->owner == replay->reader;
+    const struct lane_block *block = &slow->blocks[lane];
+    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    const bool same = replay->owner == replay->reader, wanted = scored != UINT32_MAX;
+    const size_t head = replay->first_head + lane;
+    float *lse = wanted ? replay->answers.log_sum_exp + (head * replay->n_scored + scored) * reader->group : NULL;
+    float *logits = block->logits + (size_t)slow->next * owner->group * block->stride;
+    float *weights = wanted ? block->weights + (size_t)slow->n_scored * reader->group * block->stride
+                            : slow->step_weights;
     double bytes = 0.0;
-    for (uint32_t lane = 0; lane < replay->n_heads; lane++) {
+    mask(slow, owner, mirror, t, logits, block->stride);
+    if (slow->selects) bytes = hide_unread(slow, t, lane, logits, block->stride);
+    weigh(slow, owner, lane, logits, weights, same ? lse : NULL);
+    if (slow->observes) keep_observed(slow, lane, weights);
+    if (same || !wanted) return bytes;
+    /* A reader of shared K, V: the owner's queries decided, its own are answered. */
+    multiply(slow, reader, mirror, mirror->keys,
+             slow->reader_queries + (size_t)lane * reader->group * reader->key_dim, reader->group, logits,
+             block->stride);
+    mask(slow, reader, mirror, t, logits, block->stride);
+    weigh(slow, reader, lane, logits, weights, lse);
+    return bytes;
+}
+
+double kv_slow_step(struct kv_slow *slow, uint32_t t, uint32_t scored)
+{
+    const uint32_t heads = slow->replay->n_heads;
+    double bytes = 0.0;
+    if (slow->n && !block_holds(slow)) end_block(slow);
+    for (uint32_t lane = 0; lane < heads; lane++) {
         struct kv_mirror *mirror = &slow->mirrors[lane];
-        const size_t head = replay->first_head + lane;
-        const size_t row = scored == UINT32_MAX ? 0 : (head * replay->n_scored + scored) * reader->group;
-        float *lse = scored == UINT32_MAX ? NULL : replay->answers.log_sum_exp + row;
+        mirror->n_changed = 0;
         kv_mirror_refresh(mirror, slow->main, lane);
         if (slow->rest) kv_mirror_refresh(mirror, slow->rest, lane);
-        compute_logits(slow, owner, mirror, mirror->keys,
-                       slow->queries + (size_t)lane * owner->group * owner->key_dim, t, slow->logits);
-        if (slow->selects) bytes += hide_unread(slow, t, lane, slow->logits);
-        weigh(slow, owner, lane, same ? lse : NULL);
-        if (slow->observes) keep_observed(slow, lane);
-        if (scored == UINT32_MAX) continue;
-        if (!same) {
-            /* A reader of shared K, V: the owner's queries decided, its own are answered. */
-            compute_logits(slow, reader, mirror, mirror->keys,
-                           slow->reader_queries + (size_t)lane * reader->group * reader->key_dim, t,
-                           slow->logits);
-            weigh(slow, reader, lane, lse);
-        }
-        answer(slow, lane, t, scored);
+        if (slow->n) add_columns(slow, lane);
     }
+    if (!slow->n) begin_block(slow, t);
+    for (uint32_t lane = 0; lane < heads; lane++) bytes += step_lane(slow, lane, t, scored);
+    if (scored != UINT32_MAX) {
+        if (!slow->n_scored) slow->first_scored = scored;
+        slow->scored_at[slow->n_scored++] = slow->next;
+    }
+    if (++slow->next == slow->n) end_block(slow);
     return bytes;
 }
 
