@@ -2,7 +2,6 @@
 
 import unittest
 
-import numpy as np
 import torch
 
 import support as s      # first: it puts traces/record on the path

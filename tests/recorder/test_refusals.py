@@ -108,11 +108,15 @@ class Models(unittest.TestCase):
         self.refused(model, "MambaForCausalLM", "pluggable attention")
 
     def test_rotation_that_the_format_cannot_say(self):
-        """Multi-head latent attention rotates the trailing dimensions."""
-        changes = dict(q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=8,
-                       n_routed_experts=2, num_experts_per_tok=1, n_group=1, topk_group=1, moe_intermediate_size=8,
-                       num_key_value_heads=6)
-        self.refused(s.tiny("DeepseekV3", **changes), "keys", "rotation of leading dimensions", "no match")
+        """A rotated key beside a latent, with an attention factor that the latent has no part in."""
+        from test_latent import MLA
+        yarn = dict(rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=64)
+        self.refused(s.tiny("DeepseekV3", **MLA, rope_parameters=yarn), "rotated key", "attention factor 1", "1.13")
+
+    def test_rotation_by_no_table_of_the_model(self):
+        model = s.tiny("Llama")
+        model.model.rotary_emb.register_forward_hook(lambda m, a, out: tuple(x.roll(1, -1) for x in out))
+        self.refused(model, "keys", "rotation of leading dimensions", "no match")
 
     def test_shared_keys_without_their_source(self):
         from test_tiny import shared_kv
