@@ -21,7 +21,11 @@ static const char *const specs[] = {"f32",
                                     "kivi",
                                     "kivi:bits=3:group_size=8:residual_length=16",
                                     "q8_0",
+                                    "q5_1",
+                                    "q5_0",
+                                    "q4_1",
                                     "q4_0",
+                                    "iq4_nl",
                                     "turboquant",
                                     "turboquant:bits=1",
                                     "turboquant:bits=5:norm=matched",
@@ -49,7 +53,7 @@ enum { SPECS = sizeof specs / sizeof *specs, DIMS = sizeof dims / sizeof *dims, 
 
 static bool whole_blocks_only(const char *spec)
 {
-    return strncmp(spec, "q8_0", 4) == 0 || strncmp(spec, "q4_0", 4) == 0;
+    return spec[0] == 'q' || strcmp(spec, "iq4_nl") == 0;
 }
 
 /* ---- sizes ---- */
@@ -76,6 +80,10 @@ static const struct sizes sizes[] = {
     {"kivi:bits=4:residual_length=32", 33, KV_VALUES, 1, 17, 8, 32, 1, false},
     {"q8_0", 96, KV_KEYS, 1, 96, 6, 0, 1, true},
     {"q4_0", 96, KV_KEYS, 1, 48, 6, 0, 1, true},
+    {"iq4_nl", 96, KV_KEYS, 1, 48, 6, 0, 1, true},
+    {"q4_1", 96, KV_KEYS, 1, 48, 12, 0, 1, true},
+    {"q5_0", 96, KV_KEYS, 1, 60, 6, 0, 1, true},
+    {"q5_1", 96, KV_KEYS, 1, 60, 12, 0, 1, true},
     {"turboquant", 64, KV_KEYS, 1, 32, 2, 0, 1, true},
     {"turboquant:bits=3", 33, KV_KEYS, 1, 13, 2, 0, 1, true},
     {"turboquant:bits=3:mode=prod", 33, KV_KEYS, 1, 9 + 5, 4, 0, 1, true},

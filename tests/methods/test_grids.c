@@ -161,7 +161,11 @@ Test(grids, error_on_normal_rows)
     static const struct target targets[] = {
         {"bf16", KV_KEYS, 2.8e-6, .02},
         {"q8_0", KV_KEYS, 2.9e-5, .02},
+        {"q5_1", KV_KEYS, .001432, .01},
+        {"q5_0", KV_KEYS, .001820, .01},
+        {"q4_1", KV_KEYS, .006116, .01},
         {"q4_0", KV_KEYS, .007370, .01},
+        {"iq4_nl", KV_KEYS, .006188, .01},
         {"int:bits=8:group_size=32", KV_KEYS, 2.1e-5, .03},
         {"int:bits=8:group_size=64", KV_KEYS, 2.8e-5, .02},
         {"int:bits=8:group_size=128", KV_KEYS, 3.4e-5, .02},

@@ -26,7 +26,7 @@ from turboquant_claims import distortion_claims
 
 METHODS = """
 f32 f16 bf16 int:bits=8 int:bits=4 int:bits=2 int:bits=3:group_size=32 int:k.bits=4:v.bits=2
-int:bits=4:axis=channel:group_size=32 q8_0 q4_0
+int:bits=4:axis=channel:group_size=32 q8_0 q4_0 q5_1 q5_0 q4_1 iq4_nl
 window:budget=64 streaming:sinks=4:budget=64 streaming:sinks=4:budget=0.25 random:budget=64
 topk:budget=16 h2o:budget=64 h2o:budget=63 h2o:budget=0.2 h2o:budget=64:prefill_score=mean
 h2o:budget=64:decay=0.9 h2o:budget=64:reduce=mean h2o:budget=64:reduce=max

@@ -1,4 +1,4 @@
-"""Plain formats: f32, f16, bf16, the asymmetric integer grid, llama.cpp's q8_0 and q4_0, KIVI.
+"""Plain formats: f32, f16, bf16, the asymmetric integer grid, KIVI.
 
 Codes are decided in f32, as a program that receives f32 rows decides them; parameters are halves,
 used as stored.
@@ -6,10 +6,7 @@ used as stored.
 import numpy as np
 
 from codec import Codec, Tiers, apply_by_group, group_count, packed_bytes
-from rounding import half_away, through_bf16, through_f16, to_f16, to_f32
-
-LLAMA_BLOCK = 32
-
+from rounding import through_bf16, through_f16, to_f16, to_f32
 
 class Plain(Codec):
     """A number format per element."""
@@ -89,42 +86,3 @@ def kivi_values(dim, bits, group_size, residual_length):
     codec = IntToken(dim, bits, group_size)
     codec.tiers = Tiers(recent=residual_length, flush=1, at_once=False)
     return codec
-
-
-def reciprocal(step):
-    """ggml divides once and multiplies; a zero step gives zero codes."""
-    return np.divide(np.float32(1), step, out=np.zeros_like(step), where=step != 0)
-
-
-def q8_0_block(values):
-    """ggml quantize_row_q8_0_ref: codes from the f32 step, decoding with the half."""
-    values = to_f32(values)
-    step = np.abs(values).max(axis=1, keepdims=True) / np.float32(127)
-    codes = half_away(values * reciprocal(step))
-    return codes, to_f16(step), codes.astype(np.float64) * to_f16(step).astype(np.float64)
-
-
-def q4_0_block(values):
-    """ggml quantize_row_q4_0_ref: the step has the sign of the (first) largest element, over -8."""
-    values = to_f32(values)
-    largest = np.abs(values).argmax(axis=1)[:, None]
-    step = np.take_along_axis(values, largest, axis=1) / np.float32(-8)
-    codes = np.minimum(15, np.trunc(values * reciprocal(step) + np.float32(8.5)))
-    return codes, to_f16(step), (codes.astype(np.float64) - 8) * to_f16(step).astype(np.float64)
-
-
-class Llama(Codec):
-    """llama.cpp blocks of 32 along the head; widths that are not a multiple have no such format."""
-    BLOCKS = {"q8_0": (8, q8_0_block), "q4_0": (4, q4_0_block)}
-
-    def __init__(self, dim, name):
-        super().__init__(dim)
-        if dim % LLAMA_BLOCK:
-            raise ValueError(f"{name} needs a multiple of {LLAMA_BLOCK} columns, found {dim}")
-        self.bits, self.quantize = self.BLOCKS[name]
-
-    def round_trip(self, rows):
-        return apply_by_group(rows, LLAMA_BLOCK, lambda part: self.quantize(part)[2])
-
-    def atom_bytes(self):
-        return packed_bytes(self.dim, self.bits), 2 * (self.dim // LLAMA_BLOCK)

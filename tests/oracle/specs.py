@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 import policies
 from prompt import Prompt
 from modifiers import Center, Hadamard, Outliers
-from quantizers import IntChannel, IntToken, Llama, Plain, kivi_keys, kivi_values
+from llama import Llama
+from quantizers import IntChannel, IntToken, Plain, kivi_keys, kivi_values
 from svd import Svd
 from turboquant import Fractional, TurboQuant
 
 
 POLICIES = {"full", "window", "streaming", "random", "topk", "h2o", "tova", "knorm", "keydiff",
             "lagkv", "snapkv", "quest"}
-CODECS = {"center", "outliers", "hadamard", "f32", "f16", "bf16", "int", "q8_0", "q4_0", "kivi", "svd", "turboquant"}
+CODECS = {"center", "outliers", "hadamard", "f32", "f16", "bf16", "int", "kivi", "svd", "turboquant"} | set(Llama.BLOCKS)
 RANDOM_STAGES = {"random", "turboquant"}        # rows cannot agree with another generator
 
 
@@ -65,7 +66,7 @@ def is_random(spec):
 def depends_on_signs(spec):
     """An eigenvector's sign is free, and a grid over several latents notices it."""
     names = [stage.name for stage in parse(spec)]
-    return "svd" in names and bool({"int", "q8_0", "q4_0", "kivi"} & set(names))
+    return "svd" in names and bool(({"int", "kivi"} | set(Llama.BLOCKS)) & set(names))
 
 
 def budget_rows(value, prompt_length):

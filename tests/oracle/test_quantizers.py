@@ -5,8 +5,9 @@ import numpy as np
 
 import vectors
 from lloyd_max import codebook
-from quantizers import IntChannel, IntToken, Llama, half_away, integer_grid, kivi_keys, kivi_values
-from rounding import bf16_words_to_f32, f32_to_bf16_words
+from llama import Llama, block_bytes
+from quantizers import IntChannel, IntToken, integer_grid, kivi_keys, kivi_values
+from rounding import bf16_words_to_f32, f32_to_bf16_words, half_away
 from svd import Svd
 from turboquant import TurboQuant
 
@@ -69,16 +70,37 @@ class LlamaBlocks(unittest.TestCase):
         block[0, :3] = [127.0, -63.5, 1.0]
         codes, step, decoded = Llama.BLOCKS["q8_0"][1](block)
         np.testing.assert_array_equal(codes[0, :3], [127, -64, 1])
-        self.assertEqual(float(step[0, 0]), 1.0)
+        self.assertEqual(float(step[0][0, 0]), 1.0)
         np.testing.assert_array_equal(decoded[0, :3], [127, -64, 1])
 
     def test_q4_0_step_has_the_sign_of_the_largest(self):
         block = np.zeros((1, 32))
         block[0, :3] = [-8.0, 4.0, 7.9]
         codes, step, decoded = Llama.BLOCKS["q4_0"][1](block)
-        self.assertEqual(float(step[0, 0]), 1.0)
+        self.assertEqual(float(step[0][0, 0]), 1.0)
         np.testing.assert_array_equal(codes[0, :3], [0, 12, 15])
         np.testing.assert_array_equal(decoded[0, :3], [-8, 4, 7])
+
+    def test_fifth_bits_lie_in_a_word(self):
+        """x = -16 .. 15: d = 1, codes are x + 16, so that the codes from 16 on have the fifth bit."""
+        codes, halves, decoded = Llama.BLOCKS["q5_0"][1](np.arange(-16.0, 16.0)[None])
+        np.testing.assert_array_equal(decoded[0], np.arange(-16, 16))
+        self.assertEqual(block_bytes("q5_0", codes[0], [halves[0][0, 0]]).hex(),
+                         "003c" + "0000ffff" + "".join(f"{j}{j}" for j in "0123456789abcdef"))
+
+    def test_q4_1_starts_at_the_minimum(self):
+        codes, halves, decoded = Llama.BLOCKS["q4_1"][1](np.array([[-1.0] * 16 + [14.0] * 15 + [0.4]]))
+        self.assertEqual([float(h[0, 0]) for h in halves], [1.0, -1.0])
+        np.testing.assert_array_equal(decoded[0, [0, 16, 31]], [-1, 14, 0])
+
+    def test_iq4_nl_refits_its_step(self):
+        """127 and -38 (code 5 is -35 and code 4 is -49): d = (127^4 + 38^3 35) / (127^4 + 38^2 35^2)."""
+        block = np.zeros((1, 32))
+        block[0, :2] = [-127.0, -38.0]
+        codes, step, _ = Llama.BLOCKS["iq4_nl"][1](block)
+        np.testing.assert_array_equal(codes[0, :3], [0, 5, 8])
+        want = (127 ** 4 + 38 ** 3 * 35) / (127 ** 4 + 38 ** 2 * 35 ** 2)
+        self.assertAlmostEqual(float(step[0][0, 0]), want, delta=5e-4)
 
     def test_width_without_whole_blocks_is_refused(self):
         self.assertRaises(ValueError, Llama, 80, "q4_0")

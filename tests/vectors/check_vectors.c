@@ -2,7 +2,8 @@
  * through the real codec or the real cache. Words, `#` begins a comment:
  *
  *     codec SPEC       side keys|values    dim D    rows N  x...      what is stored
- *     payload BYTES    metadata BYTES      of an atom               decoded x...   within tolerance
+ *     payload BYTES    metadata BYTES      of an atom
+ *     bytes HEX                            of all atoms, optional   decoded x...   within tolerance
  * T policy SPEC      dim D    keys N  x...   [queries N  x...]      a prompt; queries are 0 without
  *     kept P...        the positions that stay after it
  *
@@ -30,6 +31,7 @@ struct vector {
     uint32_t dim, rows;
     long payload, metadata;
     double tolerance;
+    char bytes[4096];                   /* hexadecimal, or empty */
     float *values, *queries, *expected; /* [MOST_VALUES] */
     uint32_t n_expected;
 };
@@ -84,6 +86,18 @@ static int matrix(struct reader *in, struct vector *vector, float *out)
 
 /* ---- codecs ---- */
 
+/* Compares one atom with the next of the bytes that are wanted, if any are. */
+static int same_bytes(const char **wanted, const uint8_t *atom, size_t n, struct kv_error *err)
+{
+    for (size_t i = 0; **wanted && i < n; i++, *wanted += 2) {
+        unsigned byte = 256;
+        if (sscanf(*wanted, "%2x", &byte) != 1 || byte != atom[i])
+            return kv_fail(err, KV_EGATE, "byte %zu of an atom: expected %.2s, found %02x", i,
+                           *wanted, atom[i]);
+    }
+    return KV_OK;
+}
+
 static int round_trip(struct vector *vector, struct kv_setup *setup, const struct kv_spec *spec,
                       float *decoded, struct kv_error *err)
 {
@@ -103,8 +117,11 @@ static int round_trip(struct vector *vector, struct kv_setup *setup, const struc
         return kv_fail(err, KV_EGATE, "expected %ld bytes of metadata, found %u", vector->metadata,
                        code->metadata_bytes);
     uint8_t *atom = kv_pool_take(setup->pool, kv_atom_bytes(code));
+    const char *wanted = vector->bytes;
     for (uint32_t i = 0; i + code->block <= vector->rows; i += code->block) {
         code->type->encode(code, vector->values + (size_t)i * vector->dim, atom);
+        status = same_bytes(&wanted, atom, kv_atom_bytes(code), err);
+        if (status != KV_OK) return status;
         code->type->decode(code, atom, 1, 0, vector->dim, decoded + (size_t)i * vector->dim);
     }
     return KV_OK;
@@ -222,6 +239,7 @@ static void check(struct vector *vector, bool codec, const char *file)
 static void begin(struct vector *vector)
 {
     vector->side = KV_KEYS, vector->dim = vector->rows = vector->n_expected = 0;
+    vector->bytes[0] = 0;
     vector->payload = vector->metadata = -1, vector->tolerance = 0.0;
     memset(vector->values, 0, MOST_VALUES * sizeof(float));
     memset(vector->queries, 0, MOST_VALUES * sizeof(float));
@@ -251,6 +269,9 @@ static int take(struct reader *in, struct vector *vector, const char *key, bool 
     } else if (strcmp(key, "side") == 0) {
         const char *side = word(in);
         vector->side = side && strcmp(side, "values") == 0 ? KV_VALUES : KV_KEYS;
+    } else if (strcmp(key, "bytes") == 0) {
+        const char *bytes = word(in);
+        snprintf(vector->bytes, sizeof vector->bytes, "%s", bytes ? bytes : "");
     } else if (strcmp(key, "rows") == 0 || strcmp(key, "keys") == 0) {
         status = matrix(in, vector, vector->values);
     } else if (strcmp(key, "queries") == 0) {

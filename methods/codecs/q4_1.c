@@ -1,0 +1,36 @@
+/* q4_1: llama.cpp's 4-bit blocks with a minimum (ggml quantize_row_q4_1_ref and
+ * dequantize_row_q4_1), bytes as there.
+ *
+ * Blocks of 32 columns: m = min x, d = (max x - m) / 15, code = min(15, (int8)((x - m) * (1 / d) +
+ * .5)), d and m kept as f16; x_hat = code * f16(d) + f16(m). Byte j of 16 holds code j (low) and
+ * code j + 16 (high). 20 bytes a block: 16 payload, 4 metadata; d, m first. Rows must be whole
+ * blocks. No parameters.
+ *
+ * Departures: a d or m that would be infinite is the largest half; where 1 / d overflows codes are
+ * 0. */
+#include "methods/parts/llama.h"
+
+extern const struct kv_codec kv_codec_q4_1;
+
+static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *codes, float *d,
+                     float *m)
+{
+    (void)kernels;
+    kv_llama_range(x, 4, d, m);
+    kv_llama_truncate(x, *m, *d, 0.5f, 4, codes);
+}
+
+static const struct kv_llama_format format = {
+    .codec = &kv_codec_q4_1, .bits = 4, .minimum = true, .quantize = quantize};
+
+static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
+{
+    return kv_llama_create(out, setup, &format, err);
+}
+
+const struct kv_codec kv_codec_q4_1 = {.name = "q4_1",
+                                       .summary = "llama.cpp's 4-bit blocks of 32 with a minimum",
+                                       .paper = "ggml (llama.cpp), quantize_row_q4_1_ref",
+                                       .create = create,
+                                       .encode = kv_llama_encode,
+                                       .decode = kv_llama_decode};
