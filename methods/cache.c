@@ -156,12 +156,13 @@ static bool reserve_views(struct kv_cache *cache)
     const struct kv_cache_plan *plan = &cache->plan;
     const size_t rows = (size_t)plan->n_heads * plan->source.geometry->tokens;
     cache->views = kv_pool_take(plan->pool, plan->n_heads * sizeof *cache->views);
+    cache->prompts = kv_pool_take(plan->pool, plan->n_heads * sizeof *cache->prompts);
     cache->scores = kv_pool_take(plan->pool, rows * sizeof *cache->scores);
     cache->fates = kv_pool_take(plan->pool, rows);
     uint32_t *scratch = kv_pool_take(plan->pool, rows * sizeof *scratch);
     const size_t width = plan->source.geometry->key_dim + plan->source.geometry->value_dim;
     cache->new_rows = kv_pool_take(plan->pool, plan->n_heads * width * sizeof *cache->new_rows);
-    if (!cache->views || !cache->scores || !cache->fates || !scratch || !cache->new_rows) return false;
+    if (!cache->views || !cache->prompts || !cache->scores || !cache->fates || !scratch || !cache->new_rows) return false;
     const size_t stride = plan->source.geometry->tokens;
     for (uint32_t i = 0; i < plan->n_heads; i++)
         cache->views[i] = (struct kv_lane){.score = cache->scores + i * stride,
@@ -367,6 +368,21 @@ static void flush(struct kv_cache *cache, bool coded_at_once)
 
 /* -- policies ---------------------------------------------------------------------------------- */
 
+/* Statistics are shared by all who run together, with the longest tail that any of them wants: a
+ * policy sees its own, or its rows would hang on who runs beside it. */
+static const struct kv_prompt *show_prompt(struct kv_cache *cache, uint32_t p, uint32_t i)
+{
+    if (!cache->plan.prompts) return NULL;
+    struct kv_prompt *prompt = &cache->prompts[i];
+    *prompt = cache->plan.prompts[i];
+    const uint32_t tail = cache->wants[p].tail < prompt->tail ? cache->wants[p].tail : prompt->tail;
+    const size_t skipped = prompt->tail - tail;
+    if (prompt->tail_weights)
+        prompt->tail_weights += skipped * cache->plan.source.geometry->group * prompt->n;
+    prompt->tail = tail;
+    return prompt;
+}
+
 static void show(struct kv_cache *cache, uint32_t p, const float *queries)
 {
     const struct kv_geometry *geometry = cache->plan.source.geometry;
@@ -382,7 +398,7 @@ static void show(struct kv_cache *cache, uint32_t p, const float *queries)
         view->positions = lane->positions;
         view->state = lane->state[p];
         view->queries = queries ? queries + (size_t)i * geometry->group * geometry->key_dim : NULL;
-        view->prompt = cache->plan.prompts ? &cache->plan.prompts[i] : NULL;
+        view->prompt = show_prompt(cache, p, i);
         view->key = cache->new_rows + i * width, view->value = view->key + geometry->key_dim;
         view->weights = NULL, view->reads = NULL, view->logits = NULL;
         memset(view->fate, KV_STAYS, lane->n);

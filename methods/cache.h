@@ -50,6 +50,7 @@ struct kv_cache {
     struct kv_chooser *choosers[KV_MAX_POLICIES];
     struct kv_wants wants[KV_MAX_POLICIES];
     struct kv_lane *views;            /* [n_heads] as shown to a policy */
+    struct kv_prompt *prompts;        /* [n_heads] with the tail that this policy asked for */
     float *scores;  uint8_t *fates;   /* [n_heads][tokens] scratch of the views */
     float *new_rows;                  /* [n_heads][key_dim + value_dim] of this step, when there is a policy */
     uint32_t now;                     /* first token that can read what changes now */
