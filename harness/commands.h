@@ -14,5 +14,6 @@ int kv_cmd_new(int argc, char **argv, struct kv_error *err);
 int kv_cmd_compare(int argc, char **argv, struct kv_error *err);
 int kv_cmd_report(int argc, char **argv, struct kv_error *err);
 int kv_cmd_reproduce(int argc, char **argv, struct kv_error *err);
+int kv_cmd_perf(int argc, char **argv, struct kv_error *err);
 
 #endif

@@ -23,10 +23,10 @@ static const struct {
     {"compare", "two result directories, row by row", kv_cmd_compare},
     {"report", "result directories as one HTML page", kv_cmd_report},
     {"reproduce", "claimed figures of papers against measured ones", kv_cmd_reproduce},
+    {"perf", "kernels beside the limits of the machine", kv_cmd_perf},
     {"memory", "not in this version", NULL},
     {"calibrate", "not in this version", NULL},
     {"recommend", "not in this version", NULL},
-    {"perf", "not in this version", NULL},
     {"selftest", "not in this version", NULL},
 };
 

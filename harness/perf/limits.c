@@ -1,0 +1,53 @@
+/* The limits that cases are measured against, and data for them; see perf.h. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "harness/base/rng.h"
+#include "harness/perf/perf.h"
+
+double kv_perf_peak(void *context)
+{
+    const struct kv_kernels *kernels = context;
+    return kernels->peak(20000);
+}
+
+/* Eight sums, so that loads and not additions are what is waited for; compilers make vectors of it.
+ */
+double kv_perf_read(void *context)
+{
+    struct kv_perf_buffer *buffer = context;
+    const uint64_t *words = buffer->data;
+    const size_t n = buffer->bytes / sizeof *words;
+    uint64_t sums[8] = {0};
+    for (size_t i = 0; i + 8 <= n; i += 8)
+        for (int k = 0; k < 8; k++) sums[k] += words[i + k];
+    for (int k = 0; k < 8; k++) buffer->sum += sums[k];
+    return (double)buffer->bytes;
+}
+
+/* Additions and exclusive ors that wait for each other: one cycle each on every CPU, and no
+ * compiler knows a shorter way. */
+double kv_perf_cycles(void *context)
+{
+    enum { STEPS = 4000 };
+    static volatile uint64_t start = 1;
+    (void)context;
+    uint64_t x = start;
+    const uint64_t y = start;
+    for (int i = 0; i < STEPS; i++) {
+        x += y;
+        x ^= y;
+        x += y;
+        x ^= y;
+    }
+    start = x | 1;
+    return 4.0 * STEPS;
+}
+
+float *kv_perf_normals(size_t n, uint32_t seed)
+{
+    struct kv_rng rng = kv_rng_stream(seed, 0, 0, 0);
+    float *x = aligned_alloc(64, (n * sizeof *x + 127) / 64 * 64);
+    for (size_t i = 0; x && i < n; i++) x[i] = (float)kv_rng_normal(&rng);
+    return x;
+}

@@ -1,0 +1,104 @@
+/* Measuring side by side: a limit of the machine, our code and sometimes a yardstick take turns in
+ * one process, so that a clock that drifts or a neighbour that wakes up meets all of them.
+ *
+ * A bench (benches.h) prepares data and measures cases; a case is one printed row. Each side of a
+ * case does some work and says how much, in the case's unit; a repeat times limit, ours and
+ * yardstick one after the other (the order turns with each repeat), and ratios are taken inside a
+ * repeat. Printed are medians. A row is invalid when (p90 - p10) / median of the ratio exceeds 15
+ * %, or when other processes took more than 10 % of the CPUs meanwhile: its numbers stand there,
+ * its verdict does not. */
+#ifndef KVBENCH_HARNESS_PERF_PERF_H
+#define KVBENCH_HARNESS_PERF_PERF_H
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "harness/base/status.h"
+#include "methods/kernels/kernels.h"
+
+enum { KV_PERF_SHAPES = 16 };
+
+struct kv_perf_sizes {
+    uint32_t n, at[KV_PERF_SHAPES];
+}; /* n 0: the bench's own */
+
+struct kv_perf_options {
+    const char *isa;           /* kernel set, as in `run` */
+    const char *vs;            /* a script that is the yardstick (script.h), or NULL */
+    const char *method;        /* specs, "all", or NULL: the bench's own */
+    const char *file;          /* a trace or result that a bench reads, or NULL */
+    uint32_t repeats, threads; /* at least 1; threads 0: what the bench says */
+    struct kv_perf_sizes tokens, dims, rows, threads_list;
+    bool json;
+    bool tiny; /* sizes and times for a test: numbers mean nothing */
+};
+
+struct kv_perf {
+    struct kv_perf_options options;
+    struct kv_kernels kernels; /* of options.isa */
+    const char *bench;         /* name of the bench that runs */
+    cJSON *rows;               /* with --json */
+    unsigned met, missed, invalid, without_goal;
+};
+
+/* Does some work and returns how much, in units of the case. Called again and again until a stretch
+ * is long enough to be timed. */
+typedef double kv_perf_work(void *context);
+
+struct kv_perf_side {
+    const char *name; /* "fma peak", "f32 cache"; NULL run: no such side */
+    kv_perf_work *run;
+    void *context;
+};
+
+enum kv_perf_clock {
+    KV_PERF_THREAD, /* CPU time of the calling thread: preemption is not in it */
+    KV_PERF_WALL    /* for work that waits or has several threads */
+};
+
+enum kv_perf_goal {
+    KV_PERF_NO_GOAL,  /* ratio as in AT_LEAST */
+    KV_PERF_AT_LEAST, /* ratio = our rate / the limit's rate */
+    KV_PERF_AT_MOST   /* ratio = our time for a unit / the limit's time for a unit */
+};
+
+struct kv_perf_case {
+    const char *name; /* shape: "T=4096 d=128" */
+    const char *unit; /* of the printed rates: "GFLOP/s" */
+    double unit_size; /* work in one printed unit: 1e9 */
+    struct kv_perf_side limit, ours, yardstick;
+    enum kv_perf_clock clock;
+    enum kv_perf_goal kind;
+    double goal;           /* of the ratio; 0 = none, for cost without a goal */
+    double yardstick_goal; /* our rate / the yardstick's at least; 0 = none */
+    const char *shape;     /* what a --vs script is told: "tokens=4096 dim=128"; or NULL */
+    double shape_work;     /* units that the script does a turn */
+    const char *reason;    /* why this machine cannot meet the goal, or NULL */
+};
+
+/* Measures and prints one row. A --vs script takes the yardstick's place where the case has a
+ * shape. */
+int kv_perf_measure(struct kv_perf *perf, const struct kv_perf_case *row, struct kv_error *err);
+
+/* sizes when given, else the n own ones; tiny keeps the first and at most `tiny`. */
+struct kv_perf_sizes kv_perf_sizes(const struct kv_perf *perf, const struct kv_perf_sizes *given,
+                                   const uint32_t *own, uint32_t n, uint32_t tiny);
+
+/* The limits. Contexts: a kv_kernels; a kv_perf_buffer; nothing. */
+kv_perf_work kv_perf_peak;   /* floating-point operations of independent multiply-adds */
+kv_perf_work kv_perf_read;   /* bytes read in order */
+kv_perf_work kv_perf_cycles; /* CPU cycles: dependent additions, one each */
+
+struct kv_perf_buffer {
+    const void *data;
+    size_t bytes;
+    uint64_t sum;
+};
+
+/* Normally distributed floats, the same at every call with the same seed; aligned to 64 bytes;
+ * free(). NULL without memory. */
+float *kv_perf_normals(size_t n, uint32_t seed);
+
+#endif

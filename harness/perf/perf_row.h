@@ -1,0 +1,28 @@
+/* One measured row: what came out, and its two forms. */
+#ifndef KVBENCH_HARNESS_PERF_PERF_ROW_H
+#define KVBENCH_HARNESS_PERF_PERF_ROW_H
+
+#include "harness/perf/perf.h"
+
+struct kv_perf_range {
+    double median, p10, p90, least, most;
+}; /* over the repeats; NaN: no such */
+
+enum kv_perf_verdict { KV_PERF_MET, KV_PERF_MISSED, KV_PERF_NONE, KV_PERF_SPREAD, KV_PERF_LOAD };
+
+struct kv_perf_result {
+    struct kv_perf_range limit, ours, yardstick; /* rates */
+    struct kv_perf_range ratio, against;         /* to the limit; to the yardstick */
+    double spread, foreign, cpu_share;           /* cpu_share: of the wall time of our side */
+    uint32_t repeats;
+    bool meets;
+    enum kv_perf_verdict verdict;
+    char yardstick_name[160];
+};
+
+void kv_perf_heading(const struct kv_perf *perf);
+/* A line on stdout, or an object among perf->rows. */
+int kv_perf_row_print(struct kv_perf *perf, const struct kv_perf_case *row,
+                      const struct kv_perf_result *result, struct kv_error *err);
+
+#endif

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Every bench of `perf` runs, with sizes that say nothing about speed, and prints JSON that a program can
+# read; usage errors name the word. No time is judged here.
+. "$(dirname "$0")/common.sh"
+command -v python3 >/dev/null || skip 'no python3 here'
+
+kvbench perf --help >help || complain 'perf --help'
+benches=$(awk '/^$/ { part++ } part == 1 && NF { print $1 }' help)
+[ -n "$benches" ] || complain 'expected benches in the help'
+for bench in $benches; do
+    expect 0 '' perf "$bench" --tiny --repeats 2 --json
+    python3 - "$bench" <<'END' || complain "perf $bench: expected rows as JSON, found $(head -n 5 out)"
+import json, sys
+rows = json.load(open("out"))["rows"]
+assert rows, "no rows"
+for row in rows:
+    assert row["bench"] == sys.argv[1] and row["case"] and row["unit"] and row["verdict"], row
+    assert row["ours"]["median"] is None or row["ours"]["median"] > 0, row
+END
+done
+
+cat >yardstick <<'END'
+#!/bin/sh
+[ "$1" = attn ] || { echo skip this bench; exit; }
+echo "a yardstick of $2 $3"
+while read -r word; do echo 0.5; done
+END
+chmod +x yardstick
+expect 0 '' perf attn --tiny --repeats 2 --json --vs ./yardstick
+says 'a yardstick of tokens=96 dim=64'
+printf '#!/bin/sh\necho silent\n' >yardstick
+expect 5 'silent: expected seconds' perf attn --tiny --vs ./yardstick
+expect 5 './nobody: expected a line with its name' perf attn --tiny --vs ./nobody
+
+expect 2 'perf: unknown bench atn; did you mean attn?' perf atn
+expect 2 'perf: unknown option --reapeats; did you mean --repeats?' perf --reapeats 3
+expect 2 'perf: --tokens: expected up to 16 numbers' perf --tokens 0
+expect 2 'perf: --dims: expected a value' perf --dims
+expect 2 'perf fht: expected powers of two up to 4096, found 48' perf fht --dims 48 --tiny
+finish
