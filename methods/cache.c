@@ -99,8 +99,12 @@ static int create_policy(struct kv_cache *cache, uint32_t p, struct kv_error *er
     const struct kv_policy *policy = stage->policy;
     const size_t size = policy->self_size > sizeof(struct kv_chooser) ? policy->self_size
                                                                       : sizeof(struct kv_chooser);
-    struct kv_chooser *self = kv_pool_reserve(cache->plan.pool, KV_WORKSPACE, size);
+    struct kv_chooser *self = kv_pool_take(cache->plan.pool, size);
     if (!self) return kv_fail(err, KV_EMEMORY, "%s: out of memory", policy->name);
+    kv_pool_charge(cache->plan.pool, KV_WORKSPACE, (int64_t)(size - sizeof *self));   /* its own part */
+    /* Heads of unequal length: where each begins and how long it is. */
+    if (stage->trim.pooled_heads)
+        kv_pool_charge(cache->plan.pool, KV_METADATA, 8 * (int64_t)cache->plan.n_heads);
     *self = (struct kv_chooser){.type = policy, .config = stage->config[0], .trim = stage->trim};
     cache->choosers[p] = self;
     cache->wants[p] = wants_of(stage);
