@@ -34,6 +34,12 @@ static double element(const struct kv_check_shape *shape, uint32_t head, uint32_
     }
 }
 
+static uint32_t source_of(const struct kv_check_shape *shape, uint32_t head, uint32_t per_kv_head)
+{
+    const uint32_t kv_head = head / per_kv_head;
+    return shape->swapped ? (shape->kv_heads - 1 - kv_head) * per_kv_head + head % per_kv_head : head;
+}
+
 static bool fill(struct kv_tensor *tensor, const struct kv_check_shape *shape, uint32_t heads,
                  uint32_t per_kv_head, uint32_t dim, uint32_t which)
 {
@@ -44,9 +50,7 @@ static bool fill(struct kv_tensor *tensor, const struct kv_check_shape *shape, u
     if (!data) return false;
     size_t at = 0;
     for (uint32_t h = 0; h < heads; h++) {
-        const uint32_t kv_head = h / per_kv_head;
-        const uint32_t source = !shape->swapped ? h
-                                : (shape->kv_heads - 1 - kv_head) * per_kv_head + h % per_kv_head;
+        const uint32_t source = source_of(shape, h, per_kv_head);
         for (uint32_t t = 0; t < shape->tokens; t++)
             for (uint32_t c = 0; c < dim; c++, at++) {
                 const float x = (float)element(shape, source, t, c, which);
@@ -56,6 +60,20 @@ static bool fill(struct kv_tensor *tensor, const struct kv_check_shape *shape, u
             }
     }
     return true;
+}
+
+enum { HIDDEN = 24 };                 /* rows of w_o */
+
+static void fill_projection(struct kv_layer *layer, const struct kv_check_shape *shape)
+{
+    const uint32_t q_heads = shape->kv_heads * shape->group;
+    float *out = layer->w_o;
+    for (uint32_t r = 0; r < HIDDEN; r++)
+        for (uint32_t h = 0; h < q_heads; h++)
+            for (uint32_t c = 0; c < shape->value_dim; c++) {
+                struct kv_rng rng = kv_rng_stream(3, source_of(shape, h, shape->group), r, c);
+                *out++ = (float)kv_rng_normal(&rng);
+            }
 }
 
 static void describe(struct made *made, const struct kv_check_shape *shape)
@@ -102,7 +120,9 @@ struct kv_layer *kv_check_layer(const struct kv_check_shape *shape)
                       fill(&made->layer.q, shape, q_heads, shape->group, shape->key_dim, 0) &&
                       fill(&made->layer.k, shape, shape->kv_heads, 1, shape->key_dim, 1) &&
                       fill(&made->layer.v, shape, shape->kv_heads, 1, shape->value_dim, 2);
-    if (!done) {
+    made->layer.hidden = HIDDEN;
+    made->layer.w_o = calloc((size_t)HIDDEN * q_heads * shape->value_dim, sizeof *made->layer.w_o);
+    if (!done || !made->layer.w_o) {
         kv_check_layer_free(&made->layer);
         return NULL;
     }
@@ -111,6 +131,7 @@ struct kv_layer *kv_check_layer(const struct kv_check_shape *shape)
         return NULL;
     }
     for (uint32_t t = 0; t < shape->tokens; t++) made->positions[t] = (int32_t)t;
+    fill_projection(&made->layer, shape);
     for (uint32_t i = 0; i < shape->key_dim / 2; i++)
         made->inv_freq[i] = pow(10000.0, -2.0 * i / shape->key_dim);
     for (uint32_t h = 0; made->sinks && h < q_heads; h++) made->sinks[h] = 0.5f;
@@ -127,6 +148,7 @@ void kv_check_layer_free(struct kv_layer *layer)
     free((void *)layer->v.data);
     free((void *)layer->label.tensor.data);
     free((void *)made->fisher.tensor.data);
+    free(layer->w_o);
     free(made->positions);
     free(made->inv_freq);
     free(made->sinks);

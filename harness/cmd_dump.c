@@ -69,11 +69,11 @@ static int open_trace(struct dump *dump, struct kv_error *err)
                        dump->options.trace, dump->options.layer);
     for (uint32_t i = 0; i < dump->trace->n_layers; i++)
         if (dump->trace->layers[i].index == dump->trace->layers[reader].kv_source) owner = i;
-    status = kv_trace_read_layer(&dump->reader, dump->trace, reader, KV_READ_GRADIENTS, err);
+    status = kv_trace_read_layer(&dump->reader, dump->trace, reader, KV_READ_GRADIENTS | KV_READ_PROJECTION, err);
     dump->owner = dump->reader;
     if (status == KV_OK && owner != reader) {
         dump->owner = NULL;
-        status = kv_trace_read_layer(&dump->owner, dump->trace, owner, KV_READ_GRADIENTS, err);
+        status = kv_trace_read_layer(&dump->owner, dump->trace, owner, KV_READ_GRADIENTS | KV_READ_PROJECTION, err);
     }
     return status;
 }

@@ -1,6 +1,7 @@
 /* Prompt statistics; see prompt_statistics.h. */
 #include "harness/prompt_statistics.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "harness/probe_squares.h"
@@ -8,18 +9,6 @@
 #include "methods/sweep.h"
 
 enum { BLOCK_TOKENS = 256 };   /* prompt queries swept at a time: bounds the memory, not the result */
-
-void kv_wants_merge(struct kv_wants *all, const struct kv_wants *one)
-{
-    if (one->tail > all->tail) all->tail = one->tail;
-    all->column_sum |= one->column_sum;
-    all->logits |= one->logits;
-    all->prompt_rows |= one->prompt_rows;
-    all->future |= one->future;
-    all->queries |= one->queries;
-    all->fisher |= one->fisher;
-    all->label |= one->label;
-}
 
 /* Lines of the first n recorded rows: line j is open from its own token on. */
 static struct kv_lines recorded_lines(struct kv_recorded *recorded, uint32_t n, const uint32_t *index,
@@ -93,10 +82,12 @@ static int reserve_prompt(struct kv_prompt *prompt, const struct kv_layer *layer
     prompt->tail_weights =
         kv_pool_take(pool, (size_t)prompt->tail * geometry->group * n * sizeof(float));
     const size_t rows = wants->prompt_rows ? n : 0;
+    const size_t queries = wants->queries ? (size_t)n * geometry->group : 0;
+    prompt->queries = kv_pool_take(pool, queries * geometry->key_dim * sizeof(float));
     prompt->keys = kv_pool_take(pool, rows * geometry->key_dim * sizeof(float));
     prompt->values = kv_pool_take(pool, rows * geometry->value_dim * sizeof(float));
     if (prompt->column_sum && prompt->future_sum && prompt->tail_weights && prompt->keys &&
-        prompt->values)
+        prompt->values && prompt->queries)
         return KV_OK;
     return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
 }
@@ -115,6 +106,50 @@ static int copy_queries(struct kv_prompt *prompt, const struct kv_layer *layer, 
     return KV_OK;
 }
 
+enum { OUTPUT_ROWS = 64 };     /* rows of W_o multiplied at a time */
+
+/* norms[t] += |W_o v_t|_1 of one query head; panels hold the values, products [OUTPUT_ROWS][columns]. */
+static void add_output_norms(double *norms, const struct kv_layer *layer, uint32_t q_head, const float *panels,
+                             const struct kv_kernels *kernels, float *rows, float *products)
+{
+    const struct kv_geometry *geometry = &layer->info->geometry;
+    const uint32_t dim = geometry->value_dim, n = geometry->prefill;
+    const uint32_t columns = (n + kernels->panel - 1) / kernels->panel * kernels->panel;
+    const size_t stride = (size_t)geometry->q_heads * dim;
+    for (uint32_t first = 0; first < layer->hidden; first += OUTPUT_ROWS) {
+        const uint32_t count = layer->hidden - first < OUTPUT_ROWS ? layer->hidden - first : OUTPUT_ROWS;
+        for (uint32_t r = 0; r < count; r++)
+            memcpy(rows + (size_t)r * dim, layer->w_o + (first + r) * stride + (size_t)q_head * dim,
+                   dim * sizeof *rows);
+        kernels->logits(rows, count, dim, panels, columns, 1.0f, products, columns);
+        for (uint32_t r = 0; r < count; r++)
+            for (uint32_t t = 0; t < n; t++) norms[t] += fabs((double)products[(size_t)r * columns + t]);
+    }
+}
+
+static int compute_output_norms(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
+                                const struct kv_kernels *kernels, struct kv_pool *pool, struct kv_error *err)
+{
+    const struct kv_geometry *geometry = &layer->info->geometry;
+    const uint32_t n = geometry->prefill, dim = geometry->value_dim, group = geometry->group;
+    const size_t columns = ((size_t)n + kernels->panel - 1) / kernels->panel * kernels->panel;
+    float *norms = kv_pool_take(pool, n * sizeof *norms);
+    double *sums = kv_pool_take(pool, n * sizeof *sums);
+    float *values = kv_pool_take(pool, (size_t)n * dim * sizeof *values);
+    float *panels = kv_pool_take(pool, columns * dim * sizeof *panels);
+    float *rows = kv_pool_take(pool, (size_t)OUTPUT_ROWS * dim * sizeof *rows);
+    float *products = kv_pool_take(pool, OUTPUT_ROWS * columns * sizeof *products);
+    if (!norms || !sums || !values || !panels || !rows || !products)
+        return kv_fail(err, KV_EMEMORY, "out of memory for output norms");
+    kv_widen_rows(&layer->v, head, 0, n, kernels, values);
+    kernels->pack_keys(values, n, dim, panels);
+    for (uint32_t g = 0; g < group; g++)
+        add_output_norms(sums, layer, head * group + g, panels, kernels, rows, products);
+    for (uint32_t t = 0; t < n; t++) norms[t] = (float)(sums[t] / group);
+    prompt->output_norms = norms;
+    return KV_OK;
+}
+
 int kv_prompt_compute(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
                       const struct kv_wants *wants, const struct kv_kernels *kernels,
                       struct kv_pool *pool, struct kv_error *err)
@@ -130,6 +165,10 @@ int kv_prompt_compute(struct kv_prompt *prompt, const struct kv_layer *layer, ui
     if (wants->queries) status = copy_queries(prompt, layer, head, kernels, pool, err);
     if (status == KV_OK) status = kv_probe_squares(prompt, layer, head, wants, pool, err);
     if (status != KV_OK) return status;
+    if (wants->output_norms && layer->w_o) {
+        status = compute_output_norms(prompt, layer, head, kernels, pool, err);
+        if (status != KV_OK) return status;
+    }
     if (!wants->column_sum && !wants->future && !prompt->tail) return KV_OK;
     uint32_t *index = kv_pool_take(pool, 2 * (size_t)tokens * sizeof *index);
     if (!index) return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");

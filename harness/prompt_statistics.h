@@ -4,15 +4,12 @@
 #ifndef KVBENCH_HARNESS_PROMPT_STATISTICS_H
 #define KVBENCH_HARNESS_PROMPT_STATISTICS_H
 
-#include "methods/policy.h"
+#include "methods/cache.h"
 #include "traces/trace.h"
 
 /* One KV head's statistics, as `wants` asks; arrays belong to pool. Thread-safe for different pools. */
 int kv_prompt_compute(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
                       const struct kv_wants *wants, const struct kv_kernels *kernels,
                       struct kv_pool *pool, struct kv_error *err);
-
-/* Merges what another spec wants into all. */
-void kv_wants_merge(struct kv_wants *all, const struct kv_wants *one);
 
 #endif

@@ -127,7 +127,7 @@ static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t i
     if (info->kv_source != info->index) {
         layer->owner = NULL;
         status = kv_trace_read_layer(&layer->owner, run->trace, find_layer(run->trace, info->kv_source),
-                                     KV_READ_GRADIENTS, err);
+                                     KV_READ_GRADIENTS | (wants->output_norms ? KV_READ_PROJECTION : 0), err);
         if (status != KV_OK) return status;
     }
     const struct kv_reference_input input = {

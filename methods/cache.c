@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "methods/layer_budget.h"
 #include "methods/trim.h"
 
 /* -- what a spec asks for --------------------------------------------------------------------- */
@@ -12,7 +13,21 @@ static struct kv_wants wants_of(const struct kv_stage *stage)
 {
     struct kv_wants wants = {0};
     if (stage->policy->wants) stage->policy->wants(stage->config[0], &wants);
+    wants.output_norms |= stage->trim.output_percent > 0;
     return wants;
+}
+
+void kv_wants_merge(struct kv_wants *all, const struct kv_wants *one)
+{
+    if (one->tail > all->tail) all->tail = one->tail;
+    all->column_sum |= one->column_sum;
+    all->logits |= one->logits;
+    all->prompt_rows |= one->prompt_rows;
+    all->queries |= one->queries;
+    all->output_norms |= one->output_norms;
+    all->future |= one->future;
+    all->fisher |= one->fisher;
+    all->label |= one->label;
 }
 
 struct kv_wants kv_cache_wants(const struct kv_cache_spec *spec)
@@ -20,11 +35,7 @@ struct kv_wants kv_cache_wants(const struct kv_cache_spec *spec)
     struct kv_wants all = {0};
     for (uint32_t p = 0; p < spec->n_policies; p++) {
         const struct kv_wants one = wants_of(spec->policies[p]);
-        if (one.tail > all.tail) all.tail = one.tail;
-        all.column_sum |= one.column_sum;
-        all.logits |= one.logits;
-        all.prompt_rows |= one.prompt_rows;
-        all.future |= one.future;
+        kv_wants_merge(&all, &one);
     }
     for (int side = 0; side < kv_n_chains(spec); side++)
         for (const struct kv_stage *stage = kv_chain(spec, side); stage; stage = stage->rest)
@@ -33,10 +44,15 @@ struct kv_wants kv_cache_wants(const struct kv_cache_spec *spec)
     return all;
 }
 
+static bool joins_heads(const struct kv_stage *stage)
+{
+    return stage->policy->scope == KV_LAYER_HEADS || stage->trim.pooled_heads || stage->trim.shared_heads;
+}
+
 bool kv_cache_joins_heads(const struct kv_cache_spec *spec)
 {
     for (uint32_t p = 0; p < spec->n_policies; p++)
-        if (spec->policies[p]->policy->scope == KV_LAYER_HEADS || spec->policies[p]->trim.pooled_heads)
+        if (joins_heads(spec->policies[p]))
             return true;
     for (int side = 0; side < kv_n_chains(spec); side++) {
         const struct kv_stage *codec = kv_chain(spec, side);
@@ -93,6 +109,28 @@ static bool reserve_lane(struct kv_cache *cache, struct kv_held *lane)
     return done;
 }
 
+/* What a policy's rule of selection needs beside its score. Those who judge stay. */
+static int prepare_trim(const struct kv_cache *cache, struct kv_chooser *self, const struct kv_wants *wants,
+                        struct kv_error *err)
+{
+    const struct kv_geometry *geometry = cache->plan.source.geometry;
+    struct kv_trim *trim = &self->trim;
+    const char *name = self->type->name;
+    trim->judges = wants->judges;
+    if (trim->prompt_only && trim->judges > trim->recent) trim->recent = trim->judges;
+    if (trim->output_percent && !trim->prompt_only)
+        return kv_fail(err, KV_EUNSUPPORTED, "%s: output_percent: values are weighed in the prompt alone", name);
+    if (trim->output_percent && cache->plan.prompts && !cache->plan.prompts[0].output_norms)
+        return kv_fail(err, KV_ESKIPPED, "%s: the trace has no w_o", name);
+    if (trim->layer_budget == KV_LAYERS_CAKE && !cache->plan.survey)
+        return kv_fail(err, KV_EUNSUPPORTED, "%s: layer_budget=cake: no layer says how much it needs", name);
+    if (trim->layer_budget != KV_LAYERS_UNIFORM && trim->layer_budget != KV_LAYERS_CAKE &&
+        geometry->layer >= geometry->model_layers)
+        return kv_fail(err, KV_ESKIPPED, "%s: layer_budget: the trace does not say how many layers the model has",
+                       name);
+    return KV_OK;
+}
+
 static int create_policy(struct kv_cache *cache, uint32_t p, struct kv_error *err)
 {
     const struct kv_stage *stage = cache->plan.spec->policies[p];
@@ -109,6 +147,8 @@ static int create_policy(struct kv_cache *cache, uint32_t p, struct kv_error *er
     cache->choosers[p] = self;
     cache->wants[p] = wants_of(stage);
     if (policy->score) cache->drops = true;
+    const int status = prepare_trim(cache, self, &cache->wants[p], err);
+    if (status != KV_OK) return status;
     const struct kv_setup setup = {.geometry = cache->plan.source.geometry,
                                    .config = stage->config[0], .kernels = cache->plan.kernels,
                                    .pool = cache->plan.pool, .seed = cache->plan.seed,
@@ -175,6 +215,14 @@ static bool reserve_views(struct kv_cache *cache)
     return true;
 }
 
+static uint32_t budget_of(const struct kv_cache *cache, uint32_t p)
+{
+    const struct kv_trim *trim = &cache->choosers[p]->trim;
+    const struct kv_geometry *geometry = cache->plan.source.geometry;
+    return kv_layer_budget(trim, geometry, cache->plan.survey,
+                           kv_budget_tokens(trim->budget, geometry->prefill));
+}
+
 int kv_cache_create(struct kv_cache **out, const struct kv_cache_plan *plan, struct kv_error *err)
 {
     struct kv_cache *cache = kv_pool_take(plan->pool, sizeof *cache);
@@ -191,8 +239,7 @@ int kv_cache_create(struct kv_cache **out, const struct kv_cache_plan *plan, str
         lane->head = plan->first_head + i;
         if (!reserve_lane(cache, lane)) return kv_fail(err, KV_EMEMORY, "out of memory for lanes");
         for (uint32_t p = 0; p < plan->spec->n_policies; p++)
-            lane->budget[p] = kv_budget_tokens(plan->spec->policies[p]->trim.budget,
-                                               plan->source.geometry->prefill);
+            lane->budget[p] = budget_of(cache, p);
     }
     int status = create_banks(cache, err);
     uint32_t block = 1;

@@ -37,6 +37,7 @@ struct kv_cache_plan {                /* what a cache is made of */
     const struct kv_prompt *prompts;  /* [n_heads] statistics, as kv_cache_wants asked */
     uint32_t first_head, n_heads;
     uint64_t seed;
+    const struct kv_survey *survey;   /* what the layers said, when a policy asks for it; or NULL */
     struct kv_cache *rest;            /* takes what this one drops, or NULL */
     bool handed;                      /* this is a rest cache */
     bool garble;                      /* check mode: codes are spoiled after encoding */
@@ -61,6 +62,8 @@ struct kv_cache {
 
 /* What the policies of a spec want known of the prompt, merged: before anything exists. */
 struct kv_wants kv_cache_wants(const struct kv_cache_spec *spec);
+/* Merges what another spec wants into all. */
+void kv_wants_merge(struct kv_wants *all, const struct kv_wants *one);
 /* True when all heads of a layer must be one unit (a span or a policy joins them). */
 bool kv_cache_joins_heads(const struct kv_cache_spec *spec);
 /* True when answers feed back into the policy, or differ per query: token by token (slow road). */

@@ -19,6 +19,7 @@ struct kv_prompt {
     const float *keys, *values;   /* [n][dim] recorded, when wants.prompt_rows */
     const double *column_sum;     /* [group][n] softmax weight of a query head, summed over prompt queries */
     const double *future_sum;     /* [group][tokens] the same over all queries: oracles only */
+    const float *output_norms;    /* [n] |W_o v|_1, mean over the group; NULL without w_o */
     uint32_t tail;                /* rows of tail_weights: the last `tail` prompt queries */
     const float *tail_weights;    /* [tail][group][n], 0 where not visible */
     const float *queries;         /* [group][n][key_dim] recorded, when wants.queries */
@@ -50,17 +51,37 @@ struct kv_step {
     uint64_t seed;
 };
 
-struct kv_trim {                  /* parameters of every policy that gives a score */
+/* How the layers of a model share the budget (layer_budget.h). */
+enum kv_layer_budget {
+    KV_LAYERS_UNIFORM, KV_LAYERS_PYRAMID, KV_LAYERS_INVERTED, KV_LAYERS_PYRAMID_INTEGER,
+    KV_LAYERS_PYRAMID_KVPRESS, KV_LAYERS_CAKE
+};
+enum kv_floor { KV_FLOOR_BLEND, KV_FLOOR_SAFEGUARD };   /* of pooled heads */
+
+/* Parameters of every policy that gives a score: protection, timing, how layers and heads share the
+ * budget, and the units in which rows stay. Zero is the plain setting of each. */
+struct kv_trim {
     struct kv_budget budget;
+    uint32_t judges;              /* kv_wants.judges, once the policy was asked: protected, too */
     uint32_t sinks, recent;       /* protected: positions < sinks, the last `recent` held rows */
     uint32_t recent_percent;      /* protected: that share of the budget, rounded down */
     uint32_t prompt_only;         /* 1: acts once, after the prefill; decoded tokens come on top */
+    uint32_t every, every_percent;/* rows (or percent of the budget) that a step drops at once */
+    uint32_t layer_budget, beta;  /* enum kv_layer_budget; ratio of a pyramid's mean and top layer */
     uint32_t pooled_heads;        /* 1: one budget for all heads of the layer, shared by score */
+    uint32_t floor_percent, floor;/* of pooled heads: what each keeps of an equal share; enum kv_floor */
+    uint32_t shared_heads;        /* 1: scores summed over heads, the same rows stay in all */
+    uint32_t chunk;               /* rows stay in whole chunks of so many positions; 0 = singly */
+    uint32_t output_percent;      /* of the budget, chosen by score x |W_o v|_1; the rest by score */
 };
+
+/* What every layer said of itself before any was cut: pass 1 of a run whose policies ask for it. */
+struct kv_survey { uint32_t n, here; const double *preference; };   /* layers; this one; [n] */
 
 struct kv_wants {
     uint32_t state_floats, tail;  /* floats of state a row; rows of tail_weights */
-    bool column_sum, logits, prompt_rows, future;
+    uint32_t judges;              /* newest prompt rows whose queries score the others: they stay */
+    bool column_sum, logits, prompt_rows, output_norms, future;
     bool queries, fisher, label;  /* of codecs, too: the prompt's queries; squares of probe gradients */
 };
 

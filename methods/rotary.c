@@ -4,9 +4,9 @@
 
 #include <math.h>
 
-/* cos and sin of any angle of moderate size: reduced to [-pi/4, pi/4] by pi/2 in two parts
+/* Reduced to [-pi/4, pi/4] by pi/2 in two parts
  * (Cody and Waite), then Taylor series whose next term is below 2^-53. */
-static void cos_sin(double angle, double *cosine, double *sine)
+void kv_cos_sin(double angle, double *cosine, double *sine)
 {
     const double turns = floor(angle * 0.63661977236758134308 + 0.5);
     const double x = angle - turns * 1.5707963267341256 - turns * 6.0771005065061922e-11;
@@ -38,7 +38,7 @@ bool kv_rotary_create(struct kv_rotary *rotary, const struct kv_geometry *geomet
     for (uint32_t t = 0; t < geometry->tokens; t++)
         for (uint32_t i = 0; i < half; i++) {
             double cosine, sine;
-            cos_sin((double)geometry->positions[t] * geometry->rope.inv_freq[i], &cosine, &sine);
+            kv_cos_sin((double)geometry->positions[t] * geometry->rope.inv_freq[i], &cosine, &sine);
             rotary->cosine[(size_t)t * half + i] = (float)(cosine * geometry->rope.scale);
             rotary->sine[(size_t)t * half + i] = (float)(sine * geometry->rope.scale);
         }

@@ -12,6 +12,9 @@ struct kv_rotary {
     float *cosine, *sine;          /* [tokens][dims / 2], rope scale included: rotation as recorded */
 };
 
+/* cos and sin of any angle of moderate size, the same bits on every CPU. */
+void kv_cos_sin(double angle, double *cosine, double *sine);
+
 /* Tables for all tokens; false when memory is exhausted. */
 bool kv_rotary_create(struct kv_rotary *rotary, const struct kv_geometry *geometry,
                       struct kv_pool *pool);

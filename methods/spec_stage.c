@@ -18,6 +18,24 @@ const struct kv_param kv_trim_params[] = {
      "step: at every decode step; prefill: once, decoded tokens come on top"},
     {"pooled_heads", KV_PARAM_U32, offsetof(struct kv_trim, pooled_heads), 0, 0, 1, NULL,
      "1: the heads of a layer share one budget by score"},
+    {"floor_percent", KV_PARAM_U32 | KV_PARAM_LATER, offsetof(struct kv_trim, floor_percent), 0, 0, 100, NULL,
+     "of pooled heads: the part of an equal share that each keeps"},
+    {"floor", KV_PARAM_CHOICE | KV_PARAM_LATER, offsetof(struct kv_trim, floor), 0, 0, 0, "blend|safeguard",
+     "of pooled heads: shares are moved towards equal ones, or best rows are exempt"},
+    {"layer_budget", KV_PARAM_CHOICE | KV_PARAM_LATER, offsetof(struct kv_trim, layer_budget), 0, 0, 0,
+     "uniform|pyramid|inverted|pyramid_integer|pyramid_kvpress|cake", "how the layers share the budget"},
+    {"beta", KV_PARAM_U32 | KV_PARAM_LATER, offsetof(struct kv_trim, beta), 20, 1, 1 << 20, NULL,
+     "of a pyramid: mean budget divided by the smallest"},
+    {"shared_heads", KV_PARAM_U32 | KV_PARAM_LATER, offsetof(struct kv_trim, shared_heads), 0, 0, 1, NULL,
+     "1: the same rows stay in all heads, by the sum of scores"},
+    {"chunk", KV_PARAM_U32 | KV_PARAM_LATER, offsetof(struct kv_trim, chunk), 0, 0, 1 << 20, NULL,
+     "rows stay in whole chunks of so many positions; 0: singly"},
+    {"output_percent", KV_PARAM_U32 | KV_PARAM_LATER, offsetof(struct kv_trim, output_percent), 0, 0, 100, NULL,
+     "of the budget, chosen by score x |W_o v|_1"},
+    {"every", KV_PARAM_U32 | KV_PARAM_LATER, offsetof(struct kv_trim, every), 0, 0, 1 << 20, NULL,
+     "rows that a step drops at once, when one is too many"},
+    {"every_percent", KV_PARAM_U32 | KV_PARAM_LATER, offsetof(struct kv_trim, every_percent), 0, 0, 100, NULL,
+     "the same, percent of the budget"},
     {0}};
 
 /* What the parser sets; struct kv_modifiers keeps it in the cache's own words. */
@@ -297,15 +315,26 @@ bool kv_stage_same_sides(const struct kv_stage *stage)
     return !strstr(text, ":k.") && !strstr(text, ":v.");
 }
 
+/* Later ones where they differ from what the policy sets. */
+static void print_trim(const struct kv_stage *stage, const struct kv_param *param, char *text,
+                       size_t capacity)
+{
+    struct kv_param one[2] = {*param, {0}};
+    char set[128] = "", usual[128] = "";
+    one[0].type = kv_param_kind(param);
+    kv_params_print(one, &stage->trim, set, sizeof set);
+    kv_params_print(one, &stage->policy->trim, usual, sizeof usual);
+    if (!(param->type & KV_PARAM_LATER) || strcmp(set, usual) != 0) append(text, capacity, set);
+}
+
 void kv_stage_print(const struct kv_stage *stage, char *text, size_t capacity)
 {
     append(text, capacity, stage_name(stage));
     if (stage->policy) {
         if (stage->policy->score)
             for (const struct kv_param *param = kv_trim_params; param->name; param++) {
-                const struct kv_param one[2] = {*param, {0}};
                 if (!has_param(stage->policy->params, param->name))
-                    kv_params_print(one, &stage->trim, text, capacity);
+                    print_trim(stage, param, text, capacity);
             }
         kv_params_print(stage->policy->params, stage->config[0], text, capacity);
         return;

@@ -2,6 +2,10 @@
 #include "methods/trim.h"
 
 #include <assert.h>
+#include <math.h>
+
+#include "methods/chunks.h"
+#include "methods/head_budget.h"
 
 bool kv_trim_acts(const struct kv_trim *trim, const struct kv_step *step,
                   const struct kv_lane *lanes, uint32_t n_lanes)
@@ -38,9 +42,12 @@ void kv_drop_lowest(const float *score, uint32_t *candidates, uint32_t n, uint32
             candidates[i++] = candidates[j];
             candidates[j--] = swap;
         }
-        if (m <= j) high = j + 1;
-        else if (m > i) low = i;
-        else break;
+        if (m <= j)
+            high = j + 1;
+        else if (m > i)
+            low = i;
+        else
+            break;
     }
     for (uint32_t i = 0; i < m; i++) fate[candidates[i]] = KV_DROP;
 }
@@ -51,9 +58,8 @@ static uint32_t recent_rows(const struct kv_trim *trim, uint32_t budget)
     return trim->recent > share ? trim->recent : share;
 }
 
-/* Lists the rows that are not protected; returns how many. */
-static uint32_t list_candidates(const struct kv_trim *trim, const struct kv_lane *lane,
-                                uint32_t *candidates)
+uint32_t kv_trim_candidates(const struct kv_trim *trim, const struct kv_lane *lane,
+                            uint32_t *candidates)
 {
     const uint32_t recent = recent_rows(trim, lane->budget);
     const uint32_t end = lane->n > recent ? lane->n - recent : 0;
@@ -68,37 +74,55 @@ static uint32_t list_candidates(const struct kv_trim *trim, const struct kv_lane
 static void drop_protected(struct kv_lane *lane, uint32_t sinks, uint32_t excess)
 {
     for (uint32_t i = 0; i < lane->n && excess > 0; i++)
-        if (lane->fate[i] == KV_STAYS && lane->positions[i] >= sinks) lane->fate[i] = KV_DROP, excess--;
+        if (lane->fate[i] == KV_STAYS && lane->positions[i] >= sinks)
+            lane->fate[i] = KV_DROP, excess--;
     for (uint32_t i = lane->n; i-- > 0 && excess > 0;)
         if (lane->fate[i] == KV_STAYS) lane->fate[i] = KV_DROP, excess--;
 }
 
-static void trim_lane(const struct kv_trim *trim, struct kv_lane *lane, uint32_t *candidates)
+/* CriticalKV's second stage: the best of the candidates by score stay whatever comes; the others
+ * are then judged by what they could add to the layer's output. */
+static void rescore(const struct kv_trim *trim, struct kv_lane *lane, uint32_t *candidates,
+                    uint32_t n)
 {
-    if (lane->n <= lane->budget) return;
-    const uint32_t excess = lane->n - lane->budget, n = list_candidates(trim, lane, candidates);
-    const uint32_t m = excess < n ? excess : n;
-    kv_drop_lowest(lane->score, candidates, n, m, lane->fate);
-    if (excess > m) drop_protected(lane, trim->sinks, excess - m);
+    const uint32_t first = (uint32_t)((uint64_t)lane->budget * (100 - trim->output_percent) / 100);
+    const uint32_t shut = lane->n - n, chosen = first > shut ? first - shut : 0;
+    kv_drop_lowest(lane->score, candidates, n, n > chosen ? n - chosen : 0, lane->fate);
+    for (uint32_t c = 0; c < n; c++) {
+        const uint32_t i = candidates[c];
+        const float norm = lane->prompt->output_norms[lane->positions[i]];
+        lane->score[i] = lane->fate[i] == KV_DROP ? (lane->score[i] + 1e-4f) * norm : INFINITY;
+        lane->fate[i] = KV_STAYS;
+    }
 }
 
-/* Shares the lanes' summed budget by score over all heads; every lane keeps its protected rows. The
- * lanes' arrays lie at equal distances, so one index names a row of any lane. */
-static void share_pool(const struct kv_trim *trim, struct kv_lane *lanes, uint32_t n_lanes)
+static void trim_lane(const struct kv_trim *trim, struct kv_lane *lane, uint32_t at_once)
 {
-    const ptrdiff_t stride = n_lanes > 1 ? lanes[1].score - lanes[0].score : 0;
-    uint32_t *candidates = lanes[0].scratch, total = 0, rows = 0, n = 0;
-    for (uint32_t i = 0; i < n_lanes; i++) {
-        total += lanes[i].budget, rows += lanes[i].n;
-        const uint32_t listed = list_candidates(trim, &lanes[i], candidates + n);
-        for (uint32_t c = 0; c < listed; c++) candidates[n + c] += i * (uint32_t)stride;
-        n += listed;
-    }
-    const uint32_t excess = rows > total ? rows - total : 0;
-    kv_drop_lowest(lanes[0].score, candidates, n, excess < n ? excess : n, lanes[0].fate);
-    for (uint32_t i = 0; i < n_lanes; i++) {
-        lanes[i].budget = 0;
-        for (uint32_t r = 0; r < lanes[i].n; r++) lanes[i].budget += lanes[i].fate[r] == KV_STAYS;
+    if (lane->n <= lane->budget) return;
+    uint32_t excess = lane->n - lane->budget, *candidates = lane->scratch;
+    if (excess < at_once) excess = at_once < lane->n ? at_once : lane->n;
+    const uint32_t n = kv_trim_candidates(trim, lane, candidates), m = excess < n ? excess : n;
+    if (trim->output_percent) rescore(trim, lane, candidates, n);
+    kv_drop_lowest(lane->score, candidates, n, m, lane->fate);
+    if (lane->n - m > lane->budget) drop_protected(lane, trim->sinks, lane->n - m - lane->budget);
+}
+
+/* Rows that a step drops at once: at least as many as are too many. */
+static uint32_t rows_at_once(const struct kv_trim *trim, const struct kv_step *step,
+                             uint32_t budget)
+{
+    const uint32_t share = (uint32_t)((uint64_t)budget * trim->every_percent / 100);
+    if (step->prompt) return 0;
+    return trim->every > share ? trim->every : share;
+}
+
+/* Every lane gets the sum of the scores of all: they hold the same rows. */
+static void share_scores(struct kv_lane *lanes, uint32_t n_lanes)
+{
+    for (uint32_t i = 0; i < lanes[0].n; i++) {
+        float sum = 0.0f;
+        for (uint32_t l = 0; l < n_lanes; l++) sum += lanes[l].score[i];
+        for (uint32_t l = 0; l < n_lanes; l++) lanes[l].score[i] = sum;
     }
 }
 
@@ -106,9 +130,9 @@ void kv_trim_apply(const struct kv_trim *trim, const struct kv_step *step, struc
                    uint32_t n_lanes)
 {
     if (trim->prompt_only && !step->prompt) return;
-    if (trim->pooled_heads && step->prompt) {
-        share_pool(trim, lanes, n_lanes);
-        return;
-    }
-    for (uint32_t i = 0; i < n_lanes; i++) trim_lane(trim, &lanes[i], lanes[i].scratch);
+    if (trim->shared_heads) share_scores(lanes, n_lanes);
+    if (trim->pooled_heads && step->prompt) kv_share_heads(trim, lanes, n_lanes);
+    for (uint32_t i = 0; i < n_lanes; i++)
+        if (!trim->chunk || !kv_trim_chunks(trim, &lanes[i]))
+            trim_lane(trim, &lanes[i], rows_at_once(trim, step, lanes[i].budget));
 }

@@ -9,10 +9,14 @@
 bool kv_trim_acts(const struct kv_trim *trim, const struct kv_step *step,
                   const struct kv_lane *lanes, uint32_t n_lanes);
 
-/* Marks fates from scores. With pooled heads the first call shares the sum of the lanes' budgets by
- * score, and each lane keeps its share (lanes[i].budget) from then on. */
+/* Marks fates from scores; may change the scores. With pooled heads the first call shares the sum of
+ * the lanes' budgets by score, and each lane keeps its share (lanes[i].budget) from then on. */
 void kv_trim_apply(const struct kv_trim *trim, const struct kv_step *step, struct kv_lane *lanes,
                    uint32_t n_lanes);
+
+/* Lists the rows that are not protected; returns how many. */
+uint32_t kv_trim_candidates(const struct kv_trim *trim, const struct kv_lane *lane,
+                            uint32_t *candidates);
 
 /* Marks the m lowest of candidates (n indices into score; all distinct) with KV_DROP; among equal
  * scores the later index goes. NaN counts as lowest. Reorders candidates. */

@@ -5,20 +5,8 @@ observe. `select` is asked for every layer that reads the cache, the others for 
 """
 import numpy as np
 
-from prompt import average_pool
+from budgets import Parts, best, keep_prompt, layer_budget, mask_of
 from rounding import through_f16
-
-
-def best(scores, count):
-    """Indices of the `count` largest, ties to the earlier one, ascending."""
-    order = np.argsort(-np.asarray(scores), kind="stable")
-    return np.sort(order[:max(0, count)])
-
-
-def mask_of(indices, length):
-    mask = np.zeros(length, dtype=bool)
-    mask[indices] = True
-    return mask
 
 
 class Policy:
@@ -49,39 +37,57 @@ class Policy:
 class Scored(Policy):
     """Lowest score goes; `sinks` first positions and the newest rows are protected.
 
-    Protected newest rows: the larger of `recent` and `recent_percent` of the budget, rounded down.
-    when=prefill acts once; decoded tokens then come on top and stay.
+    Protected newest rows: the largest of `recent`, `recent_percent` of the budget, rounded down, and
+    the window whose queries judge. when=prefill acts once; decoded tokens then come on top and stay.
+    How the layers and heads share a budget, and in which units rows stay, is in budgets.py.
     """
-    RECENT = RECENT_PERCENT = 0
+    RECENT = RECENT_PERCENT = SINKS = 0
     WHEN = "step"
+    PARTS = {}
 
-    def __init__(self, prompt, budget, sinks=0, recent=None, recent_percent=None, when=None):
+    def __init__(self, prompt, budget, sinks=None, recent=None, recent_percent=None, when=None,
+                 every=1, every_percent=None, **parts):
         super().__init__(prompt)
         percent = self.RECENT_PERCENT if recent_percent is None else recent_percent
         newest = self.RECENT if recent is None else recent
-        self.budget, self.sinks = budget, sinks
-        self.recent = min(budget, max(newest, budget * percent // 100))
         self.by_step = (when or self.WHEN) == "step"
+        self.parts = Parts(**{**self.PARTS, **parts})
+        if self.parts.output_percent and self.layer.w_o is None:
+            raise ValueError("the trace has no w_o")
+        self.budget = layer_budget(self, budget, prompt)
+        self.sinks = self.SINKS if sinks is None else sinks
+        self.recent = min(self.budget, max(newest, self.budget * percent // 100, self.judging()))
+        share = self.budget * (every_percent or 0) // 100
+        self.at_once = max(1, every, share)
+        self.kept = None
+
+    def judging(self):
+        """Newest prompt rows whose queries judge the others."""
+        return 0
 
     def scores(self, head):
         raise NotImplementedError
 
     def keep(self, head):
-        length = self.prompt.length
-        if length <= self.budget:
-            return np.ones(length, dtype=bool)
-        scores = np.array(self.scores(head)[:length], dtype=np.float64)
-        scores[length - self.recent:] = np.inf
-        scores[:self.sinks] = np.inf
-        return mask_of(best(scores, self.budget), length)
+        if self.kept is None:
+            self.kept = keep_prompt(self)
+        return self.kept[head]
+
+    def lane_budget(self, head):
+        shared = getattr(self, "head_budgets", None)
+        return shared[head] if shared else self.budget
+
+    def own_bytes(self, tokens):
+        """Heads of unequal length: where each begins and how long it is, 4 bytes each."""
+        return 8 * bool(self.parts.pooled_heads)
 
     def evict(self, head, t, held):
-        surplus = len(held) - self.budget
+        surplus = len(held) - self.lane_budget(head)
         if surplus <= 0 or not self.by_step:
             return []
         candidates = held[(held <= t - self.recent) & (held >= self.sinks)]
         order = np.lexsort((-candidates, self.scores(head)[candidates]))
-        return candidates[order[:surplus]]
+        return candidates[order[:max(surplus, self.at_once)]]
 
 
 class Window(Scored):
@@ -194,17 +200,20 @@ class KeyDiff(Scored):
 
 
 class LagKV(Scored):
-    """Spread of each token in the scale of the next partition; ranks inside a partition."""
-    WHEN = "prefill"
+    """Spread of each token in the scale of the next partition; ranks inside a partition.
 
-    def __init__(self, prompt, budget, sinks=4, lag=128, **trim):
+    A channel that is constant over the next partition has no scale: it counts as 0.
+    """
+    WHEN, SINKS = "prefill", 4
+
+    def __init__(self, prompt, budget, lag=128, **trim):
         super().__init__(prompt, budget, **trim)
-        self.first, self.lag = sinks, lag
+        self.first, self.lag = self.sinks, lag
 
     def scores(self, head):
         length, first, lag = self.prompt.length, self.first, self.lag
         if length < first + 2 * lag:
-            ramp = np.arange(length - first) / max(1, length - first)
+            ramp = np.arange(max(0, length - first)) / max(1, length - first)
             return np.concatenate([np.ones(min(first, length)), ramp])
         end = first + (length - first) // lag * lag
         spread = sum(self.spread(rows[first:end]) for rows in
@@ -216,27 +225,37 @@ class LagKV(Scored):
         parts = rows.reshape(-1, self.lag, rows.shape[1])
         here, after = parts[:-1], parts[1:]
         low, high = after.min(axis=1, keepdims=True), after.max(axis=1, keepdims=True)
-        deviation = ((here - low) / (high - low)).std(axis=2, ddof=1)
+        scale = np.where(high > low, high - low, 1.0)
+        relative = np.where(high > low, (here - low) / scale, 0.0)
+        deviation = relative.std(axis=2, ddof=1) if rows.shape[1] > 1 else relative[:, :, 0] * 0
         powers = np.exp(deviation - deviation.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
 
 
-class SnapKV(Scored):
-    """Votes of the observation window, pooled; the window itself is always kept."""
-    WHEN = "prefill"
+class Scissorhands(Scored):
+    """In how many of the last `history_window` queries a row was pivotal: above 1 / (t + 1) of the
+    weight that query t gave, mean over the group. Half of the budget goes at once.
+    """
+    RECENT = 10
 
-    def __init__(self, prompt, budget, observation_window=64, kernel=5, **trim):
-        super().__init__(prompt, budget, **trim)
-        self.window, self.kernel = min(observation_window, prompt.length), kernel
-        self.recent = min(budget, max(self.recent, self.window))
+    def __init__(self, prompt, budget, history_window=400, every_percent=50, **trim):
+        super().__init__(prompt, budget, every_percent=every_percent, **trim)
+        self.window = history_window
+        self.state_floats = -(-history_window // 32) if self.by_step else 0
+        heads = range(len(self.layer.k))
+        self.pivotal = np.zeros((len(self.layer.k), self.window, prompt.tokens), dtype=bool)
+        for head in heads:
+            mean = np.mean([prompt.weights(h, prompt.length) for h in prompt.query_heads(head)], axis=0)
+            for t in range(max(0, prompt.length - self.window), prompt.length):
+                self.pivotal[head, t % self.window] = mean[t] > 1.0 / (t + 1)
 
     def scores(self, head):
-        length, window = self.prompt.length, self.window
-        votes = []
-        for query_head in self.prompt.query_heads(head):
-            rows = self.prompt.weights(query_head, length)[length - window:, :length - window]
-            votes.append(average_pool(rows.mean(axis=0), self.kernel))
-        return np.concatenate([np.mean(votes, axis=0), np.zeros(window)])
+        return self.pivotal[head].sum(axis=0).astype(np.float64)
+
+    def observe(self, head, t, positions, weights):
+        row = np.zeros(self.prompt.tokens, dtype=bool)
+        row[positions] = weights.mean(axis=0) > 1.0 / (t + 1)
+        self.pivotal[head, t % self.window] = row
 
 
 class TopK(Policy):

@@ -2,6 +2,7 @@
 import numpy as np
 
 import exact
+from budgets import shares_by_preference
 
 
 def average_pool(values, kernel):
@@ -10,10 +11,42 @@ def average_pool(values, kernel):
     return np.convolve(padded, np.ones(kernel) / kernel, mode="valid")
 
 
+def max_pool(values, kernel):
+    padded = np.pad(values, kernel // 2, constant_values=-np.inf)
+    return np.lib.stride_tricks.sliding_window_view(padded, kernel).max(axis=1)
+
+
+def pool(values, kernel, kind):
+    if len(values) == 0:
+        return values
+    return (max_pool if kind == "max" else average_pool)(values, kernel)
+
+
 class Prompt:
-    def __init__(self, layer, tokens, prompt_length):
-        self.layer, self.tokens, self.length = layer, tokens, prompt_length
+    """The first `prompt_length` tokens of a layer; the whole trace, for what looks across layers."""
+
+    def __init__(self, layer, tokens, prompt_length, trace=None):
+        self.layer, self.tokens, self.length, self.trace = layer, tokens, prompt_length, trace
+        self.positions = trace.positions if trace else np.arange(tokens)
+        self.model_layers = trace.model_layers if trace else 1
         self.cached = {}
+
+    def shares(self, policy, budget):
+        """layer -> rows, by the preference that the policy's kind has for each layer."""
+        preferences, owners = [], [l for l in self.trace.layers.values() if l.owner == l.index]
+        for layer in owners:
+            peer = type(policy).__new__(type(policy))
+            peer.__dict__.update(policy.__dict__)
+            peer.prompt, peer.layer = Prompt(layer, self.tokens, self.length, self.trace), layer
+            preferences.append(peer.preference(*policy.powers))
+        rows = shares_by_preference(preferences, budget, policy.judging(), self.length)
+        return {layer.index: count for layer, count in zip(owners, rows)}
+
+    def output_norms(self, head):
+        """[prompt] |W_o v|_1, mean over the query heads of the group."""
+        dim, values = self.layer.v.shape[2], self.values(head)
+        parts = [self.layer.w_o[:, h * dim:(h + 1) * dim] for h in self.query_heads(head)]
+        return np.mean([np.abs(values @ part.T).sum(axis=1) for part in parts], axis=0)
 
     def query_heads(self, head):
         group = self.layer.group

@@ -15,7 +15,7 @@ class LayerReplay:
     def __init__(self, trace, owner, readers, spec):
         self.trace, self.owner, self.readers = trace, owner, readers
         stages = specs.parse(spec)
-        self.prompt = Prompt(owner, trace.tokens, trace.prefill_length)
+        self.prompt = Prompt(owner, trace.tokens, trace.prefill_length, trace)
         if specs.leaves_exact(stages, owner.index, trace.model_layers):
             stages = []
         self.policy = specs.make_policy(stages, self.prompt)

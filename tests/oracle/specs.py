@@ -6,6 +6,7 @@ Only what the oracle knows is accepted; anything else raises Unknown, so that a 
 from dataclasses import dataclass, field
 
 import policies
+import voters
 from prompt import Prompt
 from modifiers import Center, Hadamard, Outliers
 from llama import Llama
@@ -15,7 +16,8 @@ from turboquant import Fractional, TurboQuant
 
 
 POLICIES = {"full", "window", "streaming", "random", "topk", "h2o", "tova", "knorm", "keydiff",
-            "lagkv", "snapkv", "quest"}
+            "lagkv", "snapkv", "quest", "pyramidkv", "adakv", "chunkkv", "criticalkv", "cake",
+            "expected-attention", "scissorhands"}
 CODECS = {"center", "outliers", "hadamard", "f32", "f16", "bf16", "int", "kivi", "svd", "turboquant"} | set(Llama.BLOCKS)
 RANDOM_STAGES = {"random", "turboquant"}        # rows cannot agree with another generator
 
@@ -90,8 +92,10 @@ def make_policy(stages, prompt):
 POLICY_CLASSES = {
     "window": policies.Window, "streaming": policies.Window, "random": policies.Random,
     "topk": policies.TopK, "h2o": policies.H2O, "tova": policies.Tova, "knorm": policies.KNorm,
-    "keydiff": policies.KeyDiff, "lagkv": policies.LagKV, "snapkv": policies.SnapKV,
-    "quest": policies.Quest}
+    "keydiff": policies.KeyDiff, "lagkv": policies.LagKV, "snapkv": voters.SnapKV,
+    "quest": policies.Quest, "pyramidkv": voters.PyramidKV, "adakv": voters.AdaKV,
+    "chunkkv": voters.ChunkKV, "criticalkv": voters.CriticalKV, "cake": voters.Cake,
+    "expected-attention": voters.ExpectedAttention, "scissorhands": policies.Scissorhands}
 
 
 def build(kind, first, params, name):
@@ -196,4 +200,4 @@ def check(trace, spec):
         for dim, side in ((layer.k.shape[2], "k"), (layer.v.shape[2], "v")):
             make_codec(parse(spec), dim, side)
     first = next(iter(trace.layers.values()))
-    make_policy(parse(spec), Prompt(first, trace.tokens, trace.prefill_length))
+    make_policy(parse(spec), Prompt(first, trace.tokens, trace.prefill_length, trace))

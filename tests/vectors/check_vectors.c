@@ -153,7 +153,10 @@ static int held_after(struct vector *vector, struct kv_geometry *geometry, struc
     struct kv_tensor queries = keys;
     queries.data = vector->queries;
     const struct kv_trace_layer info = {.dtype = KV_F32, .geometry = *geometry};
-    const struct kv_layer layer = {.info = &info, .q = queries, .k = keys, .v = keys};
+    float *identity = kv_pool_take(setup->pool, (size_t)vector->dim * vector->dim * sizeof *identity);
+    for (uint32_t c = 0; identity && c < vector->dim; c++) identity[(size_t)c * vector->dim + c] = 1.0f;
+    const struct kv_layer layer = {
+        .info = &info, .q = queries, .k = keys, .v = keys, .w_o = identity, .hidden = vector->dim};
     const struct kv_wants wants = kv_cache_wants(&spec->caches[0]);
     struct kv_prompt prompt = {0};
     int status = kv_prompt_compute(&prompt, &layer, 0, &wants, setup->kernels, setup->pool, err);
