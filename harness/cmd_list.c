@@ -14,6 +14,7 @@
 #include "harness/commands.h"
 #include "harness/install.h"
 #include "harness/json.h"
+#include "harness/model.h"
 #include "harness/row.h"
 #include "methods/kernels/kernels.h"
 #include "methods/spec_stage.h"
@@ -122,6 +123,21 @@ static bool visit_trace(cJSON *list, const struct kv_trace *trace)
            add_text(object, "content_hash", trace->content_hash);
 }
 
+/* An entry of the registry of `memory`. */
+static int visit_entry(void *context, const cJSON *entry, const char *where, struct kv_error *err)
+{
+    const cJSON *config = cJSON_GetObjectItem(entry, "config");
+    const char *type = cJSON_GetStringValue(cJSON_GetObjectItem(config, "model_type"));
+    const char *source = cJSON_GetStringValue(cJSON_GetObjectItem(entry, "source"));
+    const char *name = cJSON_GetStringValue(cJSON_GetObjectItem(entry, "name"));
+    cJSON *object = add_object(context);
+    (void)where;
+    if (!object || !add_text(object, "kind", "registry of memory") || !add_text(object, "name", name) ||
+        !add_text(object, "type", type) || !add_text(object, "meaning", source))
+        return kv_fail(err, KV_EMEMORY, "list: out of memory");
+    return KV_OK;
+}
+
 static bool visit_model(cJSON *list, const struct kv_trace *trace)
 {
     const struct kv_geometry *geometry = &trace->layers[0].geometry;
@@ -133,8 +149,9 @@ static bool visit_model(cJSON *list, const struct kv_trace *trace)
              "%u layers, %u query heads, %u KV heads of %u and %u channels", trace->model_layers,
              geometry->q_heads, geometry->kv_heads, geometry->key_dim, geometry->value_dim);
     cJSON *object = add_object(list);
-    return object && add_text(object, "name", trace->model) &&
-           add_text(object, "meaning", meaning) && add_text(object, "digest", trace->model_digest);
+    return object && add_text(object, "kind", "recorded") && add_text(object, "name", trace->model) &&
+           add_text(object, "type", "") && add_text(object, "meaning", meaning) &&
+           add_text(object, "digest", trace->model_digest);
 }
 
 static int list_traces(cJSON *list, struct kv_error *err)
@@ -143,7 +160,8 @@ static int list_traces(cJSON *list, struct kv_error *err)
 }
 static int list_models(cJSON *list, struct kv_error *err)
 {
-    return visit_traces(list, visit_model, err);
+    const int status = visit_traces(list, visit_model, err);
+    return status == KV_OK ? kv_model_each(visit_entry, list, err) : status;
 }
 
 static int list_claims(cJSON *list, struct kv_error *err)
@@ -424,7 +442,7 @@ static const struct {
     {"columns", list_columns, {"name", "unit", "meaning"}},
     {"isas", list_isas, {"name", "state", "meaning"}},
     {"traces", list_traces, {"name", "meaning"}},
-    {"models", list_models, {"name", "meaning"}},
+    {"models", list_models, {"name", "type", "meaning"}},
     {"claims", list_claims, {"name", "claimed", "meaning"}},
 };
 

@@ -13,6 +13,7 @@ int kv_cmd_check(int argc, char **argv, struct kv_error *err);
 int kv_cmd_new(int argc, char **argv, struct kv_error *err);
 int kv_cmd_compare(int argc, char **argv, struct kv_error *err);
 int kv_cmd_report(int argc, char **argv, struct kv_error *err);
+int kv_cmd_memory(int argc, char **argv, struct kv_error *err);
 int kv_cmd_reproduce(int argc, char **argv, struct kv_error *err);
 int kv_cmd_perf(int argc, char **argv, struct kv_error *err);
 

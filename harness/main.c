@@ -24,7 +24,7 @@ static const struct {
     {"report", "result directories as one HTML page", kv_cmd_report},
     {"reproduce", "claimed figures of papers against measured ones", kv_cmd_reproduce},
     {"perf", "kernels beside the limits of the machine", kv_cmd_perf},
-    {"memory", "not in this version", NULL},
+    {"memory", "bytes of any model's cache: context, batch, methods, serving; no trace", kv_cmd_memory},
     {"calibrate", "not in this version", NULL},
     {"recommend", "not in this version", NULL},
     {"selftest", "not in this version", NULL},

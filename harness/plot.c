@@ -32,8 +32,7 @@ static void become_gnuplot(const char *dir)
     _exit(errno == ENOENT ? NOT_FOUND : NOT_FOUND - 1);
 }
 
-/* NULL when all was drawn, else why not. */
-static const char *run_gnuplot(const char *dir)
+const char *kv_plot_run(const char *dir)
 {
     int ended = 0;
     fflush(NULL);
@@ -109,7 +108,7 @@ static int draw(const char *aside, const char *plots, const struct kv_results *r
 {
     int status = kv_write_plot_data(aside, results, err);
     if (status != KV_OK) return status;
-    const char *failure = run_gnuplot(aside);
+    const char *failure = kv_plot_run(aside);
     char *text = NULL, *log = NULL;
     size_t length = 0;
     if (failure && left_out) {

@@ -21,6 +21,9 @@ int kv_plot_results(const char *dir, const struct kv_results *results, char **le
 int kv_figure_file(char **out, const struct kv_results *results, uint32_t trace,
                    enum kv_figure figure);
 
+/* Runs gnuplot on the figures.gp of a folder: NULL when all was drawn, else why not. */
+const char *kv_plot_run(const char *dir);
+
 /* Writes all data files and figures.gp into an existing folder. */
 int kv_write_plot_data(const char *dir, const struct kv_results *results, struct kv_error *err);
 

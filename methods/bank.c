@@ -361,19 +361,24 @@ static uint32_t metadata_used(const struct kv_code *code, const uint8_t *atom)
     return code->type->used ? code->type->used(code, atom) : code->metadata_bytes;
 }
 
-void kv_bank_count_rows(struct kv_bank *bank, uint32_t n)
+static void set_counts(struct kv_bank *bank, uint32_t atoms, uint32_t rows)
 {
-    const uint32_t prefill = bank->source.geometry->prefill, end = bank->later && n > prefill ? prefill : n;
+    assert(bank->counts_only && bank->n_queue == 0);
+    bank->live_atoms = atoms, bank->live_rows = rows;
+    bank->spare_bytes =
+        atoms * (int64_t)(bank->code->metadata_bytes - metadata_used(bank->code, NULL));
+}
+
+void kv_bank_count_rows(struct kv_bank *bank, uint32_t n, uint32_t prompt)
+{
+    const uint32_t end = bank->later && n > prompt ? prompt : n;
     const uint32_t sinks = bank->code->tiers.sinks < end ? bank->code->tiers.sinks : end;
-    const uint32_t atoms = due_of(bank->code, end - sinks), waiting = end - atoms * bank->code->block;
-    assert(bank->counts_only && bank->live_rows == 0 && bank->live_atoms == 0);
-    charge_atoms(bank, (int)atoms, metadata_used(bank->code, NULL));
-    charge_rows(bank, (int)(bank->later ? sinks : waiting));
+    const uint32_t atoms = due_of(bank->code, end - sinks);
+    const uint32_t waiting = end - atoms * bank->code->block;
+    set_counts(bank, atoms, bank->later ? sinks : waiting);
     if (!bank->later) return;
-    struct kv_bank *later = bank->later;
-    const uint32_t rest = n - end + waiting - sinks, late = due_of(later->code, rest);
-    charge_atoms(later, (int)late, metadata_used(later->code, NULL));
-    charge_rows(later, (int)(rest - late * later->code->block));
+    const uint32_t rest = n - end + waiting - sinks, late = due_of(bank->later->code, rest);
+    set_counts(bank->later, late, rest - late * bank->later->code->block);
 }
 
 void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)

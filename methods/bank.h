@@ -65,9 +65,10 @@ void kv_bank_end_prompt(struct kv_bank *bank);
 
 /* A new exact row, held by all lanes of the span (or by `lanes` of them: rows handed down). */
 void kv_bank_append(struct kv_bank *bank, uint32_t token, uint32_t lanes);
-/* Rows 0..n-1 in one go, held by all lanes and encoded as far as is due: what appending and encoding
- * them one by one comes to. Only for a bank that counts only. */
-void kv_bank_count_rows(struct kv_bank *bank, uint32_t n);
+/* Sets the counts of a bank that counts only to those of n rows, of which `prompt` came at once, all
+ * held and encoded as far as is due: what appending and encoding them one by one comes to. Nothing is
+ * charged to the pool. Atoms of variable size count with what one needs on the average. */
+void kv_bank_count_rows(struct kv_bank *bank, uint32_t n, uint32_t prompt);
 /* One lane drops its share of a row. */
 void kv_bank_release(struct kv_bank *bank, uint32_t token);
 

@@ -23,7 +23,7 @@ refuse '--layers: expected layers such as 2,7-12, found 3-1' --layers 3-1
 refuse '--layers 99: expected a recorded layer' --trace small.h5 --methods f16 --layers 99
 refuse '--format: expected table, markdown, csv or json' --format xml
 refuse "unknown isa 'avx3'" --trace small.h5 --methods f16 --isa avx3
-for later in memory calibrate recommend selftest; do
+for later in calibrate recommend selftest; do
     refuse "$later: not in this version" $later
 done
 

@@ -1,0 +1,53 @@
+#!/bin/sh
+# memory and run have one law of bytes: every codec and every policy, alone and together, comes to the same
+# bytes of every class on a recording of the same shape. Where memory says that the data decide, run lies
+# between the two figures.
+. "$(dirname "$0")/common.sh"
+kvbench trace synth small.h5 --tokens 160 --prefill 128 --layers 2 --q-heads 4 --kv-heads 2 --head-dim 64 || exit 2
+cat >config.json <<'END'
+{"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 256, "num_attention_heads": 4,
+ "num_key_value_heads": 2}
+END
+codecs=$(kvbench list methods --json | awk -F'"' '/"kind"/ {kind = $4} /"name"/ && kind == "codec" {print $4}')
+policies=$(kvbench list methods --json | awk -F'"' '/"kind"/ {kind = $4} /"name"/ && kind == "policy" {print $4}')
+methods=
+for name in $codecs $policies; do methods="$methods${methods:+,}$name"; done
+for name in $policies; do methods="$methods,$name+int:bits=4"; done
+methods="$methods,svd:rank=16+int:bits=4,int:bits=4:sinks=4:recent=20,int:bits=4:span=heads,window:budget=40+f16+rest+int:bits=2"
+methods="$methods,int:bits=2:layers=1,kivi:group_size=16:residual_length=48,h2o:budget=0.3+kivi:group_size=16:residual_length=32"
+kvbench run --trace small.h5 --methods "$methods" --format csv --no-plots --quiet --out out.run >run.csv 2>err
+kvbench memory --model config.json --methods "$methods" --context 160 --decode 32 --format csv >memory.csv || complain "$(cat err)"
+
+awk -F, '
+    FNR == 1 { for (i = 1; i <= NF; i++) column[FILENAME, $i] = i; next }
+    FILENAME == "run.csv" {
+        if ($column[FILENAME, "status"] != "ok") next
+        name = $column[FILENAME, "method"]
+        run[name] = $column[FILENAME, "resident_bytes"]
+        classes[name] = $column[FILENAME, "payload_bytes"] " " $column[FILENAME, "metadata_bytes"] " " \
+            $column[FILENAME, "residual_bytes"] " " $column[FILENAME, "basis_bytes"]
+        next
+    }
+    $2 != "method" { next }
+    {
+        name = $3
+        if (!(name in run)) next
+        both++
+        bytes = $column[FILENAME, "bytes"]; least = $column[FILENAME, "least_bytes"]
+        mine = $column[FILENAME, "payload_bytes"] " " $column[FILENAME, "metadata_bytes"] " " \
+            $column[FILENAME, "residual_bytes"] " " $column[FILENAME, "basis_bytes"]
+        if (least < bytes || $0 ~ /the data decide/) {
+            open++
+            print "the data decide: " name ": run " run[name] ", memory " least " to " bytes
+        } else if (bytes != run[name] || mine != classes[name]) {
+            print "FAILED: " name ": run " run[name] " (" classes[name] "), memory " bytes " (" mine ")"
+            bad = 1
+        }
+    }
+    END {
+        printf "%d methods, of %d the data decide\n", both, open
+        # A law that said of everything that the data decide would prove nothing.
+        if (both < 30 || open * 4 > both) { print "FAILED: too few methods with one figure"; bad = 1 }
+        exit bad
+    }' run.csv memory.csv || bad=1
+finish
