@@ -18,6 +18,7 @@ void kv_account_add(struct kv_replay_account *sum, const struct kv_replay_accoun
         sum->bytes.basis[side] += one->bytes.basis[side];
     }
     sum->bytes.joint |= one->bytes.joint;
+    sum->bytes.calibrated |= one->bytes.calibrated;
     sum->policy_bytes += one->policy_bytes;
     sum->shared_basis += one->shared_basis;
     if (one->workspace_bytes > sum->workspace_bytes) sum->workspace_bytes = one->workspace_bytes;
@@ -101,7 +102,8 @@ static int fill_measures(struct kv_row *row, const struct kv_pooled *pooled)
     return kv_text_set(&row->validity, "%s", pooled->validity ? pooled->validity : "");
 }
 
-static int fill_flags(struct kv_row *row, const struct kv_cell_facts *facts)
+static int fill_flags(struct kv_row *row, const struct kv_cell_facts *facts,
+                      const struct kv_replay_account *account)
 {
     const struct kv_spec *spec = facts->spec;
     bool selects = false, oracle = spec->oracle, probed = false;
@@ -121,7 +123,39 @@ static int fill_flags(struct kv_row *row, const struct kv_cell_facts *facts)
     if (!facts->summary->has_probes) strcat(flags, " no-gradients");
     if (!facts->summary->verified) strcat(flags, " not-verified");
     if (kv_text_set(&row->flags, "%s", flags) != KV_OK) return KV_EMEMORY;
-    return kv_text_set(&row->calibration, "%s", oracle || probed ? "oracle" : row->basis_bytes > 0 ? "online" : "none");
+    return kv_text_set(&row->calibration, "%s",
+                       oracle || probed ? "oracle"
+                                                : account->bytes.calibrated ? facts->calibrated_as
+                                                : row->basis_bytes > 0   ? "online"
+                                                                         : "none");
+}
+
+/* Names the layers that share objects, of layer l or (l = UINT32_MAX) of all. */
+static int flag_groups(struct kv_row *row, const struct kv_cell_facts *facts, uint32_t l)
+{
+    const struct kv_layer_groups *groups = facts->groups;
+    const char *join = " joined:";
+    for (uint32_t g = 0; groups && g < groups->n; g++) {
+        const struct kv_layer_group *group = &groups->groups[g];
+        bool wanted = l == UINT32_MAX && !group->reads_shared;
+        for (uint32_t m = 0; m < group->n; m++) wanted |= group->layers[m] == l;
+        for (uint32_t m = 0; wanted && group->n > 1 && m < group->n; m++, join = m < group->n ? "+" : "/")
+            if (kv_text_set(&row->flags, "%s%s%u", row->flags, join,
+                            facts->parts[group->layers[m]].info->index) != KV_OK)
+                return KV_EMEMORY;
+    }
+    return KV_OK;
+}
+
+/* A basis of all texts is no memory of one text; a reader who has but this text finds here what it
+ * costs him. */
+static int flag_shared_basis(struct kv_row *row, const struct kv_replay_account *account,
+                             const struct elements *elements)
+{
+    if (account->shared_basis == 0) return KV_OK;
+    const double bits = 8.0 * (double)(row->resident_bytes + account->shared_basis);
+    return kv_text_set(&row->flags, "%s shared-basis:%" PRId64 " amortised-bits:%.6g", row->flags,
+                       account->shared_basis, bits / (elements->key + elements->value));
 }
 
 static int pool(struct kv_pooled *pooled, const struct kv_cell_facts *facts,
@@ -135,15 +169,18 @@ static int pool(struct kv_pooled *pooled, const struct kv_cell_facts *facts,
     return kv_pool_measures(pooled, &input);
 }
 
-static int fill_row(struct kv_row *row, const struct kv_cell_facts *facts, const char *layer,
+static int fill_row(struct kv_row *row, const struct kv_cell_facts *facts, uint32_t l,
                     const struct kv_replay_account *account, const struct elements *elements,
                     const struct kv_pooled *pooled)
 {
+    char layer[16] = "all";
+    if (l != UINT32_MAX) snprintf(layer, sizeof layer, "%u", facts->parts[l].info->index);
     row->scored_queries = facts->n_scored;
     fill_bytes(row, account, elements, facts->summary->element_bits,
                facts->trace->tokens - facts->trace->prefill);
     if (name_row(row, facts, layer) != KV_OK || fill_measures(row, pooled) != KV_OK ||
-        fill_flags(row, facts) != KV_OK)
+        fill_flags(row, facts, account) != KV_OK || flag_groups(row, facts, l) != KV_OK ||
+        flag_shared_basis(row, account, elements) != KV_OK)
         return KV_EMEMORY;
     return kv_text_set(&row->status, "ok");
 }
@@ -153,13 +190,11 @@ static int fill_layer(struct kv_cell *cell, const struct kv_cell_facts *facts, u
     const struct kv_layer_part *part = &facts->parts[l];
     const struct elements elements = elements_of(part);
     struct kv_pooled pooled;
-    char layer[16];
-    snprintf(layer, sizeof layer, "%u", part->info->index);
     kv_row_init(&cell->layers[l]);
     if (pool(&pooled, facts, &part->measures, 1) != KV_OK) return KV_EMEMORY;
     memcpy(cell->head_error + (size_t)l * cell->q_heads, part->measures.head_error,
            part->measures.q_heads * sizeof *cell->head_error);
-    return fill_row(&cell->layers[l], facts, layer, &part->account, &elements, &pooled);
+    return fill_row(&cell->layers[l], facts, l, &part->account, &elements, &pooled);
 }
 
 static void fill_bins(struct kv_cell *cell, const struct kv_cell_facts *facts,
@@ -195,7 +230,7 @@ int kv_cell_fill(struct kv_cell *cell, const struct kv_cell_facts *facts, struct
     }
     struct kv_pooled pooled;
     if (status == KV_OK) status = pool(&pooled, facts, measures, facts->n_layers);
-    if (status == KV_OK) status = fill_row(&cell->row, facts, "all", &sum, &elements, &pooled);
+    if (status == KV_OK) status = fill_row(&cell->row, facts, UINT32_MAX, &sum, &elements, &pooled);
     if (status == KV_OK) fill_bins(cell, facts, &pooled);
     cell->allocated_bytes = sum.allocated_bytes;
     cell->done = status == KV_OK;

@@ -2,6 +2,7 @@
 #ifndef KVBENCH_HARNESS_CELL_ROW_H
 #define KVBENCH_HARNESS_CELL_ROW_H
 
+#include "harness/layer_groups.h"
 #include "harness/replay.h"
 #include "harness/results.h"
 #include "traces/trace.h"
@@ -22,6 +23,8 @@ struct kv_cell_facts {
     uint64_t seed;
     uint32_t n_scored; const uint32_t *scored;
     uint32_t n_layers; const struct kv_layer_part *parts;
+    const struct kv_layer_groups *groups;     /* of these layers; NULL: each alone */
+    const char *calibrated_as;        /* what a row says that was fitted on a calibration */
 };
 
 /* Adds one unit's account to a layer's. */

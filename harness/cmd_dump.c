@@ -201,7 +201,7 @@ static int replay_units(struct dump *dump, struct kv_error *err)
             .prompts = dump->prompts, .first_head = h, .n_heads = heads, .n_scored = dump->n_scored,
             .scored = dump->scored, .exact_log_sum_exp = dump->reference->log_sum_exp,
             .seed = dump->options.seed, .answers = dump->answers};
-        status = kv_replay_keep(&replay, &account, pool, &caches[0], &caches[1], err);
+        status = kv_replay_keep(&replay, 1, &account, pool, &caches[0], &caches[1], err);
         for (uint32_t i = 0; status == KV_OK && i < heads; i++)
             if (head_wanted(dump->options.heads, h + i))
                 status = write_head(dump, h + i, caches, i, err);

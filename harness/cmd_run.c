@@ -57,9 +57,13 @@ static char *row_options(const struct kv_run_options *options)
     for (uint32_t l = 0; l < options->n_layers && strlen(layers) < sizeof layers - 16; l++)
         sprintf(layers + strlen(layers), "%s%u", l ? "," : "--layers ", options->layers[l]);
     if (options->queries) sprintf(queries, "%s--queries %u", *layers ? " " : "", options->queries);
+    const char *calibrate = options->calibrate;
     char *text = NULL;
-    if (!*layers && !*queries) return NULL;
-    return asprintf(&text, "%s%s", layers, queries) < 0 ? NULL : text;
+    if (!*layers && !*queries && !calibrate) return NULL;
+    const int length = asprintf(&text, "%s%s%s%s%s", layers, queries,
+                                calibrate && (*layers || *queries) ? " " : "",
+                                calibrate ? "--calibrate " : "", calibrate ? calibrate : "");
+    return length < 0 ? NULL : text;
 }
 
 static char *join_command(int argc, char **argv)
@@ -94,6 +98,7 @@ static void definition_hash(const struct kv_run_options *options, const struct k
     uint64_t hash = options->seed;
     for (uint32_t s = 0; s < specs->n; s++) hash = XXH3_64bits_withSeed(specs->specs[s].text, strlen(specs->specs[s].text), hash);
     for (uint32_t t = 0; t < options->n_traces; t++) hash = XXH3_64bits_withSeed(options->traces[t], strlen(options->traces[t]), hash);
+    if (options->calibrate) hash = XXH3_64bits_withSeed(options->calibrate, strlen(options->calibrate), hash);
     snprintf(out, 17, "%016llx", (unsigned long long)hash);
 }
 
@@ -139,7 +144,7 @@ static int run_into(struct kv_run_options *options, const struct kv_spec_list *s
         .specs = specs, .traces = options->traces, .n_traces = options->n_traces,
         .layers = options->layers, .n_layers = options->n_layers, .isa = options->isa,
         .threads = (int)options->threads, .seed = options->seed, .seeds = options->seeds,
-        .queries = options->queries, .timeout_seconds = options->timeout_seconds,
+        .queries = options->queries, .calibrate = options->calibrate, .timeout_seconds = options->timeout_seconds,
         .per_layer = options->per_layer, .no_verify = options->no_verify, .audit = options->audit,
         .stop = &stop, .context = &session, .restore = restore, .finished = finished, .progress = progress};
     kv_progress_begin(&session.progress, options->quiet);

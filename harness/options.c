@@ -35,6 +35,8 @@ static const struct option table[] = {
     {"--seeds", U32, FIELD(seeds), "N", "runs of methods that depend on the seed", 1, 10000},
     {"--queries", U32, FIELD(queries), "all|N",
      "decode steps to score, in blocks at log-spaced depths", 1, 4e9},
+    {"--calibrate", TEXT, FIELD(calibrate), "TRACE|FROM:TO",
+     "fit bases on another recording, or on tokens of each, which are not scored then"},
     {"--timeout", REAL, FIELD(timeout_seconds), "SECONDS", "of a cell (one method on one trace)",
      1e-3, 1e9},
     {"--out", TEXT, FIELD(out), "DIR", "result directory (default: results/TIME-HASH)"},

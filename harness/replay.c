@@ -12,12 +12,16 @@
 /* A cache that layers= leaves exact: everything stays, in the default codec. */
 static const struct kv_cache_spec full_exact;
 
-struct unit {                          /* what the two roads share */
+struct unit {                          /* what the two roads share, of one layer */
     const struct kv_replay *replay;
     const struct kv_geometry *geometry;    /* of the owner: the cache's */
     struct kv_pool *pool;
     struct kv_cache *main, *rest;
     struct kv_replay_account *account;
+    struct kv_slow *slow;
+    uint32_t scored;                   /* answers given so far, on the slow road */
+    const struct unit *group;          /* [n_group] this one and the layers beside it */
+    uint32_t n_group, member;
 };
 
 uint32_t kv_replay_unit_heads(const struct kv_spec *spec, const struct kv_geometry *geometry)
@@ -35,12 +39,20 @@ static int check_stop(const struct kv_replay *replay, struct kv_error *err)
     return KV_OK;
 }
 
-static int create_caches(struct unit *unit, struct kv_error *err)
+static struct kv_source source_of(const struct kv_layer *layer)
+{
+    return (struct kv_source){.geometry = &layer->info->geometry, .keys = &layer->k,
+                              .values = &layer->v, .queries = &layer->q, .w_o = layer->w_o,
+                              .hidden = layer->hidden};
+}
+
+/* The plan of the main cache; makes the rest cache on the way. */
+static int plan_caches(struct unit *unit, struct kv_cache_plan *out, struct kv_error *err)
 {
     const struct kv_replay *replay = unit->replay;
     const struct kv_spec *spec = replay->spec;
     struct kv_cache_plan plan = {
-        .source = {.geometry = unit->geometry, .keys = &replay->owner->k, .values = &replay->owner->v},
+        .source = source_of(replay->owner), .calibration = replay->calibration,
         .kernels = replay->kernels, .pool = unit->pool,
         .prompts = replay->prompts ? replay->prompts + replay->first_head : NULL,
         .first_head = replay->first_head, .n_heads = replay->n_heads, .seed = replay->seed,
@@ -55,7 +67,20 @@ static int create_caches(struct unit *unit, struct kv_error *err)
         plan.rest = unit->rest;
     }
     plan.spec = replay->exact_layer ? &full_exact : &spec->caches[0];
-    return kv_cache_create(&unit->main, &plan, err);
+    *out = plan;
+    return KV_OK;
+}
+
+static int create_caches(struct unit *units, uint32_t n, struct kv_error *err)
+{
+    struct kv_cache_plan *plans = kv_pool_take(units->pool, n * sizeof *plans);
+    struct kv_cache **mains = kv_pool_take(units->pool, n * sizeof *mains);
+    if (!plans || !mains) return kv_fail(err, KV_EMEMORY, "out of memory for caches");
+    int status = KV_OK;
+    for (uint32_t u = 0; status == KV_OK && u < n; u++) status = plan_caches(&units[u], &plans[u], err);
+    if (status == KV_OK) status = kv_cache_create_group(mains, plans, n, err);
+    for (uint32_t u = 0; status == KV_OK && u < n; u++) units[u].main = mains[u];
+    return status;
 }
 
 static void add_bytes(struct kv_cache_bytes *sum, const struct kv_cache *cache)
@@ -68,11 +93,27 @@ static void add_bytes(struct kv_cache_bytes *sum, const struct kv_cache *cache)
         sum->basis[side] += one.basis[side];
     }
     sum->joint |= one.joint;
+    sum->shared += one.shared;
+    sum->calibrated |= one.calibrated;
 }
 
-static int64_t policy_bytes(const struct unit *unit, const struct kv_cache_bytes *bytes)
+/* What the banks of the whole group count. */
+static struct kv_cache_bytes group_bytes(const struct unit *unit)
 {
-    return kv_pool_used(unit->pool, KV_METADATA) - bytes->metadata[0] - bytes->metadata[1];
+    struct kv_cache_bytes bytes = {0};
+    for (uint32_t u = 0; u < unit->n_group; u++) {
+        add_bytes(&bytes, unit->group[u].main);
+        if (unit->group[u].rest) add_bytes(&bytes, unit->group[u].rest);
+    }
+    return bytes;
+}
+
+/* Metadata in the pool that no bank counts: the policies', of all layers; parted evenly. */
+static int64_t policy_bytes(const struct unit *unit)
+{
+    const struct kv_cache_bytes bytes = group_bytes(unit);
+    const int64_t all = kv_pool_used(unit->pool, KV_METADATA) - bytes.metadata[0] - bytes.metadata[1];
+    return all * (unit->member + 1) / unit->n_group - all * unit->member / unit->n_group;
 }
 
 /* The banks' own counts, and what the pool was charged, must be the same bytes. */
@@ -81,13 +122,11 @@ static int audit(const struct unit *unit, struct kv_error *err)
     int status = kv_cache_audit(unit->main, err);
     if (status == KV_OK && unit->rest) status = kv_cache_audit(unit->rest, err);
     if (status != KV_OK) return status;
-    struct kv_cache_bytes bytes = {0};
-    add_bytes(&bytes, unit->main);
-    if (unit->rest) add_bytes(&bytes, unit->rest);
+    const struct kv_cache_bytes bytes = group_bytes(unit);
     const int64_t payload = kv_pool_used(unit->pool, KV_PAYLOAD);
     const int64_t residual = kv_pool_used(unit->pool, KV_RESIDUAL);
     if (payload == bytes.payload[0] + bytes.payload[1] &&
-        residual == bytes.residual[0] + bytes.residual[1] && policy_bytes(unit, &bytes) >= 0)
+        residual == bytes.residual[0] + bytes.residual[1] && policy_bytes(unit) >= 0)
         return KV_OK;
     return kv_fail(err, KV_EGATE, "charged %lld payload and %lld residual bytes, banks count %lld and %lld",
                    (long long)payload, (long long)residual,
@@ -104,7 +143,7 @@ static void count_reads(struct unit *unit)
     for (int side = 0; side < 2; side++)
         unit->account->read_bytes +=
             (double)(bytes.payload[side] + bytes.metadata[side] + bytes.residual[side]);
-    unit->account->read_bytes += (double)policy_bytes(unit, &bytes);
+    unit->account->read_bytes += (double)policy_bytes(unit);
 }
 
 /* -- the fast road ------------------------------------------------------------------------------ */
@@ -206,39 +245,80 @@ static int sweep_lane(struct unit *unit, uint32_t lane, struct kv_error *err)
     return KV_OK;
 }
 
-static int run_fast(struct unit *unit, struct kv_error *err)
+static int audit_all(const struct unit *units, uint32_t n, struct kv_error *err)
 {
     int status = KV_OK;
-    for (uint32_t t = unit->geometry->prefill; t < unit->geometry->tokens; t++) {
-        kv_cache_begin(unit->main, t, NULL);
-        count_reads(unit);
-        kv_cache_end(unit->main, t, NULL);
-        if (unit->replay->audit && (status = audit(unit, err)) != KV_OK) return status;
-        if (t % 64 == 0 && (status = check_stop(unit->replay, err)) != KV_OK) return status;
+    for (uint32_t u = 0; status == KV_OK && units->replay->audit && u < n; u++)
+        status = audit(&units[u], err);
+    return status;
+}
+
+static int run_fast(struct unit *units, uint32_t n, struct kv_error *err)
+{
+    struct unit *first = units;
+    int status = KV_OK;
+    for (uint32_t t = first->geometry->prefill; t < first->geometry->tokens; t++) {
+        kv_cache_begin(first->main, t, NULL);
+        for (uint32_t u = 0; u < n; u++) count_reads(&units[u]);
+        kv_cache_end(first->main, t, NULL);
+        if ((status = audit_all(units, n, err)) != KV_OK) return status;
+        if (t % 64 == 0 && (status = check_stop(first->replay, err)) != KV_OK) return status;
     }
-    for (uint32_t lane = 0; status == KV_OK && lane < unit->replay->n_heads; lane++) {
-        status = check_stop(unit->replay, err);
-        if (status == KV_OK) status = sweep_lane(unit, lane, err);
-    }
+    for (uint32_t u = 0; u < n; u++)
+        for (uint32_t lane = 0; status == KV_OK && lane < first->replay->n_heads; lane++) {
+            status = check_stop(first->replay, err);
+            if (status == KV_OK && units[u].replay->n_scored) status = sweep_lane(&units[u], lane, err);
+        }
     return status;
 }
 
 /* -- the slow road ------------------------------------------------------------------------------ */
 
-static int run_slow(struct unit *unit, struct kv_error *err)
+struct step {                          /* of all layers of the group, for the first cache */
+    float *queries;                    /* [n][heads][group][key_dim] */
+    const float **weights;             /* [n * heads] */
+    size_t width;                      /* floats of a layer's queries */
+};
+
+static int create_slow(struct unit *units, uint32_t n, struct step *step, struct kv_error *err)
+{
+    const uint32_t heads = units->replay->n_heads;
+    int status = KV_OK;
+    for (uint32_t u = 0; status == KV_OK && u < n; u++)
+        status = kv_slow_create(&units[u].slow, units[u].replay, units[u].main, units[u].rest,
+                                units[u].pool, err);
+    step->width = (size_t)heads * units->geometry->group * units->geometry->key_dim;
+    step->queries = kv_pool_take(units->pool, n * step->width * sizeof(float));
+    step->weights = kv_pool_take(units->pool, (size_t)n * heads * sizeof *step->weights);
+    if (status == KV_OK && (!step->queries || !step->weights))
+        return kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
+    return status;
+}
+
+static void answer_slow(struct unit *unit, uint32_t t, const float **weights)
 {
     const struct kv_replay *replay = unit->replay;
-    struct kv_slow *slow;
-    int status = kv_slow_create(&slow, replay, unit->main, unit->rest, unit->pool, err);
-    uint32_t scored = 0;
-    for (uint32_t t = unit->geometry->prefill; status == KV_OK && t < unit->geometry->tokens; t++) {
-        kv_cache_begin(unit->main, t, kv_slow_queries(slow, t));
-        const bool wanted = scored < replay->n_scored && replay->scored[scored] == t;
-        unit->account->read_bytes += kv_slow_step(slow, t, wanted ? scored++ : UINT32_MAX);
-        if (!kv_cache_selects(unit->main->plan.spec)) count_reads(unit);
-        kv_cache_end(unit->main, t, kv_slow_weights(slow));
-        if (replay->audit) status = audit(unit, err);
-        if (status == KV_OK && t % 16 == 0) status = check_stop(replay, err);
+    const bool wanted = unit->scored < replay->n_scored && replay->scored[unit->scored] == t;
+    unit->account->read_bytes += kv_slow_step(unit->slow, t, wanted ? unit->scored++ : UINT32_MAX);
+    if (!kv_cache_selects(unit->main->plan.spec)) count_reads(unit);
+    const float *const *observed = kv_slow_weights(unit->slow);
+    for (uint32_t h = 0; h < replay->n_heads; h++) weights[h] = observed ? observed[h] : NULL;
+}
+
+static int run_slow(struct unit *units, uint32_t n, struct kv_error *err)
+{
+    const uint32_t heads = units->replay->n_heads;
+    struct step step;
+    int status = create_slow(units, n, &step, err);
+    for (uint32_t t = units->geometry->prefill; status == KV_OK && t < units->geometry->tokens; t++) {
+        for (uint32_t u = 0; u < n; u++)
+            memcpy(step.queries + u * step.width, kv_slow_queries(units[u].slow, t),
+                   step.width * sizeof(float));
+        kv_cache_begin(units->main, t, step.queries);
+        for (uint32_t u = 0; u < n; u++) answer_slow(&units[u], t, step.weights + (size_t)u * heads);
+        kv_cache_end(units->main, t, step.weights[0] ? step.weights : NULL);
+        status = audit_all(units, n, err);
+        if (status == KV_OK && t % 16 == 0) status = check_stop(units->replay, err);
     }
     return status;
 }
@@ -282,10 +362,10 @@ static int close_account(struct unit *unit, struct kv_error *err)
         add_bytes(&account->bytes, caches[c]);
         for (uint32_t b = 0; b < caches[c]->n_banks; b++)
             account->coded_rows += (uint64_t)caches[c]->banks[b].n_atoms *
-                                   caches[c]->banks[b].code->block * caches[c]->banks[b].n_heads;
+                                   caches[c]->banks[b].code->block * caches[c]->banks[b].n_lanes;
     }
-    account->policy_bytes = policy_bytes(unit, &account->bytes);
-    account->shared_basis = kv_pool_used(unit->pool, KV_BASIS_SHARED);
+    account->policy_bytes = policy_bytes(unit);
+    account->shared_basis = account->bytes.shared;
     int status = KV_OK;
     for (int c = 0; c < 2 && caches[c]; c++)
         for (uint32_t lane = 0; status == KV_OK && lane < unit->replay->n_heads; lane++)
@@ -302,29 +382,44 @@ static bool takes_slow_road(const struct kv_replay *replay)
     return false;
 }
 
-int kv_replay_keep(const struct kv_replay *replay, struct kv_replay_account *account,
+int kv_replay_keep(const struct kv_replay *replays, uint32_t n, struct kv_replay_account *accounts,
                    struct kv_pool *pool, struct kv_cache **main, struct kv_cache **rest,
                    struct kv_error *err)
 {
-    struct unit unit = {.replay = replay, .geometry = &replay->owner->info->geometry, .pool = pool,
-                        .account = account};
-    *account = (struct kv_replay_account){0};
-    int status = create_caches(&unit, err);
-    if (status == KV_OK) status = kv_cache_prefill(unit.main, err);
-    if (status == KV_OK && replay->audit) status = audit(&unit, err);
-    if (status == KV_OK) status = takes_slow_road(replay) ? run_slow(&unit, err) : run_fast(&unit, err);
-    if (status == KV_OK) status = close_account(&unit, err);
-    *main = unit.main, *rest = unit.rest;
+    struct unit *units = kv_pool_take(pool, n * sizeof *units);
+    if (!units) return kv_fail(err, KV_EMEMORY, "out of memory for a layer group");
+    for (uint32_t u = 0; u < n; u++) {
+        accounts[u] = (struct kv_replay_account){0};
+        units[u] = (struct unit){.replay = &replays[u], .pool = pool, .account = &accounts[u],
+                                 .geometry = &replays[u].owner->info->geometry, .group = units,
+                                 .n_group = n, .member = u};
+    }
+    int status = create_caches(units, n, err);
+    if (status == KV_OK) status = kv_cache_prefill(units->main, err);
+    if (status == KV_OK) status = audit_all(units, n, err);
+    if (status == KV_OK)
+        status = takes_slow_road(replays) ? run_slow(units, n, err) : run_fast(units, n, err);
+    for (uint32_t u = 0; u < n; u++) {
+        if (status == KV_OK) status = close_account(&units[u], err);
+        main[u] = units[u].main, rest[u] = units[u].rest;
+    }
+    return status;
+}
+
+int kv_replay_group(const struct kv_replay *replays, uint32_t n, struct kv_replay_account *accounts,
+                    struct kv_error *err)
+{
+    struct kv_pool *pool = kv_pool_create(0);
+    if (!pool) return kv_fail(err, KV_EMEMORY, "out of memory for a pool");
+    struct kv_cache **caches = kv_pool_take(pool, 2 * (size_t)n * sizeof *caches);
+    const int status = caches ? kv_replay_keep(replays, n, accounts, pool, caches, caches + n, err)
+                              : kv_fail(err, KV_EMEMORY, "out of memory for a layer group");
+    kv_pool_destroy(pool);
     return status;
 }
 
 int kv_replay_run(const struct kv_replay *replay, struct kv_replay_account *account,
                   struct kv_error *err)
 {
-    struct kv_pool *pool = kv_pool_create(0);
-    if (!pool) return kv_fail(err, KV_EMEMORY, "out of memory for a pool");
-    struct kv_cache *main, *rest;
-    const int status = kv_replay_keep(replay, account, pool, &main, &rest, err);
-    kv_pool_destroy(pool);
-    return status;
+    return kv_replay_group(replay, 1, account, err);
 }

@@ -1,5 +1,5 @@
-/* The replay of one unit: the smallest set of KV heads of one layer that share a bank, a policy call
- * or a pool, through one spec. Order of events: reference replay.md. Two roads give the answers:
+/* The replay of one unit: the smallest set of KV heads of one layer, or of a group of layers, that
+ * share a bank, a policy call or a pool, through one spec. Order of events: reference replay.md. Two roads give the answers:
  *
  *   fast  when nothing feeds back from answers: all steps first, collecting lines; then one sweep of
  *         all scored queries over tiles of lines;
@@ -38,6 +38,7 @@ struct kv_replay {
     uint64_t seed;
     enum kv_road road;
     bool exact_layer;                 /* layers= or exact_layers= leave this layer out: full cache, default codec */
+    const struct kv_fit_rows *calibration;   /* of the owner's layer; NULL: fits see the prompt */
     bool audit;                       /* recount every step */
     bool garble;                      /* check mode: codes are spoiled after encoding */
     const volatile sig_atomic_t *stop;      /* ends the replay early with KV_EINTERRUPTED */
@@ -57,8 +58,13 @@ struct kv_replay_account {            /* of the unit, at the end of the replay *
 int kv_replay_run(const struct kv_replay *replay, struct kv_replay_account *account,
                   struct kv_error *err);
 
-/* Runs like kv_replay_run and hands the finished cache over (dump): pool owns everything. */
-int kv_replay_keep(const struct kv_replay *replay, struct kv_replay_account *account,
+/* A group of n layers that some codec of the spec serves together: a replay and an account each, the
+ * same spec, heads and seed. A replay without scored tokens is replayed, but not answered. */
+int kv_replay_group(const struct kv_replay *replays, uint32_t n, struct kv_replay_account *accounts,
+                    struct kv_error *err);
+
+/* The same, and hands the finished caches over (dump): pool owns everything. main [n], rest [n]. */
+int kv_replay_keep(const struct kv_replay *replays, uint32_t n, struct kv_replay_account *accounts,
                    struct kv_pool *pool, struct kv_cache **main, struct kv_cache **rest,
                    struct kv_error *err);
 

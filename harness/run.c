@@ -9,7 +9,9 @@
 #include <xxhash.h>
 
 #include "harness/base/clock.h"
+#include "harness/calibration.h"
 #include "harness/cell_row.h"
+#include "harness/layer_groups.h"
 #include "harness/prompt_statistics.h"
 #include "harness/provenance.h"
 #include "harness/reference.h"
@@ -24,16 +26,16 @@ struct job {                           /* one cell under way */
     const struct kv_spec *spec;
     uint64_t seed;
     struct kv_layer_part *parts;       /* [n_layers] */
-    struct kv_answer_arrays answers;   /* of the layer at hand */
-    float *answer_memory;
+    struct kv_layer_groups groups;     /* of the layers that are run */
+    struct kv_answer_arrays *answers;  /* [layers of the group at hand] */
+    uint64_t *digests;                 /* [n_layers] of the answers */
     int status;                        /* first failure */
     struct kv_error error;
     double started;
-    XXH3_state_t *digest;
 };
 
-struct task { struct job *job; uint32_t first_head, n_heads; struct kv_replay_account account;
-              int status; struct kv_error error; double seconds; };
+struct task { struct job *job; uint32_t first_head, n_heads; struct kv_replay_account *accounts;
+              int status; struct kv_error error; double seconds; };   /* accounts: one a layer */
 
 struct trace_run {                     /* what the layers of one trace share */
     const struct kv_run_request *request;
@@ -44,28 +46,32 @@ struct trace_run {                     /* what the layers of one trace share */
     uint32_t *layers, n_layers;        /* indices into trace->layers */
     uint32_t *scored, n_scored;
     uint32_t (*spans)[2], n_spans;
+    struct kv_calibration *calibration;    /* NULL: fits see the prompt */
     struct kv_cell *cells;             /* of this trace, spec-major */
     uint32_t n_cells, n_done;
     double progress_base, progress_share;
 };
 
-/* -- one layer ---------------------------------------------------------------------------------- */
+/* -- the layers of a group ---------------------------------------------------------------------- */
 
 struct layer_run {
     struct trace_run *run;
+    uint32_t l;                        /* index into run->layers */
+    bool answered;                     /* false: replayed only for the layer beside it */
     struct kv_layer *owner, *reader;
+    struct kv_fit_layer fit;           /* calibration rows */
     struct kv_reference *reference;
     struct kv_prompt *prompts;         /* [kv_heads] */
     struct kv_pool **prompt_pools;     /* [kv_heads] */
     double exact_projected2;
 };
 
-static struct kv_wants wants_of_jobs(const struct job *jobs, uint32_t n)
+static struct kv_wants wants_of_jobs(struct job *const *jobs, uint32_t n)
 {
     struct kv_wants all = {0};
     for (uint32_t j = 0; j < n; j++)
-        for (uint32_t c = 0; c < jobs[j].spec->n_caches; c++) {
-            const struct kv_wants one = kv_cache_wants(&jobs[j].spec->caches[c]);
+        for (uint32_t c = 0; c < jobs[j]->spec->n_caches; c++) {
+            const struct kv_wants one = kv_cache_wants(&jobs[j]->spec->caches[c]);
             kv_wants_merge(&all, &one);
         }
     return all;
@@ -99,6 +105,7 @@ static void close_layer(struct layer_run *layer)
     free(layer->prompt_pools);
     free(layer->prompts);
     kv_reference_free(layer->reference);
+    kv_fit_layer_free(&layer->fit);
     if (layer->owner != layer->reader) kv_layer_free(layer->owner);
     kv_layer_free(layer->reader);
 }
@@ -115,11 +122,12 @@ static struct kv_spans spans_of(const struct trace_run *run)
     return (struct kv_spans){.n = run->n_spans, .range = (const uint32_t (*)[2])run->spans};
 }
 
-static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t i,
+static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t l,
                       const struct kv_wants *wants, struct kv_error *err)
 {
+    const uint32_t i = run->layers[l];
     const struct kv_trace_layer *info = &run->trace->layers[i];
-    *layer = (struct layer_run){.run = run};
+    *layer = (struct layer_run){.run = run, .l = l, .answered = true};
     int status = kv_trace_read_layer(&layer->reader, run->trace, i,
                                      KV_READ_GRADIENTS | KV_READ_PROJECTION, err);
     if (status != KV_OK) return status;
@@ -128,6 +136,10 @@ static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t i
         layer->owner = NULL;
         status = kv_trace_read_layer(&layer->owner, run->trace, find_layer(run->trace, info->kv_source),
                                      KV_READ_GRADIENTS | (wants->output_norms ? KV_READ_PROJECTION : 0), err);
+        if (status != KV_OK) return status;
+    }
+    if (run->calibration) {
+        status = kv_calibration_read(&layer->fit, run->calibration, layer->owner, err);
         if (status != KV_OK) return status;
     }
     const struct kv_reference_input input = {
@@ -140,55 +152,92 @@ static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t i
     return status;
 }
 
-static int reserve_answers(struct job *job, const struct layer_run *layer)
+static int reserve_answers(struct kv_answer_arrays *answers, const struct layer_run *layer)
 {
     const struct kv_geometry *geometry = &layer->reader->info->geometry;
     const size_t rows = (size_t)geometry->q_heads * layer->run->n_scored;
     float *memory = calloc(rows * (geometry->value_dim + 4 + layer->run->n_spans), sizeof *memory);
-    if (!memory) return kv_fail(&job->error, KV_EMEMORY, "out of memory for answers");
-    job->answer_memory = memory;
-    job->answers = (struct kv_answer_arrays){
+    *answers = (struct kv_answer_arrays){
         .outputs = memory, .log_sum_exp = memory + rows * geometry->value_dim};
-    job->answers.divergence = job->answers.log_sum_exp + rows;
-    job->answers.held_mass = job->answers.divergence + rows;
-    job->answers.drift = job->answers.held_mass + rows;
-    job->answers.span_mass = job->answers.drift + rows;
+    if (!memory) return KV_EMEMORY;
+    answers->divergence = answers->log_sum_exp + rows;
+    answers->held_mass = answers->divergence + rows;
+    answers->drift = answers->held_mass + rows;
+    answers->span_mass = answers->drift + rows;
     return KV_OK;
 }
 
-static void run_task(struct task *task, const struct layer_run *layer)
+struct group_run {                     /* the layers that one object may serve, open at once */
+    struct trace_run *run;
+    struct layer_run *layers;
+    uint32_t n, n_jobs;
+    struct job **jobs;
+};
+
+static int reserve_job(struct job *job, const struct group_run *group)
+{
+    int status = KV_OK;
+    job->answers = calloc(group->n, sizeof *job->answers);
+    if (!job->answers) status = KV_EMEMORY;
+    for (uint32_t m = 0; status == KV_OK && m < group->n; m++)
+        if (group->layers[m].answered) status = reserve_answers(&job->answers[m], &group->layers[m]);
+    return status == KV_OK ? KV_OK : kv_fail(&job->error, KV_EMEMORY, "out of memory for answers");
+}
+
+static void release_job(struct job *job, const struct group_run *group)
+{
+    for (uint32_t m = 0; job->answers && m < group->n; m++) free(job->answers[m].outputs);
+    free(job->answers);
+    job->answers = NULL;
+}
+
+static struct kv_replay replay_of(const struct task *task, const struct layer_run *layer, uint32_t m)
 {
     const struct trace_run *run = layer->run;
     const struct job *job = task->job;
-    const double start = kv_clock_seconds(), limit = run->request->timeout_seconds;
-    const struct kv_replay replay = {
+    const double limit = run->request->timeout_seconds;
+    return (struct kv_replay){
         .owner = layer->owner, .reader = layer->reader, .spec = job->spec, .kernels = run->kernels,
         .prompts = layer->prompts, .first_head = task->first_head, .n_heads = task->n_heads,
-        .n_scored = run->n_scored, .scored = run->scored,
+        .n_scored = layer->answered ? run->n_scored : 0, .scored = run->scored,
         .exact_log_sum_exp = layer->reference->log_sum_exp, .spans = spans_of(run), .seed = job->seed,
         .road = run->request->road, .audit = run->request->audit, .stop = run->request->stop,
         .exact_layer = kv_spec_is_exact_layer(job->spec, layer->owner->info->index,
                                               layer->owner->info->geometry.model_layers),
-        .deadline = limit > 0.0 ? job->started + limit : 0.0, .answers = job->answers};
-    task->status = kv_replay_run(&replay, &task->account, &task->error);
+        .calibration = run->calibration ? &layer->fit.rows : NULL,
+        .deadline = limit > 0.0 ? job->started + limit : 0.0, .answers = job->answers[m]};
+}
+
+static void run_task(struct task *task, const struct group_run *group)
+{
+    const double start = kv_clock_seconds();
+    struct kv_replay *replays = calloc(group->n, sizeof *replays);
+    for (uint32_t m = 0; replays && m < group->n; m++)
+        replays[m] = replay_of(task, &group->layers[m], m);
+    task->status = replays ? kv_replay_group(replays, group->n, task->accounts, &task->error)
+                           : kv_fail(&task->error, KV_EMEMORY, "out of memory for a layer group");
+    free(replays);
     task->seconds = kv_clock_seconds() - start;
 }
 
-static uint32_t list_tasks(struct task *tasks, struct job *jobs, uint32_t n_jobs,
-                           const struct layer_run *layer)
+static uint32_t list_tasks(struct task *tasks, struct kv_replay_account *accounts,
+                           const struct group_run *group)
 {
-    const struct kv_geometry *geometry = &layer->owner->info->geometry;
+    const struct kv_geometry *geometry = &group->layers->owner->info->geometry;
     uint32_t n = 0;
-    for (uint32_t j = 0; j < n_jobs; j++) {
-        if (jobs[j].status != KV_OK) continue;
-        const uint32_t heads = kv_replay_unit_heads(jobs[j].spec, geometry);
-        for (uint32_t h = 0; h < geometry->kv_heads; h += heads)
-            tasks[n++] = (struct task){.job = &jobs[j], .first_head = h, .n_heads = heads};
+    for (uint32_t j = 0; j < group->n_jobs; j++) {
+        struct job *job = group->jobs[j];
+        if (job->status != KV_OK) continue;
+        const uint32_t heads = kv_replay_unit_heads(job->spec, geometry);
+        for (uint32_t h = 0; h < geometry->kv_heads; h += heads, n++)
+            tasks[n] = (struct task){.job = job, .first_head = h, .n_heads = heads,
+                                     .accounts = accounts + (size_t)n * group->n};
     }
     return n;
 }
 
-static void measure(struct job *job, const struct layer_run *layer, struct kv_layer_part *part)
+static void measure(struct job *job, const struct layer_run *layer,
+                    const struct kv_answer_arrays *answers, struct kv_layer_part *part)
 {
     const struct trace_run *run = layer->run;
     const struct kv_layer *read = layer->reader;
@@ -205,11 +254,11 @@ static void measure(struct job *job, const struct layer_run *layer, struct kv_la
     const struct kv_replay_account *account = &part->account;
     const struct kv_measured measured = {
         .geometry = &read->info->geometry, .n_scored = run->n_scored, .scored = run->scored,
-        .exact = layer->reference->outputs, .answer = job->answers.outputs,
-        .divergence = job->answers.divergence, .held_mass = job->answers.held_mass,
-        .drift = job->answers.drift, .exact_log_sum_exp = layer->reference->log_sum_exp,
+        .exact = layer->reference->outputs, .answer = answers->outputs,
+        .divergence = answers->divergence, .held_mass = answers->held_mass,
+        .drift = answers->drift, .exact_log_sum_exp = layer->reference->log_sum_exp,
         .reads_all = reads_all, .n_spans = run->n_spans, .span_exact = layer->reference->span_mass,
-        .span_answer = job->answers.span_mass, .w_o = read->w_o, .hidden = read->hidden,
+        .span_answer = answers->span_mass, .w_o = read->w_o, .hidden = read->hidden,
         .exact_projected2 = layer->exact_projected2, .x2 = read->x2,
         .attn_post_norm = read->info->attn_post_norm, .n_windows = run->trace->n_windows,
         .windows = (const uint32_t (*)[2])run->trace->windows,
@@ -233,66 +282,110 @@ static double projected_energy(const struct layer_run *layer)
     return layer->reader->w_o ? kv_projected_energy(&exact) : 0.0;
 }
 
-/* Sums the units' accounts in head order and digests the answers. */
-static void gather_tasks(struct task *tasks, uint32_t n, uint32_t l, const struct layer_run *layer)
+/* Sums the units' accounts in head order. */
+static void gather_tasks(const struct task *tasks, uint32_t n, const struct group_run *group)
 {
     for (uint32_t i = 0; i < n; i++) {
         struct job *job = tasks[i].job;
         if (tasks[i].status != KV_OK && job->status == KV_OK)
             job->status = tasks[i].status, job->error = tasks[i].error;
-        kv_account_add(&job->parts[l].account, &tasks[i].account);
+        for (uint32_t m = 0; m < group->n; m++)
+            if (group->layers[m].answered)
+                kv_account_add(&job->parts[group->layers[m].l].account, &tasks[i].accounts[m]);
         job->cell->replay_seconds += tasks[i].seconds;
     }
-    (void)layer;
 }
 
-static int run_layer(struct trace_run *run, struct job *jobs, uint32_t n_jobs, uint32_t l,
-                     struct kv_error *err)
+static int run_tasks(struct group_run *group, struct kv_error *err)
+{
+    const size_t most = (size_t)group->n_jobs * group->layers->owner->info->geometry.kv_heads;
+    struct task *tasks = calloc(most, sizeof *tasks);
+    struct kv_replay_account *accounts = calloc(most * group->n, sizeof *accounts);
+    if (!tasks || !accounts) {
+        free(tasks);
+        free(accounts);
+        return kv_fail(err, KV_EMEMORY, "out of memory for tasks");
+    }
+    const uint32_t n_tasks = list_tasks(tasks, accounts, group);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(group->run->threads)
+    for (uint32_t i = 0; i < n_tasks; i++) run_task(&tasks[i], group);
+    gather_tasks(tasks, n_tasks, group);
+    free(tasks);
+    free(accounts);
+    return KV_OK;
+}
+
+static void measure_job(struct job *job, const struct group_run *group)
+{
+    for (uint32_t m = 0; m < group->n; m++) {
+        const struct layer_run *layer = &group->layers[m];
+        struct kv_layer_part *part = &job->parts[layer->l];
+        const struct kv_geometry *geometry = &layer->reader->info->geometry;
+        if (!layer->answered) continue;
+        if (job->status == KV_OK) {
+            job->digests[layer->l] = XXH3_64bits(
+                job->answers[m].outputs, (size_t)geometry->q_heads * group->run->n_scored *
+                                             geometry->value_dim * sizeof(float));
+            measure(job, layer, &job->answers[m], part);
+        }
+        if (part->reads_shared) part->account = (struct kv_replay_account){0};
+    }
+}
+
+static void note_reference(struct kv_trace_summary *summary, const struct kv_reference *reference)
+{
+    summary->reference_seconds += reference->seconds;
+    summary->reference_cached &= reference->from_disk;
+    if (summary->audit_bound == 0.0 || reference->worst_deviation * summary->audit_bound >
+                                           summary->audit_deviation * reference->worst_bound)
+        summary->audit_deviation = reference->worst_deviation,
+        summary->audit_bound = reference->worst_bound;
+}
+
+static int replay_group(struct group_run *group, struct kv_error *err)
+{
+    for (uint32_t j = 0; j < group->n_jobs; j++) {
+        struct job *job = group->jobs[j];
+        for (uint32_t m = 0; m < group->n; m++) {
+            struct layer_run *layer = &group->layers[m];
+            if (!layer->answered) continue;
+            job->parts[layer->l].info = layer->reader->info;
+            job->parts[layer->l].reads_shared = layer->owner != layer->reader;
+        }
+        if (job->status == KV_OK) job->status = reserve_job(job, group);
+    }
+    const int status = run_tasks(group, err);
+    for (uint32_t m = 0; status == KV_OK && m < group->n; m++)
+        group->layers[m].exact_projected2 = projected_energy(&group->layers[m]);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(group->run->threads)
+    for (uint32_t j = 0; j < group->n_jobs; j++) {
+        if (status == KV_OK) measure_job(group->jobs[j], group);
+        release_job(group->jobs[j], group);
+    }
+    return status;
+}
+
+/* Opens the layers of a group and takes jobs that join layers in the same way through it. */
+static int run_group(struct trace_run *run, struct job **jobs, uint32_t n_jobs,
+                     const struct kv_layer_group *of, struct kv_error *err)
 {
     const struct kv_wants wants = wants_of_jobs(jobs, n_jobs);
-    struct layer_run layer = {0};
-    int status = open_layer(&layer, run, run->layers[l], &wants, err);
-    struct task *tasks = NULL;
-    if (status == KV_OK) {
-        tasks = calloc((size_t)n_jobs * layer.owner->info->geometry.kv_heads, sizeof *tasks);
-        if (!tasks) status = kv_fail(err, KV_EMEMORY, "out of memory for tasks");
+    struct group_run group = {.run = run, .jobs = jobs, .n_jobs = n_jobs,
+                              .layers = calloc(of->n, sizeof *group.layers)};
+    int status = group.layers ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for layers");
+    for (; status == KV_OK && group.n < of->n; group.n++) {
+        struct layer_run *layer = &group.layers[group.n];
+        status = open_layer(layer, run, of->layers[group.n], &wants, err);
+        layer->answered = !of->reads_shared || group.n == of->reader;
     }
-    if (status != KV_OK) {
-        close_layer(&layer);
-        return status;
+    if (status == KV_OK) status = replay_group(&group, err);
+    for (uint32_t m = 0; m < group.n; m++) {
+        if (status == KV_OK && group.layers[m].answered)
+            note_reference(run->summary, group.layers[m].reference);
+        close_layer(&group.layers[m]);
     }
-    for (uint32_t j = 0; j < n_jobs; j++) {
-        jobs[j].parts[l].info = layer.reader->info;
-        jobs[j].parts[l].reads_shared = layer.owner != layer.reader;
-        if (jobs[j].status == KV_OK) jobs[j].status = reserve_answers(&jobs[j], &layer);
-    }
-    const uint32_t n_tasks = list_tasks(tasks, jobs, n_jobs, &layer);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(run->threads)
-    for (uint32_t i = 0; i < n_tasks; i++) run_task(&tasks[i], &layer);
-    gather_tasks(tasks, n_tasks, l, &layer);
-    free(tasks);
-    layer.exact_projected2 = projected_energy(&layer);
-    const size_t answer_floats =
-        (size_t)layer.reader->info->geometry.q_heads * run->n_scored * layer.reader->info->geometry.value_dim;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(run->threads)
-    for (uint32_t j = 0; j < n_jobs; j++) {
-        if (jobs[j].status == KV_OK) {
-            XXH3_64bits_update(jobs[j].digest, jobs[j].answers.outputs, answer_floats * sizeof(float));
-            measure(&jobs[j], &layer, &jobs[j].parts[l]);
-        }
-        if (jobs[j].parts[l].reads_shared) jobs[j].parts[l].account = (struct kv_replay_account){0};
-        free(jobs[j].answer_memory);
-        jobs[j].answer_memory = NULL;
-    }
-    run->summary->reference_seconds += layer.reference->seconds;
-    run->summary->reference_cached &= layer.reference->from_disk;
-    if (run->summary->audit_bound == 0.0 ||
-        layer.reference->worst_deviation * run->summary->audit_bound >
-            run->summary->audit_deviation * layer.reference->worst_bound)
-        run->summary->audit_deviation = layer.reference->worst_deviation,
-        run->summary->audit_bound = layer.reference->worst_bound;
-    close_layer(&layer);
-    return KV_OK;
+    free(group.layers);
+    return status;
 }
 
 /* -- one trace ---------------------------------------------------------------------------------- */
@@ -304,14 +397,15 @@ static int finish_job(struct trace_run *run, struct job *job, struct kv_error *e
     const struct kv_cell_facts facts = {
         .trace = run->trace, .summary = run->summary, .spec = job->spec, .isa = run->kernels->isa,
         .seed = job->seed, .n_scored = run->n_scored, .scored = run->scored,
-        .n_layers = run->n_layers, .parts = job->parts};
+        .n_layers = run->n_layers, .parts = job->parts, .groups = &job->groups,
+        .calibrated_as = run->calibration ? kv_calibration_kind(run->calibration) : NULL};
     int status = KV_OK;
     if (job->status == KV_OK) status = kv_cell_fill(job->cell, &facts, err);
     else {
         status = kv_cell_name(job->cell, &facts);
         kv_cell_failed(job->cell, job->status, &job->error);
     }
-    job->cell->answer_digest = XXH3_64bits_digest(job->digest);
+    job->cell->answer_digest = XXH3_64bits(job->digests, run->n_layers * sizeof *job->digests);
     job->cell->seconds = job->cell->replay_seconds + job->cell->measure_seconds;
     if (status == KV_OK && job->cell->done && run->request->finished)
         status = run->request->finished(run->request->context, job->cell, err);
@@ -326,20 +420,58 @@ static void tell_progress(const struct trace_run *run, double batch_share)
                                ((double)run->n_done + batch_share) / run->n_cells);
 }
 
-static int run_batch(struct trace_run *run, struct job *jobs, uint32_t n, struct kv_error *err)
+/* Moves jobs that join layers as the first does to the front; where layers are joined, no more of
+ * them than keep the threads busy, since the answers of a whole group are in memory. */
+static uint32_t gather_class(const struct trace_run *run, struct job **jobs, uint32_t n)
+{
+    const struct kv_layer_groups *groups = &jobs[0]->groups;
+    const uint32_t most = groups->n < run->n_layers ? 2 * (uint32_t)run->threads : n;
+    uint32_t same = 1;
+    for (uint32_t j = 1; j < n && same < most; j++) {
+        if (!kv_layer_groups_same(groups, &jobs[j]->groups)) continue;
+        struct job *job = jobs[j];
+        memmove(jobs + same + 1, jobs + same, (j - same) * sizeof(struct job *));
+        jobs[same++] = job;
+    }
+    return same;
+}
+
+static int run_classes(struct trace_run *run, struct job **jobs, uint32_t n, struct kv_error *err)
 {
     int status = KV_OK;
-    for (uint32_t l = 0; status == KV_OK && l < run->n_layers && !stopped(run); l++) {
-        status = run_layer(run, jobs, n, l, err);
-        tell_progress(run, (double)n * (l + 1) / run->n_layers);
+    for (uint32_t done = 0, class; status == KV_OK && done < n; done += class) {
+        class = gather_class(run, jobs + done, n - done);
+        const struct kv_layer_groups *groups = &jobs[done]->groups;
+        for (uint32_t g = 0; status == KV_OK && g < groups->n && !stopped(run); g++) {
+            status = run_group(run, jobs + done, class, &groups->groups[g], err);
+            tell_progress(run, done + (double)class * (g + 1) / groups->n);
+        }
     }
+    return status;
+}
+
+static void free_job(const struct trace_run *run, struct job *job)
+{
+    for (uint32_t l = 0; l < run->n_layers; l++) kv_layer_measures_free(&job->parts[l].measures);
+    kv_layer_groups_free(&job->groups);
+    free(job->parts);
+    free(job->digests);
+}
+
+static int run_batch(struct trace_run *run, struct job *jobs, uint32_t n, struct kv_error *err)
+{
+    struct job **able = calloc(n, sizeof(struct job *));
+    uint32_t n_able = 0;
+    if (!able) return kv_fail(err, KV_EMEMORY, "out of memory for cells");
+    for (uint32_t j = 0; j < n; j++)
+        if (jobs[j].status == KV_OK) able[n_able++] = &jobs[j];
+    int status = run_classes(run, able, n_able, err);
+    free(able);
     for (uint32_t j = 0; j < n; j++) {
         if (stopped(run) && jobs[j].status == KV_OK)
             jobs[j].status = kv_fail(&jobs[j].error, KV_EINTERRUPTED, "interrupted");
         if (status == KV_OK) status = finish_job(run, &jobs[j], err);
-        for (uint32_t l = 0; l < run->n_layers; l++) kv_layer_measures_free(&jobs[j].parts[l].measures);
-        free(jobs[j].parts);
-        XXH3_freeState(jobs[j].digest);
+        free_job(run, &jobs[j]);
     }
     run->n_done += n;
     return status;
@@ -369,9 +501,10 @@ static int start_job(struct trace_run *run, struct job *job, struct kv_cell *cel
 {
     *job = (struct job){.cell = cell, .spec = spec, .seed = seed, .started = kv_clock_seconds()};
     job->parts = calloc(run->n_layers, sizeof *job->parts);
-    job->digest = XXH3_createState();
-    if (!job->parts || !job->digest) return kv_fail(err, KV_EMEMORY, "out of memory for a cell");
-    XXH3_64bits_reset(job->digest);
+    job->digests = calloc(run->n_layers, sizeof *job->digests);
+    if (!job->parts || !job->digests) return kv_fail(err, KV_EMEMORY, "out of memory for a cell");
+    job->status = kv_layer_groups_form(&job->groups, run->trace, run->layers, run->n_layers, spec,
+                                       &job->error);
     return KV_OK;
 }
 
@@ -450,7 +583,13 @@ static int choose_layers(struct trace_run *run, struct kv_error *err)
         if (wanted) run->layers[run->n_layers++] = i;
     }
     run->n_scored = kv_choose_scored(run->trace->prefill, run->trace->tokens, request->queries, run->scored);
-    return KV_OK;
+    if (!run->calibration) return KV_OK;
+    const int status = kv_calibration_enter(run->calibration, run->trace, err);
+    if (status == KV_OK) run->n_scored = kv_calibration_spare(run->calibration, run->scored, run->n_scored);
+    if (status == KV_OK && !run->n_scored)
+        return kv_fail(err, KV_EUSAGE, "%s: --calibrate %s: expected decode steps left to score, found none",
+                       run->trace->path, request->calibrate);
+    return status;
 }
 
 static int list_spans(struct trace_run *run, struct kv_error *err)
@@ -551,16 +690,24 @@ int kv_run(const struct kv_run_request *request, struct kv_results *results, str
     results->threads = request->threads > 0 ? request->threads : omp_get_num_procs();
     results->seed = request->seed;
     results->per_layer = request->per_layer;
+    struct kv_calibration *calibration = NULL;
+    if (request->calibrate) {
+        status = kv_calibration_open(&calibration, request->calibrate,
+                                     request->no_verify ? KV_NO_VERIFY : 0, err);
+        if (status != KV_OK) return status;
+    }
     for (uint32_t t = 0; status == KV_OK && t < request->n_traces; t++) {
         struct trace_run run = {.request = request, .kernels = &kernels, .threads = results->threads,
                                 .summary = &results->traces[t], .cells = results->cells + results->n_cells,
                                 .n_cells = per_trace, .progress_share = 1.0 / request->n_traces,
+                                .calibration = calibration,
                                 .progress_base = (double)t / request->n_traces};
         status = run_trace(&run, request->traces[t], err);
         if (!run.summary->name) break;           /* the trace never opened */
         results->n_traces++;
         results->n_cells += per_trace;
     }
+    kv_calibration_close(calibration);
     results->wall_seconds = kv_clock_seconds() - start;
     results->interrupted = request->stop && *request->stop;
     if (results->interrupted) return kv_fail(err, KV_EINTERRUPTED, "interrupted: finished cells are kept");

@@ -181,8 +181,8 @@ static double hide_unread(struct kv_slow *slow, uint32_t t, uint32_t lane, float
             if (!read) continue;
             const uint32_t place = bank->where[held->positions[i]];
             const uint32_t atom = (place - KV_CODED) / bank->code->block;
-            if (place < KV_CODED) bytes += (double)kv_bank_exact_row_bytes(bank) / bank->n_heads;
-            else if (atom != last_atom) bytes += (double)kv_atom_bytes(bank->code) / bank->n_heads;
+            if (place < KV_CODED) bytes += (double)kv_bank_exact_row_bytes(bank) / bank->n_lanes;
+            else if (atom != last_atom) bytes += (double)kv_atom_bytes(bank->code) / bank->n_lanes;
             last_atom = place < KV_CODED ? UINT32_MAX : atom;
         }
     }

@@ -16,12 +16,12 @@ static bool is_lossy(const struct kv_codec *codec, const struct kv_bank *bank)
 {
     static const uint32_t exact[] = {[KV_F16] = KV_EXACT_F16, [KV_BF16] = KV_EXACT_BF16,
                                      [KV_F32] = KV_EXACT_F32};
-    return bank->unrotated || !(codec->traits & exact[bank->source.keys->dtype]);
+    return bank->unrotated || !(codec->traits & exact[bank->sources->keys->dtype]);
 }
 
 static int reserve_places(struct kv_bank *bank, struct kv_error *err)
 {
-    const size_t tokens = bank->source.geometry->tokens;
+    const size_t tokens = bank->sources->geometry->tokens;
     bank->where = kv_pool_take(bank->pool, tokens * sizeof *bank->where);
     bank->holders = kv_pool_take(bank->pool, tokens * sizeof *bank->holders);
     bank->queue = kv_pool_take(bank->pool, tokens * sizeof *bank->queue);
@@ -34,7 +34,7 @@ static int reserve_places(struct kv_bank *bank, struct kv_error *err)
 static int reserve_atoms(struct kv_bank *bank, struct kv_error *err)
 {
     const struct kv_code *code = bank->code;
-    bank->max_atoms = bank->source.geometry->tokens / code->block + 1;
+    bank->max_atoms = bank->sources->geometry->tokens / code->block + 1;
     const size_t kept = bank->counts_only ? 0 : bank->max_atoms * kv_atom_bytes(code);
     bank->atoms = kv_pool_take(bank->pool, kept);
     bank->atom_holders = kv_pool_take(bank->pool, bank->max_atoms * sizeof *bank->atom_holders);
@@ -50,6 +50,7 @@ static bool keys_unrotated(const struct kv_stage *stage, enum kv_side side,
                            const struct kv_geometry *geometry)
 {
     if (!stage || side == KV_VALUES || geometry->rope.layout == KV_ROPE_NONE) return false;
+    if (stage->modifiers[KV_KEYS].rotated) return false;
     if (stage->modifiers[KV_KEYS].unrotated) return true;
     for (; stage; stage = stage->rest)
         if (stage->codec->traits & KV_UNROTATED_KEYS) return true;
@@ -59,7 +60,7 @@ static bool keys_unrotated(const struct kv_stage *stage, enum kv_side side,
 /* The bank of the rows after the prompt: its own code, queue, atoms and counts. */
 static int create_later(struct kv_bank *bank, struct kv_error *err)
 {
-    const size_t tokens = bank->source.geometry->tokens;
+    const size_t tokens = bank->sources->geometry->tokens;
     struct kv_bank *later = kv_pool_take(bank->pool, sizeof *later);
     uint32_t *queue = kv_pool_take(bank->pool, tokens * sizeof *queue);
     bank->is_late = kv_pool_take(bank->pool, tokens);
@@ -72,14 +73,27 @@ static int create_later(struct kv_bank *bank, struct kv_error *err)
     return KV_OK;
 }
 
-int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const struct kv_source *source,
-                   const struct kv_stage *stage, enum kv_side side, uint32_t n_heads, bool handed,
-                   struct kv_error *err)
+/* What the codecs of the chain ask of the fit. */
+static void note_wishes(struct kv_bank *bank, const struct kv_stage *stage, enum kv_side side)
 {
-    const struct kv_geometry *geometry = source->geometry;
-    *bank = (struct kv_bank){.source = *source, .kernels = setup->kernels, .pool = setup->pool,
-                             .side = side, .first_head = setup->head, .n_heads = n_heads,
-                             .dim = n_heads * side_dim(geometry, side)};
+    for (; stage; stage = stage->rest) {
+        struct kv_wants wants = {0};
+        bank->fits_online |= (stage->codec->traits & KV_FITS_ONLINE) != 0;
+        if (stage->codec->wants) stage->codec->wants(stage->config[side == KV_VALUES], &wants);
+        bank->wants_queries |= wants.queries;
+    }
+}
+
+int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const struct kv_source *sources,
+                   const struct kv_stage *stage, enum kv_side side, bool handed, struct kv_error *err)
+{
+    const struct kv_geometry *geometry = sources->geometry;
+    const uint32_t n_layers = setup->n_layers ? setup->n_layers : 1;
+    *bank = (struct kv_bank){.sources = sources, .kernels = setup->kernels, .pool = setup->pool,
+                             .side = side, .n_layers = n_layers, .first_head = setup->head,
+                             .n_heads = setup->n_heads, .n_lanes = n_layers * setup->n_heads};
+    bank->dim = bank->n_lanes * side_dim(geometry, side);
+    note_wishes(bank, stage, side);
     bank->unrotated = keys_unrotated(stage, side, geometry);
     if (bank->unrotated && !kv_rotary_create(&bank->rotary, geometry, bank->pool))
         return kv_fail(err, KV_EMEMORY, "out of memory for rotary tables");
@@ -88,7 +102,7 @@ int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const str
     /* The default store is exact on any trace: halves, but bfloat16 where those are recorded. */
     const struct kv_modifiers plain = {.sinks = -1, .recent = -1};
     const struct kv_stage bfloat = {.codec = kv_codec_find("bf16"), .modifiers = {plain, plain}};
-    if (!stage && source->keys->dtype == KV_BF16) stage = &bfloat;
+    if (!stage && sources->keys->dtype == KV_BF16) stage = &bfloat;
     const int64_t before = kv_pool_used(bank->pool, KV_BASIS_ONLINE);
     int status = kv_create_code(&bank->code, stage, &own, bank->dim, err);
     if (status != KV_OK) return status;
@@ -104,31 +118,41 @@ int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const str
 }
 
 /* Recorded rows, widened: out [n][dim of the tensor]. */
-static void widen(const struct kv_bank *bank, const struct kv_tensor *tensor, uint32_t head,
+static void widen(const struct kv_kernels *kernels, const struct kv_tensor *tensor, uint32_t head,
                   uint32_t token, float *out)
 {
     const void *row = kv_tensor_row(tensor, head, token);
     switch (tensor->dtype) {
-    case KV_F16: bank->kernels->widen_half(row, out, tensor->dim); break;
-    case KV_BF16: bank->kernels->widen_bfloat(row, out, tensor->dim); break;
+    case KV_F16: kernels->widen_half(row, out, tensor->dim); break;
+    case KV_BF16: kernels->widen_bfloat(row, out, tensor->dim); break;
     case KV_F32: memcpy(out, row, tensor->dim * sizeof *out); break;
     }
 }
 
-/* A recorded row in the codec's order: heads outermost, a head's key before its value. */
+/* The lane's columns of a recorded row, a key before its value; keys turned back where `rotary` is
+ * given. Returns where the next lane's begin. */
+static float *gather_lane(const struct kv_bank *bank, const struct kv_source *source,
+                          const struct kv_rotary *rotary, uint32_t head, uint32_t token, float *out)
+{
+    if (bank->side != KV_VALUES) {
+        widen(bank->kernels, source->keys, head, token, out);
+        if (rotary) kv_rotary_undo(rotary, token, out);
+        out += source->keys->dim;
+    }
+    if (bank->side != KV_KEYS) {
+        widen(bank->kernels, source->values, head, token, out);
+        out += source->values->dim;
+    }
+    return out;
+}
+
+/* A recorded row in the codec's order. */
 static void gather_recorded(const struct kv_bank *bank, uint32_t token, float *out)
 {
-    for (uint32_t h = 0; h < bank->n_heads; h++) {
-        if (bank->side != KV_VALUES) {
-            widen(bank, bank->source.keys, bank->first_head + h, token, out);
-            if (bank->unrotated) kv_rotary_undo(&bank->rotary, token, out);
-            out += bank->source.keys->dim;
-        }
-        if (bank->side != KV_KEYS) {
-            widen(bank, bank->source.values, bank->first_head + h, token, out);
-            out += bank->source.values->dim;
-        }
-    }
+    for (uint32_t l = 0; l < bank->n_layers; l++)
+        for (uint32_t h = 0; h < bank->n_heads; h++)
+            out = gather_lane(bank, &bank->sources[l], bank->unrotated ? &bank->rotary : NULL,
+                              bank->first_head + h, token, out);
 }
 
 /* The row that enters encode. */
@@ -138,113 +162,189 @@ static void gather(const struct kv_bank *bank, uint32_t token, float *out)
     else gather_recorded(bank, token, out);
 }
 
-/* -- the fit: prompt rows, and what else is known of the prompt --------------------------------- */
+/* -- the fit ------------------------------------------------------------------------------------ */
 
-static const float *squares_of(const struct kv_squares *squares, const struct kv_bank *bank, int side)
+struct fit {                       /* the rows of a fit, of the prompt or of a calibration */
+    const struct kv_bank *bank;
+    const struct kv_fit_rows *from;    /* [n_layers] */
+    struct kv_rotary own;              /* of a calibration's positions */
+    const struct kv_rotary *rotary;    /* NULL: keys as recorded */
+    uint32_t n;
+};
+
+static const struct kv_prompt *prompt_of(const struct fit *fit, uint32_t lane)
 {
-    return side ? squares->values : bank->unrotated ? squares->unrotated_keys : squares->keys;
+    const struct kv_prompt *prompts = fit->from[lane / fit->bank->n_heads].prompts;
+    return prompts ? prompts + lane % fit->bank->n_heads : NULL;
+}
+
+/* Squares of gradients of a lane's side, label's or fisher's, or NULL. */
+static const float *squares_of(const struct fit *fit, uint32_t lane, int side, bool label)
+{
+    const struct kv_prompt *prompt = prompt_of(fit, lane);
+    if (!prompt) return NULL;
+    const struct kv_squares *squares = label ? &prompt->label : &prompt->fisher;
+    return side ? squares->values : fit->bank->unrotated ? squares->unrotated_keys : squares->keys;
 }
 
 /* Squares of gradients in the order of rows; NULL in *out when the trace has none. */
-static bool gather_squares(const struct kv_bank *bank, const struct kv_squares *const *heads,
-                           float **out)
+static bool gather_squares(const struct fit *fit, bool label, const float **out)
 {
-    const uint32_t n = bank->source.geometry->prefill;
-    for (uint32_t h = 0; h < bank->n_heads; h++)
-        for (int side = bank->side == KV_VALUES; side < (bank->side == KV_KEYS ? 1 : 2); side++)
-            if (!squares_of(heads[h], bank, side)) return true;
-    float *row = *out = kv_pool_take(bank->pool, (size_t)n * bank->dim * sizeof *row);
-    for (uint32_t t = 0; row && t < n; t++)
-        for (uint32_t h = 0; h < bank->n_heads; h++)
-            for (int side = bank->side == KV_VALUES; side < (bank->side == KV_KEYS ? 1 : 2); side++) {
-                const uint32_t dim = side_dim(bank->source.geometry, side ? KV_VALUES : KV_KEYS);
-                const float *squares = squares_of(heads[h], bank, side);
-                memcpy(row, squares + (size_t)t * dim, dim * sizeof *row);
+    const struct kv_bank *bank = fit->bank;
+    const int first = bank->side == KV_VALUES, end = bank->side == KV_KEYS ? 1 : 2;
+    for (uint32_t lane = 0; lane < bank->n_lanes; lane++)
+        for (int side = first; side < end; side++)
+            if (!squares_of(fit, lane, side, label)) return true;
+    float *row = kv_pool_take(bank->pool, (size_t)fit->n * bank->dim * sizeof *row);
+    *out = row;
+    for (uint32_t t = 0; row && t < fit->n; t++)
+        for (uint32_t lane = 0; lane < bank->n_lanes; lane++)
+            for (int side = first; side < end; side++) {
+                const uint32_t dim = side_dim(bank->sources->geometry, side ? KV_VALUES : KV_KEYS);
+                memcpy(row, squares_of(fit, lane, side, label) + (size_t)t * dim, dim * sizeof *row);
                 row += dim;
             }
     return row != NULL;
 }
 
-static bool gather_queries(const struct kv_bank *bank, const struct kv_prompt *prompts,
-                           struct kv_sample *sample)
+/* One query head of a lane: its n queries. */
+static void gather_head(const struct fit *fit, const struct kv_fit_rows *from, uint32_t head, float *out)
 {
-    const struct kv_geometry *geometry = bank->source.geometry;
-    const size_t head = (size_t)geometry->group * sample->n, dim = geometry->key_dim;
-    float *queries = kv_pool_take(bank->pool, bank->n_heads * head * dim * sizeof *queries);
+    for (uint32_t i = 0; i < fit->n; i++, out += from->source.queries->dim) {
+        widen(fit->bank->kernels, from->source.queries, head, from->first + i, out);
+        if (fit->rotary) kv_rotary_undo(fit->rotary, from->first + i, out);
+    }
+}
+
+static bool gather_queries(const struct fit *fit, struct kv_sample *sample)
+{
+    const struct kv_bank *bank = fit->bank;
+    const struct kv_geometry *geometry = bank->sources->geometry;
+    const size_t head = (size_t)fit->n * geometry->key_dim;
+    const uint32_t heads = bank->n_lanes * geometry->group;
+    float *queries = kv_pool_take(bank->pool, heads * head * sizeof *queries);
     if (!queries) return false;
-    for (uint32_t h = 0; h < bank->n_heads; h++)
-        memcpy(queries + h * head * dim, prompts[h].queries, head * dim * sizeof *queries);
-    for (size_t i = 0; bank->unrotated && i < bank->n_heads * head; i++)
-        kv_rotary_undo(&bank->rotary, (uint32_t)(i % sample->n), queries + i * dim);
-    sample->queries = queries, sample->n_queries = (uint32_t)(bank->n_heads * head);
+    sample->queries = queries, sample->n_queries = heads * fit->n;
+    for (uint32_t q = 0; q < heads && !bank->counts_only; q++) {
+        const uint32_t lane = q / geometry->group;
+        const uint32_t kv_head = bank->first_head + lane % bank->n_heads;
+        gather_head(fit, &fit->from[lane / bank->n_heads], kv_head * geometry->group + q % geometry->group,
+                    queries + q * head);
+    }
     return true;
 }
 
-static bool gather_evidence(const struct kv_bank *bank, const struct kv_prompt *prompts,
-                            struct kv_sample *sample)
+static bool has_queries(const struct fit *fit)
 {
-    const struct kv_squares **heads = kv_pool_take(bank->pool, 2 * bank->n_heads * sizeof *heads);
-    float *fisher = NULL, *label = NULL;
-    if (!heads) return false;
-    for (uint32_t h = 0; h < bank->n_heads; h++)
-        heads[h] = &prompts[h].fisher, heads[bank->n_heads + h] = &prompts[h].label;
-    if (!gather_squares(bank, heads, &fisher) ||
-        !gather_squares(bank, heads + bank->n_heads, &label))
-        return false;
-    sample->fisher = fisher, sample->label = label;
-    return !prompts->queries || gather_queries(bank, prompts, sample);
+    for (uint32_t l = 0; l < fit->bank->n_layers; l++)
+        if (!fit->from[l].source.queries && !fit->bank->counts_only) return false;
+    return true;
 }
 
-/* What only counts sees some rows, and nothing known of them but zeros. */
-static bool count_evidence(const struct kv_bank *bank, struct kv_sample *sample)
+/* What is known beside the rows; of what only counts, zeros. */
+static bool gather_evidence(const struct fit *fit, struct kv_sample *sample)
 {
-    const struct kv_geometry *geometry = bank->source.geometry;
-    const size_t queries = (size_t)bank->n_heads * geometry->group * sample->n;
-    sample->fisher = sample->label =
-        kv_pool_take(bank->pool, (size_t)sample->n * bank->dim * sizeof(float));
-    sample->queries = kv_pool_take(bank->pool, queries * geometry->key_dim * sizeof(float));
-    sample->n_queries = (uint32_t)queries;
-    return sample->fisher && sample->queries;
+    const struct kv_bank *bank = fit->bank;
+    const float **w_o = kv_pool_take(bank->pool, bank->n_layers * sizeof *w_o);
+    if (!w_o) return false;
+    for (uint32_t l = 0; l < bank->n_layers; l++) w_o[l] = fit->from[l].source.w_o;
+    sample->w_o = w_o, sample->hidden = fit->from->source.hidden;
+    if (bank->wants_queries && has_queries(fit) && !gather_queries(fit, sample)) return false;
+    if (bank->counts_only) {
+        sample->fisher = sample->label =
+            kv_pool_take(bank->pool, (size_t)fit->n * bank->dim * sizeof(float));
+        return sample->fisher != NULL;
+    }
+    return gather_squares(fit, false, &sample->fisher) && gather_squares(fit, true, &sample->label);
+}
+
+static bool gather_sample(const struct fit *fit, struct kv_sample *sample)
+{
+    const struct kv_bank *bank = fit->bank;
+    float *row = kv_pool_take(bank->pool, (size_t)fit->n * bank->dim * sizeof *row);
+    uint32_t *positions = kv_pool_take(bank->pool, fit->n * sizeof *positions);
+    if (!row || !positions) return false;
+    *sample = (struct kv_sample){.n = fit->n, .rows = row, .positions = positions};
+    for (uint32_t i = 0; i < fit->n; i++) {
+        positions[i] = fit->from->first + i;
+        for (uint32_t lane = 0; lane < bank->n_lanes; lane++)
+            row = gather_lane(bank, &fit->from[lane / bank->n_heads].source, fit->rotary,
+                              bank->first_head + lane % bank->n_heads, positions[i], row);
+    }
+    return gather_evidence(fit, sample);
+}
+
+/* A calibration must have recorded these very layers, with these heads. */
+static int check_calibration(const struct kv_bank *bank, const struct kv_fit_rows *from,
+                             struct kv_error *err)
+{
+    const char *name = bank->code->type->name;
+    for (uint32_t l = 0; l < bank->n_layers; l++) {
+        const struct kv_geometry *own = bank->sources[l].geometry, *other = from[l].source.geometry;
+        if (!other)
+            return kv_fail(err, KV_ESKIPPED, "%s: calibration: %s", name,
+                           from[l].missing ? from[l].missing : "no rows given");
+        if (own->kv_heads != other->kv_heads || own->key_dim != other->key_dim ||
+            own->value_dim != other->value_dim || own->q_heads != other->q_heads)
+            return kv_fail(err, KV_ESKIPPED,
+                           "%s: calibration: layer %u has %u query and %u KV heads of %u and %u there,"
+                           " %u and %u of %u and %u here",
+                           name, own->layer, other->q_heads, other->kv_heads, other->key_dim,
+                           other->value_dim, own->q_heads, own->kv_heads, own->key_dim, own->value_dim);
+    }
+    return KV_OK;
+}
+
+/* A basis that was there before the text is the same for all texts. */
+static void charge_as_shared(struct kv_bank *bank)
+{
+    kv_pool_charge(bank->pool, KV_BASIS_ONLINE, -bank->basis_bytes);
+    kv_pool_charge(bank->pool, KV_BASIS_SHARED, bank->basis_bytes);
+    bank->shared_bytes = bank->basis_bytes, bank->basis_bytes = 0;
+    bank->calibrated = true;
+}
+
+static int turn_back(struct fit *fit, bool calibrated, struct kv_error *err)
+{
+    const struct kv_bank *bank = fit->bank;
+    if (!bank->unrotated) return KV_OK;
+    fit->rotary = calibrated ? &fit->own : &bank->rotary;
+    if (!calibrated || kv_rotary_create(&fit->own, fit->from->source.geometry, bank->pool)) return KV_OK;
+    return kv_fail(err, KV_EMEMORY, "out of memory for rotary tables");
 }
 
 enum { COUNTED_SAMPLE = 64 };   /* rows that a bank is fitted on which only counts */
 
-static bool gather_sample(const struct kv_bank *bank, const struct kv_prompt *prompts,
-                          struct kv_sample *sample)
+static int fit_code(struct kv_bank *bank, const struct kv_fit_rows *from, bool calibrated,
+                    struct kv_error *err)
 {
-    const uint32_t prompt = bank->source.geometry->prefill;
+    struct fit fit = {.bank = bank, .from = from, .n = from->n};
     /* The size of what is fitted must not hang on the number of rows. */
-    const uint32_t n = bank->counts_only && prompt > COUNTED_SAMPLE ? COUNTED_SAMPLE : prompt;
-    float *rows = kv_pool_take(bank->pool, (size_t)n * bank->dim * sizeof *rows);
-    uint32_t *positions = kv_pool_take(bank->pool, n * sizeof *positions);
-    if (!rows || !positions) return false;
-    for (uint32_t t = 0; t < n; t++) {
-        gather_recorded(bank, t, rows + (size_t)t * bank->dim);
-        positions[t] = t;
-    }
-    *sample = (struct kv_sample){.n = n, .rows = rows, .positions = positions};
-    if (bank->counts_only) return count_evidence(bank, sample);
-    return !prompts || gather_evidence(bank, prompts, sample);
+    if (bank->counts_only && fit.n > COUNTED_SAMPLE) fit.n = COUNTED_SAMPLE;
+    const int64_t before = kv_pool_used(bank->pool, KV_BASIS_ONLINE);
+    struct kv_sample sample;
+    int status = calibrated ? check_calibration(bank, from, err) : KV_OK;
+    if (status == KV_OK) status = turn_back(&fit, calibrated, err);
+    if (status == KV_OK && !gather_sample(&fit, &sample))
+        status = kv_fail(err, KV_EMEMORY, "out of memory for the rows of a fit");
+    if (status == KV_OK) status = bank->code->type->fit(bank->code, &sample, err);
+    bank->basis_bytes += kv_pool_used(bank->pool, KV_BASIS_ONLINE) - before;
+    if (status == KV_OK && calibrated) charge_as_shared(bank);
+    return status;
 }
 
-int kv_bank_fit(struct kv_bank *bank, const struct kv_prompt *prompts, struct kv_error *err)
+int kv_bank_fit(struct kv_bank *bank, const struct kv_fit_rows *from, bool calibrated,
+                struct kv_error *err)
 {
-    if (bank->code->type->fit) {
-        const int64_t before = kv_pool_used(bank->pool, KV_BASIS_ONLINE);
-        struct kv_sample sample;
-        if (!gather_sample(bank, prompts, &sample))
-            return kv_fail(err, KV_EMEMORY, "out of memory for the prompt's rows");
-        const int status = bank->code->type->fit(bank->code, &sample, err);
-        if (status != KV_OK) return status;
-        bank->basis_bytes += kv_pool_used(bank->pool, KV_BASIS_ONLINE) - before;
-    }
-    const int status = reserve_atoms(bank, err);
+    int status = KV_OK;
+    if (bank->code->type->fit) status = fit_code(bank, from, calibrated, err);
+    if (status == KV_OK) status = reserve_atoms(bank, err);
     return status == KV_OK && bank->later ? reserve_atoms(bank->later, err) : status;
 }
 
 size_t kv_bank_exact_row_bytes(const struct kv_bank *bank)
 {
-    return (size_t)bank->dim * bank->source.geometry->element_bits / 8;
+    return (size_t)bank->dim * bank->sources->geometry->element_bits / 8;
 }
 
 static void charge_rows(struct kv_bank *bank, int count)
@@ -283,7 +383,7 @@ void kv_bank_append(struct kv_bank *bank, uint32_t token, uint32_t lanes)
     bank->holders[token] += lanes;
     if (bank->where[token] != KV_ABSENT) return;   /* another lane handed its share down before */
     bank->where[token] = KV_EXACT;
-    if (bank->later && token >= bank->source.geometry->prefill) bank->is_late[token] = 1;
+    if (bank->later && token >= bank->sources->geometry->prefill) bank->is_late[token] = 1;
     bank = part_of(bank, token);
     charge_rows(bank, 1);
     if (token >= bank->code->tiers.sinks) enqueue(bank, token);
@@ -401,25 +501,27 @@ void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)
     for (size_t i = 0; bank->garble && i < kv_atom_bytes(code); i++) bytes[i] ^= 0x55;
 }
 
-/* Columns of one head and side inside a row of the bank. */
-static void columns_of(const struct kv_bank *bank, uint32_t head, enum kv_side side, uint32_t *first,
+/* Columns of one lane and side inside a row of the bank. */
+static void columns_of(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t *first,
                        uint32_t *n)
 {
-    const struct kv_geometry *geometry = bank->source.geometry;
-    *first = (head - bank->first_head) * side_dim(geometry, bank->side);
+    const struct kv_geometry *geometry = bank->sources->geometry;
+    *first = lane * side_dim(geometry, bank->side);
     if (bank->side == KV_BOTH_SIDES && side == KV_VALUES) *first += geometry->key_dim;
     *n = side_dim(geometry, side);
 }
 
-static void read_exact(const struct kv_bank *bank, uint32_t head, enum kv_side side, uint32_t token,
+static void read_exact(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t token,
                        float *out)
 {
     if (!bank->handed) {
-        widen(bank, side == KV_KEYS ? bank->source.keys : bank->source.values, head, token, out);
+        const struct kv_source *source = &bank->sources[lane / bank->n_heads];
+        widen(bank->kernels, side == KV_KEYS ? source->keys : source->values,
+              bank->first_head + lane % bank->n_heads, token, out);
         return;
     }
     uint32_t first, n;
-    columns_of(bank, head, side, &first, &n);
+    columns_of(bank, lane, side, &first, &n);
     memcpy(out, bank->handed + (size_t)token * bank->dim + first, n * sizeof *out);
     if (bank->unrotated && side == KV_KEYS) kv_rotary_apply(&bank->rotary, token, out);
 }
@@ -452,16 +554,16 @@ static void read_run(const struct kv_bank *bank, uint32_t first, uint32_t n_colu
     }
 }
 
-void kv_bank_read(const struct kv_bank *bank, uint32_t head, enum kv_side side, uint32_t n,
+void kv_bank_read(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t n,
                   const uint32_t *tokens, const uint32_t *places, float *out)
 {
     uint32_t first, n_columns;
-    columns_of(bank, head, side, &first, &n_columns);
+    columns_of(bank, lane, side, &first, &n_columns);
     for (uint32_t i = 0, run; i < n; i += run) {
         float *row = out + (size_t)i * n_columns;
         run = 1;
         if (places[i] < KV_CODED) {
-            read_exact(bank, head, side, tokens[i], row);
+            read_exact(bank, lane, side, tokens[i], row);
             continue;
         }
         const struct kv_bank *part = part_of(bank, tokens[i]);
@@ -488,7 +590,7 @@ int kv_bank_audit(const struct kv_bank *bank, struct kv_error *err)
 {
     const char *name = bank->code->type->name;
     uint32_t rows = 0, atoms = 0, waiting = 0, sum = 0, counted = 0;
-    for (uint32_t t = 0; t < bank->source.geometry->tokens; t++) {
+    for (uint32_t t = 0; t < bank->sources->geometry->tokens; t++) {
         const uint32_t place = bank->where[t];
         if (bank->is_late && bank->is_late[t] != bank->takes_late) continue;
         if ((place == KV_ABSENT) != (bank->holders[t] == 0))

@@ -1,4 +1,5 @@
-/* A bank: one codec object with the rows it stores, for the heads and sides of its span.
+/* A bank: one codec object with the rows it stores, for the layers, heads and sides of its span. A lane
+ * is one KV head of one layer; a row holds its lanes one behind the other, layers outermost.
  *
  * Rows enter exact, wait in the queue that the codec's tiers ask for, and are encoded `block` at a
  * time into atoms. The bank knows for every token where its row is, how many lanes still hold it, and
@@ -19,6 +20,16 @@ enum { KV_ABSENT = 0, KV_EXACT = 1, KV_CODED = 2 };   /* where: KV_CODED + atom 
 struct kv_source {                 /* the recorded rows of one layer */
     const struct kv_geometry *geometry;
     const struct kv_tensor *keys, *values;
+    const struct kv_tensor *queries;   /* or NULL: what is fitted on queries cannot run */
+    const float *w_o;                  /* [hidden][q_heads * value_dim] or NULL */
+    uint32_t hidden;
+};
+
+struct kv_fit_rows {               /* what bases are fitted on, when it is not the prompt */
+    struct kv_source source;       /* geometry NULL: nothing given */
+    uint32_t first, n;             /* tokens of the source */
+    const struct kv_prompt *prompts;   /* of the object's heads, or NULL */
+    const char *missing;           /* a calibration was asked for, but has nothing of this layer: why */
 };
 
 struct kv_bank {
@@ -26,11 +37,11 @@ struct kv_bank {
     struct kv_bank *later;         /* of rows that kv_later_code stores, or NULL; shares where and holders */
     uint8_t *is_late;              /* [tokens] the row belongs to later */
     bool takes_late;               /* this is a later bank */
-    struct kv_source source;
+    const struct kv_source *sources;   /* [n_layers] */
     const struct kv_kernels *kernels;
     struct kv_pool *pool;
     enum kv_side side;
-    uint32_t first_head, n_heads, dim;
+    uint32_t n_layers, first_head, n_heads, n_lanes, dim;
     bool unrotated, lossy;
     bool garble;                   /* check mode: spoil codes, so that answers must change */
     bool counts_only;              /* `memory`: bytes are charged, no row is read, coded or kept */
@@ -48,17 +59,21 @@ struct kv_bank {
     uint32_t *atom_used;           /* [max_atoms] metadata bytes an atom needs, where sizes vary */
     int64_t spare_bytes;           /* of live atoms: metadata bytes that they do not need */
     int64_t basis_bytes;           /* charged while the codec was made and fitted */
+    int64_t shared_bytes;          /* likewise, of what was fitted on a calibration */
+    bool fits_online, calibrated;  /* some codec of the chain fits nothing but the prompt; was fitted before */
+    bool wants_queries;            /* some codec of the chain does, for its fit */
     float *block_rows;             /* [block][dim] scratch */
 };
 
-/* Makes the bank of `stage` (NULL: the default codec) for heads first_head .. + n_heads - 1. */
-int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const struct kv_source *source,
-                   const struct kv_stage *stage, enum kv_side side, uint32_t n_heads, bool handed,
-                   struct kv_error *err);
+/* Makes the bank of `stage` (NULL: the default codec) for setup's heads and layers; `sources` (one a
+ * layer) live as long as the bank. */
+int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const struct kv_source *sources,
+                   const struct kv_stage *stage, enum kv_side side, bool handed, struct kv_error *err);
 
-/* Calls the codec's fit with the prompt rows when it wants them. Before the first encode. prompts:
- * statistics of the bank's heads, or NULL. */
-int kv_bank_fit(struct kv_bank *bank, const struct kv_prompt *prompts, struct kv_error *err);
+/* Calls the codec's fit when it has one, with rows of each layer of the span: the prompt's, or
+ * (calibrated) those of another text. Before the first encode. */
+int kv_bank_fit(struct kv_bank *bank, const struct kv_fit_rows *from, bool calibrated,
+                struct kv_error *err);
 
 /* The prompt is encoded: what fills no block waits with the rows to come. */
 void kv_bank_end_prompt(struct kv_bank *bank);
@@ -77,9 +92,9 @@ void kv_bank_release(struct kv_bank *bank, uint32_t token);
 uint32_t kv_bank_due(const struct kv_bank *bank);
 void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens);
 
-/* Rows of one head and side as a reader sees them: out [n][dim of that side]. places[i] is what
+/* Rows of one lane and side as a reader sees them: out [n][dim of that side]. places[i] is what
  * `where` was for tokens[i] at the time that is asked for. */
-void kv_bank_read(const struct kv_bank *bank, uint32_t head, enum kv_side side, uint32_t n,
+void kv_bank_read(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t n,
                   const uint32_t *tokens, const uint32_t *places, float *out);
 
 size_t kv_bank_exact_row_bytes(const struct kv_bank *bank);

@@ -157,42 +157,137 @@ static int create_policy(struct kv_cache *cache, uint32_t p, struct kv_error *er
     return policy->create ? policy->create(self, &setup, err) : KV_OK;
 }
 
-/* Banks of one side (or of both, joined), each for one head or for all heads of the unit. */
-static int create_side(struct kv_cache *cache, enum kv_side side, struct kv_error *err)
+/* The recorded rows and the shapes of the layers from a cache on. */
+static int list_layers(struct kv_cache *cache, uint32_t n, const struct kv_source **sources,
+                       struct kv_setup *setup, struct kv_error *err)
+{
+    struct kv_source *all = kv_pool_take(cache->plan.pool, n * sizeof *all);
+    const struct kv_geometry **layers = kv_pool_take(cache->plan.pool, n * sizeof *layers);
+    if (!all || !layers) return kv_fail(err, KV_EMEMORY, "out of memory for a layer group");
+    for (uint32_t l = 0; l < n; l++) {
+        all[l] = cache->members[l]->plan.source;
+        layers[l] = all[l].geometry;
+    }
+    *sources = all;
+    setup->n_layers = n, setup->layers = layers;
+    return KV_OK;
+}
+
+/* Tells the lanes of n members, heads h .. h + heads - 1, where their rows are stored. */
+static void point_lanes(struct kv_cache *cache, uint32_t n, uint32_t h, struct kv_bank *bank)
+{
+    for (uint32_t i = 0; i < n * bank->n_heads; i++) {
+        struct kv_cache *member = n > 1 ? cache->members[i / bank->n_heads] : cache;
+        struct kv_held *lane = &member->lanes[h + i % bank->n_heads];
+        if (bank->side != KV_VALUES) lane->bank[0] = bank, lane->place_in[0] = i;
+        if (bank->side != KV_KEYS) lane->bank[1] = bank, lane->place_in[1] = i;
+    }
+}
+
+/* Banks of one side (or of both, joined), each for one head or for all heads of the unit, of one
+ * layer or of the first n members. */
+static int create_side(struct kv_cache *cache, enum kv_side side, uint32_t n, struct kv_error *err)
 {
     const struct kv_cache_plan *plan = &cache->plan;
     const struct kv_stage *stage = kv_chain(plan->spec, side);
     const uint32_t span = stage ? stage->modifiers[0].span : 0;
     const uint32_t heads = span & KV_SPAN_HEADS ? plan->n_heads : 1;
     if (stage && stage->modifiers[0].exact_side == (side == KV_KEYS ? 1u : 2u)) stage = NULL;
-    for (uint32_t h = 0; h < plan->n_heads; h += heads) {
+    struct kv_setup setup = {.geometry = plan->source.geometry, .kernels = plan->kernels,
+                             .pool = plan->pool, .seed = plan->seed, .n_heads = heads};
+    const struct kv_source *sources = &plan->source;
+    int status = n > 1 ? list_layers(cache, n, &sources, &setup, err) : KV_OK;
+    for (uint32_t h = 0; status == KV_OK && h < plan->n_heads; h += heads) {
         struct kv_bank *bank = &cache->banks[cache->n_banks++];
-        const struct kv_setup setup = {.geometry = plan->source.geometry, .kernels = plan->kernels,
-                                       .pool = plan->pool, .seed = plan->seed,
-                                       .head = plan->first_head + h, .n_heads = heads};
-        const int status = kv_bank_create(bank, &setup, &plan->source, stage, side, heads,
-                                          plan->handed, err);
-        if (status != KV_OK) return status;
+        setup.head = plan->first_head + h;
+        status = kv_bank_create(bank, &setup, sources, stage, side, plan->handed, err);
         for (struct kv_bank *part = bank; part; part = part->later)
             part->garble = plan->garble, part->counts_only = plan->counts_only;
-        for (uint32_t i = 0; i < heads; i++) {
-            if (side != KV_VALUES) cache->lanes[h + i].bank[0] = bank;
-            if (side != KV_KEYS) cache->lanes[h + i].bank[1] = bank;
-        }
+        if (status == KV_OK) point_lanes(cache, n, h, bank);
     }
-    return KV_OK;
+    return status;
 }
 
+/* The layers that this side's codec joins: those of the group, or none. */
+static bool joins_layers(const struct kv_cache *cache, enum kv_side side)
+{
+    const struct kv_stage *stage = kv_chain(cache->plan.spec, side);
+    return stage && cache->n_members > 1 && stage->codec->layer_group &&
+           stage->codec->layer_group(stage->config[side == KV_VALUES],
+                                     cache->plan.source.geometry) > 1;
+}
+
+/* A bank that serves several layers belongs to the first member's cache. */
 static int create_banks(struct kv_cache *cache, struct kv_error *err)
 {
     const struct kv_cache_plan *plan = &cache->plan;
     const struct kv_stage *stage = kv_chain(plan->spec, KV_KEYS);
     cache->banks = kv_pool_take(plan->pool, plan->n_heads * 2 * sizeof *cache->banks);
     if (!cache->banks) return kv_fail(err, KV_EMEMORY, "out of memory for banks");
-    if (stage && stage->modifiers[0].span & KV_SPAN_SIDES)
-        return create_side(cache, KV_BOTH_SIDES, err);
-    const int status = create_side(cache, KV_KEYS, err);
-    return status == KV_OK ? create_side(cache, KV_VALUES, err) : status;
+    const bool joint = stage && stage->modifiers[0].span & KV_SPAN_SIDES;
+    int status = KV_OK;
+    for (int s = joint ? KV_BOTH_SIDES : KV_KEYS; status == KV_OK && s <= KV_BOTH_SIDES; s++) {
+        if (!joint && s == KV_BOTH_SIDES) break;
+        const bool joins = joins_layers(cache->first, s);
+        if (!joins || cache->member == 0)
+            status = create_side(cache, s, joins ? cache->n_members : 1, err);
+    }
+    return status;
+}
+
+int kv_cache_layer_group(uint32_t *most, const struct kv_cache_spec *spec,
+                         const struct kv_geometry *layer, struct kv_error *err)
+{
+    *most = 1;
+    for (int side = 0; side < 2; side++) {
+        const struct kv_stage *stage = kv_chain(spec, side);
+        if (!stage || !stage->codec->layer_group) continue;
+        const uint32_t wanted = stage->codec->layer_group(stage->config[side], layer);
+        if (*most > 1 && wanted > 1 && wanted != *most)
+            return kv_fail(err, KV_EUNSUPPORTED,
+                           "%s: keys join %u layers and values %u: expected one number",
+                           stage->codec->name, *most, wanted);
+        if (wanted > *most) *most = wanted;
+    }
+    return KV_OK;
+}
+
+/* The prompt's rows of a layer, with what is known of them. */
+static struct kv_fit_rows prompt_rows(const struct kv_cache_plan *plan, const struct kv_bank *bank)
+{
+    const uint32_t skipped = bank->first_head - plan->first_head;
+    return (struct kv_fit_rows){.source = plan->source, .n = plan->source.geometry->prefill,
+                                .prompts = plan->prompts ? plan->prompts + skipped : NULL};
+}
+
+/* Fits a bank on the prompt, or on the calibration of the layers that it serves. */
+static int fit_bank(struct kv_cache *cache, struct kv_bank *bank, struct kv_error *err)
+{
+    const bool calibrated = cache->plan.calibration && !bank->fits_online;
+    struct kv_fit_rows *rows = kv_pool_take(cache->plan.pool, bank->n_layers * sizeof *rows);
+    if (!rows) return kv_fail(err, KV_EMEMORY, "out of memory for the rows of a fit");
+    for (uint32_t l = 0; l < bank->n_layers; l++) {
+        const struct kv_cache_plan *plan = &(bank->n_layers > 1 ? cache->members[l] : cache)->plan;
+        rows[l] = calibrated ? *plan->calibration : prompt_rows(plan, bank);
+    }
+    return kv_bank_fit(bank, rows, calibrated, err);
+}
+
+/* Once all members of the group have lanes. */
+static int equip(struct kv_cache *cache, struct kv_error *err)
+{
+    uint32_t block = 1;
+    int status = create_banks(cache, err);
+    for (uint32_t b = 0; status == KV_OK && b < cache->n_banks; b++)
+        status = fit_bank(cache, &cache->banks[b], err);
+    if (status != KV_OK) return status;
+    for (uint32_t b = 0; b < cache->n_banks; b++)
+        for (const struct kv_bank *part = &cache->banks[b]; part; part = part->later)
+            if (part->code->block > block) block = part->code->block;
+    for (int side = 0; side < 2; side++)
+        if (cache->lanes->bank[side]->unrotated && cache->drops) cache->position_bytes = 4;
+    cache->block_tokens = kv_pool_take(cache->plan.pool, block * sizeof *cache->block_tokens);
+    return cache->block_tokens ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for a block");
 }
 
 static bool reserve_views(struct kv_cache *cache)
@@ -223,7 +318,8 @@ static uint32_t budget_of(const struct kv_cache *cache, uint32_t p)
                            kv_budget_tokens(trim->budget, geometry->prefill));
 }
 
-int kv_cache_create(struct kv_cache **out, const struct kv_cache_plan *plan, struct kv_error *err)
+/* A cache with its lanes and policies, without banks yet. */
+static int create_lanes(struct kv_cache **out, const struct kv_cache_plan *plan, struct kv_error *err)
 {
     struct kv_cache *cache = kv_pool_take(plan->pool, sizeof *cache);
     if (!cache) return kv_fail(err, KV_EMEMORY, "out of memory for a cache");
@@ -241,21 +337,29 @@ int kv_cache_create(struct kv_cache **out, const struct kv_cache_plan *plan, str
         for (uint32_t p = 0; p < plan->spec->n_policies; p++)
             lane->budget[p] = budget_of(cache, p);
     }
-    int status = create_banks(cache, err);
-    uint32_t block = 1;
-    for (uint32_t b = 0; status == KV_OK && b < cache->n_banks; b++) {
-        struct kv_bank *bank = &cache->banks[b];
-        status = kv_bank_fit(
-            bank, plan->prompts ? plan->prompts + bank->first_head - plan->first_head : NULL, err);
-        for (const struct kv_bank *part = bank; part; part = part->later)
-            if (part->code->block > block) block = part->code->block;
-        if (bank->unrotated && cache->drops) cache->position_bytes = 4;
-    }
-    if (status != KV_OK) return status;
-    cache->block_tokens = kv_pool_take(plan->pool, block * sizeof *cache->block_tokens);
-    if (!cache->block_tokens) return kv_fail(err, KV_EMEMORY, "out of memory for a block");
     *out = cache;
     return KV_OK;
+}
+
+int kv_cache_create_group(struct kv_cache **out, const struct kv_cache_plan *plans, uint32_t n,
+                          struct kv_error *err)
+{
+    struct kv_cache **members = kv_pool_take(plans->pool, n * sizeof *members);
+    if (!members) return kv_fail(err, KV_EMEMORY, "out of memory for a layer group");
+    int status = KV_OK;
+    for (uint32_t m = 0; status == KV_OK && m < n; m++) status = create_lanes(&members[m], &plans[m], err);
+    for (uint32_t m = 0; status == KV_OK && m < n; m++) {
+        members[m]->members = members, members[m]->n_members = n;
+        members[m]->first = members[0], members[m]->member = m;
+    }
+    for (uint32_t m = 0; status == KV_OK && m < n; m++) status = equip(members[m], err);
+    for (uint32_t m = 0; status == KV_OK && m < n; m++) out[m] = members[m];
+    return status;
+}
+
+int kv_cache_create(struct kv_cache **out, const struct kv_cache_plan *plan, struct kv_error *err)
+{
+    return kv_cache_create_group(out, plan, 1, err);
 }
 
 /* -- lines ------------------------------------------------------------------------------------- */
@@ -337,7 +441,7 @@ static void insert_row(struct kv_cache *cache, struct kv_held *lane, uint32_t to
 static void append(struct kv_cache *cache, uint32_t token)
 {
     for (uint32_t b = 0; b < cache->n_banks; b++)
-        kv_bank_append(&cache->banks[b], token, cache->banks[b].n_heads);
+        kv_bank_append(&cache->banks[b], token, cache->banks[b].n_lanes);
     for (uint32_t i = 0; i < cache->plan.n_heads; i++) insert_row(cache, &cache->lanes[i], token);
 }
 
@@ -351,7 +455,8 @@ static void hand_down(struct kv_cache *cache, uint32_t index, uint32_t token)
         struct kv_bank *bank = heir->bank[side];
         const uint32_t place = lane->bank[side]->where[token];
         float *row = bank->handed + (size_t)token * bank->dim;
-        kv_bank_read(lane->bank[side], lane->head, side ? KV_VALUES : KV_KEYS, 1, &token, &place, row);
+        kv_bank_read(lane->bank[side], lane->place_in[side], side ? KV_VALUES : KV_KEYS, 1, &token,
+                     &place, row);
         if (bank->unrotated && side == 0) kv_rotary_undo(&bank->rotary, token, row);
         kv_bank_append(bank, token, 1);
     }
@@ -394,19 +499,34 @@ static void apply_fates(struct kv_cache *cache, uint32_t index)
     lane->n = kept;
 }
 
+/* The cache and its lane that a lane of one of its banks is. */
+static struct kv_held *lane_of(struct kv_cache *cache, const struct kv_bank *bank, uint32_t i,
+                               struct kv_cache **member)
+{
+    *member = bank->n_layers > 1 ? cache->members[i / bank->n_heads] : cache;
+    return &(*member)->lanes[bank->first_head + i % bank->n_heads - cache->plan.first_head];
+}
+
+/* Whoever holds a token that was just encoded reads another form of it from now on. */
+static void renew_lines(struct kv_cache *cache, const struct kv_bank *bank, uint32_t token)
+{
+    for (uint32_t i = 0; i < bank->n_lanes; i++) {
+        struct kv_cache *member;
+        struct kv_held *lane = lane_of(cache, bank, i, &member);
+        const uint32_t line = lane->line_of[token];
+        const bool held = lane->lines.n > line && lane->lines.position[line] == token &&
+                          lane->lines.until[line] == UINT32_MAX;
+        if (held) renew_line(member, lane, token);
+    }
+}
+
 /* Encodes what is due in the banks of one kind. */
 static void flush_bank(struct kv_cache *cache, struct kv_bank *bank)
 {
     for (uint32_t due = kv_bank_due(bank); due > 0; due--) {
         kv_bank_encode(bank, cache->block_tokens);
         for (uint32_t i = 0; i < bank->code->block; i++)
-            for (uint32_t h = 0; h < bank->n_heads; h++) {
-                struct kv_held *lane = &cache->lanes[bank->first_head + h - cache->plan.first_head];
-                const uint32_t token = cache->block_tokens[i], line = lane->line_of[token];
-                const bool held = lane->lines.n > line && lane->lines.position[line] == token &&
-                                  lane->lines.until[line] == UINT32_MAX;
-                if (held) renew_line(cache, lane, token);
-            }
+            renew_lines(cache, bank, cache->block_tokens[i]);
     }
 }
 
@@ -497,36 +617,48 @@ static void choose(struct kv_cache *cache, bool prompt, uint32_t token, const fl
     }
 }
 
-/* A rest cache chooses and encodes right after its owner. */
+/* From now on changes are for readers of this token. */
+static void set_now(struct kv_cache *cache, uint32_t now)
+{
+    for (uint32_t m = 0; m < cache->n_members; m++) cache->members[m]->now = now;
+    if (cache->plan.rest) cache->plan.rest->now = now;
+}
+
+static void append_all(struct kv_cache *cache, uint32_t token)
+{
+    for (uint32_t m = 0; m < cache->n_members; m++) append(cache->members[m], token);
+}
+
+/* All members choose before any encodes, since an atom may hold rows of all. A rest cache chooses
+ * and encodes right after its owner. */
 static void settle(struct kv_cache *cache, bool prompt, uint32_t token, const float *queries)
 {
-    choose(cache, prompt, token, queries);
-    if (cache->plan.rest) {
-        cache->plan.rest->now = cache->now;
-        choose(cache->plan.rest, prompt, token, queries);
-    }
-    flush(cache, true);
+    const struct kv_geometry *geometry = cache->plan.source.geometry;
+    const size_t width = (size_t)cache->plan.n_heads * geometry->group * geometry->key_dim;
+    for (uint32_t m = 0; m < cache->n_members; m++)
+        choose(cache->members[m], prompt, token, queries ? queries + m * width : NULL);
+    if (cache->plan.rest) choose(cache->plan.rest, prompt, token, queries);
+    for (uint32_t m = 0; m < cache->n_members; m++) flush(cache->members[m], true);
     if (cache->plan.rest) flush(cache->plan.rest, true);
 }
 
 static void flush_late(struct kv_cache *cache)
 {
-    flush(cache, false);
-    if (!cache->plan.rest) return;
-    cache->plan.rest->now = cache->now;
-    flush(cache->plan.rest, false);
+    for (uint32_t m = 0; m < cache->n_members; m++) flush(cache->members[m], false);
+    if (cache->plan.rest) flush(cache->plan.rest, false);
 }
 
 int kv_cache_prefill(struct kv_cache *cache, struct kv_error *err)
 {
     const uint32_t prefill = cache->plan.source.geometry->prefill;
     (void)err;
-    cache->now = prefill;
-    for (uint32_t t = 0; t < prefill; t++) append(cache, t);
+    set_now(cache, prefill);
+    for (uint32_t t = 0; t < prefill; t++) append_all(cache, t);
     settle(cache, true, prefill - 1, NULL);
     flush_late(cache);
-    for (struct kv_cache *each = cache; each; each = each->plan.rest)
-        for (uint32_t b = 0; b < each->n_banks; b++) kv_bank_end_prompt(&each->banks[b]);
+    for (uint32_t m = 0; m < cache->n_members; m++)
+        for (struct kv_cache *each = cache->members[m]; each; each = each->plan.rest)
+            for (uint32_t b = 0; b < each->n_banks; b++) kv_bank_end_prompt(&each->banks[b]);
     flush_late(cache);
     return KV_OK;
 }
@@ -546,9 +678,10 @@ static void widen_new_rows(struct kv_cache *cache, uint32_t t)
 
 void kv_cache_begin(struct kv_cache *cache, uint32_t t, const float *queries)
 {
-    if (cache->plan.spec->n_policies) widen_new_rows(cache, t);
-    cache->now = t;
-    append(cache, t);
+    for (uint32_t m = 0; m < cache->n_members && cache->plan.spec->n_policies; m++)
+        widen_new_rows(cache->members[m], t);
+    set_now(cache, t);
+    append_all(cache, t);
     settle(cache, false, t, queries);
 }
 
@@ -569,16 +702,22 @@ void kv_cache_select(struct kv_cache *cache, uint32_t t, uint32_t lane, const fl
     }
 }
 
-void kv_cache_end(struct kv_cache *cache, uint32_t t, const float *const *weights)
+static void observe(struct kv_cache *cache, uint32_t t, const float *const *weights)
 {
     const struct kv_step step = step_of(cache, false, t);
-    for (uint32_t p = 0; weights && p < cache->plan.spec->n_policies; p++) {
+    for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++) {
         if (!cache->choosers[p]->type->observe) continue;
         show(cache, p, NULL);
         for (uint32_t i = 0; i < cache->plan.n_heads; i++) cache->views[i].weights = weights[i];
         call(cache, p, cache->choosers[p]->type->observe, &step);
     }
-    cache->now = t + 1;
+}
+
+void kv_cache_end(struct kv_cache *cache, uint32_t t, const float *const *weights)
+{
+    for (uint32_t m = 0; m < cache->n_members && weights; m++)
+        observe(cache->members[m], t, weights + (size_t)m * cache->plan.n_heads);
+    set_now(cache, t + 1);
     flush_late(cache);
 }
 
@@ -590,10 +729,10 @@ void kv_cache_decode_lines(void *source, uint32_t first, uint32_t n, float *keys
     const struct kv_held *lane = &reader->cache->lanes[reader->lane];
     const struct kv_line_list *lines = &lane->lines;
     if (keys)
-        kv_bank_read(lane->bank[0], lane->head, KV_KEYS, n, lines->position + first,
+        kv_bank_read(lane->bank[0], lane->place_in[0], KV_KEYS, n, lines->position + first,
                      lines->place[0] + first, keys);
     if (values)
-        kv_bank_read(lane->bank[1], lane->head, KV_VALUES, n, lines->position + first,
+        kv_bank_read(lane->bank[1], lane->place_in[1], KV_VALUES, n, lines->position + first,
                      lines->place[1] + first, values);
 }
 
@@ -610,28 +749,40 @@ void kv_cache_read(const struct kv_cache *cache, uint32_t index, uint32_t n, con
             key_places[r] = lane->bank[0]->where[tokens[i + r]];
             value_places[r] = lane->bank[1]->where[tokens[i + r]];
         }
-        kv_bank_read(lane->bank[0], lane->head, KV_KEYS, run, tokens + i, key_places,
+        kv_bank_read(lane->bank[0], lane->place_in[0], KV_KEYS, run, tokens + i, key_places,
                      keys + (size_t)i * key_dim);
-        kv_bank_read(lane->bank[1], lane->head, KV_VALUES, run, tokens + i, value_places,
+        kv_bank_read(lane->bank[1], lane->place_in[1], KV_VALUES, run, tokens + i, value_places,
                      values + (size_t)i * value_dim);
     }
 }
 
 /* -- accounts ---------------------------------------------------------------------------------- */
 
+/* Layer l's part of what n layers share: the parts differ by a byte at most, and add up. */
+static int64_t part_of(int64_t bytes, uint32_t l, uint32_t n) { return bytes * (l + 1) / n - bytes * l / n; }
+
+static void count_bank(struct kv_cache_bytes *bytes, const struct kv_bank *bank, uint32_t layer)
+{
+    const int side = bank->side == KV_VALUES;
+    const uint32_t n = bank->n_layers, l = n > 1 ? layer : 0;
+    const int64_t atoms = bank->live_atoms, rows = bank->live_rows;
+    if (bank->later) count_bank(bytes, bank->later, layer);
+    bytes->joint |= bank->side == KV_BOTH_SIDES;
+    bytes->payload[side] += part_of(atoms * bank->code->payload_bytes, l, n);
+    bytes->metadata[side] += part_of(atoms * bank->code->metadata_bytes - bank->spare_bytes, l, n);
+    bytes->residual[side] += part_of(rows * (int64_t)kv_bank_exact_row_bytes(bank), l, n);
+    bytes->basis[side] += part_of(bank->basis_bytes, l, n);
+    bytes->shared += part_of(bank->shared_bytes, l, n);
+    bytes->calibrated |= bank->calibrated;
+}
+
 struct kv_cache_bytes kv_cache_count(const struct kv_cache *cache)
 {
     struct kv_cache_bytes bytes = {0};
-    for (uint32_t b = 0; b < cache->n_banks; b++)
-        for (const struct kv_bank *bank = &cache->banks[b]; bank; bank = bank->later) {
-            const int side = bank->side == KV_VALUES;
-            bytes.joint |= bank->side == KV_BOTH_SIDES;
-            bytes.payload[side] += (int64_t)bank->live_atoms * bank->code->payload_bytes;
-            bytes.metadata[side] +=
-                (int64_t)bank->live_atoms * bank->code->metadata_bytes - bank->spare_bytes;
-            bytes.residual[side] += bank->live_rows * (int64_t)kv_bank_exact_row_bytes(bank);
-            bytes.basis[side] += bank->basis_bytes;
-        }
+    for (uint32_t b = 0; b < cache->n_banks; b++) count_bank(&bytes, &cache->banks[b], cache->member);
+    for (uint32_t b = 0; cache->member > 0 && b < cache->first->n_banks; b++)
+        if (cache->first->banks[b].n_layers > 1)
+            count_bank(&bytes, &cache->first->banks[b], cache->member);
     return bytes;
 }
 
@@ -660,8 +811,10 @@ int kv_cache_audit(const struct kv_cache *cache, struct kv_error *err)
     for (uint32_t b = 0; status == KV_OK && b < cache->n_banks; b++) {
         uint64_t held = 0, holders = 0;
         const struct kv_bank *bank = &cache->banks[b];
-        for (uint32_t h = 0; h < bank->n_heads; h++)
-            held += cache->lanes[bank->first_head + h - cache->plan.first_head].n;
+        for (uint32_t i = 0; i < bank->n_lanes; i++) {
+            struct kv_cache *member;
+            held += lane_of((struct kv_cache *)cache, bank, i, &member)->n;
+        }
         for (uint32_t t = 0; t < cache->plan.source.geometry->tokens; t++) holders += bank->holders[t];
         if (held != holders)
             return kv_fail(err, KV_EGATE, "%s: lanes hold %llu rows, the bank counts %llu",

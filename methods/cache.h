@@ -23,6 +23,7 @@ struct kv_held {                      /* one lane: a KV head's held rows */
     float *state[KV_MAX_POLICIES];    /* [n][state_floats] */
     uint32_t budget[KV_MAX_POLICIES];
     struct kv_bank *bank[2];          /* of keys and of values; the same when one holds both */
+    uint32_t place_in[2];             /* which lane of that bank this one is */
     struct kv_line_list lines;
     uint32_t *line_of;                /* [tokens] current line of a held row */
     uint32_t *dirty, n_dirty;         /* tokens whose line is new since the list was last emptied */
@@ -42,6 +43,7 @@ struct kv_cache_plan {                /* what a cache is made of */
     bool handed;                      /* this is a rest cache */
     bool garble;                      /* check mode: codes are spoiled after encoding */
     bool counts_only;                 /* bytes are charged, rows neither read, encoded nor kept */
+    const struct kv_fit_rows *calibration;   /* of this layer, or NULL: fits see the prompt */
 };
 
 struct kv_cache {
@@ -58,6 +60,9 @@ struct kv_cache {
     uint32_t *block_tokens;           /* scratch of an encode */
     int64_t position_bytes;           /* charged a held row: a real cache must store its position */
     bool drops;                       /* some policy can drop rows */
+    struct kv_cache **members;        /* [n_members] caches of the layer group, this one first; or itself */
+    uint32_t n_members, member;       /* of the first cache; which one this is */
+    struct kv_cache *first;
 };
 
 /* What the policies of a spec want known of the prompt, merged: before anything exists. */
@@ -70,20 +75,31 @@ bool kv_cache_joins_heads(const struct kv_cache_spec *spec);
 bool kv_cache_feeds_back(const struct kv_cache_spec *spec);
 bool kv_cache_selects(const struct kv_cache_spec *spec);
 
+/* The most layers that a codec of the spec may serve with one object, this layer being one of them;
+ * 1 when none spans layers. KV_EUNSUPPORTED when its sides want different groups. */
+int kv_cache_layer_group(uint32_t *most, const struct kv_cache_spec *spec,
+                         const struct kv_geometry *layer, struct kv_error *err);
+
 /* All memory comes from plan->pool; there is nothing to destroy but the pool. */
 int kv_cache_create(struct kv_cache **out, const struct kv_cache_plan *plan, struct kv_error *err);
+
+/* Caches of n layers of one shape, with one spec, heads and pool; codecs that span layers serve all of
+ * them. The first is the one to drive: it moves all members in step. */
+int kv_cache_create_group(struct kv_cache **out, const struct kv_cache_plan *plans, uint32_t n,
+                          struct kv_error *err);
 
 /* Tokens 0..prefill-1 enter, the policies keep, the codecs are fitted and encode. */
 int kv_cache_prefill(struct kv_cache *cache, struct kv_error *err);
 
 /* One step: append token t and evict; `answer` is the harness's; then observe and the late encodes.
- * queries [n_heads][group][key_dim] of the step (for policies that look), NULL when none does. */
+ * queries [n_members][n_heads][group][key_dim] of the step (for policies that look), NULL when none
+ * does. */
 void kv_cache_begin(struct kv_cache *cache, uint32_t t, const float *queries);
 /* Asks the selecting policy which held rows the step reads: reads [group][n] of the lane, all 1 when
  * nobody selects. logits [group][n] when wants.logits. */
 void kv_cache_select(struct kv_cache *cache, uint32_t t, uint32_t lane, const float *queries,
                      const float *logits, uint8_t *reads);
-/* weights [n_heads] pointers to [group][n], or NULL when nobody observes. */
+/* weights [n_members * n_heads] pointers to [group][n], or NULL when nobody observes. */
 void kv_cache_end(struct kv_cache *cache, uint32_t t, const float *const *weights);
 
 /* Decodes lines for the sweep: `source` of struct kv_lines is a kv_line_reader. */
@@ -96,9 +112,12 @@ void kv_cache_read(const struct kv_cache *cache, uint32_t lane, uint32_t n, cons
 
 struct kv_cache_bytes {               /* resident now, by side and class */
     int64_t payload[2], metadata[2], residual[2], basis[2];   /* of keys and values */
+    int64_t shared;                   /* bases fitted on a calibration: not resident of one text */
+    bool calibrated;                  /* some codec was fitted on a calibration */
     bool joint;                       /* one bank holds both sides: counted under keys */
     int64_t policy;                   /* state and arrays of the policies: metadata of neither side */
 };
+/* Of this member: a bank that serves several layers is parted evenly among them. */
 struct kv_cache_bytes kv_cache_count(const struct kv_cache *cache);
 
 /* Check mode: every counter recounted from the lanes' lists. */

@@ -1,8 +1,8 @@
 /* A codec: how a row is stored. A pure map of `block` rows to one *atom* of stated bytes, and back.
  *
- * A row is what one token contributes to one codec object: `dim` columns = (heads x sides) in its
- * span, heads outermost, a head's key before its value. Without a span: one head's key, or one head's
- * value. A codec never sees a position, a head, a fate, or why a row is there; the cache owns all
+ * A row is what one token contributes to one codec object: `dim` columns = (layers x heads x sides)
+ * in its span, layers outermost, a head's key before its value. Without a span: one head's key, or
+ * one head's value. A codec never sees a position, a head, a fate, or why a row is there; the cache owns all
  * row memory and every count. Sources: interface.md section 2 of the design, DESIGN.md section 3.
  *
  * Only create and fit may fail; encode and decode assert their contract. encode must give the same
@@ -23,6 +23,7 @@ enum {
     KV_UNROTATED_KEYS = 4,   /* keys reach encode turned back to before the rotation */
     KV_RANDOM = 8,           /* depends on the seed */
     KV_MAKES_LATER = 128,    /* with KV_LEAVES_ROWS: handles an inner codec that has a `later` */
+    KV_FITS_ONLINE = 256,    /* by its definition fitted on the prompt that it serves, never before */
     KV_EXACT_F16 = 16, KV_EXACT_BF16 = 32, KV_EXACT_F32 = 64   /* rows recorded so come back exactly */
 };
 
@@ -57,6 +58,9 @@ struct kv_codec {
      * shape does not allow is KV_EUNSUPPORTED with the reason. */
     int (*create)(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err);
     int (*fit)(struct kv_code *code, const struct kv_sample *sample, struct kv_error *err); /* optional */
+    /* The most layers that may share one object with this one (1: it stays alone); NULL: always 1.
+     * Groups are formed of recorded neighbours of one shape; each may end up smaller. */
+    uint32_t (*layer_group)(const void *config, const struct kv_geometry *layer);
     /* rows [block][dim] -> atom (payload_bytes + metadata_bytes, the split is the codec's own). */
     void (*encode)(struct kv_code *code, const float *rows, uint8_t *atom);
     /* n_atoms adjacent atoms -> columns first_column .. first_column + n_columns - 1 of their rows:

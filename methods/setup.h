@@ -25,21 +25,26 @@ struct kv_setup {
     struct kv_pool *pool;        /* charge what must be resident; see enum kv_class */
     uint64_t seed;
     uint32_t head, n_heads;      /* KV heads served: the first, and how many */
+    uint32_t n_layers;           /* layers served, KV_SPAN_LAYERS; 0 or 1: geometry's alone */
+    const struct kv_geometry *const *layers;   /* [n_layers] theirs, all of one shape; NULL for one */
     uint32_t dim;                /* codec: columns of a row */
     enum kv_side side;           /* codec: which side its rows are */
     const struct kv_stage *rest; /* codec: the stages to its right (a KV_LEAVES_ROWS codec makes its inner) */
 };
 
-/* Rows for fit: all prompt rows of the object (prompt fit), exact, before anything is dropped. */
+/* Rows for fit, exact, before anything is dropped: all prompt rows of the object, or rows of a
+ * calibration text of the same layers and heads. */
 struct kv_sample {
     uint32_t n;
     const float *rows;           /* [n][dim] in the codec's column order (keys unrotated if so marked) */
     const uint32_t *positions;   /* [n] */
     const float *queries;        /* [n_queries][key_dim] where the codec wants them, else NULL: the query
-                                  * heads of the object's KV heads, of each its n prompt queries;
-                                  * unrotated where the rows are */
+                                  * heads of the object's lanes (KV heads, layers outermost), of each
+                                  * its n queries; unrotated where the rows are */
     uint32_t n_queries;
     const float *fisher, *label; /* [n][dim] squares of gradients like rows (struct kv_squares), or NULL */
+    const float *const *w_o;     /* of each layer [hidden][q_heads * value_dim], or NULL */
+    uint32_t hidden;
 };
 
 #endif

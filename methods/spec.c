@@ -174,7 +174,7 @@ static int check_chain(const struct kv_cache_spec *cache, enum kv_side side, str
                            "%s: expected the same parameters for k. and v. with"
                            " span=joint, found different ones",
                            stage->codec->name);
-        if (stage != outer && (m->span || m->unrotated || m->exact_side))
+        if (stage != outer && (m->span || m->unrotated || m->rotated || m->exact_side))
             return kv_fail(err, KV_EUSAGE,
                            "%s: span, keys and side stand on the outermost codec, %s",
                            stage->codec->name, outer->codec->name);

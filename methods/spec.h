@@ -21,7 +21,7 @@ struct kv_modifiers {             /* of a codec stage, known to the cache only *
     uint32_t span;                /* enum kv_span bits: span=heads, span=joint (sides), span=all */
     bool rotate, center;          /* rotate=hadamard, center=mean: wrapped around the codec */
     double outliers;              /* share of a row's values kept in 16 bits (0: none), around the codec */
-    bool unrotated;               /* keys=unrotated */
+    bool unrotated, rotated;      /* keys=unrotated; keys=rotated: though the codec would turn them back */
     uint32_t exact_side;          /* side=keys compresses keys only: values stay exact (2); side=values: 1 */
 };
 

@@ -160,6 +160,14 @@ static int set_exact_layers(struct kv_spec *spec, const char *who, const char *v
     return KV_OK;
 }
 
+/* What the codec does by itself is not said. */
+static void set_keys(struct kv_modifiers *modifiers, const struct kv_codec *codec, bool unrotated)
+{
+    const bool own = codec->traits & KV_UNROTATED_KEYS;
+    modifiers->unrotated = unrotated && !own;
+    modifiers->rotated = !unrotated && own;
+}
+
 static int set_modifier(struct kv_stage *stage, int side, const char *key, const char *value,
                         struct kv_error *err)
 {
@@ -181,7 +189,7 @@ static int set_modifier(struct kv_stage *stage, int side, const char *key, const
     else if (strcmp(key, "span") == 0)
         modifiers->span = values.span; /* the choices are the bits */
     else if (strcmp(key, "keys") == 0)
-        modifiers->unrotated = values.keys;
+        set_keys(modifiers, stage->codec, values.keys);
     else
         modifiers->exact_side = values.side;
     return KV_OK;
@@ -301,6 +309,7 @@ static void print_modifiers(const struct kv_stage *stage, char *text, size_t cap
         if (m->center) snprintf(sides[side][3], 32, ":center=mean");
         snprintf(sides[side][4], 32, "%s", spans[m->span & 3]);
         if (m->unrotated) snprintf(sides[side][5], 32, ":keys=unrotated");
+        if (m->rotated) snprintf(sides[side][5], 32, ":keys=rotated");
         snprintf(sides[side][6], 32, "%s", halves[m->exact_side]);
         if (m->outliers > 0) snprintf(sides[side][7], 32, ":outliers=%.12g", m->outliers);
     }

@@ -161,7 +161,7 @@ static int held_after(struct vector *vector, struct kv_geometry *geometry, struc
     struct kv_prompt prompt = {0};
     int status = kv_prompt_compute(&prompt, &layer, 0, &wants, setup->kernels, setup->pool, err);
     const struct kv_cache_plan plan = {
-        .source = {.geometry = geometry, .keys = &keys, .values = &keys},
+        .source = {.geometry = geometry, .keys = &keys, .values = &keys, .queries = &queries},
         .spec = &spec->caches[0],
         .kernels = setup->kernels,
         .pool = setup->pool,

@@ -1,0 +1,35 @@
+#!/bin/sh
+# Bases fitted before the text: on another recording, or on tokens that are not scored then.
+. "$(dirname "$0")/common.sh"
+make_trace
+kvbench trace synth other.h5 --tokens 160 --prefill 128 --layers 1 --seed 7 || exit 2
+
+# column NAME: of the last run's first row.
+column() { awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i } NR == 2 { print $at[name] }' out; }
+
+calibrated() {
+    kind=$1
+    shift
+    expect 0 '' --trace small.h5 --methods "svd:rank=8" --no-plots --quiet --format csv --out "$kind.d" "$@"
+    [ "$(column calibration)" = "$kind" ] || complain "$*: expected $kind, found $(column calibration)"
+}
+
+calibrated online --layers 0
+[ "$(column basis_bytes)" = "$(($(column resident_bytes) - $(column payload_bytes)))" ] ||
+    complain 'online: expected the basis in the resident bytes'
+calibrated disjoint --layers 0 --calibrate other.h5
+[ "$(column resident_bytes)" = "$(column payload_bytes)" ] || complain 'expected a basis of all texts beside the rest'
+says "shared-basis:$(column basis_bytes)"
+calibrated oracle --layers 0 --calibrate small.h5
+calibrated same-trace --calibrate 120:140
+[ "$(column scored_queries)" = 20 ] || complain "expected 12 of 32 steps unscored, found $(column scored_queries)"
+
+# A layer that the other recording has not: a row that says so, and the other method runs.
+expect 0 '' --trace small.h5 --methods svd:rank=8,int --calibrate other.h5 --no-plots --quiet --format csv --out m.d
+says 'skipped,svd: calibration: layer 1 is not recorded there'
+says ',ok,'
+expect 2 'expected tokens FROM:TO with FROM below TO, found 9:3' --trace small.h5 --methods f16 --calibrate 9:3
+expect 2 'expected tokens of the 160 recorded' --trace small.h5 --methods f16 --calibrate 0:161
+expect 2 'expected decode steps left to score, found none' --trace small.h5 --methods f16 --calibrate 128:160
+expect 3 'nowhere.h5' --trace small.h5 --methods f16 --calibrate nowhere.h5
+finish
