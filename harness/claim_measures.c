@@ -17,6 +17,10 @@ const struct kv_claim_measure_entry kv_claim_measures[] = {
                                     "largest"},
     {"power_law", kv_claim_power_law, "R^2 of log accumulated score on log rank, mean over heads"},
     {"overlap", kv_claim_overlap, "share of the prompt's heavy tokens still heavy in decode"},
+    {"memory", kv_claim_memory, "bytes of a model's cache, or a ratio of two"},
+    {"serving", kv_claim_serving, "what an engine allocates, or a ratio"},
+    {"value", kv_claim_value, "an expression of numbers and elements a token"},
+    {"words", kv_claim_words, "nothing: why no arithmetic decides"},
     {NULL, NULL, NULL},
 };
 

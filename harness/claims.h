@@ -76,6 +76,8 @@ double kv_setting_number(const char *setting, const char *key, double otherwise)
  * is its own name. KV_EGATE when a claim that is expected to be reproduced is not. */
 int kv_cmd_reproduce(int argc, char **argv, struct kv_error *err);
 
+/* Measures of arithmetic (claim_memory.c). */
+kv_claim_measure kv_claim_memory, kv_claim_serving, kv_claim_value, kv_claim_words;
 /* Measures on random unit vectors (claim_vectors.c). */
 kv_claim_measure kv_claim_distortion, kv_claim_inner_product, kv_claim_softmax_ratio;
 /* Measures on recorded tensors (claim_traces.c, claim_attention.c). */

@@ -114,6 +114,12 @@ if command -v gnuplot >/dev/null; then
     [ -s drawn/memory_context.svg ] || complain "memory --plot: expected a drawing: $(cat err drawn/gnuplot.log)"
 fi
 
+# Commonly quoted arithmetic, from formulas: every verdict is the one that the data expect.
+expect 0 '' reproduce architecture --json
+awk -F'"' '/"claim":/ { claim = $4 } /"verdict":/ { verdict = $4 }
+    /"expected":/ { n++; if ($4 != verdict) { print "FAILED: " claim ": " verdict ", expected " $4; bad = 1 } }
+    END { exit bad || n < 60 }' out || complain 'reproduce architecture: another verdict'
+
 # A config.json of one's own.
 config() { printf '%s' "$1" >config.json; }
 config '{"text_config": {"model_type": "llama", "num_hidden_layers": 4, "hidden_size": 64, "num_attention_heads": 4,
