@@ -8,6 +8,7 @@
 #include "harness/check_layer.h"
 #include "harness/prompt_statistics.h"
 #include "harness/replay.h"
+#include "harness/survey.h"
 
 enum verdict { PASS, FAIL, SKIP };
 
@@ -94,10 +95,14 @@ static int replay_layer(const struct play *play, const struct kv_layer *layer, s
     int status = KV_OK;
     for (uint32_t h = 0; status == KV_OK && h < geometry->kv_heads; h++)
         status = kv_prompt_compute(&prompts[h], layer, h, &wants, play->kernels, pool, err);
+    double preference = 0.0;
+    const struct kv_survey survey = {.n = 1, .preference = &preference};
+    if (status == KV_OK && kv_survey_wanted(play->spec))
+        status = kv_survey_layer(&preference, play->spec, layer, play->kernels, err);
     float *extra = played->outputs + played->n;
     struct kv_replay replay = {
         .owner = layer, .reader = layer, .spec = play->spec, .kernels = play->kernels,
-        .prompts = prompts, .n_scored = n_scored, .scored = scored, .seed = play->seed,
+        .prompts = prompts, .survey = survey, .n_scored = n_scored, .scored = scored, .seed = play->seed,
         .road = play->road, .audit = play->audit, .garble = play->garble,
         .answers = {.outputs = played->outputs, .log_sum_exp = extra, .divergence = extra + rows,
                     .held_mass = extra + 2 * rows, .drift = extra + 3 * rows, .span_mass = extra}};

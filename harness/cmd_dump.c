@@ -11,6 +11,7 @@
 #include "harness/provenance.h"
 #include "harness/reference.h"
 #include "harness/scored.h"
+#include "harness/survey.h"
 
 struct dump_options {
     const char *trace, *method, *layer, *heads, *out, *isa;
@@ -26,6 +27,7 @@ struct dump {                          /* everything that one dump holds */
     struct kv_layer *owner, *reader;
     struct kv_reference *reference;
     struct kv_prompt *prompts;
+    struct kv_layer_survey survey;
     struct kv_pool *pool;
     struct kv_answer_arrays answers;
     uint32_t *scored, n_scored;
@@ -98,6 +100,19 @@ static int reserve(struct dump *dump, struct kv_error *err)
     return KV_OK;
 }
 
+/* Of all recorded layers: the one that is dumped shares its budget with them. */
+static int take_survey(struct dump *dump, struct kv_error *err)
+{
+    if (!kv_survey_wanted(&dump->specs.specs[0])) return KV_OK;
+    uint32_t *layers = calloc(dump->trace->n_layers, sizeof *layers);
+    if (!layers) return kv_fail(err, KV_EMEMORY, "out of memory");
+    for (uint32_t i = 0; i < dump->trace->n_layers; i++) layers[i] = i;
+    const int status = kv_survey_take(&dump->survey, &dump->specs.specs[0], dump->trace, layers,
+                                      dump->trace->n_layers, &dump->kernels, err);
+    free(layers);
+    return status;
+}
+
 static int prepare(struct dump *dump, struct kv_error *err)
 {
     int status = kv_spec_parse(&dump->specs, dump->options.method, err);
@@ -106,6 +121,7 @@ static int prepare(struct dump *dump, struct kv_error *err)
     if (status == KV_OK) status = kv_kernels_fill(&dump->kernels, dump->options.isa, err);
     if (status == KV_OK) status = open_trace(dump, err);
     if (status == KV_OK) status = reserve(dump, err);
+    if (status == KV_OK) status = take_survey(dump, err);
     if (status != KV_OK) return status;
     const struct kv_reference_input input = {.layer = dump->reader, .kernels = &dump->kernels,
                                              .n_scored = dump->n_scored, .scored = dump->scored,
@@ -196,9 +212,10 @@ static int replay_units(struct dump *dump, struct kv_error *err)
         struct kv_cache *caches[2] = {NULL, NULL};
         struct kv_pool *pool = kv_pool_create(0);
         if (!pool) return kv_fail(err, KV_EMEMORY, "out of memory");
+        const struct kv_survey survey = kv_survey_at(&dump->survey, dump->owner->info->index);
         const struct kv_replay replay = {
             .owner = dump->owner, .reader = dump->reader, .spec = spec, .kernels = &dump->kernels,
-            .prompts = dump->prompts, .first_head = h, .n_heads = heads, .n_scored = dump->n_scored,
+            .prompts = dump->prompts, .survey = survey, .first_head = h, .n_heads = heads, .n_scored = dump->n_scored,
             .scored = dump->scored, .exact_log_sum_exp = dump->reference->log_sum_exp,
             .seed = dump->options.seed, .answers = dump->answers};
         status = kv_replay_keep(&replay, 1, &account, pool, &caches[0], &caches[1], err);
@@ -264,6 +281,7 @@ int kv_cmd_dump(int argc, char **argv, struct kv_error *err)
     kv_trace_close(dump.trace);
     kv_pool_destroy(dump.pool);
     free(dump.scored);
+    kv_survey_free(&dump.survey);
     kv_spec_free(&dump.specs);
     return status;
 }

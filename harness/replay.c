@@ -55,7 +55,7 @@ static int plan_caches(struct unit *unit, struct kv_cache_plan *out, struct kv_e
         .source = source_of(replay->owner), .calibration = replay->calibration,
         .kernels = replay->kernels, .pool = unit->pool,
         .prompts = replay->prompts ? replay->prompts + replay->first_head : NULL,
-        .first_head = replay->first_head, .n_heads = replay->n_heads, .seed = replay->seed,
+        .first_head = replay->first_head, .n_heads = replay->n_heads, .seed = replay->seed, .survey = replay->survey.n ? &replay->survey : NULL,
         .garble = replay->garble};
     int status = KV_OK;
     if (spec->n_caches > 1 && !replay->exact_layer) {

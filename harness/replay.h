@@ -31,6 +31,7 @@ struct kv_replay {
     const struct kv_spec *spec;
     const struct kv_kernels *kernels;
     const struct kv_prompt *prompts;  /* [kv_heads], of the owner */
+    struct kv_survey survey;          /* when kv_survey_wanted; else n is 0 */
     uint32_t first_head, n_heads;
     uint32_t n_scored; const uint32_t *scored;
     const float *exact_log_sum_exp;   /* [kv_heads][n_scored][group] of the reader; NULL: no comparison */

@@ -17,6 +17,7 @@
 #include "harness/reference.h"
 #include "harness/row.h"
 #include "harness/scored.h"
+#include "harness/survey.h"
 
 /* Tasks that a thread should have to choose from: enough to level out, few enough to bound memory. */
 enum { TASKS_PER_THREAD = 8 };
@@ -32,6 +33,7 @@ struct job {                           /* one cell under way */
     int status;                        /* first failure */
     struct kv_error error;
     double started;
+    struct kv_layer_survey survey;     /* when the spec wants one */
 };
 
 struct task { struct job *job; uint32_t first_head, n_heads; struct kv_replay_account *accounts;
@@ -198,7 +200,8 @@ static struct kv_replay replay_of(const struct task *task, const struct layer_ru
     const double limit = run->request->timeout_seconds;
     return (struct kv_replay){
         .owner = layer->owner, .reader = layer->reader, .spec = job->spec, .kernels = run->kernels,
-        .prompts = layer->prompts, .first_head = task->first_head, .n_heads = task->n_heads,
+        .prompts = layer->prompts,
+        .survey = kv_survey_at(&job->survey, layer->owner->info->index), .first_head = task->first_head, .n_heads = task->n_heads,
         .n_scored = layer->answered ? run->n_scored : 0, .scored = run->scored,
         .exact_log_sum_exp = layer->reference->log_sum_exp, .spans = spans_of(run), .seed = job->seed,
         .road = run->request->road, .audit = run->request->audit, .stop = run->request->stop,
@@ -450,10 +453,18 @@ static int run_classes(struct trace_run *run, struct job **jobs, uint32_t n, str
     return status;
 }
 
+static void take_survey(const struct trace_run *run, struct job *job)
+{
+    if (job->status == KV_OK && kv_survey_wanted(job->spec) && !stopped(run))
+        job->status = kv_survey_take(&job->survey, job->spec, run->trace, run->layers, run->n_layers,
+                                     run->kernels, &job->error);
+}
+
 static void free_job(const struct trace_run *run, struct job *job)
 {
     for (uint32_t l = 0; l < run->n_layers; l++) kv_layer_measures_free(&job->parts[l].measures);
     kv_layer_groups_free(&job->groups);
+    kv_survey_free(&job->survey);
     free(job->parts);
     free(job->digests);
 }
@@ -463,8 +474,10 @@ static int run_batch(struct trace_run *run, struct job *jobs, uint32_t n, struct
     struct job **able = calloc(n, sizeof(struct job *));
     uint32_t n_able = 0;
     if (!able) return kv_fail(err, KV_EMEMORY, "out of memory for cells");
-    for (uint32_t j = 0; j < n; j++)
+    for (uint32_t j = 0; j < n; j++) {
+        take_survey(run, &jobs[j]);
         if (jobs[j].status == KV_OK) able[n_able++] = &jobs[j];
+    }
     int status = run_classes(run, able, n_able, err);
     free(able);
     for (uint32_t j = 0; j < n; j++) {

@@ -122,7 +122,8 @@ static int prepare_trim(const struct kv_cache *cache, struct kv_chooser *self, c
         return kv_fail(err, KV_EUNSUPPORTED, "%s: output_percent: values are weighed in the prompt alone", name);
     if (trim->output_percent && cache->plan.prompts && !cache->plan.prompts[0].output_norms)
         return kv_fail(err, KV_ESKIPPED, "%s: the trace has no w_o", name);
-    if (trim->layer_budget == KV_LAYERS_CAKE && !cache->plan.survey)
+    if (trim->layer_budget == KV_LAYERS_CAKE &&
+        (!cache->plan.survey || cache->plan.survey->here >= cache->plan.survey->n))
         return kv_fail(err, KV_EUNSUPPORTED, "%s: layer_budget=cake: no layer says how much it needs", name);
     if (trim->layer_budget != KV_LAYERS_UNIFORM && trim->layer_budget != KV_LAYERS_CAKE &&
         geometry->layer >= geometry->model_layers)

@@ -102,6 +102,9 @@ struct kv_policy {
     struct kv_trim trim;                    /* defaults; budget.tokens 0 = no budget parameter */
     void (*wants)(const void *config, struct kv_wants *wants);   /* pure; NULL = nothing */
     int (*create)(struct kv_chooser *self, const struct kv_setup *setup, struct kv_error *err);
+    /* Before any layer is cut: how much of a shared budget this one should have, 0 or more; lanes are all
+     * its heads, with their prompt statistics and nothing else. Optional; for layer_budget=cake. */
+    double (*survey)(const struct kv_chooser *self, const struct kv_lane *lanes, uint32_t n_lanes);
     kv_hook *keep;      /* after the prompt: marks fates; beside score it only takes in evidence */
     kv_hook *evict;     /* each step after the append: marks fates */
     kv_hook *score;     /* higher stays; trim does the rest */

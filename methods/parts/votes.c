@@ -139,8 +139,9 @@ void kv_votes_score(struct kv_chooser *self, const struct kv_step *step, struct 
     }
 }
 
-double kv_votes_preference(const struct kv_lane *lanes, uint32_t n_lanes, uint32_t judges)
+double kv_votes_survey(const struct kv_chooser *self, const struct kv_lane *lanes, uint32_t n_lanes)
 {
+    const uint32_t judges = ((const struct kv_vote_config *)self->config)->observation_window;
     double dispersion = 0.0, shift = 0.0;
     for (uint32_t l = 0; l < n_lanes; l++) {
         const struct window window = window_of(lanes[l].prompt, judges);

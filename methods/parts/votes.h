@@ -40,6 +40,6 @@ kv_hook kv_votes_score;
 /* CAKE's preference of a layer: dispersion of the window's weights over the rows before it, -sum A
  * log(A + 1e-10), times their shift over time, the sum of their variances over the window's
  * queries; both over all query heads. 0 with fewer than two queries. */
-double kv_votes_preference(const struct kv_lane *lanes, uint32_t n_lanes, uint32_t judges);
+double kv_votes_survey(const struct kv_chooser *self, const struct kv_lane *lanes, uint32_t n_lanes);
 
 #endif

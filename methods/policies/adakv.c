@@ -22,4 +22,5 @@ const struct kv_policy kv_policy_adakv = {
     .config_size = sizeof(struct kv_vote_config),
     .trim = {.budget = {.share = 0.2}, .prompt_only = true, .pooled_heads = 1, .floor_percent = 20},
     .wants = kv_votes_wants,
-    .score = kv_votes_score};
+    .score = kv_votes_score,
+    .survey = kv_votes_survey};

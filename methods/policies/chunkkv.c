@@ -19,4 +19,5 @@ const struct kv_policy kv_policy_chunkkv = {
     .config_size = sizeof(struct kv_vote_config),
     .trim = {.budget = {.share = 0.2}, .prompt_only = true, .chunk = 20, .shared_heads = 1},
     .wants = kv_votes_wants,
-    .score = kv_votes_score};
+    .score = kv_votes_score,
+    .survey = kv_votes_survey};

@@ -25,4 +25,5 @@ const struct kv_policy kv_policy_pyramidkv = {
              .layer_budget = KV_LAYERS_PYRAMID,
              .beta = 20},
     .wants = kv_votes_wants,
-    .score = kv_votes_score};
+    .score = kv_votes_score,
+    .survey = kv_votes_survey};

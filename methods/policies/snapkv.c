@@ -22,4 +22,5 @@ const struct kv_policy kv_policy_snapkv = {
     .config_size = sizeof(struct kv_vote_config),
     .trim = {.budget = {.share = 0.2}, .prompt_only = true},
     .wants = kv_votes_wants,
-    .score = kv_votes_score};
+    .score = kv_votes_score,
+    .survey = kv_votes_survey};
