@@ -4,15 +4,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/layer_groups.h"
+
 enum { MOST_CONTEXT = 1 << 30 };
+
+/* A layer, or layers that the method stores together; alike: of the same shape, and as many. */
+struct part {
+    uint32_t n, *layers;       /* of the model */
+    uint32_t alike;            /* the first part that is alike */
+    struct kv_memory_law *law; /* without a policy: that of the first */
+};
 
 struct kv_memory {
     const struct kv_model *model;
     const struct kv_spec *spec;
     struct kv_memory_setting setting;
-    struct kv_memory_law *
-        *laws;       /* [n_layers] NULL: keeps nothing; direct: shared by layers alike */
-    uint32_t *first; /* [n_layers] the first layer of this one's shape */
+    uint32_t n_parts;
+    struct part *parts;
+    uint32_t *indices; /* what parts' layers point into */
 };
 
 static bool keeps_rows(const struct kv_model *model, uint32_t i)
@@ -27,37 +36,96 @@ static uint32_t rows_of(const struct kv_memory *memory, const struct kv_model_la
     return local && !memory->setting.all_rows && layer->window < context ? layer->window : context;
 }
 
-/* Layers of the same shape, as far as a method is told. */
-static bool same_shape(const struct kv_memory *memory, uint32_t a, uint32_t b)
+/* The same as far as a method is told, but for the layers' numbers. */
+static bool is_alike(const struct kv_memory *memory, const struct part *a, const struct part *b)
 {
-    const struct kv_model_layer *x = &memory->model->layers[a], *y = &memory->model->layers[b];
+    const struct kv_model_layer *x = &memory->model->layers[a->layers[0]];
+    const struct kv_model_layer *y = &memory->model->layers[b->layers[0]];
     const uint32_t n = memory->model->n_layers;
-    const bool here = kv_spec_is_exact_layer(memory->spec, a, n);
-    const bool there = kv_spec_is_exact_layer(memory->spec, b, n);
-    return here == there && x->kind == y->kind && x->q_heads == y->q_heads &&
+    const bool here = kv_spec_is_exact_layer(memory->spec, a->layers[0], n);
+    const bool there = kv_spec_is_exact_layer(memory->spec, b->layers[0], n);
+    return a->n == b->n && here == there && x->kind == y->kind && x->q_heads == y->q_heads &&
            x->kv_heads == y->kv_heads && x->key_dim == y->key_dim && x->value_dim == y->value_dim &&
            x->window == y->window;
 }
 
-static int open_law(struct kv_memory *memory, uint32_t i, const struct kv_kernels *kernels,
+static int open_law(struct kv_memory *memory, uint32_t p, const struct kv_kernels *kernels,
                     struct kv_error *err)
 {
-    const struct kv_model_layer *layer = &memory->model->layers[i];
-    uint32_t first = 0;
-    while (first < i && !(memory->laws[first] && same_shape(memory, first, i))) first++;
-    memory->first[i] = first;
-    if (first < i && kv_memory_is_direct(memory->spec)) {
-        memory->laws[i] = memory->laws[first];
+    struct part *part = &memory->parts[p];
+    const struct kv_model_layer *layer = &memory->model->layers[part->layers[0]];
+    while (part->alike < p && !is_alike(memory, &memory->parts[part->alike], part)) part->alike++;
+    if (part->alike < p && kv_memory_is_direct(memory->spec)) {
+        part->law = memory->parts[part->alike].law;
         return KV_OK;
     }
-    const struct kv_memory_shape shape = {.layer = i,
+    const struct kv_memory_shape shape = {.layers = part->layers,
+                                          .n_layers = part->n,
                                           .model_layers = memory->model->n_layers,
                                           .q_heads = layer->q_heads,
                                           .kv_heads = layer->kv_heads,
                                           .key_dim = layer->key_dim,
                                           .value_dim = layer->value_dim,
                                           .element_bits = memory->setting.element_bits};
-    return kv_memory_law_create(&memory->laws[i], memory->spec, &shape, kernels, err);
+    return kv_memory_law_create(&part->law, memory->spec, &shape, kernels, err);
+}
+
+/* The model's layers that keep rows, as a recording of all of them would list them. */
+static void describe_layers(const struct kv_model *model, struct kv_trace *trace, uint32_t *indices)
+{
+    for (uint32_t i = 0; i < model->n_layers; i++) {
+        const struct kv_model_layer *layer = &model->layers[i];
+        if (!keeps_rows(model, i)) continue;
+        indices[trace->n_layers] = trace->n_layers;
+        trace->layers[trace->n_layers++] = (struct kv_trace_layer){
+            .index = i,
+            .kv_source = i,
+            .v_is_k_prefix = layer->kind == KV_LAYER_MLA,
+            .geometry = {.layer = i,
+                         .model_layers = model->n_layers,
+                         .q_heads = layer->q_heads,
+                         .kv_heads = layer->kv_heads,
+                         .group = layer->q_heads / layer->kv_heads,
+                         .key_dim = layer->key_dim,
+                         .value_dim = layer->value_dim ? layer->value_dim : 1,
+                         .window = layer->window,
+                         .element_bits = 16}};
+    }
+}
+
+/* Takes over who is stored with whom. */
+static void take_groups(struct kv_memory *memory, const struct kv_layer_groups *groups,
+                        const struct kv_trace *trace)
+{
+    uint32_t *next = memory->indices;
+    for (uint32_t g = 0; g < groups->n; g++) {
+        const struct kv_layer_group *group = &groups->groups[g];
+        struct part *part = &memory->parts[memory->n_parts++];
+        *part = (struct part){.n = group->n, .layers = next};
+        for (uint32_t m = 0; m < group->n; m++) *next++ = trace->layers[group->layers[m]].index;
+    }
+}
+
+/* The same groups as `run` forms on a recording of all layers. */
+static int form_parts(struct kv_memory *memory, struct kv_error *err)
+{
+    const uint32_t n = memory->model->n_layers;
+    struct kv_trace trace = {.layers = calloc(n, sizeof *trace.layers), .model_layers = n};
+    uint32_t *indices = calloc(n, sizeof *indices);
+    struct kv_layer_groups groups = {0};
+    memory->parts = calloc(n, sizeof *memory->parts);
+    memory->indices = calloc(n, sizeof *memory->indices);
+    int status = trace.layers && indices && memory->parts && memory->indices
+                     ? KV_OK
+                     : kv_fail(err, KV_EMEMORY, "memory: out of memory");
+    if (status == KV_OK) describe_layers(memory->model, &trace, indices);
+    if (status == KV_OK && trace.n_layers)
+        status = kv_layer_groups_form(&groups, &trace, indices, trace.n_layers, memory->spec, err);
+    if (status == KV_OK) take_groups(memory, &groups, &trace);
+    kv_layer_groups_free(&groups);
+    free(trace.layers);
+    free(indices);
+    return status;
 }
 
 int kv_memory_open(struct kv_memory **out, const struct kv_model *model, const struct kv_spec *spec,
@@ -67,12 +135,9 @@ int kv_memory_open(struct kv_memory **out, const struct kv_model *model, const s
     struct kv_memory *memory = calloc(1, sizeof *memory);
     if (!memory) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
     *memory = (struct kv_memory){.model = model, .spec = spec, .setting = *setting};
-    memory->laws = calloc(model->n_layers, sizeof *memory->laws);
-    memory->first = calloc(model->n_layers, sizeof *memory->first);
-    int status =
-        memory->laws && memory->first ? KV_OK : kv_fail(err, KV_EMEMORY, "memory: out of memory");
-    for (uint32_t i = 0; status == KV_OK && i < model->n_layers; i++)
-        if (keeps_rows(model, i)) status = open_law(memory, i, kernels, err);
+    int status = form_parts(memory, err);
+    for (uint32_t p = 0; status == KV_OK && p < memory->n_parts; p++)
+        status = open_law(memory, p, kernels, err);
     if (status == KV_OK)
         *out = memory;
     else
@@ -83,11 +148,11 @@ int kv_memory_open(struct kv_memory **out, const struct kv_model *model, const s
 void kv_memory_close(struct kv_memory *memory)
 {
     if (!memory) return;
-    for (uint32_t i = 0; memory->laws && memory->first && i < memory->model->n_layers; i++)
-        if (memory->first[i] == i || !kv_memory_is_direct(memory->spec))
-            kv_memory_law_free(memory->laws[i]);
-    free(memory->laws);
-    free(memory->first);
+    for (uint32_t p = 0; p < memory->n_parts; p++)
+        if (memory->parts[p].alike == p || !kv_memory_is_direct(memory->spec))
+            kv_memory_law_free(memory->parts[p].law);
+    free(memory->parts);
+    free(memory->indices);
     free(memory);
 }
 
@@ -98,7 +163,7 @@ static void add_bytes(struct kv_memory_bytes *sum, const struct kv_memory_bytes 
     sum->varies |= one->varies;
 }
 
-/* The layers of one shape: how many, and the last and the middle one. */
+/* The parts that are alike: how many, and the middle and the last one. */
 struct alike {
     uint32_t n, middle, last;
 };
@@ -106,45 +171,47 @@ struct alike {
 static struct alike alike_of(const struct kv_memory *memory, uint32_t first)
 {
     struct alike alike = {0};
-    for (uint32_t i = first; i < memory->model->n_layers; i++)
-        if (memory->laws[i] && memory->first[i] == first) alike.n++, alike.last = i;
-    for (uint32_t i = first, n = 0; i < memory->model->n_layers && n <= alike.n / 2; i++)
-        if (memory->laws[i] && memory->first[i] == first) alike.middle = i, n++;
+    for (uint32_t p = first; p < memory->n_parts; p++)
+        if (memory->parts[p].alike == first) alike.n++, alike.last = p;
+    for (uint32_t p = first, n = 0; p < memory->n_parts && n <= alike.n / 2; p++)
+        if (memory->parts[p].alike == first) alike.middle = p, n++;
     return alike;
 }
 
 /* A run through all rows is dear, and few policies tell layers apart: when the first, the middle
- * and the last layer of a shape keep the same bytes, all of them do. */
+ * and the last part of a shape keep the same bytes, all of them do. */
 static int add_alike(struct kv_memory *memory, uint32_t first, uint32_t rows,
                      struct kv_memory_bytes *sum, struct kv_error *err)
 {
     const struct alike alike = alike_of(memory, first);
-    const uint32_t probes[3] = {first, alike.middle, alike.last};
-    const uint32_t decode = memory->setting.decode, n = alike.n < 3 ? alike.n : 3;
+    const uint32_t probes[3] = {first, alike.middle, alike.last}, decode = memory->setting.decode;
     struct kv_memory_bytes bytes[3];
     bool same = true;
     int status = KV_OK;
-    for (uint32_t p = 0; status == KV_OK && same && p < n; p++) {
-        const uint32_t i = p + 1 == n ? alike.last : probes[p];
-        status = kv_memory_law_bytes(memory->laws[i], rows, decode, &bytes[p], err);
-        same = status == KV_OK && memcmp(&bytes[p], &bytes[0], sizeof *bytes) == 0;
+    for (uint32_t i = 0; status == KV_OK && same && i < 3; i++) {
+        if (i > 0 && probes[i] == probes[i - 1]) {
+            bytes[i] = bytes[i - 1];
+            continue;
+        }
+        status = kv_memory_law_bytes(memory->parts[probes[i]].law, rows, decode, &bytes[i], err);
+        same = status == KV_OK && memcmp(&bytes[i], &bytes[0], sizeof *bytes) == 0;
     }
-    for (uint32_t i = first; status == KV_OK && i < memory->model->n_layers; i++) {
-        if (!memory->laws[i] || memory->first[i] != first) continue;
-        if (!same) status = kv_memory_law_bytes(memory->laws[i], rows, decode, &bytes[0], err);
+    for (uint32_t p = first; status == KV_OK && p < memory->n_parts; p++) {
+        if (memory->parts[p].alike != first) continue;
+        if (!same) status = kv_memory_law_bytes(memory->parts[p].law, rows, decode, &bytes[0], err);
         if (status == KV_OK) add_bytes(sum, &bytes[0]);
     }
     return status;
 }
 
-static int add_layer(struct kv_memory *memory, uint32_t i, uint32_t rows,
-                     struct kv_memory_bytes *sum, struct kv_error *err)
+static int add_part(struct kv_memory *memory, uint32_t p, uint32_t rows,
+                    struct kv_memory_bytes *sum, struct kv_error *err)
 {
+    const struct part *part = &memory->parts[p];
     struct kv_memory_bytes bytes;
     if (!kv_memory_is_direct(memory->spec))
-        return memory->first[i] == i ? add_alike(memory, i, rows, sum, err) : KV_OK;
-    const int status =
-        kv_memory_law_bytes(memory->laws[i], rows, memory->setting.decode, &bytes, err);
+        return part->alike == p ? add_alike(memory, p, rows, sum, err) : KV_OK;
+    const int status = kv_memory_law_bytes(part->law, rows, memory->setting.decode, &bytes, err);
     if (status == KV_OK) add_bytes(sum, &bytes);
     return status;
 }
@@ -152,16 +219,19 @@ static int add_layer(struct kv_memory *memory, uint32_t i, uint32_t rows,
 int kv_memory_at(struct kv_memory *memory, uint32_t context, struct kv_memory_total *total,
                  struct kv_error *err)
 {
+    const struct kv_model *model = memory->model;
     *total = (struct kv_memory_total){{0}};
-    for (uint32_t i = 0; i < memory->model->n_layers; i++) {
-        const struct kv_model_layer *layer = &memory->model->layers[i];
-        const uint32_t rows = rows_of(memory, layer, context);
-        total->state += (int64_t)layer->state_elements * memory->setting.state_bits / 8;
-        if (!keeps_rows(memory->model, i)) continue;
-        const int status = add_layer(memory, i, rows, &total->cache, err);
+    for (uint32_t p = 0; p < memory->n_parts; p++) {
+        const uint32_t rows = rows_of(memory, &model->layers[memory->parts[p].layers[0]], context);
+        const int status = add_part(memory, p, rows, &total->cache, err);
         if (status != KV_OK) return status;
-        total->elements += (int64_t)rows * layer->kv_heads * (layer->key_dim + layer->value_dim);
-        total->index += (int64_t)rows * layer->index_dim * memory->setting.element_bits / 8;
+    }
+    for (uint32_t i = 0; i < model->n_layers; i++) {
+        const struct kv_model_layer *layer = &model->layers[i];
+        const int64_t rows = keeps_rows(model, i) ? rows_of(memory, layer, context) : 0;
+        total->state += (int64_t)layer->state_elements * memory->setting.state_bits / 8;
+        total->elements += rows * layer->kv_heads * (layer->key_dim + layer->value_dim);
+        total->index += rows * layer->index_dim * memory->setting.element_bits / 8;
     }
     total->total = total->cache.total + total->state + total->index;
     return KV_OK;

@@ -15,15 +15,18 @@ enum { CREATED_ROWS = 64 }; /* enough of a recording to make and fit a codec on 
 struct counting {
     const struct kv_spec *spec;
     const struct kv_kernels *kernels;
-    struct kv_geometry geometry;
+    struct kv_geometry geometry; /* of the first layer */
+    uint32_t n_layers;
+    struct kv_geometry *geometries; /* [n_layers] */
     struct kv_pool *pool;
     enum pattern pattern;
+    const uint32_t *layers; /* [n_layers] of the model */
     struct kv_tensor keys, values;
     struct kv_prompt *prompts; /* [unit heads] */
     uint32_t unit_heads;
     double *inv_freq;
     int32_t *positions;
-    struct kv_cache *main, *rest;
+    struct kv_cache **main, **rest; /* [n_layers]; rest NULL: there is none */
 };
 
 /* -- a made-up recording ------------------------------------------------------------------------
@@ -78,6 +81,7 @@ static int make_prompt(struct counting *counting, struct kv_prompt *prompt, uint
     const size_t sums = wants->column_sum ? n * group : 0,
                  future = wants->future ? geometry->tokens * group : 0;
     const size_t rows = wants->prompt_rows ? n : 0;
+    const size_t norms = wants->output_norms ? n : 0;
     const size_t queries = wants->queries ? n * group * geometry->key_dim : 0;
     prompt->n = geometry->prefill;
     prompt->tail = wants->tail < n ? wants->tail : geometry->prefill;
@@ -87,13 +91,16 @@ static int make_prompt(struct counting *counting, struct kv_prompt *prompt, uint
     float *keys = kv_pool_take(counting->pool, rows * geometry->key_dim * sizeof *keys);
     float *values = kv_pool_take(counting->pool, rows * geometry->value_dim * sizeof *values);
     float *query = kv_pool_take(counting->pool, queries * sizeof *query);
-    if (!query || !columns || !futures || !tails || !keys || !values)
+    float *norm = kv_pool_take(counting->pool, norms * sizeof *norm);
+    if (!query || !norm || !columns || !futures || !tails || !keys || !values)
         return kv_fail(err, KV_EMEMORY, "memory: out of memory for a prompt of %zu rows", n);
     fill_reals(counting, columns, sums);
     fill_reals(counting, futures, future);
     fill_floats(counting, tails, prompt->tail * group * n);
     fill_floats(counting, query, queries);
+    fill_floats(counting, norm, norms);
     prompt->queries = query;
+    if (norms) prompt->output_norms = norm;
     if (rows) {
         kv_tensor_widen(&counting->keys, head, 0, prompt->n, keys);
         kv_tensor_widen(&counting->values, head, 0, prompt->n, values);
@@ -111,6 +118,7 @@ static int make_prompts(struct counting *counting, struct kv_error *err)
         if (one.tail > wants.tail) wants.tail = one.tail;
         wants.column_sum |= one.column_sum, wants.future |= one.future;
         wants.prompt_rows |= one.prompt_rows, wants.queries |= one.queries;
+        wants.output_norms |= one.output_norms;
     }
     counting->prompts =
         kv_pool_take(counting->pool, counting->unit_heads * sizeof *counting->prompts);
@@ -144,80 +152,121 @@ static int make_rotary(struct counting *counting, struct kv_error *err)
 /* -- the cache ----------------------------------------------------------------------------------
  */
 
-static int create_caches(struct counting *counting, struct kv_error *err)
+/* What the layers of a model would say of themselves: the same. */
+static const struct kv_survey *make_survey(struct counting *counting, uint32_t layer)
 {
-    struct kv_cache_plan plan = {.source = {.geometry = &counting->geometry,
-                                            .keys = &counting->keys,
-                                            .values = &counting->values},
-                                 .kernels = counting->kernels,
-                                 .pool = counting->pool,
-                                 .prompts = counting->prompts,
-                                 .n_heads = counting->unit_heads,
-                                 .seed = 1,
-                                 .counts_only = true};
-    int status = KV_OK;
-    if (counting->spec->n_caches > 1) {
-        plan.spec = &counting->spec->caches[1], plan.handed = true;
-        status = kv_cache_create(&counting->rest, &plan, err);
-        plan.handed = false, plan.rest = counting->rest;
-    }
-    plan.spec = &counting->spec->caches[0];
-    return status == KV_OK ? kv_cache_create(&counting->main, &plan, err) : status;
+    const uint32_t n = counting->geometry.model_layers;
+    struct kv_survey *survey = kv_pool_take(counting->pool, sizeof *survey);
+    double *preference = kv_pool_take(counting->pool, n * sizeof *preference);
+    if (!survey || !preference) return NULL;
+    for (uint32_t i = 0; i < n; i++) preference[i] = 1.0;
+    *survey = (struct kv_survey){.n = n, .here = layer, .preference = preference};
+    return survey;
 }
 
-/* Every weight of a step alike, or none alike. */
-static void weigh(struct counting *counting, float *const *weights)
+static int fill_plans(struct counting *counting, struct kv_cache_plan *plans, struct kv_error *err)
 {
-    for (uint32_t h = 0; h < counting->unit_heads; h++)
-        fill_floats(counting, weights[h],
-                    (size_t)counting->geometry.group * counting->main->lanes[h].n);
+    counting->geometries =
+        kv_pool_take(counting->pool, counting->n_layers * sizeof *counting->geometries);
+    if (!counting->geometries) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
+    for (uint32_t m = 0; m < counting->n_layers; m++) {
+        struct kv_geometry *geometry = &counting->geometries[m];
+        *geometry = counting->geometry;
+        geometry->layer = counting->layers[m];
+        plans[m] = (struct kv_cache_plan){
+            .source = {.geometry = geometry, .keys = &counting->keys, .values = &counting->values},
+            .kernels = counting->kernels,
+            .pool = counting->pool,
+            .prompts = counting->prompts,
+            .n_heads = counting->unit_heads,
+            .seed = 1,
+            .counts_only = true,
+            .survey = make_survey(counting, geometry->layer)};
+        if (!plans[m].survey) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
+    }
+    return KV_OK;
+}
+
+static int create_group(struct counting *counting, struct kv_cache ***out,
+                        struct kv_cache_plan *plans, uint32_t cache, struct kv_error *err)
+{
+    *out = kv_pool_take(counting->pool, counting->n_layers * sizeof **out);
+    if (!*out) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
+    for (uint32_t m = 0; m < counting->n_layers; m++) {
+        plans[m].spec = &counting->spec->caches[cache];
+        plans[m].handed = cache == 1;
+        plans[m].rest = cache == 0 && counting->rest ? counting->rest[m] : NULL;
+    }
+    return kv_cache_create_group(*out, plans, counting->n_layers, err);
+}
+
+static int create_caches(struct counting *counting, struct kv_error *err)
+{
+    struct kv_cache_plan *plans = kv_pool_take(counting->pool, counting->n_layers * sizeof *plans);
+    if (!plans) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
+    int status = fill_plans(counting, plans, err);
+    if (status == KV_OK && counting->spec->n_caches > 1)
+        status = create_group(counting, &counting->rest, plans, 1, err);
+    return status == KV_OK ? create_group(counting, &counting->main, plans, 0, err) : status;
 }
 
 static int run_steps(struct counting *counting, struct kv_error *err)
 {
     const struct kv_geometry *geometry = &counting->geometry;
-    const size_t heads = counting->unit_heads,
-                 queries = heads * geometry->group * geometry->key_dim;
-    float **weights = kv_pool_take(counting->pool, heads * sizeof *weights);
+    const size_t lanes = (size_t)counting->n_layers * counting->unit_heads, group = geometry->group;
+    const size_t queries = lanes * group * geometry->key_dim;
+    float **weights = kv_pool_take(counting->pool, lanes * sizeof *weights);
     float *query = kv_pool_take(counting->pool, queries * sizeof *query);
     bool done = weights && query;
-    for (size_t h = 0; done && h < heads; h++) {
-        weights[h] = kv_pool_take(counting->pool,
-                                  (size_t)geometry->group * geometry->tokens * sizeof(float));
-        done = weights[h] != NULL;
+    for (size_t l = 0; done && l < lanes; l++) {
+        weights[l] = kv_pool_take(counting->pool, group * geometry->tokens * sizeof(float));
+        done = weights[l] != NULL;
     }
     if (!done) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
     fill_floats(counting, query, queries);
     for (uint32_t t = geometry->prefill; t < geometry->tokens; t++) {
-        kv_cache_begin(counting->main, t, query);
-        weigh(counting, weights);
-        kv_cache_end(counting->main, t, (const float *const *)weights);
+        kv_cache_begin(counting->main[0], t, query);
+        for (size_t l = 0; l < lanes; l++) {
+            const struct kv_cache *cache = counting->main[l / counting->unit_heads];
+            fill_floats(counting, weights[l], group * cache->lanes[l % counting->unit_heads].n);
+        }
+        kv_cache_end(counting->main[0], t, (const float *const *)weights);
     }
     return KV_OK;
 }
 
 /* charged: the banks' metadata was charged to the pool, beside what the policies keep. */
+static void add_cache(struct kv_memory_bytes *sum, const struct kv_cache *cache, uint32_t sides,
+                      bool charged, int64_t *metadata)
+{
+    const struct kv_cache_bytes one = kv_cache_count(cache);
+    if (charged) *metadata -= one.metadata[0] + one.metadata[1];
+    for (uint32_t side = 0; side < sides; side++) {
+        sum->payload += one.payload[side];
+        sum->residual += one.residual[side];
+        sum->basis += one.basis[side];
+        *metadata += one.metadata[side];
+    }
+    for (uint32_t b = 0; b < cache->n_banks; b++)
+        for (const struct kv_bank *bank = &cache->banks[b]; bank; bank = bank->later)
+            sum->varies |= bank->spare_bytes != 0;
+}
+
 static void add(struct kv_memory_bytes *sum, const struct counting *counting,
                 const struct kv_memory_shape *shape, bool charged)
 {
-    struct kv_cache *const caches[2] = {counting->main, counting->rest};
     const uint32_t units = shape->kv_heads / counting->unit_heads, sides = shape->value_dim ? 2 : 1;
     int64_t metadata = kv_pool_used(counting->pool, KV_METADATA);
-    for (int c = 0; c < 2 && caches[c]; c++) {
-        const struct kv_cache_bytes one = kv_cache_count(caches[c]);
-        if (charged) metadata -= one.metadata[0] + one.metadata[1];
-        for (uint32_t side = 0; side < sides; side++) {
-            sum->payload += units * one.payload[side];
-            sum->residual += units * one.residual[side];
-            sum->basis += units * one.basis[side];
-            metadata += one.metadata[side];
-        }
-        for (uint32_t b = 0; b < caches[c]->n_banks; b++)
-            for (const struct kv_bank *bank = &caches[c]->banks[b]; bank; bank = bank->later)
-                sum->varies |= bank->spare_bytes != 0;
+    struct kv_memory_bytes one = {0};
+    for (uint32_t m = 0; m < counting->n_layers; m++) {
+        add_cache(&one, counting->main[m], sides, charged, &metadata);
+        if (counting->rest) add_cache(&one, counting->rest[m], sides, charged, &metadata);
     }
+    sum->payload += units * one.payload;
+    sum->residual += units * one.residual;
     sum->metadata += units * metadata;
-    sum->basis += units * kv_pool_used(counting->pool, KV_BASIS_SHARED);
+    sum->basis += units * (one.basis + kv_pool_used(counting->pool, KV_BASIS_SHARED));
+    sum->varies |= one.varies;
     sum->total = sum->payload + sum->metadata + sum->residual + sum->basis;
 }
 
@@ -288,13 +337,15 @@ static int open_counting(struct counting *counting, const struct kv_memory_law *
 {
     const struct kv_memory_shape *shape = &law->shape;
     const uint32_t prefill = prompt_of(tokens, decode);
-    *counting = (struct counting){.spec = law->spec,
+    *counting = (struct counting){.layers = shape->layers,
+                                  .n_layers = shape->n_layers,
+                                  .spec = law->spec,
                                   .kernels = law->kernels,
                                   .pattern = pattern,
                                   .unit_heads = unit_heads(law->spec, shape),
                                   .pool = kv_pool_create(0)};
     if (!counting->pool) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
-    counting->geometry = (struct kv_geometry){.layer = shape->layer,
+    counting->geometry = (struct kv_geometry){.layer = shape->layers[0],
                                               .model_layers = shape->model_layers,
                                               .q_heads = shape->q_heads,
                                               .kv_heads = shape->kv_heads,
@@ -315,14 +366,15 @@ static int open_counting(struct counting *counting, const struct kv_memory_law *
     return status;
 }
 
-/* For n rows of a cache that was made once. */
+/* For n rows of caches that were made once. */
 static int ask(struct kv_memory_law *law, uint32_t p, uint32_t tokens, uint32_t decode,
                struct kv_memory_bytes *bytes)
 {
-    const struct kv_cache *cache = law->counting[p].main;
-    for (uint32_t b = 0; b < cache->n_banks; b++)
-        kv_bank_count_rows(&cache->banks[b], tokens, prompt_of(tokens, decode));
-    add(bytes, &law->counting[p], &law->shape, false);
+    const struct counting *counting = &law->counting[p];
+    for (uint32_t m = 0; m < counting->n_layers; m++)
+        for (uint32_t b = 0; b < counting->main[m]->n_banks; b++)
+            kv_bank_count_rows(&counting->main[m]->banks[b], tokens, prompt_of(tokens, decode));
+    add(bytes, counting, &law->shape, false);
     return KV_OK;
 }
 
@@ -335,7 +387,7 @@ static int run(struct kv_memory_law *law, uint32_t p, uint32_t tokens, uint32_t 
         return kv_fail(err, KV_EUNSUPPORTED,
                        "an eviction is gone through row by row, up to %d of them", KV_MOST_COUNTED);
     int status = open_counting(counting, law, p ? RANDOM : FLAT, tokens, decode, err);
-    if (status == KV_OK) status = kv_cache_prefill(counting->main, err);
+    if (status == KV_OK) status = kv_cache_prefill(counting->main[0], err);
     if (status == KV_OK) status = run_steps(counting, err);
     if (status == KV_OK) add(bytes, counting, &law->shape, true);
     kv_pool_destroy(counting->pool);
@@ -363,7 +415,7 @@ int kv_memory_law_create(struct kv_memory_law **out, const struct kv_spec *spec,
                          struct kv_error *err)
 {
     static const struct kv_spec exact = {.n_caches = 1}; /* what layers= leaves out */
-    const bool left_out = kv_spec_is_exact_layer(spec, shape->layer, shape->model_layers);
+    const bool left_out = kv_spec_is_exact_layer(spec, shape->layers[0], shape->model_layers);
     struct kv_memory_law *law = calloc(1, sizeof *law);
     if (!law) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
     *law = (struct kv_memory_law){

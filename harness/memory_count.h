@@ -10,7 +10,8 @@
 #include "methods/spec.h"
 
 struct kv_memory_shape {
-    uint32_t layer, model_layers, q_heads, kv_heads, key_dim;
+    const uint32_t *layers;      /* [n_layers] of the model: one, or those of a layer group */
+    uint32_t n_layers, model_layers, q_heads, kv_heads, key_dim;
     uint32_t value_dim;      /* 0: values are read from the key row (MLA) */
     uint32_t tokens, decode; /* rows in all; how many of them come after the prompt, one by one */
     uint32_t element_bits;   /* 16 or 32: of rows that are kept as they are */
@@ -22,7 +23,7 @@ struct kv_memory_bytes {
     int64_t least; /* total, in the other made-up recording: < total where data decide */
 };
 
-/* The bytes of one layer as a function of how many rows came. Without policies the cache is made
+/* The bytes of one layer (or of a layer group, whole) as a function of how many rows came. Without policies the cache is made
  * once; with one every question runs it over all rows. */
 struct kv_memory_law;
 
