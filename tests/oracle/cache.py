@@ -5,15 +5,30 @@ import numpy as np
 class Bank:
     """One side of one head. `read` is what an answer reads at each position."""
 
-    def __init__(self, codec, recorded, exact_row_bytes):
+    def __init__(self, codec, recorded, exact_row_bytes, prompt_length=0):
         self.codec, self.recorded, self.exact_row_bytes = codec, recorded, exact_row_bytes
         self.read = np.array(recorded, dtype=np.float64)
         self.queue = []                       # positions of exact rows that wait, ascending
         self.sinks = set()                    # positions below tiers.sinks: exact for good
         self.atom_of = {}                     # position -> number of its atom
         self.live_rows = {}                   # atom -> rows of it that are still held
+        self.prompt_length = prompt_length
+        self.later = codec.later and Bank(codec.later, recorded, exact_row_bytes)
+        if self.later:
+            self.later.read = self.read       # one table of what is read, two ways to store
+
+    def part(self, position):
+        """The bank that holds a position."""
+        mine = position in self.atom_of or position in self.sinks or position in self.queue
+        return self if self.later is None or mine else self.later
+
+    def end_prompt(self):
+        if self.later:
+            self.later.queue, self.queue = self.queue, []
 
     def append(self, position):
+        if self.later and position >= self.prompt_length:
+            return self.later.append(position)
         if position < self.codec.tiers.sinks:
             self.sinks.add(position)
         else:
@@ -21,6 +36,8 @@ class Bank:
 
     def drop(self, position):
         """An atom goes when the last of its rows does; an exact row goes at once."""
+        if self.part(position) is not self:
+            return self.later.drop(position)
         if position in self.atom_of:
             atom = self.atom_of.pop(position)
             self.live_rows[atom] -= 1
@@ -38,7 +55,9 @@ class Bank:
         positions = self.queue[:rounds * tiers.flush]
         if positions:
             del self.queue[:len(positions)]
-            self.read[positions] = self.codec.round_trip(self.recorded[positions])
+            by_position = self.codec.round_trip_at(positions)
+            self.read[positions] = by_position if by_position is not None else self.codec.round_trip(
+                self.recorded[positions])
             self.number_atoms(positions)
 
     def number_atoms(self, positions):
@@ -53,13 +72,20 @@ class Bank:
         mask = np.zeros(len(self.recorded), dtype=bool)
         if not self.codec.is_number_format:
             mask[list(self.atom_of)] = True
-        return mask
+        return mask | self.later.coded_mask() if self.later else mask
 
     def bytes(self):
-        payload, metadata = self.codec.atom_bytes()
+        if self.codec.bytes_of:
+            payload, metadata = self.codec.bytes_of(list(self.atom_of))
+        else:
+            payload, metadata = (n * len(self.live_rows) for n in self.codec.atom_bytes())
         exact = len(self.queue) + len(self.sinks)
-        return dict(payload=payload * len(self.live_rows), metadata=metadata * len(self.live_rows),
-                    residual=exact * self.exact_row_bytes, basis=self.codec.basis_bytes)
+        counts = dict(payload=payload, metadata=metadata, residual=exact * self.exact_row_bytes,
+                      basis=self.codec.basis_bytes)
+        if self.later:
+            for name, count in self.later.bytes().items():
+                counts[name] += count
+        return counts
 
 
 class HeadCache:
@@ -87,8 +113,9 @@ class HeadCache:
 
     def flush(self, at_once):
         for bank in self.banks:
-            if bank.codec.tiers.at_once == at_once:
-                bank.flush()
+            for part in (bank, bank.later):
+                if part and part.codec.tiers.at_once == at_once:
+                    part.flush()
 
     def read_keys(self):
         return self.keys.read

@@ -28,12 +28,21 @@ class Codec:
         self.dim = dim
         self.tiers = Tiers()
 
+    later = None              # the codec of rows after the prompt, and of prompt rows that fill no block
+    bytes_of = None           # where sizes vary: (payload, metadata) of the live rows' positions
+
+    def bind(self, trace, owner, head, side):
+        """What some codecs know beside their rows: the layer, and whose rows they are."""
+
     def fit(self, prompt_rows):
         """Called once with all prompt rows, before the policy drops any."""
 
     def round_trip(self, rows):
         """[n * block, dim] exact rows -> the same rows as they are read back."""
         raise NotImplementedError
+
+    def round_trip_at(self, positions):
+        """By position, for codecs whose rows are the layer's; None: by rows."""
 
     def atom_bytes(self):
         """(payload, metadata) of one atom, without padding."""

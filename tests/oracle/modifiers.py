@@ -26,6 +26,9 @@ class Around(Codec):
     def own_basis_bytes(self):
         return 0
 
+    def bind(self, trace, owner, head, side):
+        self.inner.bind(trace, owner, head, side)
+
     def fit(self, prompt_rows):
         self.inner.fit(self.inside(prompt_rows))
 

@@ -26,9 +26,11 @@ class LayerReplay:
     def make_head(self, stages, head):
         owner = self.owner
         keys, values = owner.k[head], owner.v[head]
-        banks = [Bank(specs.make_codec(stages, rows.shape[1], side, owner.element_bytes), rows,
-                      owner.element_bytes * rows.shape[1])
-                 for rows, side in ((keys, "k"), (values, "v"))]
+        banks = []
+        for rows, side in ((keys, "k"), (values, "v")):
+            codec = specs.make_codec(stages, rows.shape[1], side, owner.element_bytes)
+            codec.bind(self.trace, owner, head, side)
+            banks.append(Bank(codec, rows, owner.element_bytes * rows.shape[1], self.trace.prefill_length))
         prefix = values.shape[1] if owner.value_is_key_prefix else 0
         return HeadCache(*banks, self.trace.tokens, prefix)
 
@@ -60,6 +62,9 @@ class LayerReplay:
             cache.append(position)
         cache.drop(np.flatnonzero(~self.policy.keep(head)))
         cache.flush(at_once=True)
+        cache.flush(at_once=False)
+        for bank in cache.banks:
+            bank.end_prompt()
         cache.flush(at_once=False)
 
     def enter(self, head, cache, t):

@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 import policies
 import voters
 from prompt import Prompt
+from gear import Gear
+from kvquant import KVQuant
 from modifiers import Center, Hadamard, Outliers
 from llama import Llama
 from quantizers import IntChannel, IntToken, Plain, kivi_keys, kivi_values
+from polar import PolarHan, PolarWuKeys
+from qjl import QjlKeys
 from svd import Svd
 from turboquant import Fractional, TurboQuant
 
@@ -18,8 +22,9 @@ from turboquant import Fractional, TurboQuant
 POLICIES = {"full", "window", "streaming", "random", "topk", "h2o", "tova", "knorm", "keydiff",
             "lagkv", "snapkv", "quest", "pyramidkv", "adakv", "chunkkv", "criticalkv", "cake",
             "expected-attention", "scissorhands"}
-CODECS = {"center", "outliers", "hadamard", "f32", "f16", "bf16", "int", "kivi", "svd", "turboquant"} | set(Llama.BLOCKS)
-RANDOM_STAGES = {"random", "turboquant"}        # rows cannot agree with another generator
+CODECS = {"center", "outliers", "hadamard", "f32", "f16", "bf16", "int", "kivi", "svd", "turboquant",
+          "qjl", "polar-wu", "polar-han", "kvquant", "gear"} | set(Llama.BLOCKS)
+RANDOM_STAGES = {"random", "turboquant", "qjl", "polar-han"}        # rows cannot agree with another generator
 
 
 class Unknown(ValueError):
@@ -121,6 +126,7 @@ def make_codec(stages, dim, side, element_bytes=2):
     return make_chain(chain or [Stage("f32" if element_bytes == 4 else "f16")], dim, side)
 
 
+OWN_OUTLIERS = {("qjl", "outliers"), ("kvquant", "outliers")}   # a parameter, not the modifier
 AROUND = {"center": Center, "outliers": Outliers, "hadamard": Hadamard}
 
 
@@ -142,7 +148,8 @@ def make_chain(chain, dim, side, keep_seed=False):
     if not keep_seed:
         params.pop("seed", None)
     around = [(kind, params.pop(key)) for key, kind in (("center", Center), ("outliers", Outliers),
-                                                        ("rotate", Hadamard)) if key in params]
+                                                        ("rotate", Hadamard))
+              if key in params and (chain[0].name, key) not in OWN_OUTLIERS]
     rest = chain[1:] or [Stage("f16")]
     if around:
         codec = make_chain([Stage(chain[0].name, params)] + chain[1:], dim, side, keep_seed)
@@ -163,7 +170,9 @@ def make_chain(chain, dim, side, keep_seed=False):
 
 
 def make_plain(name, dim, side, params):
-    makers = {"int": make_int, "kivi": make_kivi, "turboquant": make_turboquant}
+    makers = {"int": make_int, "kivi": make_kivi, "turboquant": make_turboquant, "qjl": make_qjl,
+              "polar-wu": make_polar_wu, "polar-han": make_polar_han, "kvquant": make_kvquant,
+              "gear": make_gear}
     if name in makers:
         return makers[name](dim, side, dict(params))
     if params:
@@ -185,6 +194,34 @@ def make_kivi(dim, side, params):
 def make_turboquant(dim, side, params):
     whole = params.get("bits") == int(params.get("bits", 0))
     return call(TurboQuant if whole else Fractional, dim, **params)
+
+
+def make_qjl(dim, side, params):
+    if side == "k":
+        return call(QjlKeys, dim, **params)
+    settings = dict(value_bits=2, group_size=32, residual_length=128) | params
+    return kivi_values(dim, settings["value_bits"], settings["group_size"], settings["residual_length"])
+
+
+def make_polar_wu(dim, side, params):
+    if side == "k":
+        return call(PolarWuKeys, dim, **params)
+    bits = params.get("value_bits", 16)
+    return Plain(dim, "f16") if bits == 16 else IntToken(dim, bits, params.get("group_size", 128))
+
+
+def make_polar_han(dim, side, params):
+    del side
+    return call(PolarHan, dim, **params)
+
+
+def make_kvquant(dim, side, params):
+    del side
+    return call(KVQuant, dim, **params)
+
+
+def make_gear(dim, side, params):
+    return call(Gear, dim, keys=side == "k", **params)
 
 
 def call(kind, dim, **params):

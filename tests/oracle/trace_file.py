@@ -28,6 +28,7 @@ class Layer:
     rope_layout: str
     rope_dims: int
     rope_inv_freq: np.ndarray | None
+    rope_scale: float
 
     @property
     def group(self):
@@ -99,7 +100,7 @@ def read_layer(groups, index):
         sink_logits=optional(group, "sink_logits"), w_o=optional(group, "w_o"),
         x2=optional(group, "x2"), attn_post_norm=bool(attrs.get("attn_post_norm", 0)),
         rope_layout=text(attrs["rope_layout"]), rope_dims=int(attrs["rope_dims"]),
-        rope_inv_freq=optional(group, "rope_inv_freq"))
+        rope_inv_freq=optional(group, "rope_inv_freq"), rope_scale=float(attrs["rope_scale"]))
 
 
 def read_gradient(dataset):

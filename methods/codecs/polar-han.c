@@ -1,0 +1,299 @@
+/* polar-han: a random rotation, then each block of 16 as one radius and angles of angles, whose
+ * laws are known (PolarQuant, Han et al., arXiv 2502.02617).
+ *
+ * y = R x. Level 1: 8 pairs (x, y) of a block -> angle in [0, 2 pi), 16 equal cells, and radius.
+ * Level l = 2, 3, 4: neighbouring radii (r, s) -> psi = angle of (r, s) in [0, pi/2], 2 bits, and
+ * |(r, s)|. One radius a block remains, f16. After R the density of psi is sin^m(2 psi), m =
+ * 2^(l-1) - 1: codebook=offline is its Lloyd-Max table; codebook=online is fitted to the prompt's
+ * angles (1-D k-means, level 1 stays even). Read back from the top: r_hat = v cos(psi_hat), s_hat =
+ * v sin(psi_hat), x = r cos theta.
+ *
+ * Bytes of a block of 16: 4 (8 angles of 4 bits) + 14 bits (7 angles of 2) payload, each level's
+ * kind packed over the row; 2 metadata (radius): 3.875 bits. online: 24 bytes of tables,
+ * basis_online. A row that is no multiple of 16 columns is filled up with zeros, which are charged.
+ *
+ * generated=exact: rows after the prompt stay exact (the paper's); coded: encoded at once like the
+ * prompt's. R comes from the seed, the same for all heads
+ * and layers: regenerated.
+ *
+ * Departures: k-means starts from quantiles, not by k-means++; one online table an object (a head
+ * and side, or its span), the paper's is one a layer. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "methods/codec.h"
+#include "methods/parts/angle.h"
+#include "methods/parts/codes.h"
+#include "methods/parts/kmeans.h"
+#include "methods/parts/rotation.h"
+
+extern const struct kv_codec kv_codec_polar_han;
+
+enum { BLOCK = 16, PAIRS = 8, UPPER = 7, LEVELS = 3, CELLS = 4, TURN_CELLS = 16, STREAM = 0x504f };
+enum rotation { ROTATION_AUTO, ROTATION_HADAMARD, ROTATION_HAAR };
+
+static const double PI = 3.14159265358979323846;
+
+struct config {
+    uint32_t rotation, online, coded;
+};
+
+#define FIELD(name) offsetof(struct config, name)
+static const struct kv_param params[] = {
+    {"rotation", KV_PARAM_CHOICE, FIELD(rotation), ROTATION_AUTO, 0, 0, "auto|hadamard|haar",
+     "auto: hadamard where the dimension is a power of two, else haar"},
+    {"codebook", KV_PARAM_CHOICE, FIELD(online), 0, 0, 0, "offline|online",
+     "tables of the angles: by their law, or fitted to the prompt"},
+    {"generated", KV_PARAM_CHOICE, FIELD(coded), 0, 0, 0, "exact|coded", "rows after the prompt"},
+    {0}};
+
+struct table { /* of one level's angles */
+    float thresholds[CELLS - 1];
+    float cosines[CELLS], sines[CELLS];
+};
+
+struct polar_code {
+    struct kv_code code, exact; /* exact: rows after the prompt, never encoded */
+    const struct kv_kernels *kernels;
+    struct kv_pool *pool;
+    bool later;
+    uint32_t n_blocks, first_bytes, upper_bytes;
+    struct kv_rotation rotation;
+    struct table tables[LEVELS];
+    float first_cosines[TURN_CELLS], first_sines[TURN_CELLS];
+    float *turned, *row;    /* [n_blocks * 16] each */
+    uint8_t *first, *upper; /* [n_blocks][8], [n_blocks][7] codes: levels 2, 3, 4 */
+};
+
+static void set_table(struct table *table, const double *angles)
+{
+    for (int i = 0; i < CELLS; i++) {
+        double cosine, sine;
+        kv_cos_sin(angles[i], &cosine, &sine);
+        table->cosines[i] = (float)cosine, table->sines[i] = (float)sine;
+        if (i) table->thresholds[i - 1] = (float)((angles[i - 1] + angles[i]) / 2);
+    }
+}
+
+/* Lloyd-Max of sin^m(2 psi): k-means of many points of that density. */
+static int make_tables(struct polar_code *self, struct kv_error *err)
+{
+    enum { POINTS = 16384 };
+    struct kv_weighted *points = malloc(POINTS * sizeof *points);
+    if (!points) return kv_fail(err, KV_EMEMORY, "polar-han: no memory for a table");
+    for (int level = 0; level < LEVELS; level++) {
+        double angles[CELLS];
+        for (int i = 0; i < POINTS; i++) {
+            double cosine, sine, weight = 1;
+            const double psi = (i + 0.5) * (PI / 2 / POINTS);
+            kv_cos_sin(2 * psi, &cosine, &sine);
+            for (int k = 0; k < (2 << level) - 1; k++) weight *= sine;
+            points[i] = (struct kv_weighted){.value = psi, .weight = weight};
+        }
+        kv_kmeans(points, POINTS, CELLS, angles);
+        set_table(&self->tables[level], angles);
+    }
+    free(points);
+    return KV_OK;
+}
+
+static int make_rotation(struct polar_code *self, const struct kv_setup *setup,
+                         struct kv_error *err)
+{
+    const uint32_t dim = setup->dim, kind = ((const struct config *)setup->config)->rotation;
+    const bool power = !(dim & (dim - 1)) && dim <= 4096;
+    const bool hadamard = kind == ROTATION_HADAMARD || (kind == ROTATION_AUTO && power);
+    return kv_rotation_create(&self->rotation, setup, dim,
+                              hadamard ? KV_ROTATE_HADAMARD : KV_ROTATE_HAAR,
+                              kv_rng_stream(setup->seed, STREAM, 0, dim), err);
+}
+
+static int reserve(struct polar_code *self, const struct kv_setup *setup, struct kv_error *err)
+{
+    const size_t n = (size_t)self->n_blocks * BLOCK;
+    self->turned = kv_pool_reserve(setup->pool, KV_WORKSPACE, n * sizeof(float));
+    self->row = kv_pool_reserve(setup->pool, KV_WORKSPACE, n * sizeof(float));
+    self->first = kv_pool_reserve(setup->pool, KV_WORKSPACE, n);
+    self->upper = kv_pool_reserve(setup->pool, KV_WORKSPACE, n);
+    if (!self->turned || !self->row || !self->first || !self->upper)
+        return kv_fail(err, KV_EMEMORY, "polar-han: no memory for rows of %u", setup->dim);
+    return KV_OK;
+}
+
+static const struct kv_codec law, never;
+
+static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
+{
+    const struct config *config = setup->config;
+    struct polar_code *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);
+    if (!self) return kv_fail(err, KV_EMEMORY, "polar-han: no memory");
+    self->kernels = setup->kernels, self->pool = setup->pool, self->later = !config->coded;
+    self->n_blocks = (setup->dim + BLOCK - 1) / BLOCK;
+    self->first_bytes = self->n_blocks * PAIRS / 2;
+    self->upper_bytes = kv_packed_bytes((size_t)self->n_blocks * UPPER, 2);
+    for (int i = 0; i < TURN_CELLS; i++) {
+        double cosine, sine;
+        kv_cos_sin((i + 0.5) * (2 * PI / TURN_CELLS), &cosine, &sine);
+        self->first_cosines[i] = (float)cosine, self->first_sines[i] = (float)sine;
+    }
+    int status = make_rotation(self, setup, err);
+    if (!status) status = reserve(self, setup, err);
+    if (!status) status = make_tables(self, err);
+    self->code = (struct kv_code){.type = config->online ? &kv_codec_polar_han : &law,
+                                  .dim = setup->dim,
+                                  .block = 1,
+                                  .payload_bytes = self->first_bytes + self->upper_bytes,
+                                  .metadata_bytes = 2 * self->n_blocks,
+                                  .tiers = {.flush = 1, .coded_at_once = true}};
+    self->exact = self->code;
+    self->exact.type = &never;
+    self->exact.tiers = (struct kv_tiers){.flush = UINT32_MAX};
+    *out = &self->code;
+    return status;
+}
+
+static struct kv_code *later(const struct kv_code *code)
+{
+    struct polar_code *self = (struct polar_code *)code;
+    return self->later ? &self->exact : NULL;
+}
+
+static void turn(const struct polar_code *self, const float *x)
+{
+    memset(self->turned, 0, (size_t)self->n_blocks * BLOCK * sizeof(float));
+    kv_rotation_apply(&self->rotation, x, self->turned);
+}
+
+/* Angles of one block: 8 of level 1, then 4, 2 and 1; its radius is returned. */
+static double angles_of(const float *block, double angles[PAIRS + UPPER])
+{
+    double radii[PAIRS];
+    for (int i = 0; i < PAIRS; i++) {
+        const double x = block[2 * i], y = block[2 * i + 1];
+        angles[i] = kv_angle_of(y, x);
+        radii[i] = sqrt(x * x + y * y);
+    }
+    double *at = angles + PAIRS;
+    for (int n = PAIRS / 2; n >= 1; n /= 2)
+        for (int i = 0; i < n; i++) {
+            const double r = radii[2 * i], s = radii[2 * i + 1];
+            *at++ = kv_angle_of(s, r);
+            radii[i] = sqrt(r * r + s * s);
+        }
+    return radii[0];
+}
+
+/* Which table serves upper angle i: 4 of the first, 2 of the second, 1 of the third. */
+static int level_of(int i)
+{
+    return i < 4 ? 0 : i < 6 ? 1 : 2;
+}
+
+static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
+{
+    struct polar_code *self = (struct polar_code *)code;
+    uint8_t *radii = atom + code->payload_bytes;
+    turn(self, rows);
+    for (uint32_t b = 0; b < self->n_blocks; b++) {
+        double angles[PAIRS + UPPER];
+        kv_keep_half(radii + 2 * b, (float)angles_of(self->turned + (size_t)b * BLOCK, angles));
+        for (int i = 0; i < PAIRS; i++) {
+            const double cell = floor(angles[i] * (TURN_CELLS / (2 * PI)));
+            self->first[b * PAIRS + i] = (uint8_t)(cell < TURN_CELLS ? cell : TURN_CELLS - 1);
+        }
+        for (int i = 0; i < UPPER; i++) {
+            const float psi = (float)angles[PAIRS + i];
+            self->kernels->bucket(&psi, 1, self->tables[level_of(i)].thresholds, CELLS - 1,
+                                  self->upper + b * UPPER + i);
+        }
+    }
+    self->kernels->pack_bits(self->first, (size_t)self->n_blocks * PAIRS, 4, atom);
+    self->kernels->pack_bits(self->upper, (size_t)self->n_blocks * UPPER, 2,
+                             atom + self->first_bytes);
+}
+
+static void decode_block(const struct polar_code *self, uint32_t b, float radius, float *out)
+{
+    const uint8_t *upper = self->upper + b * UPPER, *first = self->first + b * PAIRS;
+    float radii[PAIRS] = {radius};
+    for (int n = 1, at = UPPER - 1; n <= PAIRS / 2; at -= 2 * n, n *= 2)
+        for (int i = n - 1; i >= 0; i--) {
+            const struct table *table = &self->tables[level_of(at)];
+            const float r = radii[i];
+            radii[2 * i] = r * table->cosines[upper[at + i]];
+            radii[2 * i + 1] = r * table->sines[upper[at + i]];
+        }
+    for (int i = 0; i < PAIRS; i++) {
+        out[2 * i] = radii[i] * self->first_cosines[first[i]];
+        out[2 * i + 1] = radii[i] * self->first_sines[first[i]];
+    }
+}
+
+static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
+                   uint32_t first_column, uint32_t n_columns, float *out)
+{
+    const struct polar_code *self = (const struct polar_code *)code;
+    for (uint32_t a = 0; a < n_atoms; a++, atoms += kv_atom_bytes(code), out += n_columns) {
+        self->kernels->unpack_bits(atoms, (size_t)self->n_blocks * PAIRS, 4, self->first);
+        self->kernels->unpack_bits(atoms + self->first_bytes, (size_t)self->n_blocks * UPPER, 2,
+                                   self->upper);
+        for (uint32_t b = 0; b < self->n_blocks; b++)
+            decode_block(self, b, kv_kept_half(atoms + code->payload_bytes + 2 * b),
+                         self->turned + (size_t)b * BLOCK);
+        kv_rotation_undo(&self->rotation, self->turned, self->row);
+        memcpy(out, self->row + first_column, n_columns * sizeof *out);
+    }
+}
+
+static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_error *err)
+{
+    struct polar_code *self = (struct polar_code *)code;
+    const size_t blocks = (size_t)sample->n * self->n_blocks;
+    struct kv_weighted *points = malloc((blocks * UPPER + 1) * sizeof *points);
+    if (!points) return kv_fail(err, KV_EMEMORY, "polar-han: no memory for the prompt's angles");
+    for (size_t i = 0; i < blocks; i++) {
+        double angles[PAIRS + UPPER];
+        if (i % self->n_blocks == 0) turn(self, sample->rows + i / self->n_blocks * code->dim);
+        angles_of(self->turned + i % self->n_blocks * BLOCK, angles);
+        /* Level by level: 4 blocks' worth, then 2, then 1. */
+        for (int a = 0; a < UPPER; a++) {
+            const int level = level_of(a), before = level == 0 ? 0 : level == 1 ? 4 : 6;
+            points[before * blocks + i * (4 >> level) + (a - before)] =
+                (struct kv_weighted){.value = angles[PAIRS + a], .weight = 1};
+        }
+    }
+    for (int level = 0; blocks && level < LEVELS; level++) {
+        double angles[CELLS];
+        kv_kmeans(points + (level == 0   ? 0
+                            : level == 1 ? 4
+                                         : 6) *
+                               blocks,
+                  blocks * (4 >> level), CELLS, angles);
+        for (int i = 0; i < CELLS; i++)
+            angles[i] = kv_half_to_float(kv_float_to_half((float)angles[i]));
+        set_table(&self->tables[level], angles);
+    }
+    free(points);
+    kv_pool_charge(self->pool, KV_BASIS_ONLINE, 2 * LEVELS * CELLS);
+    return KV_OK;
+}
+
+/* The face of tables by law, which need no prompt; and of rows that are never encoded. */
+static const struct kv_codec law = {
+    .name = "polar-han", .traits = KV_RANDOM, .encode = encode, .decode = decode, .later = later};
+static const struct kv_codec never = {
+    .name = "polar-han", .traits = KV_RANDOM, .encode = encode, .decode = decode};
+
+const struct kv_codec kv_codec_polar_han = {
+    .name = "polar-han",
+    .summary = "random rotation, then a radius and angles of angles of blocks of 16",
+    .paper = "PolarQuant (Han et al., arXiv 2502.02617)",
+    .traits = KV_RANDOM,
+    .params = params,
+    .config_size = sizeof(struct config),
+    .create = create,
+    .fit = fit,
+    .encode = encode,
+    .decode = decode,
+    .later = later};

@@ -1,0 +1,258 @@
+/* qjl: keys as the signs of random projections and a length, values on KIVI's grid (Zandieh et al.,
+ * arXiv 2406.03482; its code amirzandieh/QJL).
+ *
+ * Keys, in groups of group_size tokens: the `outliers` channels of largest norm over the group, o,
+ * are sketched apart. k = k_in + k_out; for each part x: f16(|x|) and sign(S x), S of m rows (m_o:
+ * the first rows of the same S). The estimate of <q, x> is <q, x_hat>, x_hat = factor |x| S^T
+ * sign(S x) (parts/signs.h): the query is not quantized, and decoding to x_hat gives the estimator
+ * exactly. m = bits * dim, m_o = outlier_bits * dim; the first `initial_layers` layers of the model
+ * take initial_bits and initial_outlier_bits. Defaults are the paper's LongBench runs at d = 128:
+ * 256 + 256 signs, 512 + 128 in the first 15 layers. The exact rows grow to residual_length and are
+ * then encoded. As an estimate of the row x_hat is poor (its error is above 1): it is made for
+ * inner products.
+ *
+ * Values: per token, groups of group_size channels, value_bits, the last residual_length rows
+ * exact.
+ *
+ * Bytes of a group of G tokens: payload G (ceil(m / 8) + ceil(m_o / 8)) (each dim signs in whole
+ * bytes), metadata 4 G (two lengths) + outliers (a byte an index, two above 256 columns). At d =
+ * 128, G = 32: 4.27 bits (5.27 in the first layers), not the 3 of the paper's table. outliers=0
+ * leaves the second part out: 2.25. S comes from the seed, the same for all heads and layers:
+ * regenerated.
+ *
+ * Departures: sketch=orthogonal (as the paper's experiments) takes E|u_1| of this very dimension
+ * where the code has sqrt(2 / pi), 0.4 % off at 64; the paper's code keeps sqrt(|k|^2 - |k_out|^2)
+ * for |k_in|. */
+#include <string.h>
+
+#include "methods/codec.h"
+#include "methods/parts/codes.h"
+#include "methods/parts/grid.h"
+#include "methods/parts/signs.h"
+
+extern const struct kv_codec kv_codec_qjl;
+
+enum { STREAM = 0x514a };
+
+struct config {
+    double bits, outlier_bits;
+    uint32_t outliers, group_size, residual_length, initial_layers;
+    double initial_bits, initial_outlier_bits;
+    uint32_t sketch, value_bits;
+};
+
+#define FIELD(name) offsetof(struct config, name)
+static const struct kv_param params[] = {
+    {"bits", KV_PARAM_REAL, FIELD(bits), 2, 0.125, 16, NULL, "signs a channel of the inlying part"},
+    {"outlier_bits", KV_PARAM_REAL, FIELD(outlier_bits), 2, 0.125, 16, NULL,
+     "signs a channel (of the whole row) of the outlying part"},
+    {"outliers", KV_PARAM_U32, FIELD(outliers), 8, 0, 4096, NULL,
+     "channels sketched apart in a group"},
+    {"group_size", KV_PARAM_U32, FIELD(group_size), 32, 1, 4096, NULL,
+     "tokens that share outlying channels; channels of a value that share a grid"},
+    {"residual_length", KV_PARAM_U32, FIELD(residual_length), 128, 1, 1u << 20, NULL,
+     "exact rows: keys grow to it, values keep it; a multiple of group_size"},
+    {"initial_layers", KV_PARAM_U32, FIELD(initial_layers), 15, 0, 4096, NULL,
+     "first layers of the model, with bits of their own"},
+    {"initial_bits", KV_PARAM_REAL, FIELD(initial_bits), 4, 0.125, 16, NULL, "bits there"},
+    {"initial_outlier_bits", KV_PARAM_REAL, FIELD(initial_outlier_bits), 1, 0.125, 16, NULL,
+     "outlier_bits there"},
+    {"sketch", KV_PARAM_CHOICE, FIELD(sketch), KV_SKETCH_ORTHOGONAL, 0, 0, "orthogonal|gaussian",
+     "rows of the random matrix"},
+    {"value_bits", KV_PARAM_U32, FIELD(value_bits), 2, 1, 8, NULL, "bits of a value's code"},
+    {0}};
+
+struct qjl_code {
+    struct kv_code code;
+    const struct kv_kernels *kernels;
+    struct kv_grid grid;                        /* values */
+    struct kv_sketch sketch;                    /* keys */
+    uint32_t signs[2], n_outliers, index_bytes; /* signs of the inlying and of the outlying part */
+    uint32_t *outliers;                         /* [n_outliers] ascending */
+    float *parts, *energy;                      /* [2][dim] a row split; [dim] */
+};
+
+static int create_values(struct qjl_code *self, const struct kv_setup *setup, struct kv_error *err)
+{
+    const struct config *config = setup->config;
+    const int status = kv_grid_create(&self->grid, setup, KV_GRID_TOKEN, config->value_bits,
+                                      config->group_size, err);
+    self->code = (struct kv_code){.type = &kv_codec_qjl,
+                                  .dim = setup->dim,
+                                  .block = 1,
+                                  .payload_bytes = self->grid.payload_bytes,
+                                  .metadata_bytes = kv_grid_metadata_bytes(&self->grid),
+                                  .tiers = {.recent = config->residual_length, .flush = 1}};
+    return status;
+}
+
+static int reserve(struct qjl_code *self, const struct kv_setup *setup, struct kv_error *err)
+{
+    const uint32_t dim = setup->dim;
+    self->outliers =
+        kv_pool_reserve(setup->pool, KV_WORKSPACE, (self->n_outliers + 1) * sizeof *self->outliers);
+    self->parts = kv_pool_reserve(setup->pool, KV_WORKSPACE, 3 * (size_t)dim * sizeof(float));
+    if (!self->outliers || !self->parts)
+        return kv_fail(err, KV_EMEMORY, "qjl: no memory for rows of %u", dim);
+    self->energy = self->parts + 2 * (size_t)dim;
+    return KV_OK;
+}
+
+static int create_keys(struct qjl_code *self, const struct kv_setup *setup, struct kv_error *err)
+{
+    const struct config *config = setup->config;
+    const bool first = setup->geometry->layer < config->initial_layers;
+    const uint32_t dim = setup->dim, group = config->group_size;
+    self->signs[0] = (uint32_t)((first ? config->initial_bits : config->bits) * dim + 0.5);
+    self->signs[1] =
+        (uint32_t)((first ? config->initial_outlier_bits : config->outlier_bits) * dim + 0.5);
+    self->n_outliers = config->outliers < dim ? config->outliers : dim;
+    self->index_bytes = dim <= 256 ? 1 : 2;
+    if (!self->n_outliers) self->signs[1] = 0;
+    const uint32_t most = self->signs[0] > self->signs[1] ? self->signs[0] : self->signs[1];
+    int status = reserve(self, setup, err);
+    if (!status)
+        status = kv_sketch_create(&self->sketch, setup, dim, most,
+                                  (enum kv_sketch_kind)config->sketch, STREAM, err);
+    self->code = (struct kv_code){
+        .type = &kv_codec_qjl,
+        .dim = dim,
+        .block = group,
+        .payload_bytes =
+            group * (kv_sketch_bytes(dim, self->signs[0]) + kv_sketch_bytes(dim, self->signs[1])),
+        .metadata_bytes = group * (self->n_outliers ? 4 : 2) + self->n_outliers * self->index_bytes,
+        .tiers = {.flush = config->residual_length}};
+    return status;
+}
+
+static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
+{
+    const struct config *config = setup->config;
+    if (setup->side == KV_BOTH_SIDES)
+        return kv_fail(err, KV_EUNSUPPORTED,
+                       "qjl: keys are sketched and values are not, a span must not join them");
+    if (config->residual_length % config->group_size)
+        return kv_fail(err, KV_EUNSUPPORTED,
+                       "qjl: residual_length %u is not a multiple of group_size %u",
+                       config->residual_length, config->group_size);
+    struct qjl_code *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);
+    if (!self) return kv_fail(err, KV_EMEMORY, "qjl: no memory");
+    self->kernels = setup->kernels;
+    const int status =
+        setup->side == KV_VALUES ? create_values(self, setup, err) : create_keys(self, setup, err);
+    *out = &self->code;
+    return status;
+}
+
+static bool is_values(const struct qjl_code *self)
+{
+    return self->grid.dim != 0;
+}
+
+/* The channels of largest energy over the group; of equal ones the lower. */
+static void choose(struct qjl_code *self, const float *rows)
+{
+    const uint32_t dim = self->code.dim;
+    uint32_t n = 0;
+    memset(self->energy, 0, dim * sizeof *self->energy);
+    for (uint32_t t = 0; t < self->code.block; t++)
+        for (uint32_t c = 0; c < dim; c++)
+            self->energy[c] += rows[(size_t)t * dim + c] * rows[(size_t)t * dim + c];
+    for (uint32_t c = 0; c < dim && n < self->n_outliers; c++) {
+        uint32_t rank = 0;
+        for (uint32_t o = 0; o < dim; o++)
+            rank += self->energy[o] > self->energy[c] ||
+                    (!(self->energy[o] < self->energy[c]) && o < c);
+        if (rank < self->n_outliers) self->outliers[n++] = c;
+    }
+    while (n < self->n_outliers) self->outliers[n] = n, n++; /* energies that are no numbers */
+}
+
+static void split(const struct qjl_code *self, const float *row)
+{
+    const uint32_t dim = self->code.dim;
+    memcpy(self->parts, row, dim * sizeof *row);
+    memset(self->parts + dim, 0, dim * sizeof *row);
+    for (uint32_t i = 0; i < self->n_outliers; i++) {
+        const uint32_t c = self->outliers[i];
+        self->parts[dim + c] = row[c], self->parts[c] = 0;
+    }
+}
+
+static float length_of(const double square)
+{
+    return (float)__builtin_sqrt(square);
+}
+
+static void encode_keys(struct qjl_code *self, const float *rows, uint8_t *atom)
+{
+    const uint32_t dim = self->code.dim, n_parts = self->n_outliers ? 2 : 1;
+    uint8_t *lengths = atom + self->code.payload_bytes;
+    uint8_t *indices = lengths + 2 * (size_t)n_parts * self->code.block;
+    choose(self, rows);
+    for (uint32_t i = 0; i < self->n_outliers; i++) {
+        indices[i * self->index_bytes] = (uint8_t)self->outliers[i];
+        if (self->index_bytes == 2) indices[2 * i + 1] = (uint8_t)(self->outliers[i] >> 8);
+    }
+    for (uint32_t t = 0; t < self->code.block; t++) {
+        split(self, rows + (size_t)t * dim);
+        for (uint32_t p = 0; p < n_parts; p++, lengths += 2) {
+            const float *part = self->parts + (size_t)p * dim;
+            double square = 0;
+            for (uint32_t c = 0; c < dim; c++) square += (double)part[c] * part[c];
+            kv_keep_half(lengths, length_of(square));
+            kv_sketch_encode(&self->sketch, part, self->signs[p], atom);
+            atom += kv_sketch_bytes(dim, self->signs[p]);
+        }
+    }
+}
+
+static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
+{
+    struct qjl_code *self = (struct qjl_code *)code;
+    if (is_values(self))
+        kv_grid_encode(&self->grid, rows, atom);
+    else
+        encode_keys(self, rows, atom);
+}
+
+/* A part's estimate leaks into the other part's channels, as its inner product with q does. */
+static void decode_keys(const struct qjl_code *self, const uint8_t *atom, uint32_t first,
+                        uint32_t n, float *out)
+{
+    const uint32_t dim = self->code.dim, n_parts = self->n_outliers ? 2 : 1;
+    const uint8_t *lengths = atom + self->code.payload_bytes;
+    for (uint32_t t = 0; t < self->code.block; t++, out += n) {
+        memset(self->parts, 0, dim * sizeof *self->parts);
+        for (uint32_t p = 0; p < n_parts; p++, lengths += 2) {
+            kv_sketch_decode(&self->sketch, atom, self->signs[p], kv_kept_half(lengths),
+                             self->parts);
+            atom += kv_sketch_bytes(dim, self->signs[p]);
+        }
+        memcpy(out, self->parts + first, n * sizeof *out);
+    }
+}
+
+static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
+                   uint32_t first_column, uint32_t n_columns, float *out)
+{
+    const struct qjl_code *self = (const struct qjl_code *)code;
+    if (is_values(self)) {
+        kv_grid_decode(&self->grid, atoms, n_atoms, first_column, n_columns, out);
+        return;
+    }
+    for (uint32_t a = 0; a < n_atoms; a++)
+        decode_keys(self, atoms + a * kv_atom_bytes(code), first_column, n_columns,
+                    out + (size_t)a * code->block * n_columns);
+}
+
+const struct kv_codec kv_codec_qjl = {.name = "qjl",
+                                      .summary =
+                                          "keys as signs of random projections, values per token",
+                                      .paper = "QJL (Zandieh et al., arXiv 2406.03482)",
+                                      .traits = KV_RANDOM,
+                                      .params = params,
+                                      .config_size = sizeof(struct config),
+                                      .create = create,
+                                      .encode = encode,
+                                      .decode = decode};

@@ -1,0 +1,73 @@
+#include "methods/parts/signs.h"
+
+#include <math.h>
+
+#include "methods/parts/codebook.h"
+
+static const double PI = 3.14159265358979323846;
+
+int kv_sketch_create(struct kv_sketch *sketch, const struct kv_setup *setup, uint32_t n,
+                     uint32_t most, enum kv_sketch_kind kind, uint32_t stream, struct kv_error *err)
+{
+    struct kv_codebook sign;
+    const bool gaussian = kind == KV_SKETCH_GAUSSIAN;
+    *sketch = (struct kv_sketch){.n = n, .n_blocks = (most + n - 1) / n};
+    if (sketch->n_blocks > KV_MOST_SKETCH_BLOCKS)
+        return kv_fail(err, KV_EUNSUPPORTED,
+                       "a sketch of %u signs is more than %d times %u columns", most,
+                       KV_MOST_SKETCH_BLOCKS, n);
+    kv_codebook_fill(&sign, n, 1);
+    sketch->mean_magnitude = gaussian ? sqrt(2 / PI) : sign.centroids[1] / sqrt(n);
+    if (n == 1 && !gaussian) sketch->mean_magnitude = 1;
+    sketch->projected = kv_pool_reserve(setup->pool, KV_WORKSPACE, n * sizeof(float));
+    sketch->signs = kv_pool_reserve(setup->pool, KV_WORKSPACE, n * sizeof(float));
+    sketch->bits = kv_pool_reserve(setup->pool, KV_WORKSPACE, n);
+    if (!sketch->projected || !sketch->signs || !sketch->bits)
+        return kv_fail(err, KV_EMEMORY, "no memory for a sketch of %u columns", n);
+    int status = KV_OK;
+    for (uint32_t b = 0; status == KV_OK && b < sketch->n_blocks; b++)
+        status = kv_rotation_create(&sketch->blocks[b], setup, n,
+                                    gaussian ? KV_ROTATE_GAUSSIAN : KV_ROTATE_HAAR,
+                                    kv_rng_stream(setup->seed, stream, b, n), err);
+    return status;
+}
+
+static uint32_t in_block(uint32_t n, uint32_t m, uint32_t first)
+{
+    return m - first < n ? m - first : n;
+}
+
+uint32_t kv_sketch_bytes(uint32_t n, uint32_t m)
+{
+    return m / n * ((n + 7) / 8) + (m % n + 7) / 8;
+}
+
+void kv_sketch_encode(const struct kv_sketch *sketch, const float *x, uint32_t m, uint8_t *packed)
+{
+    const struct kv_kernels *kernels = sketch->blocks[0].kernels;
+    for (uint32_t b = 0, first = 0; first < m; b++, first += sketch->n) {
+        const uint32_t n = in_block(sketch->n, m, first);
+        kv_rotation_apply(&sketch->blocks[b], x, sketch->projected);
+        for (uint32_t i = 0; i < n; i++) sketch->bits[i] = sketch->projected[i] > 0;
+        kernels->pack_bits(sketch->bits, n, 1, packed);
+        packed += (n + 7) / 8;
+    }
+}
+
+void kv_sketch_decode(const struct kv_sketch *sketch, const uint8_t *packed, uint32_t m,
+                      float length, float *out)
+{
+    const struct kv_kernels *kernels = m ? sketch->blocks[0].kernels : NULL;
+    const float factor = m ? (float)(length / (m * sketch->mean_magnitude)) : 0;
+    /* A zero row has signs, too. */
+    if (!(length > 0)) return;
+    for (uint32_t b = 0, first = 0; first < m; b++, first += sketch->n) {
+        const uint32_t n = in_block(sketch->n, m, first);
+        kernels->unpack_bits(packed, n, 1, sketch->bits);
+        for (uint32_t i = 0; i < sketch->n; i++)
+            sketch->signs[i] = i >= n ? 0.0f : sketch->bits[i] ? 1.0f : -1.0f;
+        kv_rotation_undo(&sketch->blocks[b], sketch->signs, sketch->projected);
+        for (uint32_t i = 0; i < sketch->n; i++) out[i] += sketch->projected[i] * factor;
+        packed += (n + 7) / 8;
+    }
+}
