@@ -16,8 +16,11 @@
 #include <string.h>
 
 enum { TILE = 256, BLOCK = 96, CHUNK = 4096, STEP = 64, STEPS = TILE / STEP, MAX_PANEL = 64 };
+enum { GRAIN = 16 };           /* columns that a block reads end at a multiple */
+enum { STRIDE = TILE + 16 };   /* rows a KiB apart would share few sets of a cache */
 
 _Static_assert(STEP % MAX_PANEL == 0, "a step is whole panels in every set");
+_Static_assert(STEP % GRAIN == 0, "a step is whole grains");
 
 /* What a chunk's rows carry from tile to tile; all [CHUNK]. */
 struct states {
@@ -45,8 +48,8 @@ struct work {
     const struct kv_sweep *sweep;
     struct states states;
     struct tile tile;
-    float *logits, *exact_logits, *shifts;   /* [BLOCK][TILE] */
-    float *next;                             /* scratch not yet handed out */
+    float *logits, *exact_logits, *shifts; /* [BLOCK][STRIDE] */
+    float *next;                           /* scratch not yet handed out */
     size_t used;
 };
 
@@ -79,9 +82,9 @@ static void lay_out(struct work *work)
     tile->span = take(work, TILE);
     tile->begin = (int32_t *)(void *)take(work, TILE);
     tile->end = (int32_t *)(void *)take(work, TILE);
-    work->logits = take(work, BLOCK * TILE);
-    work->exact_logits = take(work, BLOCK * TILE);
-    work->shifts = take(work, BLOCK * TILE);
+    work->logits = take(work, BLOCK * STRIDE);
+    work->exact_logits = take(work, BLOCK * STRIDE);
+    work->shifts = take(work, BLOCK * STRIDE);
 }
 
 size_t kv_sweep_scratch(const struct kv_sweep *sweep)
@@ -190,13 +193,20 @@ static bool load_tile(struct work *work, uint32_t first, const uint32_t tokens[2
 /* -- logits of a block ------------------------------------------------------------------------- */
 
 struct block {
-    uint32_t first, n;                 /* rows */
-    uint32_t from, to;                 /* columns of the tile, multiples of STEP */
-    uint32_t read;                     /* columns from .. from + read - 1 hold lines */
-    int32_t last_begin, first_end;     /* a token in [last_begin, first_end) sees every line read */
+    uint32_t first, n;             /* rows */
+    uint32_t from, to;             /* columns of the tile, multiples of STEP and of GRAIN */
+    uint32_t read;                 /* columns from .. from + read - 1 hold lines */
+    int32_t last_begin, first_end; /* a token in [last_begin, first_end) sees every line read */
 };
 
-/* Chooses the columns that a block must read; false when there are none. */
+static bool column_seen(const struct tile *tile, uint32_t column, uint32_t first, uint32_t last)
+{
+    const int64_t begin = tile->begin[column], end = tile->end[column];
+    return begin < end && begin <= (int64_t)last && end > (int64_t)first;
+}
+
+/* Chooses the columns that a block must read; false when there are none. The last step ends after
+ * the last column that is seen: weights past the end would be 0, which changes no sum. */
 static bool choose_columns(const struct tile *tile, const uint32_t *tokens, struct block *block)
 {
     const uint32_t first = tokens[block->first], last = tokens[block->first + block->n - 1];
@@ -206,6 +216,9 @@ static bool choose_columns(const struct tile *tile, const uint32_t *tokens, stru
     if (from == to) return false;
     block->from = from * STEP;
     block->to = to * STEP;
+    while (block->to > block->from && !column_seen(tile, block->to - 1, first, last)) block->to--;
+    if (block->to == block->from) return false;
+    block->to = (block->to + GRAIN - 1) / GRAIN * GRAIN;
     block->read = (block->to < tile->n ? block->to : tile->n) - block->from;
     block->last_begin = 0;
     block->first_end = INT32_MAX;
@@ -224,13 +237,13 @@ static void compute_logits(const struct kv_sweep *sweep, const struct block *blo
 {
     const struct kv_geometry *geometry = sweep->geometry;
     const size_t dim = geometry->key_dim;
-    const uint32_t columns = block->to - block->from;
+    const uint32_t panel = sweep->kernels->panel, columns = block->to - block->from;
     sweep->kernels->logits(sweep->rows.queries + block->first * dim, block->n, geometry->key_dim,
-                           panels + block->from * dim, columns, (float)geometry->scale,
-                           logits + block->from, TILE);
+                           panels + block->from * dim, (columns + panel - 1) / panel * panel,
+                           (float)geometry->scale, logits + block->from, STRIDE);
     if (geometry->softcap == 0) return;
     for (uint32_t r = 0; r < block->n; r++)
-        sweep->kernels->softcap(logits + (size_t)r * TILE + block->from, columns,
+        sweep->kernels->softcap(logits + (size_t)r * STRIDE + block->from, columns,
                                 (float)geometry->softcap);
 }
 
@@ -242,7 +255,7 @@ static uint32_t mask_row(const struct tile *tile, const struct block *block, uin
     if (t >= block->last_begin && t < block->first_end) return block->read;
     uint32_t seen = 0;
     for (uint32_t j = block->from; j < block->to; j++) {
-        const bool visible = tile->begin[j] <= t && t < tile->end[j];
+        const uint32_t visible = (tile->begin[j] <= t) & (t < tile->end[j]);
         logits[j] = visible ? logits[j] : -INFINITY;
         seen += visible;
     }
@@ -297,7 +310,7 @@ static void add_span_mass(struct work *work, const struct block *block, uint32_t
     }
     for (uint32_t r = 0; any && r < block->n; r++)
         sweep->compare->span_mass[(size_t)(block->first + r) * spans->n + span] +=
-            sweep->kernels->dot(work->logits + (size_t)r * TILE + block->from,
+            sweep->kernels->dot(work->logits + (size_t)r * STRIDE + block->from,
                                 tile->span + block->from, block->to - block->from);
 }
 
@@ -308,10 +321,10 @@ static void compare_row(struct work *work, const struct block *block, uint32_t r
     const struct kv_sweep *sweep = work->sweep;
     const struct kv_kernels *kernels = sweep->kernels;
     struct states *states = &work->states;
-    const size_t offset = (size_t)r * TILE + block->from, columns = block->to - block->from;
+    const size_t offset = (size_t)r * STRIDE + block->from, columns = block->to - block->from;
     const float *weights = work->logits + offset, *exact_weights = work->exact_logits + offset;
     const float *coded = work->tile.coded + block->from;
-    const struct step exact = soften(kernels, block, work->exact_logits + (size_t)r * TILE,
+    const struct step exact = soften(kernels, block, work->exact_logits + (size_t)r * STRIDE,
                                      &states->exact_largest[state], &states->exact_sum[state]);
     states->exact_held[state] = states->exact_held[state] * exact.factor + exact.added;
     states->shift[state] = states->shift[state] * factor +
@@ -334,7 +347,7 @@ static void compute_shifts(struct work *work, const struct block *block)
     compute_logits(work->sweep, block, work->tile.exact_panels, work->exact_logits);
     for (uint32_t r = 0; r < block->n; r++)
         for (size_t j = block->from; j < block->to; j++) {
-            const size_t at = (size_t)r * TILE + j;
+            const size_t at = (size_t)r * STRIDE + j;
             work->shifts[at] = work->logits[at] - work->exact_logits[at];
         }
 }
@@ -352,20 +365,21 @@ static void attend_block(struct work *work, struct block *block, uint32_t chunk)
     if (outputs) outputs += (size_t)block->first * value_dim;
     for (uint32_t r = 0; r < block->n; r++) {
         const uint32_t row = block->first + r, state = row - chunk;
-        float *logits = work->logits + (size_t)r * TILE;
+        float *logits = work->logits + (size_t)r * STRIDE;
         states->seen[state] += mask_row(&work->tile, block, sweep->rows.token[row], logits);
         const float factor = soften(sweep->kernels, block, logits, &states->largest[state],
                                     &states->sum[state]).factor;
         if (outputs && factor != 1.0f)
             sweep->kernels->scale(outputs + (size_t)r * value_dim, value_dim, factor);
         if (!sweep->compare) continue;
-        mask_row(&work->tile, block, sweep->rows.token[row], work->exact_logits + (size_t)r * TILE);
+        mask_row(&work->tile, block, sweep->rows.token[row],
+                 work->exact_logits + (size_t)r * STRIDE);
         compare_row(work, block, r, state, factor);
     }
     if (outputs)
-        sweep->kernels->accumulate(work->logits + block->from, block->n, TILE,
-                                   work->tile.values + (size_t)block->from * value_dim,
-                                   block->read, value_dim, outputs);
+        sweep->kernels->accumulate(work->logits + block->from, block->n, STRIDE,
+                                   work->tile.values + (size_t)block->from * value_dim, block->read,
+                                   value_dim, outputs);
     for (uint32_t s = 0; sweep->compare && s < sweep->compare->spans.n; s++)
         add_span_mass(work, block, s);
 }
@@ -508,7 +522,7 @@ static void weigh_block(struct work *work, struct block *block, double *column_s
     compute_logits(sweep, block, tile->panels, work->logits);
     for (uint32_t r = 0; r < block->n; r++) {
         const uint32_t row = block->first + r;
-        float *logits = work->logits + (size_t)r * TILE;
+        float *logits = work->logits + (size_t)r * STRIDE;
         weigh_row(work, block, row, logits);
         double *sums = column_sum ? column_sum + tile->first + block->from : NULL;
         for (uint32_t j = 0; sums && j < block->read; j++) sums[j] += (double)logits[block->from + j];

@@ -254,27 +254,42 @@ static void KERNEL(accumulate)(const float *weights, uint32_t rows, uint32_t str
         }
 }
 
-/* t = n + 1.5 * 2^23, whose low bits are n, and exp(y - n ln 2) - 1 = r + r^2 P(r); see exp.h. */
-ALWAYS_INLINE vec exp_terms(vec y, vec *t)
+/* t = n + 1.5 * 2^23, whose low bits are n, and exp(y - n ln 2) - 1 = r + r^2 P(r) in place of y;
+ * see exp.h. `many` vectors go step by step beside each other: a step waits for the one before it,
+ * and a core that looks few instructions ahead would find nothing else to do. */
+ALWAYS_INLINE void exp_terms(vec *y, vec *t, uint32_t many)
 {
     const vec magic = spread(0x1.8p23f);
-    *t = fused(y, spread(KV_EXP_INV_LN2), magic);
-    const vec n = sub(*t, magic);
-    vec r = fused_minus(n, spread(KV_EXP_LN2_HIGH), y);
-    r = fused_minus(n, spread(KV_EXP_LN2_LOW), r);
-    vec p = fused(spread(KV_EXP_P4), r, spread(KV_EXP_P3));
-    p = fused(p, r, spread(KV_EXP_P2));
-    p = fused(p, r, spread(KV_EXP_P1));
-    p = fused(p, r, spread(KV_EXP_P0));
-    return fused(p, mul(r, r), r);
+    vec n[EXP_VECS], square[EXP_VECS], p[EXP_VECS], q[EXP_VECS];
+    UNROLLED for (uint32_t k = 0; k < many; k++) t[k] = fused(y[k], spread(KV_EXP_INV_LN2), magic);
+    UNROLLED for (uint32_t k = 0; k < many; k++) n[k] = sub(t[k], magic);
+    UNROLLED for (uint32_t k = 0; k < many; k++) y[k] =
+        fused_minus(n[k], spread(KV_EXP_LN2_HIGH), y[k]);
+    UNROLLED for (uint32_t k = 0; k < many; k++) y[k] =
+        fused_minus(n[k], spread(KV_EXP_LN2_LOW), y[k]);
+    UNROLLED for (uint32_t k = 0; k < many; k++)
+    { /* P = (P0 + P1 r) + r^2 ((P2 + P3 r) + r^2 P4) */
+        square[k] = mul(y[k], y[k]);
+        p[k] = fused(spread(KV_EXP_P1), y[k], spread(KV_EXP_P0));
+        q[k] = fused(spread(KV_EXP_P3), y[k], spread(KV_EXP_P2));
+    }
+    UNROLLED for (uint32_t k = 0; k < many; k++) q[k] = fused(spread(KV_EXP_P4), square[k], q[k]);
+    UNROLLED for (uint32_t k = 0; k < many; k++) p[k] = fused(q[k], square[k], p[k]);
+    UNROLLED for (uint32_t k = 0; k < many; k++) y[k] = fused(p[k], square[k], y[k]);
 }
 
-ALWAYS_INLINE vec exp_or_zero(vec x, vec shift)
+/* exp(x - shift), or 0 where that is too small, in place of x. */
+ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, uint32_t many)
 {
-    const vec y = sub(x, shift);
-    vec t;
-    const vec q = exp_terms(smaller(y, spread(KV_EXP_HIGHEST)), &t);
-    return unless_below(add_exponent(add(q, spread(1.0f)), t), y, spread(KV_EXP_LOWEST));
+    vec y[EXP_VECS], t[EXP_VECS];
+    UNROLLED for (uint32_t k = 0; k < many; k++)
+    {
+        y[k] = sub(x[k], shift);
+        x[k] = smaller(y[k], spread(KV_EXP_HIGHEST));
+    }
+    exp_terms(x, t, many);
+    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] =
+        unless_below(add_exponent(add(x[k], spread(1.0f)), t[k]), y[k], spread(KV_EXP_LOWEST));
 }
 
 static float KERNEL(exp_sum)(float *x, size_t n, float shift)
@@ -283,15 +298,23 @@ static float KERNEL(exp_sum)(float *x, size_t n, float shift)
     vec sums[4] = {zeros(), zeros(), zeros(), zeros()};
     size_t i = 0;
     for (; i + 4 * LANES <= n; i += 4 * LANES)
-        UNROLLED for (uint32_t k = 0; k < 4; k++) {
-            const vec e = exp_or_zero(load(x + i + k * LANES), subtract);
-            store(x + i + k * LANES, e);
-            sums[k] = add(sums[k], e);
+        UNROLLED for (uint32_t first = 0; first < 4; first += EXP_VECS)
+        {
+            float *at = x + i + first * LANES;
+            vec e[EXP_VECS];
+            UNROLLED for (uint32_t k = 0; k < EXP_VECS; k++) e[k] = load(at + k * LANES);
+            exp_or_zero(e, subtract, EXP_VECS);
+            UNROLLED for (uint32_t k = 0; k < EXP_VECS; k++)
+            {
+                store(at + k * LANES, e[k]);
+                sums[first + k] = add(sums[first + k], e[k]);
+            }
         }
     for (uint32_t k = 0; i < n; i += LANES, k++) {
         const size_t left = n - i < LANES ? n - i : LANES;
-        const vec e = exp_or_zero(load_part(x + i, left), subtract);
-        float terms[LANES] = {0};   /* lanes past the end would add exp(-shift) */
+        vec e = load_part(x + i, left);
+        exp_or_zero(&e, subtract, 1);
+        float terms[LANES] = {0}; /* lanes past the end would add exp(-shift) */
         store_part(x + i, left, e);
         store_part(terms, left, e);
         sums[k] = add(sums[k], load(terms));
@@ -329,8 +352,8 @@ ALWAYS_INLINE vec cap_logits(vec x, vec cap)
 {
     const vec z = divide(x, cap), magnitude_z = magnitude(z);
     const vec twice_z = smaller(add(magnitude_z, magnitude_z), spread(KV_TANH_HIGHEST));
-    vec t;
-    const vec q = exp_terms(twice_z, &t);
+    vec t, q = twice_z;
+    exp_terms(&q, &t, 1);
     const vec power = add_exponent(spread(1.0f), t);
     const vec m = fused(power, q, sub(power, spread(1.0f)));
     return with_sign(mul(cap, divide(m, add(m, spread(2.0f)))), z);
@@ -491,13 +514,19 @@ static void KERNEL(bucket)(const float *x, size_t n, const float *thresholds,
     }
 }
 
+static uint8_t KERNEL(largest_code)(const uint8_t *codes, size_t n)
+{
+    uint8_t last = 0;
+    for (size_t i = 0; i < n; i++) last = codes[i] > last ? codes[i] : last;
+    return last;
+}
+
 /* The table's length is not told, so the largest code decides how much of it may be read. Products
  * with the factor are the same before and after the choice. */
 static void KERNEL(lookup)(const uint8_t *codes, size_t n, const float *table, float factor,
                            float *out)
 {
-    uint32_t last = 0;
-    for (size_t i = 0; i < n; i++) last = codes[i] > last ? codes[i] : last;
+    const uint32_t last = KERNEL(largest_code)(codes, n);
     size_t i = 0;
     const vec by = spread(factor);
     if (n && last < LANES) {
@@ -506,6 +535,13 @@ static void KERNEL(lookup)(const uint8_t *codes, size_t n, const float *table, f
     } else if (n && last < 2 * LANES) {
         const vec low = mul(load(table), by),
                   high = mul(load_part(table + LANES, last + 1 - LANES), by);
+#if HAS_CODE_WORDS
+        float both[2 * LANES];
+        store(both, low);
+        store(both + LANES, high);
+        const struct byte_table bytes = split_table(both);
+        for (; i + TABLE_CODES <= n; i += TABLE_CODES) look_up(&bytes, codes + i, out + i);
+#endif
         for (; i + LANES <= n; i += LANES)
             store(out + i, pick_of_two(low, high, load_indices(codes + i)));
     }
@@ -516,6 +552,16 @@ static void KERNEL(lookup)(const uint8_t *codes, size_t n, const float *table, f
 static void KERNEL(pack_bits)(const uint8_t *codes, size_t n, uint32_t bits, uint8_t *packed)
 {
     const uint8_t *end = packed + (n * bits + 7) / 8;
+#if HAS_CODE_WORDS
+    /* Full words where there is room: later ones overwrite the upper bytes. */
+    for (; n >= 8 * CODE_WORDS && end - packed >= (CODE_WORDS - 1) * (ptrdiff_t)bits + 8;
+         n -= 8 * CODE_WORDS, codes += 8 * CODE_WORDS) {
+        uint64_t words[CODE_WORDS];
+        gather_words(codes, bits, words);
+        UNROLLED for (uint32_t k = 0; k < CODE_WORDS; k++, packed += bits)
+            memcpy(packed, &words[k], 8);
+    }
+#endif
     for (; n; codes += 8) {
         const size_t width = n < 8 ? n : 8, bytes = (width * bits + 7) / 8;
         uint64_t word = 0;
@@ -533,6 +579,15 @@ static void KERNEL(pack_bits)(const uint8_t *codes, size_t n, uint32_t bits, uin
 static void KERNEL(unpack_bits)(const uint8_t *packed, size_t n, uint32_t bits, uint8_t *codes)
 {
     const uint8_t *end = packed + (n * bits + 7) / 8;
+#if HAS_CODE_WORDS
+    for (; n >= 8 * CODE_WORDS && end - packed >= (CODE_WORDS - 1) * (ptrdiff_t)bits + 8;
+         n -= 8 * CODE_WORDS, codes += 8 * CODE_WORDS) {
+        uint64_t words[CODE_WORDS];
+        UNROLLED for (uint32_t k = 0; k < CODE_WORDS; k++, packed += bits)
+            memcpy(&words[k], packed, 8);
+        spread_words(words, bits, codes);
+    }
+#endif
     for (; n; codes += 8) {
         const size_t width = n < 8 ? n : 8, bytes = (width * bits + 7) / 8;
         uint64_t word = 0;
@@ -564,6 +619,28 @@ ALWAYS_INLINE void transform_block(float *x, uint32_t vecs)
                 v[i + span] = sub(a, b);
             }
     UNROLLED for (uint32_t i = 0; i < vecs; i++) store(x + i * LANES, v[i]);
+}
+
+ALWAYS_INLINE void transform_vecs(float *x, size_t vecs)
+{
+    _Static_assert(HADAMARD_VECS <= 16, "one case for each power of two");
+    switch (vecs) {
+    case 1:
+        transform_block(x, 1);
+        break;
+    case 2:
+        transform_block(x, 2);
+        break;
+    case 4:
+        transform_block(x, 4);
+        break;
+    case 8:
+        transform_block(x, 8);
+        break;
+    default:
+        transform_block(x, HADAMARD_VECS);
+        break;
+    }
 }
 
 /* Spans `span` and 2 span of 4 span floats in one pass over memory. */
@@ -606,12 +683,9 @@ static void KERNEL(hadamard)(float *x, size_t n)
         KERNEL(hadamard_small)(x, n);
         return;
     }
-    size_t span = LANES;
-    if (n >= HADAMARD_VECS * LANES) {
-        span = HADAMARD_VECS * LANES;
-        for (size_t i = 0; i < n; i += span) transform_block(x + i, HADAMARD_VECS);
-    } else
-        for (size_t i = 0; i < n; i += span) transform_block(x + i, 1);
+    const size_t vecs = n < HADAMARD_VECS * LANES ? n / LANES : HADAMARD_VECS;
+    size_t span = vecs * LANES;
+    for (size_t i = 0; i < n; i += span) transform_vecs(x + i, vecs);
     for (; 4 * span <= n; span *= 4)
         for (size_t i = 0; i < n; i += 4 * span) transform_quarters(x + i, span);
     if (span < n) transform_halves(x, span);

@@ -4,6 +4,7 @@
 #define HAS_PICK 0
 #define WIDE_TILES 1
 #define HAS_LANE_FACTORS 1
+#define HAS_CODE_WORDS 0
 #define LANES_DIVIDE_8 1
 
 #include "methods/kernels/bodies.h"

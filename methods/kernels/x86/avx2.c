@@ -4,6 +4,7 @@
 #define HAS_PICK 1
 #define WIDE_TILES 0
 #define HAS_LANE_FACTORS 0
+#define HAS_CODE_WORDS 1
 #define LANES_DIVIDE_8 1
 
 #include "methods/kernels/bodies.h"

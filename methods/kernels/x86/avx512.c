@@ -5,6 +5,7 @@
 #define HAS_PICK 1
 #define WIDE_TILES 1
 #define HAS_LANE_FACTORS 0
+#define HAS_CODE_WORDS 0
 #define LANES_DIVIDE_8 0
 
 #include "methods/kernels/bodies.h"

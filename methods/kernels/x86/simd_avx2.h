@@ -10,7 +10,7 @@
 #define KERNEL(name) name##_avx2
 
 /* 6 x 16: 12 accumulators, 2 columns, 1 row of the 16 registers; 16 KiB strips stay in L1. */
-enum { LANES = 8, TILE_ROWS = 6, TILE_VECS = 2, STRIP_DEPTH = 256, HADAMARD_VECS = 8,
+enum { LANES = 8, TILE_ROWS = 6, TILE_VECS = 2, STRIP_DEPTH = 256, HADAMARD_VECS = 8, EXP_VECS = 4,
        SEARCH_LEVELS = 4 };
 
 typedef __m256 vec;
@@ -174,29 +174,126 @@ static inline vec pick_of_two(vec low, vec high, vec_int index)
 
 /* -- bits ------------------------------------------------------------------------------------ */
 
-/* 8 codes, one a byte, of `bits` bits -> 8 * bits adjacent bits, and back. */
+/* Four words at once, each 8 codes, one a byte, of `bits` bits <-> 8 * bits adjacent bits. pext and
+ * pdep say the same and are microcode on some cores. Each step halves or doubles the distance of
+ * what is adjacent: 4 codes, 2, 1. */
+enum { CODE_WORDS = 4 };
+
+static inline __m256i shift_part(__m256i x, uint64_t part, uint32_t left, uint32_t right)
+{
+    const __m256i moved = _mm256_and_si256(x, _mm256_set1_epi64x((long long)part));
+    return right ? _mm256_srl_epi64(moved, _mm_cvtsi32_si128((int)right))
+                 : _mm256_sll_epi64(moved, _mm_cvtsi32_si128((int)left));
+}
+
+static inline __m256i keep_part(__m256i x, uint64_t part)
+{
+    return _mm256_and_si256(x, _mm256_set1_epi64x((long long)part));
+}
+
+static inline void gather_words(const uint8_t *codes, uint32_t bits, uint64_t words[CODE_WORDS])
+{
+    __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)codes);
+    x = keep_part(x, 0x0101010101010101u * ((1u << bits) - 1));
+    x = _mm256_or_si256(keep_part(x, 0x00ff00ff00ff00ffu),
+                        shift_part(x, 0xff00ff00ff00ff00u, 0, 8 - bits));
+    x = _mm256_or_si256(keep_part(x, 0x0000ffff0000ffffu),
+                        shift_part(x, 0xffff0000ffff0000u, 0, 16 - 2 * bits));
+    x = _mm256_or_si256(keep_part(x, 0x00000000ffffffffu),
+                        shift_part(x, 0xffffffff00000000u, 0, 32 - 4 * bits));
+    _mm256_storeu_si256((__m256i *)(void *)words, x);
+}
+
+static inline void spread_words(const uint64_t words[CODE_WORDS], uint32_t bits, uint8_t *codes)
+{
+    const uint64_t one = (1u << bits) - 1, two = (1u << 2 * bits) - 1,
+                   four = (1ull << 4 * bits) - 1;
+    __m256i x = _mm256_set_epi64x((long long)words[3], (long long)words[2], (long long)words[1],
+                                  (long long)words[0]);
+    x = _mm256_or_si256(keep_part(x, four), shift_part(x, four << 4 * bits, 32 - 4 * bits, 0));
+    x = _mm256_or_si256(keep_part(x, 0x0000000100000001u * two),
+                        shift_part(x, 0x0000000100000001u * two << 2 * bits, 16 - 2 * bits, 0));
+    x = _mm256_or_si256(keep_part(x, 0x0001000100010001u * one),
+                        shift_part(x, 0x0001000100010001u * one << bits, 8 - bits, 0));
+    _mm256_storeu_si256((__m256i *)(void *)codes, x);
+}
+
+/* One word. */
 static inline uint64_t gather_bits(uint64_t codes, uint32_t bits)
 {
-    return _pext_u64(codes, 0x0101010101010101u * ((1u << bits) - 1));
+    uint64_t x = codes & 0x0101010101010101u * ((1u << bits) - 1);
+    x = (x & 0x00ff00ff00ff00ffu) | (x & 0xff00ff00ff00ff00u) >> (8 - bits);
+    x = (x & 0x0000ffff0000ffffu) | (x & 0xffff0000ffff0000u) >> (16 - 2 * bits);
+    return (x & 0xffffffffu) | (x & 0xffffffff00000000u) >> (32 - 4 * bits);
 }
 
 static inline uint64_t spread_bits(uint64_t packed, uint32_t bits)
 {
-    return _pdep_u64(packed, 0x0101010101010101u * ((1u << bits) - 1));
+    const uint64_t one = (1u << bits) - 1, two = (1u << 2 * bits) - 1,
+                   four = (1ull << 4 * bits) - 1;
+    uint64_t x = (packed & four) | (packed & four << 4 * bits) << (32 - 4 * bits);
+    x = (x & 0x0000000100000001u * two) | (x & (0x0000000100000001u * two) << 2 * bits)
+                                              << (16 - 2 * bits);
+    return (x & 0x0001000100010001u * one) | (x & (0x0001000100010001u * one) << bits)
+                                                 << (8 - bits);
+}
+
+/* A table of 16 floats as four tables of their bytes, for codes below 16 in steps of TABLE_CODES.
+ */
+enum { TABLE_CODES = 32 };
+
+struct byte_table {
+    __m256i byte[4];
+};
+
+static inline struct byte_table split_table(const float table[16])
+{
+    const __m128i by_place = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m128i row[4];
+    for (int i = 0; i < 4; i++)
+        row[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)(table + 4 * i)),
+                                  by_place);
+    const __m128i a = _mm_unpacklo_epi32(row[0], row[1]), b = _mm_unpackhi_epi32(row[0], row[1]);
+    const __m128i c = _mm_unpacklo_epi32(row[2], row[3]), d = _mm_unpackhi_epi32(row[2], row[3]);
+    return (struct byte_table){{_mm256_broadcastsi128_si256(_mm_unpacklo_epi64(a, c)),
+                                _mm256_broadcastsi128_si256(_mm_unpackhi_epi64(a, c)),
+                                _mm256_broadcastsi128_si256(_mm_unpacklo_epi64(b, d)),
+                                _mm256_broadcastsi128_si256(_mm_unpackhi_epi64(b, d))}};
+}
+
+static inline void look_up(const struct byte_table *table, const uint8_t *codes, float *out)
+{
+    /* Unpacking works inside halves: dwords 0 2 4 6 below and 1 3 5 7 above come out in order. */
+    const __m256i order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+    const __m256i index = _mm256_permutevar8x32_epi32(
+        _mm256_loadu_si256((const __m256i *)(const void *)codes), order);
+    const __m256i b0 = _mm256_shuffle_epi8(table->byte[0], index);
+    const __m256i b1 = _mm256_shuffle_epi8(table->byte[1], index);
+    const __m256i b2 = _mm256_shuffle_epi8(table->byte[2], index);
+    const __m256i b3 = _mm256_shuffle_epi8(table->byte[3], index);
+    const __m256i low01 = _mm256_unpacklo_epi8(b0, b1), high01 = _mm256_unpackhi_epi8(b0, b1);
+    const __m256i low23 = _mm256_unpacklo_epi8(b2, b3), high23 = _mm256_unpackhi_epi8(b2, b3);
+    store(out, _mm256_castsi256_ps(_mm256_unpacklo_epi16(low01, low23)));
+    store(out + 8, _mm256_castsi256_ps(_mm256_unpackhi_epi16(low01, low23)));
+    store(out + 16, _mm256_castsi256_ps(_mm256_unpacklo_epi16(high01, high23)));
+    store(out + 24, _mm256_castsi256_ps(_mm256_unpackhi_epi16(high01, high23)));
 }
 
 /* -- moves inside a vector ------------------------------------------------------------------- */
 
-/* One step of the Walsh-Hadamard transform: lane i meets lane i ^ span. x + -y is x - y exactly. */
+/* One step of the Walsh-Hadamard transform: lane i meets lane i ^ span. A product with 1 or -1 is
+ * exact, so that the fused operation rounds once, as a sum or a difference does. Halves change
+ * places by the one shuffle of 64-bit lanes that cores with 128-bit units have cheap, too. */
 static inline vec butterfly(vec v, uint32_t span)
 {
     const __m256 swapped = span == 1 ? _mm256_permute_ps(v, 0xb1)
-                         : span == 2 ? _mm256_permute_ps(v, 0x4e)
-                                     : _mm256_permute2f128_ps(v, v, 1);
-    const __m256 signs = span == 1 ? _mm256_setr_ps(0, -0.f, 0, -0.f, 0, -0.f, 0, -0.f)
-                       : span == 2 ? _mm256_setr_ps(0, 0, -0.f, -0.f, 0, 0, -0.f, -0.f)
-                                   : _mm256_setr_ps(0, 0, 0, 0, -0.f, -0.f, -0.f, -0.f);
-    return _mm256_add_ps(swapped, _mm256_xor_ps(v, signs));
+                           : span == 2
+                               ? _mm256_permute_ps(v, 0x4e)
+                               : _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0x4e));
+    const __m256 signs = span == 1   ? _mm256_setr_ps(1, -1, 1, -1, 1, -1, 1, -1)
+                         : span == 2 ? _mm256_setr_ps(1, 1, -1, -1, 1, 1, -1, -1)
+                                     : _mm256_setr_ps(1, 1, 1, 1, -1, -1, -1, -1);
+    return _mm256_fmadd_ps(v, signs, swapped);
 }
 
 static inline void transpose(vec v[LANES])

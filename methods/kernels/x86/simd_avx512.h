@@ -10,7 +10,7 @@
 #define KERNEL(name) name##_avx512
 
 /* 6 x 64: 24 accumulators, 4 columns, 1 row of the 32 registers; 32 KiB strips stay in L1. */
-enum { LANES = 16, TILE_ROWS = 6, TILE_VECS = 4, STRIP_DEPTH = 128, HADAMARD_VECS = 16,
+enum { LANES = 16, TILE_ROWS = 6, TILE_VECS = 4, STRIP_DEPTH = 128, HADAMARD_VECS = 16, EXP_VECS = 4,
        SEARCH_LEVELS = 5 };
 
 typedef __m512 vec;
@@ -185,7 +185,8 @@ static inline uint64_t spread_bits(uint64_t packed, uint32_t bits)
 
 /* -- moves inside a vector ------------------------------------------------------------------- */
 
-/* One step of the Walsh-Hadamard transform: lane i meets lane i ^ span. */
+/* One step of the Walsh-Hadamard transform: lane i meets lane i ^ span. A product with 1 or -1 is
+ * exact, so that the fused operation rounds once, as a sum or a difference does. */
 static inline vec butterfly(vec v, uint32_t span)
 {
     const __m512 swapped = span == 1 ? _mm512_permute_ps(v, 0xb1)
@@ -193,7 +194,8 @@ static inline vec butterfly(vec v, uint32_t span)
                          : span == 4 ? _mm512_shuffle_f32x4(v, v, 0xb1)
                                      : _mm512_shuffle_f32x4(v, v, 0x4e);
     const __mmask16 upper = span == 1 ? 0xaaaa : span == 2 ? 0xcccc : span == 4 ? 0xf0f0 : 0xff00;
-    return _mm512_mask_sub_ps(_mm512_add_ps(swapped, v), upper, swapped, v);
+    const __m512 signs = _mm512_mask_blend_ps(upper, _mm512_set1_ps(1), _mm512_set1_ps(-1));
+    return _mm512_fmadd_ps(v, signs, swapped);
 }
 
 static inline void transpose(vec v[LANES])
