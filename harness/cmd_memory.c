@@ -340,8 +340,8 @@ static int add_method(struct work *work, const struct kv_spec *spec, struct kv_e
     int status = kv_memory_open(&memory, &work->model, spec, &setting, work->kernels, err);
     if (status == KV_OK) status = fill_method(work, memory, row, err);
     if (status == KV_OK && work->plot)
-        status = kv_memory_plot_add(work->plot, work->model.name, spec->text, memory, work->weights,
-                                    err);
+        status = kv_memory_plot_add(work->plot, work->model.name, spec->asked, memory,
+                                    work->weights, err);
     kv_memory_close(memory);
     return forgive(status, row, err);
 }

@@ -11,7 +11,7 @@
 #include "harness/base/params.h"
 #include "harness/model.h"
 
-enum { MOST_LAYERS = 1024, MOST_HEADS = 1 << 16, MOST_COLUMNS = 1 << 20 };
+enum { MOST_LAYERS = 1024, MOST_HEADS = 1 << 16, MOST_COLUMNS = 1 << 20, MOST_HEAD_COLUMNS = 4096 };
 
 /* How layers without a list of kinds become global or local. */
 enum windows {
@@ -323,9 +323,10 @@ static uint32_t head_dim_of(struct reader *reader, uint32_t q_heads)
     const char *name = field(reader, "attention_head_dim") ? "attention_head_dim" : "head_dim";
     const uint32_t hidden = reader->model->hidden;
     char found[96];
-    if (field(reader, name)) return number(reader, name, 0, MOST_COLUMNS);
-    if (hidden % q_heads == 0) return hidden / q_heads;
-    snprintf(found, sizeof found, "nothing, and hidden_size %u is no multiple of %u heads", hidden,
+    if (field(reader, name)) return number(reader, name, 0, MOST_HEAD_COLUMNS);
+    if (hidden % q_heads == 0 && hidden / q_heads <= MOST_HEAD_COLUMNS) return hidden / q_heads;
+    snprintf(found, sizeof found,
+             "nothing, and hidden_size %u is no multiple of %u heads, or too large", hidden,
              q_heads);
     complain(reader, "head_dim", "a whole number", found);
     return 1;
@@ -338,7 +339,7 @@ static struct kv_model_layer attention_layer(struct reader *reader)
     layer.q_heads = named(reader, "num_attention_heads", "n_head", 0, MOST_HEADS);
     layer.kv_heads = kv_heads_of(reader, layer.q_heads);
     layer.key_dim = head_dim_of(reader, layer.q_heads);
-    layer.value_dim = number(reader, "v_head_dim", layer.key_dim, MOST_COLUMNS);
+    layer.value_dim = number(reader, "v_head_dim", layer.key_dim, MOST_HEAD_COLUMNS);
     if (layer.q_heads % layer.kv_heads) {
         snprintf(found, sizeof found, "%u for %u query heads", layer.kv_heads, layer.q_heads);
         complain(reader, "num_key_value_heads", "a divisor of num_attention_heads", found);
@@ -348,13 +349,13 @@ static struct kv_model_layer attention_layer(struct reader *reader)
 
 static struct kv_model_layer latent_layer(struct reader *reader)
 {
-    const uint32_t rope = number(reader, "qk_rope_head_dim", 0, MOST_COLUMNS);
+    const uint32_t rope = number(reader, "qk_rope_head_dim", 0, MOST_HEAD_COLUMNS);
     struct kv_model_layer layer = {.kind = KV_LAYER_MLA, .kv_heads = 1};
     layer.q_heads = number(reader, "num_attention_heads", 0, MOST_HEADS);
-    layer.key_dim = number(reader, "kv_lora_rank", 0, MOST_COLUMNS) + rope;
-    layer.twin_key_dim = number(reader, "qk_nope_head_dim", 0, MOST_COLUMNS) + rope;
-    layer.twin_value_dim = number(reader, "v_head_dim", 0, MOST_COLUMNS);
-    layer.index_dim = count(reader, "index_head_dim", MOST_COLUMNS);
+    layer.key_dim = number(reader, "kv_lora_rank", 0, MOST_HEAD_COLUMNS) + rope;
+    layer.twin_key_dim = number(reader, "qk_nope_head_dim", 0, MOST_HEAD_COLUMNS) + rope;
+    layer.twin_value_dim = number(reader, "v_head_dim", 0, MOST_HEAD_COLUMNS);
+    layer.index_dim = count(reader, "index_head_dim", MOST_HEAD_COLUMNS);
     return layer;
 }
 
@@ -369,7 +370,7 @@ static uint32_t window_of(struct reader *reader, enum kv_layer_kind kind)
 static void widen_global(struct reader *reader, struct kv_model_layer *layer)
 {
     if (strncmp(reader->family->model_type, "gemma4", 6) != 0) return;
-    layer->key_dim = layer->value_dim = number(reader, "global_head_dim", 0, MOST_COLUMNS);
+    layer->key_dim = layer->value_dim = number(reader, "global_head_dim", 0, MOST_HEAD_COLUMNS);
     if (truth(reader, "attention_k_eq_v"))
         layer->kv_heads = number(reader, "num_global_key_value_heads", layer->kv_heads, MOST_HEADS);
 }
@@ -395,9 +396,9 @@ static uint64_t mamba2_state(struct reader *reader)
         {"mamba_n_heads", "mamba_d_head", "mamba_d_state", "mamba_d_conv", "mamba_n_groups"}};
     const enum body body = reader->family->body;
     const char *const *name = names[body == MAMBA2 ? 0 : body == NEMOTRON ? 1 : 2];
-    const uint64_t inner =
-        (uint64_t)number(reader, name[0], 0, MOST_HEADS) * number(reader, name[1], 0, MOST_COLUMNS);
-    const uint64_t state = number(reader, name[2], 0, MOST_COLUMNS);
+    const uint64_t inner = (uint64_t)number(reader, name[0], 0, MOST_HEADS) *
+                           number(reader, name[1], 0, MOST_HEAD_COLUMNS);
+    const uint64_t state = number(reader, name[2], 0, MOST_HEAD_COLUMNS);
     return inner * state + number(reader, name[3], 0, 1024) *
                                (inner + 2 * number(reader, name[4], 0, 1024) * state);
 }
@@ -406,9 +407,9 @@ static uint64_t mamba2_state(struct reader *reader)
 static uint64_t delta_state(struct reader *reader)
 {
     const uint64_t keys = number(reader, "linear_num_key_heads", 0, MOST_HEADS);
-    const uint64_t key_dim = number(reader, "linear_key_head_dim", 0, MOST_COLUMNS);
+    const uint64_t key_dim = number(reader, "linear_key_head_dim", 0, MOST_HEAD_COLUMNS);
     const uint64_t values = number(reader, "linear_num_value_heads", 0, MOST_HEADS);
-    const uint64_t value_dim = number(reader, "linear_value_head_dim", 0, MOST_COLUMNS);
+    const uint64_t value_dim = number(reader, "linear_value_head_dim", 0, MOST_HEAD_COLUMNS);
     return values * key_dim * value_dim + number(reader, "linear_conv_kernel_dim", 0, 1024) *
                                               (2 * keys * key_dim + values * value_dim);
 }
@@ -419,7 +420,7 @@ static uint64_t kimi_state(struct reader *reader)
     struct reader linear = *reader;
     linear.config = field(reader, "linear_attn_config");
     const uint64_t heads = number(&linear, "num_heads", 0, MOST_HEADS);
-    const uint64_t dim = number(&linear, "head_dim", 0, MOST_COLUMNS);
+    const uint64_t dim = number(&linear, "head_dim", 0, MOST_HEAD_COLUMNS);
     const uint64_t kernel = number(&linear, "short_conv_kernel_size", 0, 1024);
     reader->status = linear.status;
     return heads * dim * (dim + 3 * kernel);
@@ -583,6 +584,23 @@ static void read_sizes(struct reader *reader)
     if (model->max_context == UINT32_MAX) model->max_context = 0;
 }
 
+/* With 2^30 tokens and a method that needs several times more, bytes stay below 2^63. */
+static void check_size(struct reader *reader)
+{
+    const struct kv_model *model = reader->model;
+    uint64_t bytes = 0;
+    char found[48];
+    for (uint32_t i = 0; i < model->n_layers; i++) {
+        const struct kv_model_layer *layer = &model->layers[i];
+        const uint64_t columns = (uint64_t)layer->key_dim + layer->value_dim + layer->twin_key_dim +
+                                 layer->twin_value_dim + layer->index_dim;
+        bytes +=
+            4 * columns * (layer->q_heads > layer->kv_heads ? layer->q_heads : layer->kv_heads);
+    }
+    snprintf(found, sizeof found, "%llu", (unsigned long long)bytes);
+    if (bytes > 1u << 30) complain(reader, "layers", "at most 2^30 bytes a token", found);
+}
+
 static int read_layers(struct reader *reader)
 {
     struct kv_model *model = reader->model;
@@ -600,6 +618,7 @@ static int read_layers(struct reader *reader)
     if (reader->status == KV_OK) share_last(reader);
     if (reader->status == KV_OK && sources) share_listed(reader, sources);
     if (reader->status == KV_OK) share_index(reader);
+    if (reader->status == KV_OK) check_size(reader);
     return reader->status;
 }
 

@@ -137,9 +137,11 @@ refuse 'model_type: expected a name, found nothing' '{}'
 refuse 'model_type lama is not known here, and what it caches is not guessed; the nearest known one is llama' '{"model_type": "lama"}'
 refuse 'num_hidden_layers: expected a whole number from 1 to 1024, found nothing' '{"model_type": "llama"}'
 refuse 'num_hidden_layers: expected a whole number from 1 to 1024, found 2.5' '{"model_type": "llama", "num_hidden_layers": 2.5}'
-refuse 'hidden_size 100 is no multiple of 7 heads' \
+refuse 'hidden_size 100 is no multiple of 7 heads, or too large' \
     '{"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 100, "num_attention_heads": 7}'
 shape='"num_hidden_layers": 6, "hidden_size": 64, "num_attention_heads": 4, "head_dim": 16'
+refuse 'layers: expected at most 2^30 bytes a token' \
+    '{"model_type": "llama", "num_hidden_layers": 1024, "hidden_size": 262144, "num_attention_heads": 64}'
 refuse 'num_key_value_heads: expected a divisor of num_attention_heads, found 3 for 4 query heads' \
     "{\"model_type\": \"llama\", $shape, \"num_key_value_heads\": 3}"
 refuse 'sliding_window: expected a whole number' "{\"model_type\": \"gemma3_text\", $shape}"
