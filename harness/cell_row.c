@@ -56,7 +56,8 @@ static struct elements elements_of(const struct kv_layer_part *part)
 {
     const struct kv_geometry *geometry = &part->info->geometry;
     const double rows = part->reads_shared ? 0.0 : (double)geometry->kv_heads * geometry->tokens;
-    return (struct elements){rows * geometry->key_dim, rows * geometry->value_dim,
+    const double values = geometry->values_in_keys ? 0.0 : rows * geometry->value_dim;
+    return (struct elements){rows * geometry->key_dim, values,
                              part->reads_shared ? 0 : geometry->kv_heads};
 }
 

@@ -7,6 +7,17 @@
 #include "harness/info.h"
 #include "methods/spec.h"
 
+/* A basis of the prompt needs a prompt long enough; what the rows are does not matter. */
+static int fit_to_length(struct kv_code *code, uint32_t n, struct kv_pool *pool, struct kv_error *why)
+{
+    enum { ENOUGH = 256 };             /* more rows than any default asks for */
+    if (!code->type->fit) return KV_OK;
+    const struct kv_sample sample = {.n = n < ENOUGH ? n : ENOUGH,
+                                     .rows = kv_pool_take(pool, (size_t)ENOUGH * code->dim * sizeof(float)),
+                                     .positions = kv_pool_take(pool, ENOUGH * sizeof(uint32_t))};
+    return sample.rows && sample.positions ? code->type->fit(code, &sample, why) : KV_OK;
+}
+
 /* The first recorded layer that a codec with its defaults cannot store, and why; false when none. */
 static bool find_refusal(const struct kv_trace *trace, const struct kv_codec *codec, struct kv_error *why)
 {
@@ -18,13 +29,15 @@ static bool find_refusal(const struct kv_trace *trace, const struct kv_codec *co
     for (uint32_t l = 0; !refused && l < trace->n_layers; l++)
         for (int side = 0; !refused && side < 2; side++) {
             const struct kv_geometry *geometry = &trace->layers[l].geometry;
+            if (side && geometry->values_in_keys) continue;
             struct kv_pool *pool = kv_pool_create(0);
             if (!pool) return false;
             const struct kv_setup setup = {.geometry = geometry, .kernels = &kernels, .pool = pool, .seed = 1,
                                            .n_heads = 1, .side = side ? KV_VALUES : KV_KEYS};
             struct kv_code *code;
-            refused = kv_create_code(&code, &stage, &setup, side ? geometry->value_dim : geometry->key_dim,
-                                     why) == KV_EUNSUPPORTED;
+            int status = kv_create_code(&code, &stage, &setup, side ? geometry->value_dim : geometry->key_dim, why);
+            if (status == KV_OK) status = fit_to_length(code, geometry->prefill, pool, why);
+            refused = status == KV_EUNSUPPORTED;
             kv_pool_destroy(pool);
         }
     return refused;

@@ -157,16 +157,17 @@ static void mask(const struct kv_slow *slow, const struct kv_geometry *geometry,
 }
 
 /* Asks the policy which rows are read and hides the others; returns the stored bytes touched. */
-static double hide_unread(struct kv_slow *slow, uint32_t t, uint32_t lane, float *logits, size_t stride)
+static double hide_unread(struct kv_slow *slow, const struct kv_geometry *reader, uint32_t t,
+                          uint32_t lane, const float *queries, float *logits, size_t stride)
 {
     const struct kv_held *held = &slow->main->lanes[lane];
     const struct kv_mirror *mirror = &slow->mirrors[lane];
-    const uint32_t group = mirror->geometry->group, n = held->n;
+    const uint32_t group = reader->group, n = held->n;
     for (uint32_t g = 0; g < group; g++)
         for (uint32_t i = 0; i < n; i++)
             slow->lane_values[g * n + i] =
                 logits[g * stride + mirror->slot_of[held->positions[i]]];
-    kv_cache_select(slow->main, t, lane, slow->queries, slow->lane_values, slow->reads);
+    kv_cache_select(slow->main, reader, t, lane, queries, slow->lane_values, slow->reads);
     for (uint32_t g = 0; g < group; g++)
         for (uint32_t i = 0; i < n; i++)
             if (!slow->reads[g * n + i])
@@ -391,15 +392,17 @@ static double step_lane(struct kv_slow *slow, uint32_t lane, uint32_t t, uint32_
                             : slow->step_weights;
     double bytes = 0.0;
     mask(slow, owner, mirror, t, logits, block->stride);
-    if (slow->selects) bytes = hide_unread(slow, t, lane, logits, block->stride);
+    if (slow->selects) bytes = hide_unread(slow, owner, t, lane, slow->queries, logits, block->stride);
     weigh(slow, owner, lane, logits, weights, same ? lse : NULL);
     if (slow->observes) keep_observed(slow, lane, weights);
     if (same || !wanted) return bytes;
-    /* A reader of shared K, V: the owner's queries decided, its own are answered. */
+    /* A reader of shared K, V: the owner's queries decided what stays; its own choose among it and are
+     * answered. */
     multiply(slow, reader, mirror, mirror->keys,
              slow->reader_queries + (size_t)lane * reader->group * reader->key_dim, reader->group, logits,
              block->stride);
     mask(slow, reader, mirror, t, logits, block->stride);
+    if (slow->selects) hide_unread(slow, reader, t, lane, slow->reader_queries, logits, block->stride);
     weigh(slow, reader, lane, logits, weights, lse);
     return bytes;
 }

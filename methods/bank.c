@@ -99,10 +99,15 @@ int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const str
         return kv_fail(err, KV_EMEMORY, "out of memory for rotary tables");
     struct kv_setup own = *setup;
     own.side = side;
-    /* The default store is exact on any trace: halves, but bfloat16 where those are recorded. */
+    /* Without a codec rows are stored in the recorded type, which is exact. */
+    static const char *const recorded[] = {[KV_F16] = "f16", [KV_BF16] = "bf16", [KV_F32] = "f32"};
     const struct kv_modifiers plain = {.sinks = -1, .recent = -1};
-    const struct kv_stage bfloat = {.codec = kv_codec_find("bf16"), .modifiers = {plain, plain}};
-    if (!stage && sources->keys->dtype == KV_BF16) stage = &bfloat;
+    const struct kv_stage exact = {.codec = kv_codec_find(recorded[sources->keys->dtype]),
+                                   .modifiers = {plain, plain}};
+    if (!stage) stage = &exact;
+    if (geometry->values_in_keys &&
+        !(bank->key_row = kv_pool_take(bank->pool, geometry->key_dim * sizeof *bank->key_row)))
+        return kv_fail(err, KV_EMEMORY, "out of memory for a key");
     const int64_t before = kv_pool_used(bank->pool, KV_BASIS_ONLINE);
     int status = kv_create_code(&bank->code, stage, &own, bank->dim, err);
     if (status != KV_OK) return status;
@@ -501,7 +506,7 @@ void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)
     for (size_t i = 0; bank->garble && i < kv_atom_bytes(code); i++) bytes[i] ^= 0x55;
 }
 
-/* Columns of one lane and side inside a row of the bank. */
+/* Columns of one lane and side inside a row of the bank; values in keys are the first of the key's. */
 static void columns_of(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t *first,
                        uint32_t *n)
 {
@@ -524,6 +529,17 @@ static void read_exact(const struct kv_bank *bank, uint32_t lane, enum kv_side s
     columns_of(bank, lane, side, &first, &n);
     memcpy(out, bank->handed + (size_t)token * bank->dim + first, n * sizeof *out);
     if (bank->unrotated && side == KV_KEYS) kv_rotary_apply(&bank->rotary, token, out);
+}
+
+/* Values in keys that are stored before rotation: the whole key is turned, its first columns read. */
+static void read_turned_values(const struct kv_bank *bank, uint32_t lane, uint32_t n,
+                               const uint32_t *tokens, const uint32_t *places, float *out)
+{
+    const uint32_t width = bank->sources->geometry->value_dim;
+    for (uint32_t i = 0; i < n; i++, out += width) {
+        kv_bank_read(bank, lane, KV_KEYS, 1, tokens + i, places + i, bank->key_row);
+        memcpy(out, bank->key_row, width * sizeof *out);
+    }
 }
 
 /* Decodes a run of coded rows that lie one behind the other; whole atoms go straight to out. */
@@ -558,6 +574,10 @@ void kv_bank_read(const struct kv_bank *bank, uint32_t lane, enum kv_side side, 
                   const uint32_t *tokens, const uint32_t *places, float *out)
 {
     uint32_t first, n_columns;
+    if (bank->unrotated && bank->side == KV_KEYS && side == KV_VALUES) {
+        read_turned_values(bank, lane, n, tokens, places, out);
+        return;
+    }
     columns_of(bank, lane, side, &first, &n_columns);
     for (uint32_t i = 0, run; i < n; i += run) {
         float *row = out + (size_t)i * n_columns;

@@ -63,6 +63,7 @@ struct kv_bank {
     bool fits_online, calibrated;  /* some codec of the chain fits nothing but the prompt; was fitted before */
     bool wants_queries;            /* some codec of the chain does, for its fit */
     float *block_rows;             /* [block][dim] scratch */
+    float *key_row;                /* [key_dim] scratch, when values are columns of keys */
 };
 
 /* Makes the bank of `stage` (NULL: the default codec) for setup's heads and layers; `sources` (one a

@@ -174,14 +174,16 @@ static int list_layers(struct kv_cache *cache, uint32_t n, const struct kv_sourc
     return KV_OK;
 }
 
-/* Tells the lanes of n members, heads h .. h + heads - 1, where their rows are stored. */
+/* Tells the lanes of n members, heads h .. h + heads - 1, where their rows are stored. Values that are
+ * columns of the keys have no bank of their own: they are read from the keys'. */
 static void point_lanes(struct kv_cache *cache, uint32_t n, uint32_t h, struct kv_bank *bank)
 {
     for (uint32_t i = 0; i < n * bank->n_heads; i++) {
         struct kv_cache *member = n > 1 ? cache->members[i / bank->n_heads] : cache;
         struct kv_held *lane = &member->lanes[h + i % bank->n_heads];
         if (bank->side != KV_VALUES) lane->bank[0] = bank, lane->place_in[0] = i;
-        if (bank->side != KV_KEYS) lane->bank[1] = bank, lane->place_in[1] = i;
+        if (bank->side != KV_KEYS || cache->plan.source.geometry->values_in_keys)
+            lane->bank[1] = bank, lane->place_in[1] = i;
     }
 }
 
@@ -225,10 +227,14 @@ static int create_banks(struct kv_cache *cache, struct kv_error *err)
     const struct kv_stage *stage = kv_chain(plan->spec, KV_KEYS);
     cache->banks = kv_pool_take(plan->pool, plan->n_heads * 2 * sizeof *cache->banks);
     if (!cache->banks) return kv_fail(err, KV_EMEMORY, "out of memory for banks");
-    const bool joint = stage && stage->modifiers[0].span & KV_SPAN_SIDES;
+    const bool shared = plan->source.geometry->values_in_keys;
+    const bool joint = !shared && stage && stage->modifiers[0].span & KV_SPAN_SIDES;
     int status = KV_OK;
+    if (shared && stage && stage->modifiers[0].exact_side)
+        return kv_fail(err, KV_EUNSUPPORTED, "side=%s: the values of this layer are columns of its keys",
+                       stage->modifiers[0].exact_side == 1 ? "values" : "keys");
     for (int s = joint ? KV_BOTH_SIDES : KV_KEYS; status == KV_OK && s <= KV_BOTH_SIDES; s++) {
-        if (!joint && s == KV_BOTH_SIDES) break;
+        if (!joint && s == (shared ? KV_VALUES : KV_BOTH_SIDES)) break;
         const bool joins = joins_layers(cache->first, s);
         if (!joins || cache->member == 0)
             status = create_side(cache, s, joins ? cache->n_members : 1, err);
@@ -452,7 +458,7 @@ static void hand_down(struct kv_cache *cache, uint32_t index, uint32_t token)
     struct kv_cache *rest = cache->plan.rest;
     const struct kv_held *lane = &cache->lanes[index];
     struct kv_held *heir = &rest->lanes[index];
-    for (int side = 0; side < 2; side++) {
+    for (int side = 0; side < (heir->bank[0] == heir->bank[1] ? 1 : 2); side++) {
         struct kv_bank *bank = heir->bank[side];
         const uint32_t place = lane->bank[side]->where[token];
         float *row = bank->handed + (size_t)token * bank->dim;
@@ -686,17 +692,19 @@ void kv_cache_begin(struct kv_cache *cache, uint32_t t, const float *queries)
     settle(cache, false, t, queries);
 }
 
-void kv_cache_select(struct kv_cache *cache, uint32_t t, uint32_t lane, const float *queries,
-                     const float *logits, uint8_t *reads)
+void kv_cache_select(struct kv_cache *cache, const struct kv_geometry *reader, uint32_t t,
+                     uint32_t lane, const float *queries, const float *logits, uint8_t *reads)
 {
-    const struct kv_step step = step_of(cache, false, t);
-    const struct kv_geometry *geometry = cache->plan.source.geometry;
-    memset(reads, 1, (size_t)geometry->group * cache->lanes[lane].n);
+    struct kv_step step = step_of(cache, false, t);
+    step.geometry = reader;
+    memset(reads, 1, (size_t)reader->group * cache->lanes[lane].n);
     for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++) {
         struct kv_chooser *self = cache->choosers[p];
         if (!self->type->select) continue;
-        show(cache, p, queries);
+        show(cache, p, NULL);
         struct kv_lane *view = &cache->views[lane];
+        view->group = reader->group;
+        view->queries = queries + (size_t)lane * reader->group * reader->key_dim;
         view->logits = logits;
         view->reads = reads;
         self->type->select(self, &step, view, 1);

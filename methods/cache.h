@@ -95,10 +95,11 @@ int kv_cache_prefill(struct kv_cache *cache, struct kv_error *err);
  * queries [n_members][n_heads][group][key_dim] of the step (for policies that look), NULL when none
  * does. */
 void kv_cache_begin(struct kv_cache *cache, uint32_t t, const float *queries);
-/* Asks the selecting policy which held rows the step reads: reads [group][n] of the lane, all 1 when
- * nobody selects. logits [group][n] when wants.logits. */
-void kv_cache_select(struct kv_cache *cache, uint32_t t, uint32_t lane, const float *queries,
-                     const float *logits, uint8_t *reads);
+/* Asks the selecting policy which held rows the queries of one layer read (`reader`: the owner of the
+ * rows, or one that shares them): reads [group][n] of the lane, all 1 when nobody selects. queries
+ * [n_heads][group][key_dim]; logits [group][n] when wants.logits. */
+void kv_cache_select(struct kv_cache *cache, const struct kv_geometry *reader, uint32_t t,
+                     uint32_t lane, const float *queries, const float *logits, uint8_t *reads);
 /* weights [n_members * n_heads] pointers to [group][n], or NULL when nobody observes. */
 void kv_cache_end(struct kv_cache *cache, uint32_t t, const float *const *weights);
 

@@ -3,8 +3,7 @@
 #include "methods/codec.h"
 #include "methods/spec.h"
 
-extern const struct kv_codec kv_codec_f16, kv_codec_f32, kv_codec_hadamard, kv_codec_center,
-    kv_codec_outliers;
+extern const struct kv_codec kv_codec_f16, kv_codec_hadamard, kv_codec_center, kv_codec_outliers;
 
 /* The config that is missing (a stage made by hand): all parameters at their initial values. */
 static int default_config(const void **config, const struct kv_codec *codec,
@@ -75,10 +74,7 @@ int kv_create_code(struct kv_code **out, const struct kv_stage *stage, const str
                    uint32_t dim, struct kv_error *err)
 {
     *out = NULL;
-    if (!stage) {
-        const bool wide = setup->geometry && setup->geometry->element_bits == 32;
-        return create(out, wide ? &kv_codec_f32 : &kv_codec_f16, NULL, NULL, setup, dim, err);
-    }
+    if (!stage) return create(out, &kv_codec_f16, NULL, NULL, setup, dim, err);
     const uint32_t side = setup->side == KV_VALUES;
     const struct kv_modifiers *modifiers = &stage->modifiers[side];
     if (modifiers->rotate || modifiers->center || modifiers->outliers > 0)

@@ -177,7 +177,7 @@ static int parse_values(const struct parse *parse)
                                geometry->key_dim, parse->err);
     if (status != KV_OK) return status;
     geometry->value_dim = (uint32_t)prefix;
-    parse->layer->v_is_k_prefix = prefix > 0;
+    parse->layer->v_is_k_prefix = geometry->values_in_keys = prefix > 0;
     if (prefix) return expect_none(parse, "v", "v_is_k_prefix says that the keys hold the values");
     const struct kv_expected expected = {KV_TYPES_TENSOR, 3,
                                          {geometry->kv_heads, parse->trace->tokens, 0},
@@ -219,6 +219,7 @@ static int parse_source(const struct parse *parse)
     layer->v_is_k_prefix = source->v_is_k_prefix;
     layer->geometry.kv_heads = theirs->kv_heads;
     layer->geometry.value_dim = theirs->value_dim;
+    layer->geometry.values_in_keys = theirs->values_in_keys;
     layer->geometry.element_bits = theirs->element_bits;
     return KV_OK;
 }

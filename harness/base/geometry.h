@@ -18,6 +18,7 @@ struct kv_geometry {
     uint32_t layer, model_layers; /* index in the model; layers of the whole model */
     uint32_t q_heads, kv_heads, group; /* group = q_heads / kv_heads */
     uint32_t key_dim, value_dim;
+    bool values_in_keys;          /* values are the keys' first columns (MLA): stored once */
     uint32_t tokens, prefill;     /* tokens 0..prefill-1 enter at once, the rest one a step */
     uint32_t window;              /* 0 = all; else a query at t sees keys t - window + 1 .. t */
     uint32_t question_start;      /* first token of the question at the prompt's end; prefill if none */

@@ -9,6 +9,9 @@
  * Bytes: the inner codec's for rows of rank columns; the basis 2 * dim * rank, basis_online. Block
  * and tiers are the inner codec's. Before a fit the basis is the first rank columns.
  *
+ * A rank above the columns of a row or above the rows of the prompt is refused: no direction would
+ * be there to keep.
+ *
  * Departures: no joint basis of keys and queries; one basis an object (a head and side, or its
  * span). */
 #include <stdlib.h>
@@ -92,6 +95,9 @@ static void gram(double *matrix, const struct kv_sample *sample, uint32_t dim)
 static int fit_basis(struct svd_code *self, const struct kv_sample *sample, struct kv_error *err)
 {
     const uint32_t dim = self->code.dim;
+    if (sample->n < self->rank)
+        return kv_fail(err, KV_EUNSUPPORTED, "svd: rank %u of a prompt of %u rows", self->rank,
+                       sample->n);
     double *matrix = calloc((size_t)dim * dim + dim, sizeof *matrix);
     if (!matrix) return kv_fail(err, KV_EMEMORY, "svd: no memory for a Gram matrix of %u", dim);
     gram(matrix, sample, dim);

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Shapes that no bundled recording has: every codec runs or says why not, and bytes are those of the shape.
+. "$(dirname "$0")/common.sh"
+
+# column NAME: of the pooled row of the last CSV on stdout.
+column() { awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == name) at = i } NR == 2 { print $at }' out; }
+is() { [ "$(column "$1")" = "$2" ] || complain "$1: expected $2, found $(column "$1")"; }
+run() { expect "$1" '' --trace small.h5 --no-plots --quiet --format csv --out out.d --methods "$2"; }
+
+# Values that are columns of the keys are stored once: 2 layers x 1 head x 160 tokens x 96 columns.
+make_trace --mla on --head-dim 96 --value-dim 64 --kv-heads 1 --q-heads 4
+run 0 f16 && is resident_bytes 61440 && is bits_per_element 16 && is bits_value '' && is output_error 0
+run 0 int:bits=8:group_size=32 && is resident_bytes 34560 && is metadata_bytes 3840
+run 0 int:bits=4:group_size=32:span=joint && is resident_bytes 19200
+run 0 h2o:budget=64+f16+rest+int:bits=8 && is output_error_low "$(column output_error_low)" && is status ok
+run 4 int:bits=4:side=values && is status unsupported
+is reason 'side=values: the values of this layer are columns of its keys'
+
+# A prompt of 8 rows has no 32 directions.
+make_trace --prefill 8 --needles 0 --heavy 0 --sinks 0
+run 4 svd:rank=32 && is status unsupported && is reason 'svd: rank 32 of a prompt of 8 rows'
+expect 0 '' info small.h5 && says 'cannot run:  svd: rank 32 of a prompt of 8 rows'
+finish
