@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from compare_rows import LATER, METHODS, Report, compare_value, run_program, value_of
+from compare_rows import (LATER, METHODS, Report, compare_value, floor_of, run_program, value_of)
 import from_dump
 import metrics
 from trace_file import read_trace
@@ -48,8 +48,9 @@ def with_bits(row, elements):
 
 
 def pooled_row(trace, rows, answers):
-    pooled = {name: sum(row[name] for row in rows.values()) for name in from_dump.BYTE_CLASSES}
     owners = [trace.layers[index] for index in rows if trace.layers[index].owner == index]
+    pooled = {name: sum(rows[layer.index][name] for layer in owners)
+              for name in from_dump.BYTE_CLASSES}
     with_bits(pooled, sum(element_count(trace, layer) for layer in owners))
     for name in ("output_error", "key_error", "value_error"):
         pooled[name] = metrics.mean_over_layers(rows.values(), name)
@@ -61,8 +62,8 @@ def judge_layer(report, where, layer, dump):
     found = from_dump.check_dump(layer, dump)
     names = ["reference"] + ["last_answer"] * from_dump.last_answer_follows(dump["method"])
     for name in names:
-        wrong = found[name] > from_dump.F32_NOISE
-        report.note(where, name, f"off by {found[name]:.1e}" if wrong else None)
+        wrong = found[name] > from_dump.WORST
+        report.note(where, name, f"{found[name]:.1f} times the expected rounding" if wrong else None)
     report.note(where, "positions", None if from_dump.causal(dump) else "not causal and ascending")
 
 
@@ -82,13 +83,13 @@ def compare_spec(report, program, path, trace, spec):
     rows["all"] = pooled_row(trace, rows, answers)
     for row in printed:
         key = row["layer"] if row["layer"] == "all" else int(row["layer"])
-        judge_row(report, f"{name} layer {key}", rows[key], row)
+        judge_row(report, f"{name} layer {key}", rows[key], row, floor_of(trace))
 
 
-def judge_row(report, where, expected, row):
+def judge_row(report, where, expected, row, floor):
     for column, want in expected.items():
         if column in row and column not in ("dkl_p99",) and row["kept_tokens"] != "":
-            report.note(where, column, compare_value(column, want, value_of(row, column)))
+            report.note(where, column, compare_value(column, want, value_of(row, column), floor))
 
 
 def main():

@@ -58,6 +58,15 @@ def residual_error(answers):
     return float(np.mean(change / layer.x2[answers.times]))
 
 
+def residual_signal(answers):
+    """What residual_error would be were the whole output wrong: the scale of its rounding."""
+    layer = answers.layer
+    if layer.w_o is None or layer.x2 is None or layer.attn_post_norm:
+        return None
+    whole = np.sum(projected(layer, answers.exact) ** 2, axis=1)
+    return float(np.mean(whole / layer.x2[answers.times]))
+
+
 def with_sink(weights, layer):
     """Appends the sink's share, so that a row is a distribution again."""
     if layer.sink_logits is None:
@@ -127,7 +136,8 @@ def layer_metrics(answers):
     ratios = per_query_ratios(answers)
     p50, p95, p99 = np.quantile(ratios, [0.5, 0.95, 0.99])
     return dict(output_error=output_error(answers), wo_error=wo_error(answers),
-                residual_error=residual_error(answers), attention_kl=attention_kl(answers),
+                residual_error=residual_error(answers),
+                residual_signal=residual_signal(answers), attention_kl=attention_kl(answers),
                 lost_mass=lost_mass(answers), mass_drift=mass_drift(answers),
                 error_p50=float(p50), error_p95=float(p95), error_p99=float(p99),
                 error_max=float(ratios.max()))

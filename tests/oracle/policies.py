@@ -194,7 +194,8 @@ class KeyDiff(Scored):
 
     def scores(self, head):
         keys = self.prompt.keys(head)
-        unit = keys / np.linalg.norm(keys, axis=1, keepdims=True)
+        norms = np.linalg.norm(keys, axis=1, keepdims=True)
+        unit = np.divide(keys, norms, out=np.zeros_like(keys), where=norms > 0)
         anchor = unit.mean(axis=0)
         return -(unit @ anchor) / np.linalg.norm(anchor)
 

@@ -3,7 +3,7 @@ import metrics
 from replay import replay_layers
 
 BYTE_COLUMNS = ("resident", "payload", "metadata", "residual", "basis")
-POOLED_BY_MEAN = ("output_error", "wo_error", "residual_error", "attention_kl", "lost_mass",
+POOLED_BY_MEAN = ("output_error", "wo_error", "residual_error", "residual_signal", "attention_kl", "lost_mass",
                   "mass_drift", "key_error", "value_error", "error_p50", "error_p95", "error_p99")
 
 

@@ -70,12 +70,6 @@ def is_random(spec):
     return any(stage.name in RANDOM_STAGES for stage in parse(spec))
 
 
-def depends_on_signs(spec):
-    """An eigenvector's sign is free, and a grid over several latents notices it."""
-    names = [stage.name for stage in parse(spec)]
-    return "svd" in names and bool(({"int", "kivi"} | set(Llama.BLOCKS)) & set(names))
-
-
 def budget_rows(value, prompt_length):
     """A share is of the prompt, rounded down; 1 is one row, 1.0 is everything."""
     return int(value * prompt_length + 1e-9) if isinstance(value, float) else value
@@ -232,9 +226,10 @@ def call(kind, dim, **params):
 
 
 def check(trace, spec):
-    """Raises ValueError (Unknown among them) when the oracle cannot replay the spec on the trace."""
+    """Raises Unknown when the oracle does not know the spec, another ValueError when the shape of
+    the trace does not allow it."""
     for layer in trace.layers.values():
-        for dim, side in ((layer.k.shape[2], "k"), (layer.v.shape[2], "v")):
-            make_codec(parse(spec), dim, side)
+        for rows, side in ((layer.k, "k"), (layer.v, "v")):
+            make_codec(parse(spec), rows.shape[2], side).fit(rows[0, :trace.prefill_length])
     first = next(iter(trace.layers.values()))
     make_policy(parse(spec), Prompt(first, trace.tokens, trace.prefill_length, trace))

@@ -33,11 +33,14 @@ class Case:
     w_o: bool = True
     value_prefix: bool = False       # values are the keys' first d_v columns (MLA)
     shared: bool = False             # the last layer reads the K and V of the first
+    hostile: bool = False            # zero rows, repeated rows (ties), constant channels, tiny values
     seed: int = 1
 
 
 CASES = {
     "plain": Case(),
+    "tiny": Case(tokens=12, prefill=9, d_k=32, d_v=32, probes=False),
+    "hostile": Case(hostile=True, rope_layout="none"),
     "long": Case(tokens=512, prefill=400, layers=2),
     "odd_d80": Case(d_k=80, d_v=80),
     "d_v_differs": Case(d_k=96, d_v=64),
@@ -83,7 +86,18 @@ def make_keys(case, rng):
     keys = rng.standard_normal((case.kv_heads, case.tokens, case.d_k)) * 0.7
     keys[..., :: 17] += 4.0
     keys[:, 0] *= 0.3
-    return keys
+    return spoiled(keys) if case.hostile else keys
+
+
+def spoiled(rows):
+    """What a quantizer divides by, and what a ranking must break by position."""
+    eighth = rows.shape[1] // 8
+    rows[:, eighth:2 * eighth] = rows[:, eighth:eighth + 1]
+    rows[..., 3] = 2.385
+    rows[:, 3 * eighth] = 0
+    rows[:, 3 * eighth + 1] *= 1e-6
+    rows[:, 4 * eighth:4 * eighth + 3] *= 8
+    return rows
 
 
 def make_queries(case, rng):
@@ -109,6 +123,7 @@ def write_layer(group, index, case, rng):
     if owner == index:
         store(group, "k", rotated(make_keys(case, rng), positions, case), case.dtype)
         values = rng.standard_normal((case.kv_heads, case.tokens, case.d_v))
+        values = spoiled(values) if case.hostile else values
         if not case.value_prefix:
             store(group, "v", values + 0.3, case.dtype)
     write_attributes(group, index, case, window, owner)
@@ -168,7 +183,7 @@ def write_root(file, case, rng):
     nll = rng.random(case.tokens).astype(np.float32) * 5
     nll[0] = np.nan
     file["nll"] = nll
-    file["spans/needle"] = np.array([[10, 20]], dtype=np.int32)
+    file["spans/needle"] = np.array([[case.tokens // 16, case.tokens // 8]], dtype=np.int32)
 
 
 def write_trace(path, case):

@@ -58,6 +58,7 @@ class Trace:
     probes: Probes | None
     model_layers: int
     exact: dict = field(default_factory=dict)     # layer -> (weights, outputs) of the decode steps
+    floor: float = None                           # tolerances.py: of the program's rounding
 
     @property
     def steps(self):

@@ -31,11 +31,13 @@ def rotation_of(kind, dim, rng):
 
 def stored_norm(rule, norm, unit, coded):
     """The factor that multiplies the decoded unit row (methods-quant.md, norm storage variants)."""
+    if rule == "raw":
+        return through_f16(norm)
     along = np.sum(unit * coded, axis=1, keepdims=True)
     length = np.sum(coded * coded, axis=1, keepdims=True)
-    factors = {"raw": np.ones_like(along), "matched": 1 / np.sqrt(length),
-               "unbiased": 1 / along, "least-squares": along / length}
-    return through_f16(norm * factors[rule])
+    top, bottom = {"matched": (np.ones_like(along), np.sqrt(length)),
+                   "unbiased": (np.ones_like(along), along), "least-squares": (along, length)}[rule]
+    return through_f16(norm * np.divide(top, bottom, out=np.zeros_like(top), where=bottom != 0))
 
 
 class TurboQuant(Codec):
