@@ -1,6 +1,7 @@
 #include "tests/methods/codec_fixture.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 int try_codec(struct fixture *fixture, const char *spec, uint32_t dim, enum kv_side side,
               const char *isa)
@@ -47,9 +48,16 @@ void close_codec(struct fixture *fixture)
 
 void fit_codec(struct fixture *fixture, const float *rows, uint32_t n)
 {
+    enum { ENOUGH = 32 };
     if (!fixture->code->type->fit) return;
-    const struct kv_sample sample = {.n = n, .rows = rows};
-    cr_assert_eq(fixture->code->type->fit(fixture->code, &sample, &fixture->err), KV_OK);
+    const uint32_t times = n < ENOUGH ? (ENOUGH + n - 1) / n : 1;
+    const size_t size = (size_t)n * fixture->code->dim;
+    float *prompt = malloc(times * size * sizeof *prompt);
+    for (uint32_t i = 0; i < times; i++) memcpy(prompt + i * size, rows, size * sizeof *prompt);
+    const struct kv_sample sample = {.n = times * n, .rows = prompt};
+    const int status = fixture->code->type->fit(fixture->code, &sample, &fixture->err);
+    cr_assert_eq(status, KV_OK, "%s", fixture->err.text);
+    free(prompt);
 }
 
 void fill_normal(float *values, size_t n, uint32_t stream)

@@ -24,7 +24,7 @@ int try_codec(struct fixture *fixture, const char *spec, uint32_t dim, enum kv_s
 void open_codec(struct fixture *fixture, const char *spec, uint32_t dim, enum kv_side side);
 void close_codec(struct fixture *fixture);
 
-/* Calls fit, where there is one. */
+/* Calls fit, where there is one, with these rows, repeated until they are enough for any rank here. */
 void fit_codec(struct fixture *fixture, const float *rows, uint32_t n);
 
 /* n standard normal values, the same each time. */
