@@ -11,7 +11,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "harness/result_dir.h"
 #include "harness/row.h"
 
 enum { NOT_FOUND = 127, SECONDS_AT_MOST = 60 };

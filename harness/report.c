@@ -6,13 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/aside.h"
 #include "harness/csv.h"
+#include "harness/figure.h"
 #include "harness/json.h"
-#include "harness/plot.h"
 #include "harness/rank.h"
-#include "harness/result_dir.h"
 #include "harness/row.h"
-#include "harness/table.h"
+#include "harness/short_number.h"
+#include "harness/table_notes.h"
 
 struct source {                   /* one result directory, read back */
     char *dir;

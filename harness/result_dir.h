@@ -5,7 +5,6 @@
 #define KVBENCH_HARNESS_RESULT_DIR_H
 
 #include <stdbool.h>
-#include <stdio.h>
 
 #include "harness/base/status.h"
 #include "harness/results.h"
@@ -27,9 +26,5 @@ int kv_result_dir_write_all(struct kv_result_dir *dir, const struct kv_results *
 
 /* Frees; removes a folder that this run made and that is still empty. */
 void kv_result_dir_close(struct kv_result_dir *dir);
-
-/* Writes DIR/NAME through write(file, what): aside, checked, renamed. */
-int kv_write_aside(const char *dir, const char *name, int (*write)(FILE *, const void *),
-                   const void *what, struct kv_error *err);
 
 #endif

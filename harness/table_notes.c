@@ -1,6 +1,6 @@
 /* The words around the tables: what was measured and how, what flags mean, what is empty and
  * why, what did not run. A table without them would be quotable out of context. */
-#include "harness/table.h"
+#include "harness/table_notes.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "harness/row.h"
+#include "harness/short_number.h"
 
 /* ---- paragraphs ---------------------------------------------------------------------------- */
 
@@ -34,7 +35,7 @@ static void print_wrapped(FILE *file, const char *text)
 {
     for (int column = 0; *text;) {
         size_t length = next_piece(text);
-        if (column && column + columns_of(text, length) > KV_TABLE_COLUMNS) {
+        if (column && column + columns_of(text, length) > KV_NOTE_COLUMNS) {
             const size_t blanks = strspn(text, " ");
             text += blanks;
             length -= blanks;

@@ -1,6 +1,8 @@
 /* table.md: the terminal table's order and notes, with full specs and every headline measure. */
 #include "harness/row.h"
-#include "harness/table.h"
+#include "harness/rank.h"
+#include "harness/short_number.h"
+#include "harness/table_notes.h"
 #include "harness/writers.h"
 
 #include <string.h>

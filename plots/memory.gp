@@ -21,7 +21,7 @@ do for [kind in kinds] {
     plot base.'.dat' index 1 using (0):1:ytic(2) with dots lc rgb 'white' notitle, \
         '' index 0 using (0):3:1:2:($3 - 0.36):($3 + 0.36):4 with boxxyerror \
             lc rgb variable notitle, \
-        '' index 2 using 1:2:3 with labels left offset 0.6, 0 font ',9' tc rgb '#333333' notitle, \
+        '' index 2 using 1:2:3 with labels left offset 1.1, 0 font ',9' tc rgb '#333333' notitle, \
         '' index 3 using 1:2 with points pt 13 ps 1.1 lc rgb '#ffffff' notitle, \
         '' index 3 using 1:2 with points pt 12 ps 1.1 lw 1.2 lc rgb '#000000' notitle, \
         NaN with boxes lc rgb '#0072b2' title 'codes', \

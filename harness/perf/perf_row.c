@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "harness/json.h"
-#include "harness/table.h"
+#include "harness/short_number.h"
 
 static const char *const verdicts[] = {[KV_PERF_MET] = "met",
                                        [KV_PERF_MISSED] = "not met",

@@ -14,9 +14,13 @@
 #include "harness/plot.h"
 #include "harness/rank.h"
 #include "harness/report.h"
+#include "harness/aside.h"
 #include "harness/result_dir.h"
 #include "harness/row.h"
+#include "harness/rank.h"
+#include "harness/short_number.h"
 #include "harness/table.h"
+#include "harness/table_notes.h"
 #include "harness/writers.h"
 #include "tests/unit/output_fixture.h"
 
