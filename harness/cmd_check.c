@@ -59,6 +59,9 @@ int kv_cmd_check(int argc, char **argv, struct kv_error *err)
         else method = argv[i];
     }
     if (!method) return kv_fail(err, KV_EUSAGE, "check: expected a method or `all`");
+    struct kv_kernels kernels;
+    const int missing = kv_kernels_fill(&kernels, options.isa, err);
+    if (missing != KV_OK) return missing;
     const int status = strcmp(method, "all") == 0 ? check_all(&options, &counts, err)
                                                   : check_list(method, &options, &counts, err);
     if (status != KV_OK) return status;

@@ -117,8 +117,28 @@ static int synth_option(struct kv_synth *synth, int argc, char **argv, int *i, s
     return kv_params_set(kv_synth_params, synth, "trace synth", name, value, err);
 }
 
+/* What can be asked for, with its initial value. */
+static int synth_help(void)
+{
+    struct kv_synth initial;
+    puts("kvbench trace synth FILE [--NAME VALUE]...\n");
+    kv_params_defaults(kv_synth_params, &initial);
+    for (const struct kv_param *param = kv_synth_params; param->name; param++) {
+        const struct kv_param alone[] = {*param, {0}};
+        char set[128] = "", option[32];
+        kv_params_print(alone, &initial, set, sizeof set);
+        snprintf(option, sizeof option, "--%s", param->name);
+        for (char *c = option; *c; c++)
+            if (*c == '_') *c = '-';
+        printf("  %-18s %-8s %s%s%s%s\n", option, strchr(set, '=') ? strchr(set, '=') + 1 : "", param->meaning,
+               param->choices ? " (" : "", param->choices ? param->choices : "", param->choices ? ")" : "");
+    }
+    return KV_OK;
+}
+
 static int synth(int argc, char **argv, struct kv_error *err)
 {
+    if (argc == 3 && strcmp(argv[2], "--help") == 0) return synth_help();
     struct kv_synth parameters;
     const char *path = NULL;
     int status = KV_OK;

@@ -233,7 +233,7 @@ static void note_budgets(FILE *file, const struct kv_ranking *ranking, enum kv_n
         const double asked = strtod(equals ? equals + 1 : cell->asked_budget, NULL);
         if (!cell->asked_budget[0] || isnan(cell->row.kept_tokens)
             || fabs(cell->row.kept_tokens - asked) <= 0.5) continue;
-        kv_print_note(file, style, "budget: %s was asked to keep %s tokens and holds %.1f at the end.",
+        kv_print_note(file, style, "budget: %s was asked to keep %s tokens and holds %.4g at the end.",
                       ranking->rows[r].label, cell->asked_budget, cell->row.kept_tokens);
     }
 }

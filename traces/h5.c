@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "traces/h5_private.h"
+#include "traces/h5_probe.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "words are handed on as the file has them");
@@ -100,6 +101,7 @@ int kv_h5_open(struct kv_h5 **out, const char *path, struct kv_error *err)
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     uint64_t bytes = 0;
     int status = check_regular(path, &bytes, err);
+    if (status == KV_OK) status = kv_h5_probe(path, err);
     if (status != KV_OK) return status;
     struct kv_h5 *file = calloc(1, sizeof *file);
     if (!file) return kv_fail(err, KV_EMEMORY, "%s: out of memory", path);

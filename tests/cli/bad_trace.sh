@@ -23,6 +23,13 @@ size=$(wc -c <small.h5)
 printf '\377' | dd of=flipped.h5 bs=1 seek=$((size / 2)) conv=notrunc 2>/dev/null
 cmp -s small.h5 flipped.h5 || expect 3 'flipped.h5' --trace flipped.h5 --methods f16
 
+# The heap of strings points nowhere: libhdf5 itself would end the program.
+cp small.h5 heap.h5
+heap=$(grep -abo GCOL small.h5 | head -n 1 | cut -d : -f 1)
+printf '\377\377' | dd of=heap.h5 bs=1 seek=$((heap + 16)) conv=notrunc 2>/dev/null
+expect 3 'heap.h5: /' trace validate heap.h5
+expect 3 'heap.h5: /' --trace heap.h5 --methods f16
+
 mkdir folder.h5
 expect 3 'folder.h5' --trace folder.h5 --methods f16
 expect 3 'nowhere.args: cannot be read: No such file' @nowhere.args

@@ -23,6 +23,10 @@ refuse '--layers: expected layers such as 2,7-12, found 3-1' --layers 3-1
 refuse '--layers 99: expected a recorded layer' --trace small.h5 --methods f16 --layers 99
 refuse '--format: expected table, markdown, csv or json' --format xml
 refuse "unknown isa 'avx3'" --trace small.h5 --methods f16 --isa avx3
+refuse "unknown isa 'avx3'" check int --isa avx3
+for isa in neon avx512; do              # one of them cannot run here
+    kvbench list isas | grep -q "^$isa .*runs here" || expect 5 "isa '$isa'" check int --isa $isa
+done
 for later in calibrate recommend selftest; do
     refuse "$later: not in this version" $later
 done

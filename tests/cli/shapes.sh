@@ -20,4 +20,9 @@ is reason 'side=values: the values of this layer are columns of its keys'
 make_trace --prefill 8 --needles 0 --heavy 0 --sinks 0
 run 4 svd:rank=32 && is status unsupported && is reason 'svd: rank 32 of a prompt of 8 rows'
 expect 0 '' info small.h5 && says 'cannot run:  svd: rank 32 of a prompt of 8 rows'
+
+# A fifth of four rows is none.
+make_trace --prefill 4 --needles 0 --heavy 0 --sinks 0
+run 4 topk:budget=0.2 && is reason 'topk: 20% of a prompt of 4 rows is no row'
+run 4 window:budget=0.2 && is reason 'window: 20% of a prompt of 4 rows is no row'
 finish
