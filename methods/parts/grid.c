@@ -2,12 +2,16 @@
 
 #include "methods/parts/codes.h"
 
-int kv_grid_create(struct kv_grid *grid, const struct kv_setup *setup, enum kv_grid_axis axis,
-                   uint32_t bits, uint32_t group, struct kv_error *err)
+#include <math.h>
+
+int kv_grid_create(struct kv_grid *grid, const struct kv_setup *setup, uint32_t axis, uint32_t bits,
+                   uint32_t group, struct kv_error *err)
 {
     const uint32_t dim = setup->dim;
-    *grid = (struct kv_grid){.kernels = setup->kernels, .dim = dim, .bits = bits, .axis = axis};
-    if (axis == KV_GRID_TOKEN) {
+    *grid = (struct kv_grid){.kernels = setup->kernels, .dim = dim, .bits = bits};
+    grid->axis = (enum kv_grid_axis)(axis & KV_GRID_CHANNEL);
+    grid->group_bytes = axis & KV_GRID_SYMMETRIC ? 2 : 4;
+    if (grid->axis == KV_GRID_TOKEN) {
         grid->group = group < dim ? group : dim;
         grid->block = 1;
         grid->n_groups = (dim + grid->group - 1) / grid->group;
@@ -28,7 +32,31 @@ int kv_grid_create(struct kv_grid *grid, const struct kv_setup *setup, enum kv_g
 
 uint32_t kv_grid_metadata_bytes(const struct kv_grid *grid)
 {
-    return 4 * grid->n_groups;
+    return grid->group_bytes * grid->n_groups;
+}
+
+static bool is_symmetric(const struct kv_grid *grid) { return grid->group_bytes == 2; }
+
+/* Where the codes of a symmetric grid begin: half is the code of 0. */
+static float lowest(const struct kv_grid *grid, float scale)
+{
+    return -scale * (float)(1u << (grid->bits - 1));
+}
+
+/* rint_half_even(x / scale) from -half to half - 1; adding 1.5 * 2^23 leaves no fraction. */
+static void encode_symmetric(const struct kv_grid *grid, const float *x, size_t n, uint8_t *at,
+                             uint8_t *codes)
+{
+    const float half = (float)(1u << (grid->bits - 1)), magic = 0x1.8p23f;
+    float largest = 0;
+    for (size_t i = 0; i < n; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+    const float scale = kv_keep_half(at, largest / (half - 1));
+    for (size_t i = 0; i < n; i++) {
+        float code = scale > 0 ? x[i] / scale : 0.0f;
+        code = code > -half ? code : -half;
+        code = code < half - 1 ? code : half - 1;
+        codes[i] = (uint8_t)((code + magic) - magic + half);
+    }
 }
 
 /* The grid of n values, kept at `at`; their codes. */
@@ -36,6 +64,10 @@ static void encode_group(const struct kv_grid *grid, const float *x, size_t n, u
                          uint8_t *codes)
 {
     float min, max;
+    if (is_symmetric(grid)) {
+        encode_symmetric(grid, x, n, at, codes);
+        return;
+    }
     grid->kernels->min_max(x, n, &min, &max);
     const float scale = kv_keep_half(at, (max - min) / (float)((1u << grid->bits) - 1));
     const float minimum = kv_keep_half(at + 2, min);
@@ -46,8 +78,8 @@ static void encode_row(struct kv_grid *grid, const float *row, uint8_t *metadata
 {
     for (uint32_t g = 0; g < grid->n_groups; g++) {
         const uint32_t first = g * grid->group, left = grid->dim - first;
-        encode_group(grid, row + first, left < grid->group ? left : grid->group, metadata + 4 * g,
-                     grid->codes + first);
+        encode_group(grid, row + first, left < grid->group ? left : grid->group,
+                     metadata + grid->group_bytes * g, grid->codes + first);
     }
 }
 
@@ -58,7 +90,8 @@ static void encode_channels(struct kv_grid *grid, const float *rows, uint8_t *me
     for (uint32_t c = 0; c < grid->dim; c++) {
         for (uint32_t t = 0; t < grid->block; t++)
             grid->column[t] = rows[(size_t)t * grid->dim + c];
-        encode_group(grid, grid->column, grid->block, metadata + 4 * (size_t)c, codes);
+        encode_group(grid, grid->column, grid->block, metadata + grid->group_bytes * (size_t)c,
+                     codes);
         for (uint32_t t = 0; t < grid->block; t++)
             grid->codes[(size_t)t * grid->dim + c] = codes[t];
     }
@@ -74,6 +107,13 @@ void kv_grid_encode(struct kv_grid *grid, const float *rows, uint8_t *atom)
     grid->kernels->pack_bits(grid->codes, (size_t)grid->block * grid->dim, grid->bits, atom);
 }
 
+/* Halves times powers of two, so that code * scale + minimum is (code - half) * scale to the bit.
+ */
+static float kept_minimum(const struct kv_grid *grid, const uint8_t *at)
+{
+    return is_symmetric(grid) ? lowest(grid, kv_kept_half(at)) : kv_kept_half(at + 2);
+}
+
 static void decode_row(const struct kv_grid *grid, const uint8_t *atom, uint32_t first, uint32_t n,
                        float *out)
 {
@@ -82,9 +122,9 @@ static void decode_row(const struct kv_grid *grid, const uint8_t *atom, uint32_t
         const uint32_t c = first + done, g = c / grid->group;
         const uint32_t in_group = (g + 1) * grid->group - c;
         const uint32_t run = in_group < n - done ? in_group : n - done;
-        const uint8_t *at = atom + grid->payload_bytes + 4 * (size_t)g;
-        grid->kernels->grid_decode(codes + done, run, kv_kept_half(at + 2), kv_kept_half(at),
-                                   out + done);
+        const uint8_t *at = atom + grid->payload_bytes + grid->group_bytes * (size_t)g;
+        const float scale = kv_kept_half(at), minimum = kept_minimum(grid, at);
+        grid->kernels->grid_decode(codes + done, run, minimum, scale, out + done);
         done += run;
     }
 }
@@ -94,10 +134,10 @@ static void decode_channels(const struct kv_grid *grid, const uint8_t *atom, uin
                             uint32_t n, float *out)
 {
     float *restrict scales = grid->grid, *restrict minima = grid->grid + n;
-    const uint8_t *metadata = atom + grid->payload_bytes + 4 * (size_t)first;
+    const uint8_t *metadata = atom + grid->payload_bytes + grid->group_bytes * (size_t)first;
     for (uint32_t c = 0; c < n; c++) {
-        scales[c] = kv_kept_half(metadata + 4 * (size_t)c);
-        minima[c] = kv_kept_half(metadata + 4 * (size_t)c + 2);
+        scales[c] = kv_kept_half(metadata + grid->group_bytes * (size_t)c);
+        minima[c] = kept_minimum(grid, metadata + grid->group_bytes * (size_t)c);
     }
     for (uint32_t t = 0; t < grid->block; t++) {
         const uint8_t *codes = kv_unpack_some(grid->kernels, atom, (size_t)t * grid->dim + first, n,

@@ -44,34 +44,52 @@ def integer_grid(values, bits, axis):
     return codes.astype(np.int64), scale, minimum, decoded
 
 
+def symmetric_grid(values, bits, axis):
+    """Full range about 0 (methods-quant.md 3.1); a group whose scale rounds to 0 is 0."""
+    values, half = to_f32(values), np.float32(2 ** (bits - 1))
+    scale = to_f16(np.abs(values).max(axis=axis, keepdims=True) / (half - 1))
+    step = scale.astype(np.float32)
+    steps = np.divide(values, step, out=np.zeros_like(values), where=step != 0)
+    codes = np.clip(np.rint(steps), -half, half - 1)
+    return codes.astype(np.int64), scale, codes.astype(np.float64) * scale.astype(np.float64)
+
+
+GRIDS = {"asymmetric": (integer_grid, 4), "symmetric": (symmetric_grid, 2)}     # and bytes a group
+
+
 class IntToken(Codec):
     """One grid per token and group of consecutive channels."""
 
-    def __init__(self, dim, bits, group_size):
+    def __init__(self, dim, bits, group_size, grid="asymmetric", residual_length=0):
         super().__init__(dim)
         self.bits, self.group_size = bits, min(group_size, dim)
+        self.grid, self.group_bytes = GRIDS[grid]
+        if residual_length:
+            self.tiers = Tiers(recent=residual_length, flush=1, at_once=False)
 
     def round_trip(self, rows):
-        return apply_by_group(rows, self.group_size, lambda part: integer_grid(part, self.bits, 1)[3])
+        return apply_by_group(rows, self.group_size, lambda part: self.grid(part, self.bits, 1)[-1])
 
     def atom_bytes(self):
-        return packed_bytes(self.dim, self.bits), 4 * group_count(self.dim, self.group_size)
+        groups = group_count(self.dim, self.group_size)
+        return packed_bytes(self.dim, self.bits), self.group_bytes * groups
 
 
 class IntChannel(Codec):
     """One grid per channel and `block` consecutive tokens, encoded after the answer of the last of them."""
 
-    def __init__(self, dim, bits, group_size):
+    def __init__(self, dim, bits, group_size, grid="asymmetric", residual_length=0):
         super().__init__(dim)
         self.bits, self.block = bits, group_size
-        self.tiers = Tiers(flush=group_size, at_once=False)
+        self.grid, self.group_bytes = GRIDS[grid]
+        self.tiers = Tiers(flush=residual_length or group_size, at_once=False)
 
     def round_trip(self, rows):
         blocks = np.asarray(rows).reshape(-1, self.block, self.dim)
-        return integer_grid(blocks, self.bits, 1)[3].reshape(-1, self.dim)
+        return self.grid(blocks, self.bits, 1)[-1].reshape(-1, self.dim)
 
     def atom_bytes(self):
-        return packed_bytes(self.dim * self.block, self.bits), 4 * self.dim
+        return packed_bytes(self.dim * self.block, self.bits), self.group_bytes * self.dim
 
 
 def kivi_keys(dim, bits, group_size, residual_length):

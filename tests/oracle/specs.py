@@ -11,7 +11,9 @@ from prompt import Prompt
 from gear import Gear
 from kvquant import KVQuant
 from modifiers import Center, Hadamard, Outliers
+from floors import Sign, Ternary
 from llama import Llama
+from minifloat import Fp8, MxFp4, NvFp4
 from quantizers import IntChannel, IntToken, Plain, kivi_keys, kivi_values
 from polar import PolarHan, PolarWuKeys
 from qjl import QjlKeys
@@ -23,7 +25,8 @@ POLICIES = {"full", "window", "streaming", "random", "topk", "h2o", "tova", "kno
             "lagkv", "snapkv", "quest", "pyramidkv", "adakv", "chunkkv", "criticalkv", "cake",
             "expected-attention", "scissorhands"}
 CODECS = {"center", "outliers", "hadamard", "f32", "f16", "bf16", "int", "kivi", "svd", "turboquant",
-          "qjl", "polar-wu", "polar-han", "kvquant", "gear"} | set(Llama.BLOCKS)
+          "qjl", "polar-wu", "polar-han", "kvquant", "gear", "fp8", "mxfp4", "nvfp4",
+          "sign", "ternary"} | set(Llama.BLOCKS)
 RANDOM_STAGES = {"random", "turboquant", "qjl", "polar-han"}        # rows cannot agree with another generator
 
 
@@ -163,12 +166,17 @@ def make_chain(chain, dim, side, keep_seed=False):
     return codec
 
 
+OTHERS = {"fp8": Fp8, "mxfp4": MxFp4, "nvfp4": NvFp4, "sign": Sign, "ternary": Ternary}
+
+
 def make_plain(name, dim, side, params):
     makers = {"int": make_int, "kivi": make_kivi, "turboquant": make_turboquant, "qjl": make_qjl,
               "polar-wu": make_polar_wu, "polar-han": make_polar_han, "kvquant": make_kvquant,
               "gear": make_gear}
     if name in makers:
         return makers[name](dim, side, dict(params))
+    if name in OTHERS:
+        return call(OTHERS[name], dim, **params)
     if params:
         raise Unknown(f"{name} takes no {sorted(params)}")
     return Plain(dim, name) if name in Plain.FORMATS else Llama(dim, name)

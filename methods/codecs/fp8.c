@@ -1,0 +1,139 @@
+/* fp8: 8-bit floats as vLLM, SGLang and TensorRT-LLM keep K and V (OCP FP8, Micikevicius et al.,
+ * arXiv 2209.05433).
+ *
+ *     code = nearest even of x / s, saturated; x_hat = value(code) * s
+ *
+ * e4m3 is E4M3FN: largest 448, smallest normal 2^-6, step below it 2^-9. e5m2: largest 57344,
+ * smallest normal 2^-14. s is
+ *
+ *     none    1: vLLM and SGLang without a calibrated checkpoint
+ *     tensor  one for the layer's keys or values, max |x| over the prompt / largest: TensorRT-LLM's
+ *             kv_cache_scaling_factor, vLLM's k_scale and v_scale. It spans the layer's heads
+ *     head    the same for each KV head (vLLM's per-attention-head scales)
+ *     token   max |x| / largest of each row and head, kept as f32 (vLLM's fp8_per_token_head)
+ *
+ * Bytes: dim a row, and 4 a head of it with scale=token. tensor and head: 4 a scale, basis_online.
+ *
+ * Departures: tensor and head are fitted on this trace's own prompt (same-trace), where engines
+ * have them from a checkpoint that was calibrated on other text. A scale of 0 is 1. */
+#include <math.h>
+#include <string.h>
+
+#include "methods/parts/minifloat.h"
+
+extern const struct kv_codec kv_codec_fp8;
+
+struct config {
+    uint32_t format, scale;
+};
+
+static const struct kv_param params[] = {
+    {"format", KV_PARAM_CHOICE, offsetof(struct config, format), 0, 0, 0, "e4m3|e5m2",
+     "exponent and mantissa bits"},
+    {"scale", KV_PARAM_CHOICE, offsetof(struct config, scale), KV_SCALE_NONE, 0, 0,
+     "none|tensor|head|token", "what shares a scale"},
+    {0}};
+
+struct fp8_code {
+    struct kv_code code;
+    const struct kv_minifloat *format;
+    const struct kv_kernels *kernels;
+    struct kv_scales scales; /* of a row with scale=token: only n and width are of use */
+    bool per_token;
+    float table[256], *scaled; /* [dim] */
+};
+
+static uint32_t span(const void *config)
+{
+    return ((const struct config *)config)->scale == KV_SCALE_TENSOR ? KV_SPAN_HEADS : 0;
+}
+
+static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_error *err)
+{
+    struct fp8_code *self = (struct fp8_code *)code;
+    (void)err;
+    kv_scales_fit(&self->scales, sample, self->format->largest);
+    return KV_OK;
+}
+
+static float row_scale(const struct fp8_code *self, const float *x)
+{
+    float size = 0;
+    for (uint32_t c = 0; c < self->scales.width; c++)
+        size = fabsf(x[c]) > size ? fabsf(x[c]) : size;
+    return size / self->format->largest > 0 ? size / self->format->largest : 1.0f;
+}
+
+static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
+{
+    struct fp8_code *self = (struct fp8_code *)code;
+    for (uint32_t s = 0; s < self->scales.n; s++) {
+        const uint32_t first = s * self->scales.width;
+        const float scale = self->per_token ? row_scale(self, rows + first) : self->scales.of[s];
+        for (uint32_t c = first; c < first + self->scales.width; c++)
+            self->scaled[c] = rows[c] / scale;
+        if (self->per_token) memcpy(atom + code->dim + 4 * (size_t)s, &scale, sizeof scale);
+    }
+    kv_minifloat_encode(self->format, self->scaled, code->dim, atom);
+}
+
+static void decode_row(const struct fp8_code *self, const uint8_t *atom, uint32_t first, uint32_t n,
+                       float *out)
+{
+    for (uint32_t c = first; c < first + n;) {
+        const uint32_t s = c / self->scales.width, end = (s + 1) * self->scales.width;
+        const uint32_t stop = end < first + n ? end : first + n;
+        float scale = self->scales.of[s];
+        if (self->per_token) memcpy(&scale, atom + self->code.dim + 4 * (size_t)s, sizeof scale);
+        self->kernels->lookup(atom + c, stop - c, self->table, scale, out + (c - first));
+        c = stop;
+    }
+}
+
+static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
+                   uint32_t first_column, uint32_t n_columns, float *out)
+{
+    for (uint32_t a = 0; a < n_atoms; a++)
+        decode_row((const struct fp8_code *)code, atoms + a * kv_atom_bytes(code), first_column,
+                   n_columns, out + (size_t)a * n_columns);
+}
+
+/* The face of an object whose scales are fitted. */
+static const struct kv_codec fitted = {
+    .name = "fp8", .traits = KV_FITS_PROMPT, .fit = fit, .encode = encode, .decode = decode};
+
+static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
+{
+    const struct config *config = setup->config;
+    const bool fits = config->scale == KV_SCALE_TENSOR || config->scale == KV_SCALE_HEAD;
+    struct fp8_code *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);
+    if (!self) return kv_fail(err, KV_EMEMORY, "fp8: no memory");
+    self->format = config->format ? &kv_e5m2 : &kv_e4m3;
+    self->kernels = setup->kernels;
+    self->per_token = config->scale == KV_SCALE_TOKEN;
+    const enum kv_scale of = self->per_token ? KV_SCALE_HEAD : (enum kv_scale)config->scale;
+    const int status = kv_scales_create(&self->scales, setup, of, err);
+    if (status) return status;
+    kv_minifloat_table(self->format, self->table);
+    self->scaled = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim * sizeof(float));
+    if (!self->scaled) return kv_fail(err, KV_EMEMORY, "fp8: no memory for a row");
+    self->code = (struct kv_code){.type = fits ? &fitted : &kv_codec_fp8,
+                                  .dim = setup->dim,
+                                  .block = 1,
+                                  .payload_bytes = setup->dim,
+                                  .metadata_bytes = self->per_token ? 4 * self->scales.n : 0,
+                                  .tiers = {.flush = 1, .coded_at_once = true}};
+    *out = &self->code;
+    return KV_OK;
+}
+
+const struct kv_codec kv_codec_fp8 = {
+    .name = "fp8",
+    .summary = "8-bit floats with a scale of the tensor, the head, the token or none",
+    .paper = "FP8 formats (Micikevicius et al., arXiv 2209.05433); vLLM, SGLang, TensorRT-LLM",
+    .params = params,
+    .config_size = sizeof(struct config),
+    .span = span,
+    .create = create,
+    .encode = encode,
+    .decode = decode};

@@ -1,0 +1,123 @@
+/* mxfp4: 4-bit floats with a power of two for every 32 (OCP Microscaling Formats 1.0; Rouhani et
+ * al., arXiv 2310.10537).
+ *
+ * Groups of group_size columns, a = max |x| of the group, E2M1 = {0 .5 1 1.5 2 3 4 6} with a sign:
+ *
+ *     rule=floor  e = floor(log2 a) - 2: the specification's; values above 6 * 2^e saturate
+ *     rule=ceil   e = ceil(log2(a / 6)): nothing saturates
+ *     code = nearest even of x / 2^e in E2M1, saturated; x_hat = value(code) * 2^e
+ *
+ * Bytes: ceil(dim / 2) a row, even columns in the low nibble, then 1 a group: e + 127 (E8M0). The
+ * last group of a row may be short. A group of zeros has e = -127;
+ * e ends at 125, where 6 * 2^e still is an f32. SGLang's fp4_e2m1 cache is
+ * group_size=16:rule=ceil, often called NVFP4.
+ *
+ * Departures: SGLang takes what lies between two magnitudes for the larger, and not the even one.
+ */
+#include <math.h>
+
+#include "methods/parts/codes.h"
+#include "methods/parts/minifloat.h"
+
+extern const struct kv_codec kv_codec_mxfp4;
+
+struct config {
+    uint32_t group_size, rule;
+};
+
+static const struct kv_param params[] = {
+    {"group_size", KV_PARAM_U32, offsetof(struct config, group_size), 32, 1, 4096, NULL,
+     "columns that share a power of two (at most a row)"},
+    {"rule", KV_PARAM_CHOICE, offsetof(struct config, rule), 0, 0, 0, "floor|ceil",
+     "which power: the specification's, or one that saturates nothing"},
+    {0}};
+
+struct mxfp4_code {
+    struct kv_code code;
+    const struct kv_kernels *kernels;
+    uint32_t group;
+    bool ceil;
+    float table[16], *scaled; /* [dim] */
+    uint8_t *codes;           /* [dim + 7] */
+};
+
+/* e in -127..125, since 6 * 2^126 is no f32; frexp gives a = m 2^k with m in [1/2, 1). */
+static int exponent_of(const struct mxfp4_code *self, const float *x, uint32_t n)
+{
+    float size = 0;
+    int k;
+    for (uint32_t c = 0; c < n; c++) size = fabsf(x[c]) > size ? fabsf(x[c]) : size;
+    if (size == 0) return -127;
+    const float mantissa = frexpf(size, &k);
+    const int e = k - 3 + (self->ceil && mantissa > 0.75f);
+    return e < -127 ? -127 : e > 125 ? 125 : e;
+}
+
+static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
+{
+    struct mxfp4_code *self = (struct mxfp4_code *)code;
+    uint8_t *metadata = atom + code->payload_bytes;
+    for (uint32_t c = 0; c < code->dim; c += self->group) {
+        const uint32_t left = code->dim - c, n = left < self->group ? left : self->group;
+        const int e = exponent_of(self, rows + c, n);
+        const float inverse = ldexpf(1, -e);
+        for (uint32_t i = c; i < c + n; i++) self->scaled[i] = rows[i] * inverse;
+        *metadata++ = (uint8_t)(e + 127);
+    }
+    kv_minifloat_encode(&kv_e2m1, self->scaled, code->dim, self->codes);
+    self->kernels->pack_bits(self->codes, code->dim, 4, atom);
+}
+
+static void decode_row(const struct mxfp4_code *self, const uint8_t *atom, uint32_t first,
+                       uint32_t n, float *out)
+{
+    const uint8_t *codes = kv_unpack_some(self->kernels, atom, first, n, 4, self->codes);
+    for (uint32_t done = 0; done < n;) {
+        const uint32_t g = (first + done) / self->group, in_group = (g + 1) * self->group - first;
+        const uint32_t stop = in_group < n ? in_group : n;
+        const float scale = ldexpf(1, atom[self->code.payload_bytes + g] - 127);
+        self->kernels->lookup(codes + done, stop - done, self->table, scale, out + done);
+        done = stop;
+    }
+}
+
+static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
+                   uint32_t first_column, uint32_t n_columns, float *out)
+{
+    for (uint32_t a = 0; a < n_atoms; a++)
+        decode_row((const struct mxfp4_code *)code, atoms + a * kv_atom_bytes(code), first_column,
+                   n_columns, out + (size_t)a * n_columns);
+}
+
+static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
+{
+    const struct config *config = setup->config;
+    struct mxfp4_code *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);
+    if (!self) return kv_fail(err, KV_EMEMORY, "mxfp4: no memory");
+    self->kernels = setup->kernels;
+    self->group = config->group_size < setup->dim ? config->group_size : setup->dim;
+    self->ceil = config->rule;
+    kv_minifloat_table(&kv_e2m1, self->table);
+    self->scaled = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim * sizeof(float));
+    self->codes = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim + 7);
+    if (!self->scaled || !self->codes)
+        return kv_fail(err, KV_EMEMORY, "mxfp4: no memory for a row");
+    self->code = (struct kv_code){.type = &kv_codec_mxfp4,
+                                  .dim = setup->dim,
+                                  .block = 1,
+                                  .payload_bytes = kv_packed_bytes(setup->dim, 4),
+                                  .metadata_bytes = (setup->dim + self->group - 1) / self->group,
+                                  .tiers = {.flush = 1, .coded_at_once = true}};
+    *out = &self->code;
+    return KV_OK;
+}
+
+const struct kv_codec kv_codec_mxfp4 = {
+    .name = "mxfp4",
+    .summary = "4-bit floats with a power of two a group of 32",
+    .paper = "OCP Microscaling Formats 1.0 (Rouhani et al., arXiv 2310.10537)",
+    .params = params,
+    .config_size = sizeof(struct config),
+    .create = create,
+    .encode = encode,
+    .decode = decode};

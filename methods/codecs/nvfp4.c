@@ -1,0 +1,146 @@
+/* nvfp4: 4-bit floats with an E4M3 scale for every 16 and an f32 scale for the tensor (NVIDIA's
+ * NVFP4, the KV cache of TensorRT-LLM).
+ *
+ * g = max |x| over the prompt / (6 * 448); of a group of 16 columns, a = max |x|:
+ *
+ *     s = E4M3(a / (6 g)), nearest even, saturated; t = s * g in f32
+ *     code = nearest even of x / t in E2M1, saturated (0 where t is 0); x_hat = value(code) * t
+ *
+ * scale=tensor: one g for the layer's keys or values, which spans its heads; scale=head: one for
+ * each KV head; scale=none: g = 1. Bytes: ceil(dim / 2) a row, even columns in the low nibble, then
+ * 1 a group; 4 a g, basis_online. The last group of a row may be short.
+ *
+ * Departures: g is fitted on this trace's own prompt (same-trace), where an engine has it from a
+ * calibrated checkpoint; later rows beyond 6 * 448 g saturate. NVIDIA's attention reads the cache
+ * through E4M3, here it is read as it is. */
+#include <math.h>
+
+#include "methods/parts/codes.h"
+#include "methods/parts/minifloat.h"
+
+extern const struct kv_codec kv_codec_nvfp4;
+
+enum { GROUP = 16 };
+
+struct config {
+    uint32_t scale;
+};
+
+static const struct kv_param params[] = {{"scale", KV_PARAM_CHOICE, offsetof(struct config, scale),
+                                          KV_SCALE_TENSOR, 0, 0, "none|tensor|head",
+                                          "what shares the scale g"},
+                                         {0}};
+
+struct nvfp4_code {
+    struct kv_code code;
+    const struct kv_kernels *kernels;
+    struct kv_scales scales;
+    float table[16], scales_of_code[256], *scaled; /* [dim] */
+    uint8_t *codes;                                /* [dim + 7] */
+};
+
+static uint32_t span(const void *config)
+{
+    return ((const struct config *)config)->scale == KV_SCALE_TENSOR ? KV_SPAN_HEADS : 0;
+}
+
+static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_error *err)
+{
+    (void)err;
+    kv_scales_fit(&((struct nvfp4_code *)code)->scales, sample, kv_e2m1.largest * kv_e4m3.largest);
+    return KV_OK;
+}
+
+/* g of the head that a group begins in. */
+static float tensor_scale(const struct nvfp4_code *self, uint32_t group)
+{
+    return self->scales.of[group * GROUP / self->scales.width];
+}
+
+static void encode_group(struct nvfp4_code *self, const float *x, uint32_t group, uint32_t n,
+                         uint8_t *at)
+{
+    const float g = tensor_scale(self, group);
+    float size = 0;
+    for (uint32_t c = 0; c < n; c++) size = fabsf(x[c]) > size ? fabsf(x[c]) : size;
+    const float wanted = size / (kv_e2m1.largest * g);
+    kv_minifloat_encode(&kv_e4m3, &wanted, 1, at);
+    const float t = self->scales_of_code[*at] * g;
+    for (uint32_t c = 0; c < n; c++) self->scaled[group * GROUP + c] = t > 0 ? x[c] / t : 0.0f;
+}
+
+static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
+{
+    struct nvfp4_code *self = (struct nvfp4_code *)code;
+    for (uint32_t group = 0; group < code->metadata_bytes; group++) {
+        const uint32_t first = group * GROUP, left = code->dim - first;
+        encode_group(self, rows + first, group, left < GROUP ? left : GROUP,
+                     atom + code->payload_bytes + group);
+    }
+    kv_minifloat_encode(&kv_e2m1, self->scaled, code->dim, self->codes);
+    self->kernels->pack_bits(self->codes, code->dim, 4, atom);
+}
+
+static void decode_row(const struct nvfp4_code *self, const uint8_t *atom, uint32_t first,
+                       uint32_t n, float *out)
+{
+    const uint8_t *codes = kv_unpack_some(self->kernels, atom, first, n, 4, self->codes);
+    for (uint32_t done = 0; done < n;) {
+        const uint32_t group = (first + done) / GROUP, in_group = (group + 1) * GROUP - first;
+        const uint32_t stop = in_group < n ? in_group : n;
+        const float t = self->scales_of_code[atom[self->code.payload_bytes + group]] *
+                        tensor_scale(self, group);
+        self->kernels->lookup(codes + done, stop - done, self->table, t, out + done);
+        done = stop;
+    }
+}
+
+static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
+                   uint32_t first_column, uint32_t n_columns, float *out)
+{
+    for (uint32_t a = 0; a < n_atoms; a++)
+        decode_row((const struct nvfp4_code *)code, atoms + a * kv_atom_bytes(code), first_column,
+                   n_columns, out + (size_t)a * n_columns);
+}
+
+/* The face of an object with a scale to fit. */
+static const struct kv_codec fitted = {
+    .name = "nvfp4", .traits = KV_FITS_PROMPT, .fit = fit, .encode = encode, .decode = decode};
+
+static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
+{
+    const struct config *config = setup->config;
+    struct nvfp4_code *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);
+    if (!self) return kv_fail(err, KV_EMEMORY, "nvfp4: no memory");
+    self->kernels = setup->kernels;
+    const int status = kv_scales_create(&self->scales, setup, (enum kv_scale)config->scale, err);
+    if (status) return status;
+    if (self->scales.n > 1 && self->scales.width % GROUP)
+        return kv_fail(err, KV_EUNSUPPORTED, "nvfp4: heads of %u are not whole groups of %d",
+                       self->scales.width, GROUP);
+    kv_minifloat_table(&kv_e2m1, self->table);
+    kv_minifloat_table(&kv_e4m3, self->scales_of_code);
+    self->scaled = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim * sizeof(float));
+    self->codes = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim + 7);
+    if (!self->scaled || !self->codes)
+        return kv_fail(err, KV_EMEMORY, "nvfp4: no memory for a row");
+    self->code = (struct kv_code){.type = config->scale ? &fitted : &kv_codec_nvfp4,
+                                  .dim = setup->dim,
+                                  .block = 1,
+                                  .payload_bytes = kv_packed_bytes(setup->dim, 4),
+                                  .metadata_bytes = (setup->dim + GROUP - 1) / GROUP,
+                                  .tiers = {.flush = 1, .coded_at_once = true}};
+    *out = &self->code;
+    return KV_OK;
+}
+
+const struct kv_codec kv_codec_nvfp4 = {
+    .name = "nvfp4",
+    .summary = "4-bit floats with an 8-bit float a group of 16 and a scale of the tensor",
+    .paper = "NVFP4 (NVIDIA; TensorRT-LLM)",
+    .params = params,
+    .config_size = sizeof(struct config),
+    .span = span,
+    .create = create,
+    .encode = encode,
+    .decode = decode};

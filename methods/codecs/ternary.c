@@ -1,0 +1,120 @@
+/* ternary: three levels a value, a floor between sign and 2 bits.
+ *
+ * Groups of group_size channels of one token: r = f16(root mean square). Lloyd and Max's three
+ * levels for normal values: -1, 0, 1 times 1.224006 r, thresholds +-0.612003 r; error .1902 of
+ * their square, entropy 1.536 bits. Five values a byte (3^5 = 243), the first the least digit: 1.6
+ * bits. Bytes of a row: ceil(dim / 5) + 2 a group.
+ *
+ * Departures: none, it is nobody's paper. A value on a threshold takes the lower level. */
+#include <math.h>
+#include <string.h>
+
+#include "methods/parts/codes.h"
+#include "methods/codec.h"
+
+extern const struct kv_codec kv_codec_ternary;
+
+struct config {
+    uint32_t group_size;
+};
+
+static const struct kv_param params[] = {{"group_size", KV_PARAM_U32,
+                                          offsetof(struct config, group_size), 64, 1, 4096, NULL,
+                                          "channels that share a magnitude (at most a row)"},
+                                         {0}};
+
+struct ternary_code {
+    struct kv_code code;
+    const struct kv_kernels *kernels;
+    uint32_t group;
+    uint8_t *codes; /* [dim + 4] digits */
+};
+
+/* One group's digits. */
+static void encode_group(const struct ternary_code *self, const float *x, uint32_t n, uint8_t *at,
+                         uint8_t *codes)
+{
+    const float square = self->kernels->sum_squares(x, n) / (float)n;
+    const float r = kv_keep_half(at, sqrtf(square));
+    const float thresholds[2] = {-0.612003f * r, 0.612003f * r};
+    self->kernels->bucket(x, n, thresholds, 2, codes);
+}
+
+static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
+{
+    struct ternary_code *self = (struct ternary_code *)code;
+    uint8_t *metadata = atom + code->payload_bytes;
+    for (uint32_t first = 0; first < code->dim; first += self->group, metadata += 2) {
+        const uint32_t left = code->dim - first;
+        encode_group(self, rows + first, left < self->group ? left : self->group, metadata,
+                     self->codes + first);
+    }
+    memset(self->codes + code->dim, 0, 4);
+    for (uint32_t b = 0; b < code->payload_bytes; b++) {
+        const uint8_t *digit = self->codes + 5 * (size_t)b;
+        atom[b] =
+            (uint8_t)(digit[0] + 3 * (digit[1] + 3 * (digit[2] + 3 * (digit[3] + 3 * digit[4]))));
+    }
+}
+
+/* The digits of columns first .. first + n - 1. */
+static const uint8_t *unpack(const struct ternary_code *self, const uint8_t *atom, uint32_t first,
+                             uint32_t n)
+{
+    static const uint8_t powers[5] = {1, 3, 9, 27, 81};
+    for (uint32_t c = first; c < first + n; c++)
+        self->codes[c - first] = atom[c / 5] / powers[c % 5] % 3;
+    return self->codes;
+}
+
+static void decode_row(const struct ternary_code *self, const uint8_t *atom, uint32_t first,
+                       uint32_t n, float *out)
+{
+    static const float levels[3] = {-1.224006f, 0, 1.224006f};
+    const uint8_t *codes = unpack(self, atom, first, n);
+    for (uint32_t done = 0; done < n;) {
+        const uint32_t g = (first + done) / self->group, in_group = (g + 1) * self->group - first;
+        const uint32_t stop = in_group < n ? in_group : n;
+        const float scale = kv_kept_half(atom + self->code.payload_bytes + 2 * (size_t)g);
+        self->kernels->lookup(codes + done, stop - done, levels, scale, out + done);
+        done = stop;
+    }
+}
+
+static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
+                   uint32_t first_column, uint32_t n_columns, float *out)
+{
+    for (uint32_t a = 0; a < n_atoms; a++)
+        decode_row((const struct ternary_code *)code, atoms + a * kv_atom_bytes(code), first_column,
+                   n_columns, out + (size_t)a * n_columns);
+}
+
+static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
+{
+    const struct config *config = setup->config;
+    struct ternary_code *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);
+    if (!self) return kv_fail(err, KV_EMEMORY, "ternary: no memory");
+    self->kernels = setup->kernels;
+    self->group = config->group_size < setup->dim ? config->group_size : setup->dim;
+    self->codes = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim + 4);
+    if (!self->codes) return kv_fail(err, KV_EMEMORY, "ternary: no memory for a row");
+    self->code =
+        (struct kv_code){.type = &kv_codec_ternary,
+                         .dim = setup->dim,
+                         .block = 1,
+                         .payload_bytes = (setup->dim + 4) / 5,
+                         .metadata_bytes = 2 * ((setup->dim + self->group - 1) / self->group),
+                         .tiers = {.flush = 1, .coded_at_once = true}};
+    *out = &self->code;
+    return KV_OK;
+}
+
+const struct kv_codec kv_codec_ternary = {.name = "ternary",
+                                          .summary =
+                                              "ternarys and a mean magnitude a group: a floor",
+                                          .paper = "-",
+                                          .params = params,
+                                          .config_size = sizeof(struct config),
+                                          .create = create,
+                                          .encode = encode,
+                                          .decode = decode};
