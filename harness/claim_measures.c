@@ -11,6 +11,8 @@ const struct kv_claim_measure_entry kv_claim_measures[] = {
     {"axis_ratio", kv_claim_axis_ratio, "error of `spec` over that of `against` on recorded rows"},
     {"sketch_hurts", kv_claim_sketch_hurts, "share of KV heads where `spec` has the larger "
                                             "attention KL than `against`"},
+    {"row_ratio", kv_claim_row_ratio, "`column` of `spec` over that of `against`, as run prints it"},
+    {"atom_bits", kv_claim_atom_bits, "bits an element of a codec's atom, all-in or its codes"},
     {"sparse_layers", kv_claim_sparse_layers, "share of layers whose attention is sparser than "
                                               "`above`"},
     {"sparsity", kv_claim_sparsity, "share of visible weights below `threshold` of their row's "

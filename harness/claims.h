@@ -82,6 +82,7 @@ kv_claim_measure kv_claim_memory, kv_claim_serving, kv_claim_value, kv_claim_wor
 kv_claim_measure kv_claim_distortion, kv_claim_inner_product, kv_claim_softmax_ratio;
 /* Measures on recorded tensors (claim_traces.c, claim_attention.c). */
 kv_claim_measure kv_claim_axis_ratio, kv_claim_sketch_hurts;
+kv_claim_measure kv_claim_row_ratio, kv_claim_atom_bits;
 kv_claim_measure kv_claim_sparse_layers, kv_claim_sparsity, kv_claim_power_law, kv_claim_overlap;
 
 #endif
