@@ -1,6 +1,7 @@
 """One row per layer and the pooled one, under the column names of rows.csv."""
 import metrics
 from replay import replay_layers
+import structure
 
 BYTE_COLUMNS = ("resident", "payload", "metadata", "residual", "basis")
 POOLED_BY_MEAN = ("output_error", "wo_error", "residual_error", "residual_signal", "attention_kl", "lost_mass",
@@ -39,7 +40,8 @@ def stored_row(trace, replay, index):
 def layer_rows(trace, spec):
     """layer index -> row, and layer index -> answers (for the probes' sums over layers)."""
     rows, answers = {}, {}
-    for replay, by_layer in replay_layers(trace, spec):
+    layers = structure.replay_groups if structure.knows(spec) else replay_layers
+    for replay, by_layer in layers(trace, spec):
         for index, answer in by_layer.items():
             rows[index] = {**metrics.layer_metrics(answer), **stored_row(trace, replay, index),
                            **metrics.probe_metrics(trace, {index: answer})}

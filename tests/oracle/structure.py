@@ -1,0 +1,344 @@
+"""Structural methods (low rank, pooled heads, shared layers, pruned channels), from the formulas of
+methods-arch.md: one object may serve several heads, sides and layers. No policy stands beside them here.
+
+A method is a function of the rows of its object (float64, [tokens, columns]: layers outermost, then
+heads, a head's key before its value) and says what they read as, and what an atom costs.
+"""
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+
+from cache import Bank, HeadCache
+from codec import Codec, Tiers
+from replay import LayerReplay, empty_answers
+from rotary import pair_columns, turned
+from rounding import through_f16, to_f32
+import policies
+import specs
+
+
+@dataclass
+class Object:
+    """What a method is given: the rows of its lanes, and what a fit may know of the prompt."""
+    rows: np.ndarray               # [tokens, columns]
+    prompt: int
+    lanes: int                     # KV heads x layers
+    layers: list                   # of the trace, in the object
+    heads: list
+    side: str                      # "k", "v" or "kv"
+    rest: list                     # stages of the inner codec
+    params: dict
+
+    @property
+    def width(self):
+        return self.rows.shape[1] // self.lanes
+
+    def inner(self, latents):
+        """Latents as the inner codec gives them back, and its bytes: fitted on the prompt's."""
+        codec = specs.make_chain(self.rest or [specs.Stage("f16")], latents.shape[1], self.side[0])
+        codec.fit(latents[:self.prompt])
+        return codec.round_trip(latents), codec
+
+    def count(self, name, default, whole):
+        """A number, or a share of the whole."""
+        value = self.params.get(name, default)
+        return int(value * whole + 1e-9) if isinstance(value, float) else value
+
+
+@dataclass
+class Stored:
+    rows: np.ndarray               # as read
+    payload: int                   # of an atom, one a token
+    metadata: object               # the same: a number, or an array over tokens
+    basis: int = 0
+    recent: int = 0                # newest rows that stay exact
+    prompt_only: bool = False      # rows after the prompt stay exact
+
+
+def from_inner(rows, codec, basis, **more):
+    payload, metadata = codec.atom_bytes()
+    return Stored(rows, payload, metadata, basis + codec.basis_bytes, **more)
+
+
+def leading(gram, rank):
+    """Eigenvectors of the largest eigenvalues, as columns, and these. A sign is free: the component of
+    largest magnitude is positive."""
+    values, vectors = np.linalg.eigh(gram)
+    largest = np.abs(vectors).argmax(axis=0)
+    vectors = vectors * np.sign(vectors[largest, range(len(vectors))])
+    return vectors[:, ::-1][:, :rank], values[::-1][:rank]
+
+
+def project(of, down, up, basis, shift=0.0, **more):
+    """x -> down -> inner -> up; both maps as halves."""
+    down, up = through_f16(down), through_f16(up)
+    latents, codec = of.inner((of.rows - shift) @ down)
+    return from_inner(latents @ up.T + shift, codec, basis, **more)
+
+
+def svd(of):
+    rank = of.params["rank"]
+    basis, _ = leading(of.rows[:of.prompt].T @ of.rows[:of.prompt], rank)
+    return project(of, basis, basis, 2 * basis.size)
+
+
+def palu(of):
+    """Groups of heads; singular values = square roots of the eigenvalues, parted over both factors."""
+    heads = min(of.params.get("group_heads", 4), len(of.heads))
+    group = of.width * heads
+    total, rank = of.rows.shape[1], of.count("rank", 0.5, of.width * heads)
+    downs, ups, size = [], [], 0
+    for first in range(0, total, group):
+        columns = slice(first, min(first + group, total))
+        x = of.rows[:of.prompt, columns]
+        vectors, values = leading(x.T @ x, min(rank, x.shape[1]))
+        scale = values ** 0.25
+        down, up = np.zeros((total, len(values))), np.zeros((total, len(values)))
+        down[columns], up[columns] = vectors / scale, vectors * scale
+        downs.append(down), ups.append(up)
+        size += x.shape[1] * len(values)
+    return project(of, np.hstack(downs), np.hstack(ups), 2 * size)
+
+
+def xkv(of):
+    rank = of.count("rank", 0.125, of.rows.shape[1])
+    x = of.rows[:of.prompt]
+    basis, _ = leading(x.T @ x, rank)
+    return project(of, basis, basis, 2 * basis.size, prompt_only=True)
+
+
+def kq_svd(of):
+    """Closed form by Cholesky factors and one SVD of L_q^T L_k (section 4.3)."""
+    dim = of.width
+    rank, x = of.count("rank", 0.5, dim), of.rows[:of.prompt]
+    if of.side == "v":
+        if of.params.get("values", "pca") == "pca":
+            basis, _ = leading(x.T @ x, rank)
+            return project(of, basis, basis, 2 * basis.size)
+        c_q = output_metric(of)
+    else:
+        queries = of.layers[0].q[query_heads(of.layers[0], of.heads[0]), :of.prompt].reshape(-1, dim)
+        c_q = queries.T @ queries
+    c_k = x.T @ x
+    c_k += 1e-6 * np.trace(c_k) / dim * np.eye(dim)
+    c_q = c_q + 1e-12 * np.trace(c_q) / dim * np.eye(dim)
+    l_q, l_k = np.linalg.cholesky(c_q), np.linalg.cholesky(c_k)
+    u, s, vt = np.linalg.svd(l_q.T @ l_k)
+    a = np.linalg.solve(l_q.T, u[:, :rank] * np.sqrt(s[:rank]))
+    b = np.linalg.solve(l_k.T, vt[:rank].T * np.sqrt(s[:rank]))
+    length = np.linalg.norm(b, axis=0)
+    return project(of, b / length, a * length, 4 * b.size)
+
+
+def output_metric(of):
+    layer, dim = of.layers[0], of.width
+    heads = query_heads(layer, of.heads[0])
+    parts = [layer.w_o[:, h * dim:(h + 1) * dim] for h in range(heads.start, heads.stop)]
+    return sum(part.T @ part for part in parts)
+
+
+def query_heads(layer, head):
+    return slice(head * layer.group, (head + 1) * layer.group)
+
+
+def autoencoder(of):
+    """Orthogonal iteration on the covariance from the first unit vectors."""
+    x, dim = of.rows[:of.prompt], of.rows.shape[1]
+    rank = of.count("rank", 0.5, dim)
+    mean = through_f16(x.mean(axis=0))
+    covariance = (x - mean).T @ (x - mean)
+    basis = np.eye(dim)[:, :rank]
+    for _ in range(of.params.get("steps", 16)):
+        basis, upper = np.linalg.qr(covariance @ basis)
+        basis = basis * np.sign(np.diag(upper))
+    return project(of, basis, basis, 2 * dim * (rank + 1), shift=mean)
+
+
+METHODS = {"svd": svd, "palu": palu, "xkv": xkv, "kq-svd": kq_svd, "autoencoder": autoencoder}
+UNROTATED = {"palu", "xkv"}
+OBJECT_HEADS = {"xkv": True, "palu": lambda p: p.get("group_heads", 4) > 1}
+GROUPS = {"xkv": lambda params, layer, trace: params.get("group_layers", 4)}
+
+
+# -- the replay of layers that share objects -----------------------------------------------------
+
+
+def stages_of(spec, side):
+    return [s for s in specs.parse(spec) if s.name in specs.CODECS and side in s.side]
+
+
+def knows(spec):
+    """Specs whose outer codec is structural, or svd with heads joined or keys turned back."""
+    try:
+        stages = specs.parse(spec)
+    except specs.Unknown:
+        return False
+    if any(s.name in specs.POLICIES for s in stages):
+        return False
+    firsts = [chain[0] for chain in (stages_of(spec, "k"), stages_of(spec, "v")) if chain]
+    return any(s.name in METHODS and (s.name != "svd" or {"span", "keys"} & set(s.params)) for s in firsts)
+
+
+def same_kind(a, b):
+    return (a.k.shape, a.v.shape, a.q.shape, a.window, a.rope_layout, a.rope_dims) == \
+        (b.k.shape, b.v.shape, b.q.shape, b.window, b.rope_layout, b.rope_dims)
+
+
+def layer_groups(trace, spec):
+    """Recorded neighbours of one kind, as many as the outer codec joins."""
+    groups = []
+    for layer in trace.layers.values():
+        if layer.owner != layer.index:
+            continue
+        most = 1
+        for side in "kv":
+            for stage in stages_of(spec, side)[:1]:
+                if stage.name in GROUPS:
+                    most = max(most, GROUPS[stage.name](specs.side_params(stage, side), layer, trace))
+        kin = [g for g in groups if g[0] > 1 and same_kind(g[1][0], layer)]
+        if most > 1 and kin and len(kin[-1][1]) < kin[-1][0]:
+            kin[-1][1].append(layer)
+        else:
+            groups.append((most, [layer]))
+    return [members for _, members in groups]
+
+
+def lane_rows(trace, layer, head, side, unrotated):
+    parts = []
+    if "k" in side:
+        k = layer.k[head]
+        parts.append(turned(layer, k, -trace.positions) if unrotated else k)
+    if "v" in side:
+        parts.append(layer.v[head])
+    return np.hstack(parts)
+
+
+def joint_heads(stage):
+    rule = OBJECT_HEADS.get(stage.name, False)
+    span = stage.params.get("span")
+    return span in ("heads", "all") or (rule(stage.params) if callable(rule) else rule)
+
+
+def objects_of(trace, spec, members, side):
+    """(Object, Stored, method stage) for every object of a side in a layer group."""
+    chain = stages_of(spec, side[0])
+    stage = chain[0]
+    params = specs.side_params(stage, side[0])
+    heads = range(len(members[0].k))
+    parts = [list(heads)] if joint_heads(stage) else [[h] for h in heads]
+    blocks = [members] if stage.name in GROUPS else [[m] for m in members]
+    keys = params.get("keys", "unrotated" if stage.name in UNROTATED else "rotated")
+    for layers in blocks:
+        for part in parts:
+            rows = np.hstack([lane_rows(trace, l, h, side, keys == "unrotated" and side != "v")
+                              for l in layers for h in part])
+            of = Object(to_f32(rows).astype(np.float64), trace.prefill_length, len(part) * len(layers),
+                        layers, part, side, chain[1:], params)
+            yield of, METHODS[stage.name](of), keys == "unrotated"
+
+
+class GivenBank(Bank):
+    """Rows whose coded form is known beforehand."""
+
+    def __init__(self, recorded, given, exact_row_bytes, recent, exact_from):
+        codec = Codec(recorded.shape[1])
+        codec.tiers = Tiers(recent=recent)
+        super().__init__(codec, recorded, exact_row_bytes)
+        self.given, self.exact_from = given, exact_from
+        self.coded = []
+
+    def append(self, position):
+        if position >= self.exact_from:
+            self.sinks.add(position)
+        else:
+            super().append(position)
+
+    def flush(self):
+        n = max(0, len(self.queue) - self.codec.tiers.recent)
+        positions, self.queue = self.queue[:n], self.queue[n:]
+        if positions:
+            self.read[positions] = self.given[positions]
+            self.coded += positions
+
+    def coded_mask(self):
+        mask = np.zeros(len(self.recorded), dtype=bool)
+        mask[self.coded] = True
+        return mask
+
+
+def part_of(count, index, n):
+    return count * (index + 1) // n - count * index // n
+
+
+class StructureReplay(LayerReplay):
+    """One layer of a group; objects of the whole group are shared among its members' replays."""
+
+    def __init__(self, trace, owner, readers, spec, group):
+        self.trace, self.owner, self.readers = trace, owner, readers
+        self.policy = policies.Policy(SimpleNamespace(length=trace.prefill_length, layer=owner))
+        self.layers = [owner] + readers
+        self.group = group
+        self.heads = [HeadCache(self.bank("k", h), self.bank("v", h), trace.tokens)
+                      for h in range(len(owner.k))]
+        self.answers = {layer.index: empty_answers(trace, layer) for layer in self.layers}
+
+    def prompt_rows(self, head, bank):
+        return np.zeros((1, bank.codec.dim))
+
+    def find(self, side, head):
+        for kind, of, stored, unrotated in self.group:
+            if side in kind and any(l is self.owner for l in of.layers) and head in of.heads:
+                return of, stored, unrotated
+        return None
+
+    def bank(self, side, head):
+        recorded = (self.owner.k if side == "k" else self.owner.v)[head]
+        exact_bytes = self.owner.element_bytes * recorded.shape[1]
+        found = self.find(side, head)
+        if not found:                                  # a side without a codec: as recorded
+            return GivenBank(recorded, recorded, exact_bytes, 0, self.trace.tokens)
+        of, stored, unrotated = found
+        lane = [l is self.owner for l in of.layers].index(True) * len(of.heads) + of.heads.index(head)
+        first = lane * of.width + (self.owner.k.shape[2] if of.side == "kv" and side == "v" else 0)
+        given = stored.rows[:, first:first + recorded.shape[1]]
+        if side == "k" and unrotated:
+            given = turned(self.owner, given, self.trace.positions)
+        exact_from = self.trace.prefill_length if stored.prompt_only else self.trace.tokens
+        return GivenBank(recorded, given, exact_bytes, stored.recent, exact_from)
+
+    def byte_counts(self):
+        total = dict(payload=0, metadata=0, residual=0, basis=0, key=0, value=0)
+        for kind, of, stored, _ in self.group:
+            mine = [l is self.owner for l in of.layers]
+            if any(mine):
+                self.count_object(total, kind, of, stored, mine.index(True), len(of.layers))
+        for side, name in (("k", "key"), ("v", "value")):
+            if not any(side in kind for kind, *_ in self.group):
+                size = self.owner.element_bytes * (self.owner.k if side == "k" else self.owner.v).size
+                total["payload"] += size
+                total[name] += size
+        total["resident"] = sum(total[n] for n in ("payload", "metadata", "residual", "basis"))
+        return total
+
+    def count_object(self, total, kind, of, stored, index, n):
+        bank = getattr(self.heads[of.heads[0]], "keys" if "k" in kind else "values")
+        exact = (self.trace.tokens - len(bank.coded)) * of.rows.shape[1] * self.owner.element_bytes
+        metadata = np.broadcast_to(stored.metadata, self.trace.tokens)[bank.coded].sum()
+        for name, count in (("payload", stored.payload * len(bank.coded)), ("metadata", int(metadata)),
+                            ("residual", exact), ("basis", stored.basis)):
+            total[name] += part_of(count, index, n)
+            total["key" if "k" in kind else "value"] += part_of(count, index, n)
+
+
+def replay_groups(trace, spec):
+    """Yields (replay, answers by layer) like replay.replay_layers."""
+    for members in layer_groups(trace, spec):
+        group = []
+        for side in "kv":
+            if stages_of(spec, side):
+                group += [(side, *found) for found in objects_of(trace, spec, members, side)]
+        for owner in members:
+            readers = [l for l in trace.layers.values() if l.owner == owner.index and l is not owner]
+            replay = StructureReplay(trace, owner, readers, spec, group)
+            yield replay, replay.run()
