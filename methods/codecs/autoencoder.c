@@ -1,13 +1,13 @@
-/* autoencoder: a linear autoencoder with a bias, learned on the rows of the fit (the family of learned
- * compressions of the cache at its plainest; Baldi and Hornik, Neural Networks 2, 1989, for its
- * landscape: no local minima, the optimum spans the leading eigenvectors of the covariance).
+/* autoencoder: a linear autoencoder with a bias, learned on the rows of the fit (the family of
+ * learned compressions of the cache at its plainest; Baldi and Hornik, Neural Networks 2, 1989, for
+ * its landscape: no local minima, the optimum spans the leading eigenvectors of the covariance).
  *
  * x_hat = m + W z, z = W^T (x - m), W of orthonormal columns, m the mean row (halves). Minimised:
- * sum |x - x_hat|^2. Learning: from the first rank unit vectors, `steps` times W <- orth(C W), C the
- * covariance of the rows (double); each step lowers the loss, all of them together come as near to
- * the eigenvectors as the gap of the spectrum lets them: with few steps it is what learning stopped
- * early gives. orth: Gram-Schmidt, twice; a direction that C does not have becomes 0. z goes to the
- * inner codec.
+ * sum |x - x_hat|^2. Learning: from the first rank unit vectors, `steps` times W <- orth(C W), C
+ * the covariance of the rows (double); each step lowers the loss, all of them together come as near
+ * to the eigenvectors as the gap of the spectrum lets them: with few steps it is what learning
+ * stopped early gives. orth: Gram-Schmidt, twice; a direction that C does not have becomes 0. z
+ * goes to the inner codec.
  *
  * Bytes: the inner codec's for rows of rank columns; W and m, 2 * dim * (rank + 1). Block and tiers
  * are the inner codec's.

@@ -5,11 +5,11 @@
  * the group, keys and queries as recorded. With any L, L L^T = C_k, here L = E D^(1/2) of C_k = E D
  * E^T: the eigenvectors V of L^T C_q L = V S^2 V^T, S the singular values of Q K^T. Then
  * B = L^-T V_r, A = L V_r, and A B^T is a projection (oblique): its error is sqrt(sum_{i>r} S_i^2),
- * the least that any rank r can have. Columns of B have length 1 and those of A its inverse, so that
- * latents are of the keys' size (the paper's S^(1/2) on both sides cancels the same).
- * encode: z = B^T k to the inner codec; decode: k_hat = A z_hat.
- * Values: the same with C_q = sum over the group's heads of W_oh^T W_oh, C_k = V^T V (values=output;
- * skipped where the trace has no W_o), or plain eigenvectors of V^T V (values=pca, the default).
+ * the least that any rank r can have. Columns of B have length 1 and those of A its inverse, so
+ * that latents are of the keys' size (the paper's S^(1/2) on both sides cancels the same). encode:
+ * z = B^T k to the inner codec; decode: k_hat = A z_hat. Values: the same with C_q = sum over the
+ * group's heads of W_oh^T W_oh, C_k = V^T V (values=output; skipped where the trace has no W_o), or
+ * plain eigenvectors of V^T V (values=pca, the default).
  *
  * Bytes: the inner codec's for rows of rank columns; both maps, 4 * dim * rank (values=pca: one,
  * 2 * dim * rank), since neither can be folded into a projection before a rotation.
@@ -88,8 +88,8 @@ static int reader_metric(const struct kq_code *self, const struct kv_sample *sam
     if (!w_o) return kv_fail(err, KV_ESKIPPED, "kq-svd: values=output: the trace has no w_o");
     const size_t width = (size_t)self->setup.geometry->q_heads * dim;
     for (uint32_t g = 0; g < group; g++)
-        add_squares(metric, w_o + ((size_t)self->setup.head * group + g) * dim, sample->hidden, width,
-                    dim);
+        add_squares(metric, w_o + ((size_t)self->setup.head * group + g) * dim, sample->hidden,
+                    width, dim);
     return KV_OK;
 }
 
@@ -137,7 +137,8 @@ static int fit_maps(struct kq_code *self, const struct kv_sample *sample, double
 {
     const uint32_t dim = self->low.code.dim;
     const size_t square = (size_t)dim * dim;
-    double *gram = memory, *metric = gram + square, *work = metric + square, *turned = work + square;
+    double *gram = memory, *metric = gram + square, *work = metric + square,
+           *turned = work + square;
     double *roots = turned + square, *values = roots + dim, *maps = values + dim, trace = 0;
     int status = reader_metric(self, sample, metric, err);
     if (status) return status;
@@ -173,23 +174,22 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     const bool energy = self->setup.side == KV_VALUES && self->values == PCA;
     double *memory = calloc(4 * dim * dim + 4 * dim, sizeof *memory);
     if (!memory) return kv_fail(err, KV_EMEMORY, "kq-svd: no memory for Gram matrices of %zu", dim);
-    const int status = energy ? fit_energy(self, sample, memory, err)
-                              : fit_maps(self, sample, memory, err);
+    const int status =
+        energy ? fit_energy(self, sample, memory, err) : fit_maps(self, sample, memory, err);
     free(memory);
     const size_t halves = (energy ? 1 : 2) * dim * self->low.n_latents;
     return status ? status : kv_low_rank_finish(&self->low, sample, halves, err);
 }
 
-const struct kv_codec kv_codec_kq_svd = {
-    .name = "kq-svd",
-    .summary = "key latents that keep scores best at a rank",
-    .paper = "KQ-SVD (arXiv 2512.05916)",
-    .traits = KV_LEAVES_ROWS | KV_FITS_PROMPT,
-    .params = params,
-    .config_size = sizeof(struct config),
-    .wants = wants,
-    .create = create,
-    .fit = fit,
-    .encode = kv_low_rank_encode,
-    .decode = kv_low_rank_decode,
-    .used = kv_wrapped_used};
+const struct kv_codec kv_codec_kq_svd = {.name = "kq-svd",
+                                         .summary = "key latents that keep scores best at a rank",
+                                         .paper = "KQ-SVD (arXiv 2512.05916)",
+                                         .traits = KV_LEAVES_ROWS | KV_FITS_PROMPT,
+                                         .params = params,
+                                         .config_size = sizeof(struct config),
+                                         .wants = wants,
+                                         .create = create,
+                                         .fit = fit,
+                                         .encode = kv_low_rank_encode,
+                                         .decode = kv_low_rank_decode,
+                                         .used = kv_wrapped_used};

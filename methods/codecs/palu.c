@@ -1,5 +1,6 @@
 /* palu: keys before rotation and values as coefficients of a basis that a group of KV heads shares
- * (Chang et al., Palu, arXiv 2407.21118, section 3: G-LRD; one head a group is M-LRD, all heads J-LRD).
+ * (Chang et al., Palu, arXiv 2407.21118, section 3: G-LRD; one head a group is M-LRD, all heads
+ * J-LRD).
  *
  * Palu whitens the projection W of a group, S S^T = X^T X, and truncates the SVD of S W: the cached
  * rows k = x W are then projected on the leading eigenvectors U of K^T K, K the rows of the fit, so
@@ -8,13 +9,14 @@
  * encode: z = L_r^(-1/4) U_r^T k; decode: k_hat = U_r L_r^(1/4) z_hat, rotated then. Both maps are
  * halves. z goes to the inner codec; `+int:bits=3:rotate=hadamard` are Palu's quantized latents.
  *
- * Bytes: the inner codec's for rows of rank columns a group; the basis 2 * width * rank a group (the
- * up-projection; the down-projection stands in the place of W). Block and tiers are the inner
+ * Bytes: the inner codec's for rows of rank columns a group; the basis 2 * width * rank a group
+ * (the up-projection; the down-projection stands in the place of W). Block and tiers are the inner
  * codec's. A rank below 1 is a share of the group's width; the last group may be narrower and has
  * then at most its own width of directions. Directions without energy keep scale 1.
  *
- * Departures: no W at hand, so a bias is part of the rows (the first direction takes it up); one rank
- * for all layers, no Fisher search; values are rebuilt (the same numbers as folded into W_o). */
+ * Departures: no W at hand, so a bias is part of the rows (the first direction takes it up); one
+ * rank for all layers, no Fisher search; values are rebuilt (the same numbers as folded into W_o).
+ */
 #include <math.h>
 #include <stdlib.h>
 
@@ -44,7 +46,8 @@ static uint32_t span(const void *config)
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
     const struct config *config = setup->config;
-    const uint32_t heads = setup->n_heads < config->group_heads ? setup->n_heads : config->group_heads;
+    const uint32_t heads =
+        setup->n_heads < config->group_heads ? setup->n_heads : config->group_heads;
     const uint32_t lanes = setup->n_heads * (setup->n_layers ? setup->n_layers : 1);
     const uint32_t width = setup->dim / lanes * heads;
     struct kv_low_rank *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);
@@ -91,16 +94,16 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     return status ? status : kv_low_rank_finish(self, sample, halves, err);
 }
 
-const struct kv_codec kv_codec_palu = {
-    .name = "palu",
-    .summary = "latents of heads in groups, before rotation",
-    .paper = "Palu (Chang et al., arXiv 2407.21118)",
-    .traits = KV_LEAVES_ROWS | KV_FITS_PROMPT | KV_UNROTATED_KEYS,
-    .params = params,
-    .config_size = sizeof(struct config),
-    .span = span,
-    .create = create,
-    .fit = fit,
-    .encode = kv_low_rank_encode,
-    .decode = kv_low_rank_decode,
-    .used = kv_wrapped_used};
+const struct kv_codec kv_codec_palu = {.name = "palu",
+                                       .summary = "latents of heads in groups, before rotation",
+                                       .paper = "Palu (Chang et al., arXiv 2407.21118)",
+                                       .traits =
+                                           KV_LEAVES_ROWS | KV_FITS_PROMPT | KV_UNROTATED_KEYS,
+                                       .params = params,
+                                       .config_size = sizeof(struct config),
+                                       .span = span,
+                                       .create = create,
+                                       .fit = fit,
+                                       .encode = kv_low_rank_encode,
+                                       .decode = kv_low_rank_decode,
+                                       .used = kv_wrapped_used};

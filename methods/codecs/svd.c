@@ -53,8 +53,7 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     for (uint32_t k = 0; !status && k < self->n_latents; k++)
         kv_low_rank_set(self->blocks, k, matrix + (size_t)k * dim, matrix + (size_t)k * dim);
     free(matrix);
-    return status ? status
-                  : kv_low_rank_finish(self, sample, (size_t)dim * self->n_latents, err);
+    return status ? status : kv_low_rank_finish(self, sample, (size_t)dim * self->n_latents, err);
 }
 
 const struct kv_codec kv_codec_svd = {

@@ -1,19 +1,19 @@
 /* xkv: one latent for the keys (values) of several neighbouring layers (Chang et al., xKV,
  * arXiv 2503.18893).
  *
- * When the prompt ends, the keys before rotation of group_layers consecutive layers, all heads, stand
- * side by side, X = [K_1 .. K_G] of n rows and G W columns; X ~ U_r S_r V_r^T. Kept: Z = X V_r (one
- * latent a token for the whole group) and V_r, its rows of layer i being that layer's read-out.
- * V_r: leading eigenvectors of X^T X = sum of Grams (double, not centred), kept and used as halves.
- * Values likewise with their own rank; keys are rotated after they are rebuilt.
- * Decoded tokens stay exact, as published.
+ * When the prompt ends, the keys before rotation of group_layers consecutive layers, all heads,
+ * stand side by side, X = [K_1 .. K_G] of n rows and G W columns; X ~ U_r S_r V_r^T. Kept: Z = X
+ * V_r (one latent a token for the whole group) and V_r, its rows of layer i being that layer's
+ * read-out. V_r: leading eigenvectors of X^T X = sum of Grams (double, not centred), kept and used
+ * as halves. Values likewise with their own rank; keys are rotated after they are rebuilt. Decoded
+ * tokens stay exact, as published.
  *
  * Bytes: the inner codec's (default f16) for rows of rank columns, one a token and group; the basis
- * 2 * G * W * rank, of this prompt alone. A rank below 1 is a share of G W: the last group, of fewer
- * layers, has fewer. A layer's row shows an even part of its group's bytes.
+ * 2 * G * W * rank, of this prompt alone. A rank below 1 is a share of G W: the last group, of
+ * fewer layers, has fewer. A layer's row shows an even part of its group's bytes.
  *
- * Departures: groups are recorded neighbours of one shape and kind, which the row names; no randomised
- * solver, the Gram's eigenvectors for any width. */
+ * Departures: groups are recorded neighbours of one shape and kind, which the row names; no
+ * randomised solver, the Gram's eigenvectors for any width. */
 #include <stdlib.h>
 
 #include "methods/parts/eigen.h"
@@ -60,7 +60,7 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
                                     kv_budget_tokens(config->rank, setup->dim), err);
     if (!status) status = kv_create_code(&self->later, NULL, setup, setup->dim, err);
     if (status) return status;
-    self->later->tiers.flush = UINT32_MAX;   /* never: they stay exact */
+    self->later->tiers.flush = UINT32_MAX; /* never: they stay exact */
     *out = &self->low.code;
     return KV_OK;
 }
@@ -84,18 +84,18 @@ static struct kv_code *later(const struct kv_code *code)
     return ((const struct xkv_code *)code)->later;
 }
 
-const struct kv_codec kv_codec_xkv = {
-    .name = "xkv",
-    .summary = "one latent for several layers, before rotation",
-    .paper = "xKV (Chang et al., arXiv 2503.18893)",
-    .traits = KV_LEAVES_ROWS | KV_FITS_PROMPT | KV_FITS_ONLINE | KV_UNROTATED_KEYS,
-    .params = params,
-    .config_size = sizeof(struct config),
-    .span = span,
-    .layer_group = layer_group,
-    .create = create,
-    .fit = fit,
-    .encode = kv_low_rank_encode,
-    .decode = kv_low_rank_decode,
-    .used = kv_wrapped_used,
-    .later = later};
+const struct kv_codec kv_codec_xkv = {.name = "xkv",
+                                      .summary = "one latent for several layers, before rotation",
+                                      .paper = "xKV (Chang et al., arXiv 2503.18893)",
+                                      .traits = KV_LEAVES_ROWS | KV_FITS_PROMPT | KV_FITS_ONLINE |
+                                                KV_UNROTATED_KEYS,
+                                      .params = params,
+                                      .config_size = sizeof(struct config),
+                                      .span = span,
+                                      .layer_group = layer_group,
+                                      .create = create,
+                                      .fit = fit,
+                                      .encode = kv_low_rank_encode,
+                                      .decode = kv_low_rank_decode,
+                                      .used = kv_wrapped_used,
+                                      .later = later};

@@ -5,7 +5,10 @@
 #include "methods/parts/codes.h"
 #include "methods/parts/wrapper.h"
 
-static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
 
 static int create_block(struct kv_low_rank *self, struct kv_directions *block, struct kv_error *err)
 {
@@ -41,8 +44,8 @@ int kv_low_rank_create(struct kv_low_rank *self, const struct kv_codec *type,
                        struct kv_error *err)
 {
     if (rank == 0 || rank > smaller(width, setup->dim))
-        return kv_fail(err, KV_EUNSUPPORTED, "%s: rank %u of rows with %u columns", type->name, rank,
-                       smaller(width, setup->dim));
+        return kv_fail(err, KV_EUNSUPPORTED, "%s: rank %u of rows with %u columns", type->name,
+                       rank, smaller(width, setup->dim));
     self->kernels = setup->kernels, self->pool = setup->pool;
     int status = lay_out(self, setup->dim, width, rank, err);
     if (!status) status = kv_create_code(&self->inner, setup->rest, setup, self->n_latents, err);
@@ -61,8 +64,7 @@ int kv_low_rank_create(struct kv_low_rank *self, const struct kv_codec *type,
 void kv_low_rank_set(struct kv_directions *block, uint32_t k, const double *down, const double *up)
 {
     for (uint32_t c = 0; c < block->width; c++) {
-        block->down[(size_t)c * block->rank + k] =
-            kv_half_to_float(kv_finite_half((float)down[c]));
+        block->down[(size_t)c * block->rank + k] = kv_half_to_float(kv_finite_half((float)down[c]));
         block->up[(size_t)k * block->width + c] = kv_half_to_float(kv_finite_half((float)up[c]));
     }
 }

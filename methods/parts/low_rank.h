@@ -2,28 +2,28 @@
  * autoencoder share. They differ in how the two maps are found.
  *
  * A row falls into blocks of columns (KV heads that share a basis), each with its own maps:
- * z_b = down_b x_b (rank_b numbers), x_hat_b = up_b^T z_hat_b, both kept and used as halves. All z of
- * a row, one behind the other, are the inner codec's row; block, tiers and bytes are its. Before a
- * fit the directions are the first columns. */
+ * z_b = down_b x_b (rank_b numbers), x_hat_b = up_b^T z_hat_b, both kept and used as halves. All z
+ * of a row, one behind the other, are the inner codec's row; block, tiers and bytes are its. Before
+ * a fit the directions are the first columns. */
 #ifndef KVBENCH_METHODS_PARTS_LOW_RANK_H
 #define KVBENCH_METHODS_PARTS_LOW_RANK_H
 
 #include "methods/codec.h"
 
-struct kv_directions {                 /* of one block */
-    uint32_t first, width;             /* columns of the row */
+struct kv_directions {     /* of one block */
+    uint32_t first, width; /* columns of the row */
     uint32_t first_latent, rank;
-    float *down, *up;                  /* [width][rank]; [rank][width] */
+    float *down, *up; /* [width][rank]; [rank][width] */
 };
 
-struct kv_low_rank {                   /* first member of the codec's object */
+struct kv_low_rank { /* first member of the codec's object */
     struct kv_code code, *inner;
     const struct kv_kernels *kernels;
     struct kv_pool *pool;
     uint32_t n_blocks, n_latents;
     struct kv_directions *blocks;
-    const float *shift;                /* [dim] taken off before and added after, or NULL */
-    float *latents, *row;              /* [block][n_latents], [dim] */
+    const float *shift;   /* [dim] taken off before and added after, or NULL */
+    float *latents, *row; /* [block][n_latents], [dim] */
 };
 
 /* Blocks of `width` columns (the last may be narrower, and have fewer directions then) of `rank`
