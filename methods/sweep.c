@@ -525,7 +525,7 @@ static void weigh_block(struct work *work, struct block *block, double *column_s
         float *logits = work->logits + (size_t)r * STRIDE;
         weigh_row(work, block, row, logits);
         double *sums = column_sum ? column_sum + tile->first + block->from : NULL;
-        for (uint32_t j = 0; sums && j < block->read; j++) sums[j] += (double)logits[block->from + j];
+        if (sums) sweep->kernels->add_wide(logits + block->from, block->read, sums);
         if (weights)
             memcpy(weights + (size_t)row * sweep->lines.n + tile->first + block->from,
                    logits + block->from, block->read * sizeof *weights);

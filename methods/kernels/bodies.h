@@ -348,6 +348,13 @@ static void KERNEL(scale)(float *x, size_t n, float factor)
     if (i < n) store_part(x + i, n - i, mul(load_part(x + i, n - i), by));
 }
 
+static void KERNEL(add_wide)(const float *x, size_t n, double *sums)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) add_doubles(sums + i, load(x + i));
+    for (; i < n; i++) sums[i] += (double)x[i];
+}
+
 ALWAYS_INLINE vec cap_logits(vec x, vec cap)
 {
     const vec z = divide(x, cap), magnitude_z = magnitude(z);
@@ -765,6 +772,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->exp_sum = KERNEL(exp_sum);
     kernels->max = KERNEL(max);
     kernels->scale = KERNEL(scale);
+    kernels->add_wide = KERNEL(add_wide);
     kernels->softcap = KERNEL(softcap);
     kernels->dot = KERNEL(dot);
     kernels->min_max = KERNEL(min_max);

@@ -72,6 +72,7 @@ struct kv_kernels {
     float (*exp_sum)(float *x, size_t n, float shift);
     float (*max)(const float *x, size_t n);    /* exact; -infinity for n = 0; a zero is +0 */
     void (*scale)(float *x, size_t n, float factor);   /* exact: x[i] *= factor */
+    void (*add_wide)(const float *x, size_t n, double *sums);   /* exact: sums[i] += (double)x[i] */
     /* x[i] = cap * tanh(x[i] / cap), by exp; relative error at most 16 eps */
     void (*softcap)(float *x, size_t n, float cap);
     /* sum of a[i] * b[i]; |error| <= n * eps * sum |a_i b_i|; order by i mod 64 as in exp_sum */

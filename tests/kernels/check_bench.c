@@ -12,7 +12,8 @@ enum { N = 4096, DIM = 128, ROWS = 96, LINES = 256, REPEATS = 15 };
 
 /* Arrays that the timed calls work on; made once, ordinary numbers in all. */
 static struct {
-    float a[ROWS * LINES], b[LINES * DIM], c[ROWS * LINES], out[LINES * DIM], table[256];
+    float a[ROWS * LINES], b[LINES * DIM], c[ROWS * LINES], table[256];
+    _Alignas(double) float out[LINES * DIM];
     uint16_t halves[2 * N];
     uint8_t codes[N], packed[N];
     volatile float sink;
@@ -69,6 +70,10 @@ static void bench_exp_sum_tail(const struct kv_kernels *k)
 }
 static void bench_max(const struct kv_kernels *k) { data.sink = k->max(data.a, N); }
 static void bench_scale(const struct kv_kernels *k) { k->scale(data.c, N, 1.0f); }
+static void bench_add_wide(const struct kv_kernels *k)
+{
+    k->add_wide(data.a, LINES, (double *)data.out);
+}
 static void bench_softcap(const struct kv_kernels *k)
 {
     memcpy(data.out, data.a, N * sizeof *data.a);
@@ -159,6 +164,7 @@ static const struct {
     {"exp_sum below 2^-60", bench_exp_sum_tail, 4.0 * N, 0},
     {"max", bench_max, 4.0 * N, 0},
     {"scale", bench_scale, 8.0 * N, 0},
+    {"add_wide", bench_add_wide, 20.0 * LINES, 0},
     {"softcap", bench_softcap, 4.0 * N, 0},
     {"dot", bench_dot, 8.0 * N, 0},
     {"min_max", bench_min_max, 4.0 * N, 0},

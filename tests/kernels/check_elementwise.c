@@ -287,6 +287,21 @@ const char *check_scale(const struct kv_kernels *generic, const struct kv_kernel
     return check_all(generic, set, &adapter);
 }
 
+static void call_add_wide(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                          uint32_t variant, float *results)
+{
+    double *sums = out;
+    for (size_t i = 0; i < n; i++) sums[i] = 0.1 * (double)i - 3;
+    set->add_wide(in, n, sums);
+}
+
+const char *check_add_wide(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 8, .kinds = FINITE_KINDS, .variants = 1,
+                                    .call = call_add_wide};
+    return check_all(generic, set, &adapter);
+}
+
 static const float caps[] = {50.0f, 1.5f, 0x1p-3f};
 
 static void call_softcap(const struct kv_kernels *set, const void *in, void *out, size_t n,

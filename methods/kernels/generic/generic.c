@@ -130,6 +130,11 @@ static void scale_generic(float *x, size_t n, float factor)
     for (size_t i = 0; i < n; i++) x[i] *= factor;
 }
 
+static void add_wide_generic(const float *x, size_t n, double *sums)
+{
+    for (size_t i = 0; i < n; i++) sums[i] += (double)x[i];
+}
+
 /* tanh z = m / (m + 2) with m = exp(2z) - 1 = 2^n q + (2^n - 1): no cancellation near 0. */
 static void softcap_generic(float *x, size_t n, float cap)
 {
@@ -312,6 +317,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .exp_sum = exp_sum_generic,
         .max = max_generic,
         .scale = scale_generic,
+        .add_wide = add_wide_generic,
         .softcap = softcap_generic,
         .dot = dot_generic,
         .stripes = stripes_generic,

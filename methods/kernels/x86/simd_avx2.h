@@ -91,6 +91,15 @@ static inline float min_lanes(vec v)
     return _mm_cvtss_f32(_mm_min_ss(s, _mm_movehdup_ps(s)));
 }
 
+/* sums[lane] += lane, in double */
+static inline void add_doubles(double *sums, vec v)
+{
+    const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+    const __m256d high = _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
+    _mm256_storeu_pd(sums, _mm256_add_pd(_mm256_loadu_pd(sums), low));
+    _mm256_storeu_pd(sums + 4, _mm256_add_pd(_mm256_loadu_pd(sums + 4), high));
+}
+
 /* -- 16-bit floats --------------------------------------------------------------------------- */
 
 static inline __m128i load_16(const uint16_t *p)

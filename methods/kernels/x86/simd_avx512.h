@@ -96,6 +96,15 @@ static inline float min_lanes(vec v)
     return _mm_cvtss_f32(_mm_min_ss(s, _mm_movehdup_ps(s)));
 }
 
+/* sums[lane] += lane, in double */
+static inline void add_doubles(double *sums, vec v)
+{
+    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+    const __m512d high = _mm512_cvtps_pd(upper_half(v));
+    _mm512_storeu_pd(sums, _mm512_add_pd(_mm512_loadu_pd(sums), low));
+    _mm512_storeu_pd(sums + 8, _mm512_add_pd(_mm512_loadu_pd(sums + 8), high));
+}
+
 /* -- 16-bit floats --------------------------------------------------------------------------- */
 
 static inline __m256i load_16(const uint16_t *p)

@@ -1,0 +1,51 @@
+/* Exact attention of all queries; see full_attention.h. */
+#include "harness/perf/full_attention.h"
+
+#include <stdlib.h>
+
+static bool fill_rows(struct kv_full_attention *out, const struct kv_kernels *kernels)
+{
+    const struct kv_geometry *geometry = &out->layer->info->geometry;
+    const uint32_t tokens = geometry->tokens, rows = tokens * geometry->group;
+    const size_t queries = (size_t)rows * geometry->key_dim, outputs = (size_t)rows * geometry->value_dim;
+    out->memory = malloc((queries + outputs + rows) * sizeof *out->memory);
+    out->index = malloc((2 * (size_t)tokens + rows) * sizeof *out->index);
+    if (!out->memory || !out->index) return false;
+    uint32_t *until = out->index + tokens, *token = until + tokens;
+    for (uint32_t t = 0; t < tokens; t++) out->index[t] = t, until[t] = UINT32_MAX;
+    for (uint32_t r = 0; r < rows; r++) token[r] = r / geometry->group;
+    kv_widen_queries(out->layer, 0, out->index, tokens, kernels, out->memory);
+    out->recorded = (struct kv_recorded){.layer = out->layer, .kernels = kernels, .head = 0};
+    out->sweep = (struct kv_sweep){
+        .kernels = kernels, .geometry = geometry,
+        .lines = {.n = tokens, .position = out->index, .from = out->index, .until = until,
+                  .decode = kv_recorded_decode, .source = &out->recorded},
+        .rows = {.n = rows, .queries = out->memory, .token = token},
+        .answers = {.outputs = out->memory + queries, .log_sum_exp = out->memory + queries + outputs}};
+    out->scratch = aligned_alloc(64, (kv_sweep_scratch(&out->sweep) * sizeof(float) + 63) / 64 * 64);
+    return out->scratch;
+}
+
+int kv_full_attention_create(struct kv_full_attention *out, const struct kv_check_shape *shape,
+                             const struct kv_kernels *kernels, struct kv_error *err)
+{
+    *out = (struct kv_full_attention){.layer = kv_check_layer(shape)};
+    if (out->layer && fill_rows(out, kernels)) return KV_OK;
+    kv_full_attention_free(out);
+    return kv_fail(err, KV_EMEMORY, "out of memory for %u tokens", shape->tokens);
+}
+
+double kv_full_attention_run(void *context)
+{
+    struct kv_full_attention *attention = context;
+    kv_sweep_run(&attention->sweep, attention->scratch);
+    return attention->sweep.rows.n;
+}
+
+void kv_full_attention_free(struct kv_full_attention *attention)
+{
+    kv_check_layer_free(attention->layer);
+    free(attention->memory);
+    free(attention->scratch);
+    free(attention->index);
+}
