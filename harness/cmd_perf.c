@@ -15,6 +15,11 @@ static const struct {
 } benches[] = {
     {"attn", "exact causal attention / multiply-add peak", kv_perf_attn},
     {"fht", "Hadamard transforms, in cycles", kv_perf_fht},
+    {"decode", "one query over stored codes / read bandwidth", kv_perf_decode},
+    {"evict", "column sums, online eviction / exact reference", kv_perf_evict},
+    {"io", "reading a layer of a trace / pread", kv_perf_io},
+    {"scale", "exponents of growth beside the cost model's", kv_perf_scale},
+    {"e2e", "20 methods and the reference, from file to rows", kv_perf_e2e},
 };
 
 enum { N_BENCHES = sizeof benches / sizeof *benches };

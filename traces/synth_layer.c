@@ -260,6 +260,9 @@ static bool aim(struct head *head, double *query, uint32_t t, double extra)
     const uint32_t window = layer->window, first = window && t + 1 > window ? t + 1 - window : 0;
     unsigned drawn = 0, seen = 0;
     double rest = 1;
+    bool draws = false;   /* without this, a text where nothing draws costs its square */
+    for (uint32_t group = 1; group < KV_SYNTH_GROUPS; group++) draws |= mass_of(layer, group, t) > 0;
+    if (!draws) return true;
     for (uint32_t j = first; j <= t; j++) seen |= 1u << layer->role[j];
     for (uint32_t group = 1; group < KV_SYNTH_GROUPS; group++) {
         if (!(seen >> group & 1) || mass_of(layer, group, t) <= 0) continue;

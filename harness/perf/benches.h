@@ -9,5 +9,10 @@ typedef int kv_perf_bench(struct kv_perf *perf, struct kv_error *err);
 
 kv_perf_bench kv_perf_attn;
 kv_perf_bench kv_perf_fht;
+kv_perf_bench kv_perf_decode;
+kv_perf_bench kv_perf_evict;
+kv_perf_bench kv_perf_io;
+kv_perf_bench kv_perf_scale;
+kv_perf_bench kv_perf_e2e;
 
 #endif

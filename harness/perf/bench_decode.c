@@ -1,0 +1,263 @@
+/* perf decode: one query of each head over keys and values in their stored bytes, beside the read
+ * bandwidth of the same bytes. Every row is a whole answer: logits by key, the keys' scales, softmax,
+ * the tokens' scales, the weighted sum; for sign (QJL) the scores alone, which is what it stores.
+ * Goals are for contexts that lie in memory. */
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "harness/base/rng.h"
+#include "harness/perf/benches.h"
+
+enum { DIM = 128, SKETCH = 256, MAX_THREADS = 64, IN_CACHE = 512, FROM_MEMORY = 65536 };
+
+struct format {
+    const char *name;
+    enum kv_stripe_format format;
+    double goal[2];                    /* of one thread; of more */
+};
+
+static const struct format formats[] = {
+    {"f16", KV_STRIPE_HALF, {0.75, 0.80}},
+    {"int8", KV_STRIPE_BYTE, {0.70, 0.80}},
+    {"int4", KV_STRIPE_NIBBLE, {0.60, 0.80}},
+    {"turboquant4", KV_STRIPE_BOOK, {0.60, 0.80}},
+    {"qjl scores", KV_STRIPE_SIGN, {0.70, 0.80}},
+};
+
+struct head {                          /* one KV head with one query */
+    struct kv_stripes keys, values;    /* values.n 0: none are stored */
+    uint8_t *codes;
+    size_t bytes;
+    float *scale;                      /* [tokens] of keys and of values */
+    float *query, *logits, *output;
+};
+
+struct decode {
+    const struct kv_kernels *kernels;
+    struct head *heads;
+    uint32_t n_heads, tokens;
+    int threads;
+    uint64_t sums[MAX_THREADS][8];     /* of the reading, a line each */
+};
+
+/* A lower logit scale than 1 / sqrt(dim) would do; the numbers only have to stay ordinary. */
+static float answer(const struct kv_kernels *kernels, struct head *head, uint32_t tokens)
+{
+    memset(head->logits, 0, tokens * sizeof *head->logits);
+    kernels->stripes(&head->keys, head->query, head->logits);
+    for (uint32_t t = 0; t < tokens; t++) head->logits[t] *= head->scale[t];
+    if (!head->values.n) return head->logits[0];
+    const float sum = kernels->exp_sum(head->logits, tokens, kernels->max(head->logits, tokens));
+    for (uint32_t t = 0; t < tokens; t++) head->logits[t] *= head->scale[t];
+    memset(head->output, 0, DIM * sizeof *head->output);
+    kernels->stripes(&head->values, head->logits, head->output);
+    kernels->scale(head->output, DIM, 1 / sum);
+    return sum;
+}
+
+static double total_bytes(const struct decode *decode)
+{
+    return (double)decode->n_heads * (double)decode->heads[0].bytes;
+}
+
+static double decode_all(void *context)
+{
+    struct decode *decode = context;
+#pragma omp parallel for schedule(static) num_threads(decode->threads)
+    for (uint32_t h = 0; h < decode->n_heads; h++)
+        answer(decode->kernels, &decode->heads[h], decode->tokens);
+    return total_bytes(decode);
+}
+
+/* The same bytes, read in order with prefetches, as fast as a plain loop can. */
+static double read_all(void *context)
+{
+    struct decode *decode = context;
+#pragma omp parallel for schedule(static) num_threads(decode->threads)
+    for (uint32_t h = 0; h < decode->n_heads; h++) {
+        const uint8_t *codes = decode->heads[h].codes;
+        uint64_t sums[8] = {0}, words[8];
+        for (size_t b = 0; b < decode->heads[h].bytes; b += 64) {
+            __builtin_prefetch(codes + b + 1536);
+            memcpy(words, codes + b, sizeof words);
+            for (int k = 0; k < 8; k++) sums[k] += words[k];
+        }
+        const int thread = omp_get_thread_num();
+        for (int k = 0; k < 8; k++) decode->sums[thread][k] += sums[k];
+    }
+    return total_bytes(decode);
+}
+
+/* Random codes; halves of ordinary size. */
+static void fill_codes(struct head *head, bool halves, uint32_t seed)
+{
+    struct kv_rng rng = kv_rng_stream(seed, 0, 0, 0);
+    uint64_t word = 0;
+    for (size_t b = 0; b + 8 <= head->bytes; b += 8) {
+        const uint64_t low = kv_rng_word(&rng);
+        word = low | (uint64_t)kv_rng_word(&rng) << 32;
+        if (halves) word = (word & 0x83ff83ff83ff83ffu) | 0x3400340034003400u;
+        memcpy(head->codes + b, &word, sizeof word);
+    }
+}
+
+static bool fill_head(struct head *head, const struct format *format, uint32_t tokens, uint32_t seed)
+{
+    static const float table[16] = {-2.73f, -2.07f, -1.62f, -1.26f, -0.94f, -0.66f, -0.39f, -0.13f,
+                                    0.13f,  0.39f,  0.66f,  0.94f,  1.26f,  1.62f,  2.07f,  2.73f};
+    const bool scores = format->format == KV_STRIPE_SIGN;
+    const uint32_t stripes = tokens / KV_STRIPE, depth = scores ? SKETCH : DIM;
+    head->keys = (struct kv_stripes){format->format, stripes, depth, NULL, table};
+    head->values = (struct kv_stripes){format->format, scores ? 0 : DIM / KV_STRIPE, tokens, NULL, table};
+    const size_t key_bytes = stripes * kv_stripe_bytes(format->format, depth);
+    head->bytes = key_bytes + head->values.n * kv_stripe_bytes(format->format, tokens);
+    head->codes = aligned_alloc(2u << 20, (head->bytes + (2u << 20)) >> 21 << 21);
+    head->query = kv_perf_normals(depth, seed);
+    head->scale = kv_perf_normals(tokens, seed + 1);
+    head->logits = kv_perf_normals(tokens, seed + 2);
+    head->output = kv_perf_normals(DIM, seed + 3);
+    if (!head->codes || !head->query || !head->scale || !head->logits || !head->output) return false;
+    head->keys.codes = head->codes, head->values.codes = head->codes + key_bytes;
+    for (uint32_t t = 0; t < tokens; t++) head->scale[t] = 0.01f + 0.001f * fabsf(head->scale[t]);
+    fill_codes(head, format->format == KV_STRIPE_HALF, seed);
+    return true;
+}
+
+static void free_heads(struct decode *decode)
+{
+    for (uint32_t h = 0; decode->heads && h < decode->n_heads; h++) {
+        struct head *head = &decode->heads[h];
+        void *const blocks[] = {head->codes, head->query, head->scale, head->logits, head->output};
+        for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+    }
+    free(decode->heads);
+}
+
+/* The timed kernels' answer against the definition's, before anything is timed. */
+static int check_answer(struct decode *decode, const char *name, struct kv_error *err)
+{
+    struct kv_kernels generic;
+    int status = kv_kernels_fill(&generic, "generic", err);
+    struct head *head = &decode->heads[0];
+    const uint32_t n = head->values.n ? DIM : decode->tokens;
+    float *seen = head->values.n ? head->output : head->logits, *expected = calloc(n, sizeof *expected);
+    if (status == KV_OK && !expected) status = kv_fail(err, KV_EMEMORY, "out of memory");
+    if (status == KV_OK) {
+        double worst = 0, largest = 0;
+        answer(&generic, head, decode->tokens);
+        memcpy(expected, seen, n * sizeof *expected);
+        answer(decode->kernels, head, decode->tokens);
+        for (uint32_t i = 0; i < n; i++) {
+            worst = fmax(worst, fabs((double)seen[i] - (double)expected[i]));
+            largest = fmax(largest, fabs((double)expected[i]));
+        }
+        if (!(worst <= 1e-3 * largest))
+            status = kv_fail(err, KV_EGATE, "perf decode: %s: off by %g of %g", name, worst, largest);
+    }
+    free(expected);
+    return status;
+}
+
+static int create(struct decode *decode, const struct format *format, struct kv_error *err)
+{
+    decode->heads = calloc(decode->n_heads, sizeof *decode->heads);
+    bool filled = decode->heads;
+    for (uint32_t h = 0; filled && h < decode->n_heads; h++)
+        filled = fill_head(&decode->heads[h], format, decode->tokens, 10 * h + 1);
+    return filled ? check_answer(decode, format->name, err)
+                  : kv_fail(err, KV_EMEMORY, "perf decode: out of memory for %u tokens", decode->tokens);
+}
+
+/* Best rate of some 10 ms stretches of one thread, in units a second. */
+static double best_rate(kv_perf_work *run, void *context)
+{
+    double best = 0;
+    for (int i = 0; i < 7; i++) {
+        struct timespec begin, end;
+        double work = 0, seconds;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
+        do {
+            work += run(context);
+            clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
+            seconds = (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
+        } while (seconds < 0.01);
+        best = fmax(best, work / seconds);
+    }
+    return best;
+}
+
+/* Why arithmetic keeps the goal out of reach, or an empty text: what the same kernels reach when their
+ * bytes lie in the cache, and what multiply-adds alone would allow, is less than the goal asks. */
+static int explain(struct kv_perf *perf, const struct format *format, struct decode *decode, double goal,
+                   char *reason, size_t capacity, struct kv_error *err)
+{
+    struct decode small = {.kernels = &perf->kernels, .n_heads = 1, .tokens = IN_CACHE, .threads = 1};
+    int status = create(&small, format, err);
+    if (status == KV_OK) {
+        const int threads = decode->threads;
+        const double values_a_byte = KV_STRIPE / (double)kv_stripe_bytes(format->format, 1);
+        const double cached = best_rate(decode_all, &small) * threads;
+        const double adds = best_rate(kv_perf_peak, &perf->kernels) / 2 * threads / values_a_byte;
+        const double read = best_rate(read_all, decode);
+        if (cached < goal * read)
+            snprintf(reason, capacity, "arithmetic: in cache %.1f GB/s, by multiply-adds alone %.1f, goal %.1f",
+                     cached / 1e9, adds / 1e9, goal * read / 1e9);
+    }
+    free_heads(&small);
+    return status;
+}
+
+static int measure(struct kv_perf *perf, const struct format *format, uint32_t tokens, uint32_t threads,
+                   struct kv_error *err)
+{
+    char name[96], reason[160] = "";
+    const bool from_memory = tokens >= FROM_MEMORY;
+    const double goal = from_memory ? format->goal[threads > 1] : 0;
+    struct decode decode = {.kernels = &perf->kernels, .tokens = tokens, .threads = (int)threads};
+    /* At least 64 MiB where memory is asked for: more than any L3 that two cores have to themselves. */
+    const double size = 2.0 * DIM * tokens * (double)kv_stripe_bytes(format->format, 1) / KV_STRIPE;
+    decode.n_heads = from_memory ? threads * (uint32_t)ceil(67e6 / threads / size) : threads;
+    int status = create(&decode, format, err);
+    if (status == KV_OK && from_memory)
+        status = explain(perf, format, &decode, goal, reason, sizeof reason, err);
+    snprintf(name, sizeof name, "%s T=%u d=%d, %u thread%s", format->name, tokens, DIM, threads, threads > 1 ? "s" : "");
+    const struct kv_perf_case row = {
+        .name = name, .unit = "GB/s", .unit_size = 1e9,
+        .limit = {"read", read_all, &decode}, .ours = {"answer", decode_all, &decode},
+        .clock = threads > 1 ? KV_PERF_WALL : KV_PERF_THREAD,
+        .kind = from_memory ? KV_PERF_AT_LEAST : KV_PERF_NO_GOAL, .goal = goal,
+        .reason = *reason ? reason : NULL};
+    if (status == KV_OK) status = kv_perf_measure(perf, &row, err);
+    free_heads(&decode);
+    return status;
+}
+
+static bool wanted(const struct kv_perf *perf, const char *name)
+{
+    const char *method = perf->options.method;
+    return !method || !strcmp(method, "all") || !strncmp(name, method, strcspn(method, ":,"));
+}
+
+int kv_perf_decode(struct kv_perf *perf, struct kv_error *err)
+{
+    static const uint32_t own_tokens[] = {4096, 131072}, own_threads[] = {1, 2};
+    const struct kv_perf_sizes tokens = kv_perf_sizes(perf, &perf->options.tokens, own_tokens, 2, 128);
+    const struct kv_perf_sizes threads = kv_perf_sizes(perf, &perf->options.threads_list, own_threads, 2, 1);
+    int status = KV_OK;
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++) {
+        if (!wanted(perf, formats[f].name)) continue;
+        for (uint32_t n = 0; status == KV_OK && n < threads.n; n++)
+            for (uint32_t t = 0; status == KV_OK && t < tokens.n; t++) {
+                if (tokens.at[t] % KV_STRIPE || threads.at[n] > MAX_THREADS)
+                    return kv_fail(err, KV_EUSAGE,
+                                   "perf decode: expected tokens in multiples of %d and up to %d threads",
+                                   KV_STRIPE, MAX_THREADS);
+                status = measure(perf, &formats[f], tokens.at[t], threads.at[n], err);
+            }
+    }
+    return status;
+}
