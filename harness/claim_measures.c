@@ -5,6 +5,8 @@
 
 const struct kv_claim_measure_entry kv_claim_measures[] = {
     {"distortion", kv_claim_distortion, "mean |x - x_hat|^2 of random unit vectors"},
+    {"normal_error", kv_claim_normal_error, "NMSE of independent normal values, or over that of "
+                                            "`against`"},
     {"inner_product", kv_claim_inner_product, "dim * mean <y, x - x_hat>^2 of random unit pairs"},
     {"softmax_ratio", kv_claim_softmax_ratio, "attention KL of `spec` over that of `against`, "
                                               "random unit keys"},

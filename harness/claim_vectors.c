@@ -9,7 +9,7 @@
 #include "harness/base/rng.h"
 #include "harness/claim_codec.h"
 
-enum { PARTNERS = 16, PARTNER_POOL = 256 };   /* vectors y that each x meets, of so many */
+enum { PARTNERS = 16, PARTNER_POOL = 256 }; /* vectors y that each x meets, of so many */
 
 struct vectors {
     const struct kv_measuring *measuring;
@@ -70,9 +70,9 @@ static int round_trip(struct vectors *vectors, const char *spec, struct kv_error
     for (uint32_t s = 0; s < vectors->seeds; s++) {
         struct kv_claim_codec codec;
         const size_t at = (size_t)s * share * vectors->dim;
-        const int status = kv_claim_codec_open(&codec, spec, vectors->dim, KV_KEYS, 0,
-                                               vectors->measuring->seed + s,
-                                               vectors->measuring->kernels, err);
+        const int status =
+            kv_claim_codec_open(&codec, spec, vectors->dim, KV_KEYS, 0,
+                                vectors->measuring->seed + s, vectors->measuring->kernels, err);
         if (status != KV_OK) return status;
         kv_claim_round_trip(&codec, vectors->rows + at, share, vectors->decoded + at);
         kv_claim_codec_close(&codec);
@@ -122,6 +122,44 @@ int kv_claim_distortion(double *figure, const char *setting, const struct kv_mea
     int status = make_vectors(&vectors, setting, measuring, err);
     if (status == KV_OK) status = round_trip(&vectors, vectors.spec, err);
     if (status == KV_OK) *figure = mean_distortion(&vectors);
+    free_vectors(&vectors);
+    return kv_claim_cannot(status, figure, reason, err);
+}
+
+/* ---- independent normal values: formats whose error hangs on the size of values ---- */
+
+static double share_of_squares(const struct vectors *vectors)
+{
+    const size_t size = (size_t)vectors->n * vectors->dim;
+    double squares = 0;
+    for (size_t i = 0; i < size; i++) squares += (double)vectors->rows[i] * vectors->rows[i];
+    return mean_distortion(vectors) * vectors->n / squares;
+}
+
+static int normal_error(double *figure, struct vectors *vectors, const char *setting,
+                        struct kv_error *err)
+{
+    char against[128];
+    for (uint32_t i = 0; i < vectors->n; i++) {
+        struct kv_rng rng = kv_rng_stream(vectors->measuring->seed, 4, vectors->dim, i);
+        float *row = vectors->rows + (size_t)i * vectors->dim;
+        for (uint32_t c = 0; c < vectors->dim; c++) row[c] = (float)kv_rng_normal(&rng);
+    }
+    int status = round_trip(vectors, vectors->spec, err);
+    if (status == KV_OK) *figure = share_of_squares(vectors);
+    if (status != KV_OK || !kv_setting_text(setting, "against", against, sizeof against))
+        return status;
+    status = round_trip(vectors, against, err);
+    if (status == KV_OK) *figure /= share_of_squares(vectors);
+    return status;
+}
+
+int kv_claim_normal_error(double *figure, const char *setting, const struct kv_measuring *measuring,
+                          char reason[256], struct kv_error *err)
+{
+    struct vectors vectors;
+    int status = make_vectors(&vectors, setting, measuring, err);
+    if (status == KV_OK) status = normal_error(figure, &vectors, setting, err);
     free_vectors(&vectors);
     return kv_claim_cannot(status, figure, reason, err);
 }

@@ -79,7 +79,8 @@ int kv_cmd_reproduce(int argc, char **argv, struct kv_error *err);
 /* Measures of arithmetic (claim_memory.c). */
 kv_claim_measure kv_claim_memory, kv_claim_serving, kv_claim_value, kv_claim_words;
 /* Measures on random unit vectors (claim_vectors.c). */
-kv_claim_measure kv_claim_distortion, kv_claim_inner_product, kv_claim_softmax_ratio;
+kv_claim_measure kv_claim_distortion, kv_claim_inner_product, kv_claim_softmax_ratio,
+    kv_claim_normal_error;
 /* Measures on recorded tensors (claim_traces.c, claim_attention.c). */
 kv_claim_measure kv_claim_axis_ratio, kv_claim_sketch_hurts;
 kv_claim_measure kv_claim_row_ratio, kv_claim_atom_bits;
