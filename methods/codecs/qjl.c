@@ -23,6 +23,7 @@
  * Departures: sketch=orthogonal (as the paper's experiments) takes E|u_1| of this very dimension
  * where the code has sqrt(2 / pi), 0.4 % off at 64; the paper's code keeps sqrt(|k|^2 - |k_out|^2)
  * for |k_in|. */
+#include <math.h>
 #include <string.h>
 
 #include "methods/codec.h"
@@ -181,7 +182,7 @@ static void split(const struct qjl_code *self, const float *row)
 
 static float length_of(const double square)
 {
-    return (float)__builtin_sqrt(square);
+    return (float)sqrt(square);
 }
 
 static void encode_keys(struct qjl_code *self, const float *rows, uint8_t *atom)
