@@ -238,6 +238,8 @@ def check(trace, spec):
     the trace does not allow it."""
     for layer in trace.layers.values():
         for rows, side in ((layer.k, "k"), (layer.v, "v")):
-            make_codec(parse(spec), rows.shape[2], side).fit(rows[0, :trace.prefill_length])
+            codec = make_codec(parse(spec), rows.shape[2], side)
+            codec.bind(trace, layer, 0, side)
+            codec.fit(rows[0, :trace.prefill_length])
     first = next(iter(trace.layers.values()))
     make_policy(parse(spec), Prompt(first, trace.tokens, trace.prefill_length, trace))
