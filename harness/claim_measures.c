@@ -25,6 +25,19 @@ const struct kv_claim_measure_entry kv_claim_measures[] = {
     {"serving", kv_claim_serving, "what an engine allocates, or a ratio"},
     {"value", kv_claim_value, "an expression of numbers and elements a token"},
     {"words", kv_claim_words, "nothing: why no arithmetic decides"},
+    {"sink_mass", kv_claim_sink_mass, "weight that decode queries give the `first` tokens; with `above`, "
+                                      "share of layers (`from` .. `until`) above it"},
+    {"persistence", kv_claim_persistence, "pivotal tokens of the second half that were pivotal before"},
+    {"heavy_mass", kv_claim_heavy_mass, "weight on the heaviest `share` of the keys"},
+    {"idle_share", kv_claim_idle_share, "share of the keys that is not needed for `mass` of the weight"},
+    {"hit_rate", kv_claim_hit_rate, "rows that generation looks at most, among those that a window of "
+                                    "the prompt voted for"},
+    {"recall", kv_claim_recall, "of the `top` weightiest rows of a step, how many `spec` reads"},
+    {"recency", kv_claim_recency, "share of the held rows that a window of as many would hold"},
+    {"first_kept", kv_claim_first_kept, "share of KV heads that hold token 0 to the end"},
+    {"score_correlation", kv_claim_score_correlation, "rank correlation of a policy's scores with the "
+                                                      "attention that its rows get later"},
+    {"error_rank", kv_claim_error_rank, "place of `spec` among itself and the specs `against`, joined by |"},
     {NULL, NULL, NULL},
 };
 

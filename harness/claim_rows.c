@@ -20,6 +20,7 @@ static int read_column(const struct kv_row *row, const char *column, double *val
         double value;
     } columns[] = {{"attention_kl", row->attention_kl},
                    {"output_error", row->output_error},
+                   {"lost_mass", row->lost_mass},
                    {"dkl", row->dkl},
                    {"key_error", row->key_error},
                    {"value_error", row->value_error},

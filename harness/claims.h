@@ -84,6 +84,10 @@ kv_claim_measure kv_claim_distortion, kv_claim_inner_product, kv_claim_softmax_r
 /* Measures on recorded tensors (claim_traces.c, claim_attention.c). */
 kv_claim_measure kv_claim_axis_ratio, kv_claim_sketch_hurts;
 kv_claim_measure kv_claim_row_ratio, kv_claim_atom_bits;
+/* ... of rows of attention (claim_attended.c) and of what policies keep (claim_policies.c). */
+kv_claim_measure kv_claim_sink_mass, kv_claim_persistence, kv_claim_heavy_mass, kv_claim_idle_share;
+kv_claim_measure kv_claim_hit_rate, kv_claim_recall, kv_claim_recency, kv_claim_first_kept;
+kv_claim_measure kv_claim_score_correlation, kv_claim_error_rank;
 kv_claim_measure kv_claim_sparse_layers, kv_claim_sparsity, kv_claim_power_law, kv_claim_overlap;
 
 #endif
