@@ -154,7 +154,7 @@ static int step_layer(struct policy_figure *figure, const struct kv_layer *layer
         kv_cache_begin(s.cache, t, s.queries);
         attend(&s, t);
         for (uint32_t h = 0; h < geometry->kv_heads; h++) {
-            kv_cache_select(s.cache, t, h, s.queries, NULL, s.reads);
+            kv_cache_select(s.cache, geometry, t, h, s.queries, NULL, s.reads);
             if (t % 4 == 0 || t + 1 == geometry->tokens) measure(figure, &s, h, t);
             weigh_held(&s, h);
         }

@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "harness/base/half.h"
+
 static uint32_t side_dim(const struct kv_geometry *geometry, enum kv_side side)
 {
     return side == KV_KEYS     ? geometry->key_dim
@@ -34,13 +36,15 @@ static int reserve_places(struct kv_bank *bank, struct kv_error *err)
 static int reserve_atoms(struct kv_bank *bank, struct kv_error *err)
 {
     const struct kv_code *code = bank->code;
-    bank->max_atoms = bank->sources->geometry->tokens / code->block + 1;
+    /* An edited row leaves its atom for another: as many live ones as rows. */
+    bank->max_atoms = bank->sources->geometry->tokens / (bank->edited ? 1 : code->block) + 1;
+    if (bank->edited) bank->free_atoms = kv_pool_take(bank->pool, bank->max_atoms * sizeof *bank->free_atoms);
     const size_t kept = bank->counts_only ? 0 : bank->max_atoms * kv_atom_bytes(code);
     bank->atoms = kv_pool_take(bank->pool, kept);
     bank->atom_holders = kv_pool_take(bank->pool, bank->max_atoms * sizeof *bank->atom_holders);
     bank->atom_used = kv_pool_take(bank->pool, bank->max_atoms * sizeof *bank->atom_used);
     bank->block_rows = kv_pool_take(bank->pool, (size_t)code->block * code->dim * sizeof(float));
-    if (!bank->atoms || !bank->atom_holders || !bank->atom_used || !bank->block_rows)
+    if ((bank->edited && !bank->free_atoms) || !bank->atoms || !bank->atom_holders || !bank->atom_used || !bank->block_rows)
         return kv_fail(err, KV_EMEMORY, "%s: out of memory for %u atoms of %zu bytes",
                        code->type->name, bank->max_atoms, kv_atom_bytes(code));
     return KV_OK;
@@ -85,7 +89,8 @@ static void note_wishes(struct kv_bank *bank, const struct kv_stage *stage, enum
 }
 
 int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const struct kv_source *sources,
-                   const struct kv_stage *stage, enum kv_side side, bool handed, struct kv_error *err)
+                   const struct kv_stage *stage, enum kv_side side,
+                   enum kv_row_origin origin, struct kv_error *err)
 {
     const struct kv_geometry *geometry = sources->geometry;
     const uint32_t n_layers = setup->n_layers ? setup->n_layers : 1;
@@ -113,7 +118,14 @@ int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const str
     if (status != KV_OK) return status;
     bank->basis_bytes = kv_pool_used(bank->pool, KV_BASIS_ONLINE) - before;
     bank->lossy = is_lossy(bank->code->type, bank);
-    if (handed) {
+    if (origin == KV_ROWS_EDITED) {
+        bank->edited = kv_pool_take(bank->pool, geometry->tokens);
+        if (!bank->edited) return kv_fail(err, KV_EMEMORY, "out of memory for edited rows");
+        if (kv_later_code(bank->code))
+            return kv_fail(err, KV_EUNSUPPORTED, "%s: rows after the prompt have a codec of their own: they"
+                           " cannot be merged into", bank->code->type->name);
+    }
+    if (origin != KV_ROWS_RECORDED) {
         bank->handed = kv_pool_take(bank->pool, (size_t)geometry->tokens * bank->dim * sizeof(float));
         if (!bank->handed) return kv_fail(err, KV_EMEMORY, "out of memory for rows handed down");
         bank->lossy = true;
@@ -163,7 +175,8 @@ static void gather_recorded(const struct kv_bank *bank, uint32_t token, float *o
 /* The row that enters encode. */
 static void gather(const struct kv_bank *bank, uint32_t token, float *out)
 {
-    if (bank->handed) memcpy(out, bank->handed + (size_t)token * bank->dim, bank->dim * sizeof *out);
+    if (kv_bank_is_handed(bank, token))
+        memcpy(out, bank->handed + (size_t)token * bank->dim, bank->dim * sizeof *out);
     else gather_recorded(bank, token, out);
 }
 
@@ -442,12 +455,41 @@ void kv_bank_release(struct kv_bank *bank, uint32_t token)
     bank->holders[token]--;
     if (place >= KV_CODED) {
         const uint32_t atom = (place - KV_CODED) / bank->code->block;
-        if (--bank->atom_holders[atom] == 0) charge_atoms(bank, -1, bank->atom_used[atom]);
+        if (--bank->atom_holders[atom] == 0) {
+            charge_atoms(bank, -1, bank->atom_used[atom]);
+            if (bank->free_atoms) bank->free_atoms[bank->n_free++] = atom;
+        }
     } else if (bank->holders[token] == 0) {
         charge_rows(bank, -1);
         if (token >= bank->code->tiers.sinks) leave_queue(bank, token);
     }
     if (bank->holders[token] == 0) bank->where[token] = KV_ABSENT;
+}
+
+static float within(float x, float limit) { return x > limit ? limit : x < -limit ? -limit : x; }
+
+/* An exact row takes the bits of a recorded one, so it has no more precision than they have; what is
+ * too large for a half becomes the largest one. */
+static void round_row(const struct kv_bank *bank, float *row)
+{
+    for (uint32_t c = 0; c < bank->dim; c++)
+        switch (bank->sources->keys->dtype) {
+        case KV_F16: row[c] = kv_half_to_float(kv_float_to_half(within(row[c], 65504.0f))); break;
+        case KV_BF16: row[c] = kv_bfloat_to_float(kv_float_to_bfloat(row[c])); break;
+        case KV_F32: break;
+        }
+}
+
+void kv_bank_edit(struct kv_bank *bank, uint32_t token, const float *row)
+{
+    float *kept = bank->handed + (size_t)token * bank->dim;
+    assert(bank->edited && bank->n_lanes == 1);
+    kv_bank_release(bank, token);
+    memcpy(kept, row, bank->dim * sizeof *row);
+    if (bank->unrotated) kv_rotary_undo(&bank->rotary, token, kept);
+    round_row(bank, kept);
+    bank->edited[token] = 1;
+    kv_bank_append(bank, token, 1);
 }
 
 /* Blocks that are due when so many rows wait. */
@@ -489,7 +531,7 @@ void kv_bank_count_rows(struct kv_bank *bank, uint32_t n, uint32_t prompt)
 void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)
 {
     struct kv_code *code = bank->code;
-    const uint32_t atom = bank->n_atoms++;
+    const uint32_t atom = bank->n_free ? bank->free_atoms[--bank->n_free] : bank->n_atoms++;
     assert(bank->n_queue >= code->block && atom < bank->max_atoms);
     leave_front(bank, code->block, tokens);
     for (uint32_t i = 0; i < code->block; i++) {
@@ -519,7 +561,7 @@ static void columns_of(const struct kv_bank *bank, uint32_t lane, enum kv_side s
 static void read_exact(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t token,
                        float *out)
 {
-    if (!bank->handed) {
+    if (!kv_bank_is_handed(bank, token)) {
         const struct kv_source *source = &bank->sources[lane / bank->n_heads];
         widen(bank->kernels, side == KV_KEYS ? source->keys : source->values,
               bank->first_head + lane % bank->n_heads, token, out);

@@ -47,6 +47,8 @@ struct kv_bank {
     bool counts_only;              /* `memory`: bytes are charged, no row is read, coded or kept */
     struct kv_rotary rotary;       /* when unrotated */
     float *handed;                 /* [tokens][dim] rows handed down by another cache (rest), or NULL */
+    uint8_t *edited;               /* [tokens] 1: the row is in handed, where policies merge; or NULL */
+    uint32_t *free_atoms, n_free;  /* dead atoms, taken again where rows are edited */
     uint32_t *where;               /* [tokens] current place of each row */
     uint32_t *holders;             /* [tokens] lanes that hold the row */
     uint32_t *queue, n_queue;      /* exact rows that wait, ascending tokens, among rows that left */
@@ -66,10 +68,13 @@ struct kv_bank {
     float *key_row;                /* [key_dim] scratch, when values are columns of keys */
 };
 
+/* Where exact rows come from: the recording; another cache; the recording until a policy edits them. */
+enum kv_row_origin { KV_ROWS_RECORDED, KV_ROWS_HANDED, KV_ROWS_EDITED };
+
 /* Makes the bank of `stage` (NULL: the default codec) for setup's heads and layers; `sources` (one a
  * layer) live as long as the bank. */
 int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const struct kv_source *sources,
-                   const struct kv_stage *stage, enum kv_side side, bool handed, struct kv_error *err);
+                   const struct kv_stage *stage, enum kv_side side, enum kv_row_origin origin, struct kv_error *err);
 
 /* Calls the codec's fit when it has one, with rows of each layer of the span: the prompt's, or
  * (calibrated) those of another text. Before the first encode. */
@@ -85,6 +90,8 @@ void kv_bank_append(struct kv_bank *bank, uint32_t token, uint32_t lanes);
  * held and encoded as far as is due: what appending and encoding them one by one comes to. Nothing is
  * charged to the pool. Atoms of variable size count with what one needs on the average. */
 void kv_bank_count_rows(struct kv_bank *bank, uint32_t n, uint32_t prompt);
+/* A held row changes: it is a new exact row at its old position. KV_ROWS_EDITED only. */
+void kv_bank_edit(struct kv_bank *bank, uint32_t token, const float *row);
 /* One lane drops its share of a row. */
 void kv_bank_release(struct kv_bank *bank, uint32_t token);
 
@@ -97,6 +104,12 @@ void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens);
  * `where` was for tokens[i] at the time that is asked for. */
 void kv_bank_read(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t n,
                   const uint32_t *tokens, const uint32_t *places, float *out);
+
+/* True where an exact row is not the recorded one. */
+static inline bool kv_bank_is_handed(const struct kv_bank *bank, uint32_t token)
+{
+    return bank->handed && (!bank->edited || bank->edited[token]);
+}
 
 size_t kv_bank_exact_row_bytes(const struct kv_bank *bank);
 

@@ -71,7 +71,9 @@ bool kv_cache_selects(const struct kv_cache_spec *spec)
 bool kv_cache_feeds_back(const struct kv_cache_spec *spec)
 {
     for (uint32_t p = 0; p < spec->n_policies; p++)
-        if (spec->policies[p]->policy->observe && !spec->policies[p]->trim.prompt_only) return true;
+        if (spec->policies[p]->policy->merge ||
+            (spec->policies[p]->policy->observe && !spec->policies[p]->trim.prompt_only))
+            return true;
     return kv_cache_selects(spec);
 }
 
@@ -211,6 +213,22 @@ static void point_lanes(struct kv_cache *cache, uint32_t n, uint32_t h, struct k
 
 /* Banks of one side (or of both, joined), each for one head or for all heads of the unit, of one
  * layer or of the first n members. */
+/* Sides that a policy of the spec merges rows on: 1 keys, 2 values. */
+static uint32_t merged_sides(const struct kv_cache_spec *spec)
+{
+    uint32_t sides = 0;
+    for (uint32_t p = 0; p < spec->n_policies; p++)
+        if (spec->policies[p]->policy->merge) sides |= spec->policies[p]->policy->merges;
+    return sides;
+}
+
+static enum kv_row_origin origin_of(const struct kv_cache *cache, enum kv_side side)
+{
+    if (cache->plan.handed) return KV_ROWS_HANDED;
+    const uint32_t bit = side == KV_KEYS ? KV_MERGES_KEYS : KV_MERGES_VALUES;
+    return merged_sides(cache->plan.spec) & bit ? KV_ROWS_EDITED : KV_ROWS_RECORDED;
+}
+
 static int create_side(struct kv_cache *cache, enum kv_side side, uint32_t n, struct kv_error *err)
 {
     const struct kv_cache_plan *plan = &cache->plan;
@@ -221,11 +239,14 @@ static int create_side(struct kv_cache *cache, enum kv_side side, uint32_t n, st
     struct kv_setup setup = {.geometry = plan->source.geometry, .kernels = plan->kernels,
                              .pool = plan->pool, .seed = plan->seed, .n_heads = heads};
     const struct kv_source *sources = &plan->source;
+    if (merged_sides(plan->spec) && (side == KV_BOTH_SIDES || heads > 1 || n > 1))
+        return kv_fail(err, KV_EUNSUPPORTED, "%s: rows that span sides, heads or layers cannot be merged into",
+                       stage->codec->name);
     int status = n > 1 ? list_layers(cache, n, &sources, &setup, err) : KV_OK;
     for (uint32_t h = 0; status == KV_OK && h < plan->n_heads; h += heads) {
         struct kv_bank *bank = &cache->banks[cache->n_banks++];
         setup.head = plan->first_head + h;
-        status = kv_bank_create(bank, &setup, sources, stage, side, plan->handed, err);
+        status = kv_bank_create(bank, &setup, sources, stage, side, origin_of(cache, side), err);
         for (struct kv_bank *part = bank; part; part = part->later)
             part->garble = plan->garble, part->counts_only = plan->counts_only;
         if (status == KV_OK) point_lanes(cache, n, h, bank);
@@ -319,6 +340,17 @@ static int equip(struct kv_cache *cache, struct kv_error *err)
     return cache->block_tokens ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for a block");
 }
 
+/* One lane's rows as a merge sees them. */
+static bool reserve_rows(struct kv_cache *cache)
+{
+    const struct kv_geometry *geometry = cache->plan.source.geometry;
+    struct kv_pool *pool = cache->plan.pool;
+    cache->rows[0] = kv_pool_take(pool, (size_t)geometry->tokens * geometry->key_dim * sizeof(float));
+    cache->rows[1] = kv_pool_take(pool, (size_t)geometry->tokens * geometry->value_dim * sizeof(float));
+    cache->changed = kv_pool_take(pool, geometry->tokens);
+    return cache->rows[0] && cache->rows[1] && cache->changed;
+}
+
 static bool reserve_views(struct kv_cache *cache)
 {
     const struct kv_cache_plan *plan = &cache->plan;
@@ -332,6 +364,7 @@ static bool reserve_views(struct kv_cache *cache)
     cache->new_rows = kv_pool_take(plan->pool, plan->n_heads * width * sizeof *cache->new_rows);
     if (!cache->views || !cache->prompts || !cache->scores || !cache->fates || !scratch || !cache->new_rows) return false;
     const size_t stride = plan->source.geometry->tokens;
+    if (merged_sides(plan->spec) && !reserve_rows(cache)) return false;
     for (uint32_t i = 0; i < plan->n_heads; i++)
         cache->views[i] = (struct kv_lane){.score = cache->scores + i * stride,
                                            .fate = cache->fates + i * stride,
@@ -407,7 +440,7 @@ static void place_line(struct kv_held *lane, uint32_t line, uint32_t token)
     for (int side = 0; side < 2; side++) {
         lines->place[side][line] = lane->bank[side]->where[token];
         coded |= lines->place[side][line] >= KV_CODED && lane->bank[side]->lossy;
-        coded |= lane->bank[side]->handed != NULL;
+        coded |= kv_bank_is_handed(lane->bank[side], token);
     }
     lines->coded[line] = coded;
 }
@@ -429,7 +462,8 @@ static void renew_line(struct kv_cache *cache, struct kv_held *lane, uint32_t to
 {
     const uint32_t line = lane->line_of[token];
     mark_dirty(lane, token);
-    if (lane->lines.from[line] >= cache->now) {
+    /* Where rows are merged nobody reads an old version: answers are given step by step. */
+    if (lane->lines.from[line] >= cache->now || cache->rows[0]) {
         place_line(lane, line, token);
         return;
     }
@@ -601,6 +635,7 @@ static void show(struct kv_cache *cache, uint32_t p, const float *queries)
         view->prompt = show_prompt(cache, p, i);
         view->key = cache->new_rows + i * width, view->value = view->key + geometry->key_dim;
         view->weights = NULL, view->reads = NULL, view->logits = NULL;
+        view->keys = view->values = NULL, view->changed = NULL;
         memset(view->fate, KV_STAYS, lane->n);
     }
 }
@@ -622,6 +657,35 @@ static struct kv_step step_of(const struct kv_cache *cache, bool prompt, uint32_
                             .prompt = prompt, .token = token, .seed = cache->plan.seed};
 }
 
+/* Writes back what a merge changed: a new row at its old position. */
+static void take_back(struct kv_cache *cache, struct kv_held *lane, const struct kv_lane *view)
+{
+    const uint32_t sides = merged_sides(cache->plan.spec);
+    for (uint32_t i = 0; i < lane->n; i++) {
+        const uint32_t token = lane->positions[i];
+        if (!view->changed[i] || view->fate[i] == KV_DROP) continue;
+        if (sides & KV_MERGES_KEYS) kv_bank_edit(lane->bank[0], token, view->keys + (size_t)i * view->key_dim);
+        if (sides & KV_MERGES_VALUES)
+            kv_bank_edit(lane->bank[1], token, view->values + (size_t)i * view->value_dim);
+        renew_line(cache, lane, token);
+    }
+}
+
+/* Shows every lane that loses rows what a reader would see of all of them. */
+static void merge(struct kv_cache *cache, uint32_t p, const struct kv_step *step)
+{
+    for (uint32_t l = 0; l < cache->plan.n_heads; l++) {
+        struct kv_held *lane = &cache->lanes[l];
+        struct kv_lane *view = &cache->views[l];
+        if (!memchr(view->fate, KV_DROP, lane->n)) continue;
+        view->keys = cache->rows[0], view->values = cache->rows[1], view->changed = cache->changed;
+        kv_cache_read(cache, l, lane->n, lane->positions, view->keys, view->values);
+        memset(view->changed, 0, lane->n);
+        cache->choosers[p]->type->merge(cache->choosers[p], step, view, 1);
+        take_back(cache, lane, view);
+    }
+}
+
 /* Lets every policy choose in turn; the second sees what the first left. */
 static void choose(struct kv_cache *cache, bool prompt, uint32_t token, const float *queries)
 {
@@ -638,6 +702,7 @@ static void choose(struct kv_cache *cache, bool prompt, uint32_t token, const fl
             call(cache, p, policy->score, &step);
             kv_trim_apply(&cache->choosers[p]->trim, &step, cache->views, cache->plan.n_heads);
         }
+        if (trims && policy->merge && !prompt) merge(cache, p, &step);
         if (!first && !trims) continue;
         for (uint32_t i = 0; i < cache->plan.n_heads; i++) {
             cache->lanes[i].budget[p] = cache->views[i].budget;

@@ -55,6 +55,7 @@ struct kv_cache {
     struct kv_lane *views;            /* [n_heads] as shown to a policy */
     struct kv_prompt *prompts;        /* [n_heads] with the tail that this policy asked for */
     float *scores;  uint8_t *fates;   /* [n_heads][tokens] scratch of the views */
+    float *rows[2]; uint8_t *changed; /* [tokens][dim], [tokens] of a lane, where a policy merges; or NULL */
     float *new_rows;                  /* [n_heads][key_dim + value_dim] of this step, when there is a policy */
     uint32_t now;                     /* first token that can read what changes now */
     uint32_t *block_tokens;           /* scratch of an encode */

@@ -7,6 +7,7 @@
 #include "methods/setup.h"
 
 enum { KV_STAYS = 0, KV_DROP = 1 };
+enum { KV_MERGES_KEYS = 1, KV_MERGES_VALUES = 2 };
 enum kv_scope { KV_ONE_HEAD, KV_LAYER_HEADS };   /* lanes per call: one KV head, all of the layer */
 
 /* Mean squares of a loss's gradient by the entries of K and V, [n][dim]: how much an error of the entry
@@ -41,6 +42,8 @@ struct kv_lane {                  /* one KV head as shown to a policy, for the l
     const float *weights;         /* [group][n] observe: this step's; 0 where not visible */
     const float *logits;          /* [group][n] select, when wants.logits: scaled, capped */
     const struct kv_prompt *prompt;
+    float *keys, *values;         /* [n][dim] merge: the rows as a reader sees them, to be changed */
+    uint8_t *changed;             /* [n] out of merge: 1 = the row is another now */
 };
 
 struct kv_step {
@@ -110,6 +113,10 @@ struct kv_policy {
     kv_hook *score;     /* higher stays; trim does the rest */
     kv_hook *select;    /* which rows this step reads; nothing is dropped */
     kv_hook *observe;   /* this step's weights */
+    kv_hook *merge;     /* at a step, between fates and their execution: what goes may change what stays. A
+                         * changed row is a new exact row at its old position. One lane at a time */
+    uint32_t merges;    /* sides that merge changes: KV_MERGES_KEYS, KV_MERGES_VALUES */
+    bool (*random)(const void *config);   /* optional: depends on the seed */
     bool oracle;        /* knows what no system can: flagged */
 };
 

@@ -323,7 +323,7 @@ static void note_traits(struct kv_spec *spec)
             struct kv_wants wants = {0};
             if (stage->policy->wants) stage->policy->wants(stage->config[0], &wants);
             spec->oracle |= stage->policy->oracle || wants.future;
-            spec->random |= strcmp(spec->caches[c].policies[p]->policy->name, "random") == 0;
+            spec->random |= stage->policy->random && stage->policy->random(stage->config[0]);
         }
         for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)
             for (const struct kv_stage *stage = kv_chain(&spec->caches[c], side); stage;

@@ -19,6 +19,9 @@ static void score(struct kv_chooser *self, const struct kv_step *step, struct kv
         }
 }
 
+static bool is_random(const void *config) { return true; }
+
 const struct kv_policy kv_policy_random = {
     .name = "random", .summary = "uniformly chosen tokens and the recent ones stay", .paper = "-",
-    .trim = {.budget = {.share = 0.2}, .recent_percent = 50}, .score = score};
+    .trim = {.budget = {.share = 0.2}, .recent_percent = 50}, .score = score,
+    .random = is_random};

@@ -1,12 +1,15 @@
 """One KV head's cache: banks of rows in their tiers, and the byte rule of interface.md section 5."""
 import numpy as np
 
+from rounding import through_f16
+
 
 class Bank:
     """One side of one head. `read` is what an answer reads at each position."""
 
     def __init__(self, codec, recorded, exact_row_bytes, prompt_length=0):
-        self.codec, self.recorded, self.exact_row_bytes = codec, recorded, exact_row_bytes
+        self.codec, self.source, self.exact_row_bytes = codec, recorded, exact_row_bytes
+        self.recorded = np.array(recorded, dtype=np.float64)      # what enters the codec
         self.read = np.array(recorded, dtype=np.float64)
         self.queue = []                       # positions of exact rows that wait, ascending
         self.sinks = set()                    # positions below tiers.sinks: exact for good
@@ -33,6 +36,14 @@ class Bank:
             self.sinks.add(position)
         else:
             self.queue.append(position)
+
+    def edit(self, position, row):
+        """A changed row is a new exact one at its old position, in the precision of a stored row."""
+        self.drop(position)
+        half = 2 * len(row) == self.exact_row_bytes
+        self.recorded[position] = self.read[position] = through_f16(row) if half else row
+        self.append(position)
+        self.queue.sort()
 
     def drop(self, position):
         """An atom goes when the last of its rows does; an exact row goes at once."""

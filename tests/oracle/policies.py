@@ -29,6 +29,9 @@ class Policy:
     def observe(self, head, t, positions, weights):
         pass
 
+    def merge(self, head, values, held, dropped):
+        return {}
+
     def own_bytes(self, tokens):
         """Arrays of one KV head beside the per-row state."""
         return 0
@@ -149,6 +152,32 @@ class H2O(Scored):
         if not self.future:
             self.score[head] *= self.decay
             self.score[head, positions] += self.join(weights, axis=0)
+
+
+class Cam(H2O):
+    """Rows go as by h2o (or as by streaming); a dropped value is spread over the rows after it."""
+
+    def __init__(self, prompt, budget, base="h2o", merge=16, draw="bernoulli", **trim):
+        super().__init__(prompt, budget, **trim)
+        if draw != "expected":
+            raise ValueError("merging by chance: another generator")
+        self.window, self.age = merge, np.arange(prompt.tokens, dtype=np.float64)
+        self.by_age = base == "streaming"
+
+    def scores(self, head):
+        return self.age if self.by_age else self.score[head]
+
+    def merge(self, head, values, held, dropped):
+        """position -> new value, of the rows that stay."""
+        stays, changed = np.setdiff1d(held, dropped), {}
+        for row in np.sort(np.asarray(dropped, dtype=int)):
+            heirs = stays[stays > row][:self.window]
+            own, mean = self.score[head, row], self.score[head, heirs].mean() if len(heirs) else 0.0
+            share = min(1.0, own / mean) if mean > 0 else float(own > 0)
+            for heir in heirs if share > 0 else []:
+                start = changed.get(heir, values[heir])
+                changed[heir] = start + share / len(heirs) * values[row]
+        return changed
 
 
 class Tova(Scored):

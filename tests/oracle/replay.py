@@ -69,7 +69,12 @@ class LayerReplay:
 
     def enter(self, head, cache, t):
         cache.append(t)
-        cache.drop(self.policy.evict(head, t, np.flatnonzero(cache.held)))
+        held = np.flatnonzero(cache.held)
+        dropped = self.policy.evict(head, t, held)
+        merged = self.policy.merge(head, cache.read_values(), held, dropped)
+        cache.drop(dropped)
+        for position, value in merged.items():
+            cache.values.edit(int(position), value)
         cache.flush(at_once=True)
 
     def answer(self, head, cache, step, t):
@@ -130,7 +135,7 @@ class LayerReplay:
         """Decoded against recorded rows, over what is still held; `key` or `value`."""
         top = bottom = 0.0
         for cache in self.heads:
-            recorded = cache.keys.recorded if side == "key" else cache.values.recorded
+            recorded = cache.keys.source if side == "key" else cache.values.source
             read = cache.read_keys() if side == "key" else cache.read_values()
             difference = read[cache.held] - recorded[cache.held]
             top += np.sum(difference ** 2)

@@ -23,7 +23,7 @@ from turboquant import Fractional, TurboQuant
 
 POLICIES = {"full", "window", "streaming", "random", "topk", "h2o", "tova", "knorm", "keydiff",
             "lagkv", "snapkv", "quest", "pyramidkv", "adakv", "chunkkv", "criticalkv", "cake",
-            "expected-attention", "scissorhands"}
+            "expected-attention", "scissorhands", "cam"}
 CODECS = {"center", "outliers", "hadamard", "f32", "f16", "bf16", "int", "kivi", "svd", "turboquant",
           "qjl", "polar-wu", "polar-han", "kvquant", "gear", "palu", "xkv", "kq-svd", "autoencoder", "fp8", "mxfp4", "nvfp4",
           "sign", "ternary"} | set(Llama.BLOCKS)
@@ -97,7 +97,8 @@ POLICY_CLASSES = {
     "keydiff": policies.KeyDiff, "lagkv": policies.LagKV, "snapkv": voters.SnapKV,
     "quest": policies.Quest, "pyramidkv": voters.PyramidKV, "adakv": voters.AdaKV,
     "chunkkv": voters.ChunkKV, "criticalkv": voters.CriticalKV, "cake": voters.Cake,
-    "expected-attention": voters.ExpectedAttention, "scissorhands": policies.Scissorhands}
+    "expected-attention": voters.ExpectedAttention, "scissorhands": policies.Scissorhands,
+    "cam": policies.Cam}
 
 
 def build(kind, first, params, name):
