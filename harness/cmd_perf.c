@@ -14,6 +14,8 @@ static const struct {
     kv_perf_bench *run;
 } benches[] = {
     {"attn", "exact causal attention / multiply-add peak", kv_perf_attn},
+    {"attend", "query rows over codes / over 32-bit floats", kv_perf_attend},
+    {"encode", "rows to codes, in cycles or beside reading them once", kv_perf_encode},
     {"fht", "Hadamard transforms, in cycles", kv_perf_fht},
     {"decode", "one query over stored codes / read bandwidth", kv_perf_decode},
     {"evict", "column sums, online eviction / exact reference", kv_perf_evict},

@@ -8,6 +8,8 @@
 typedef int kv_perf_bench(struct kv_perf *perf, struct kv_error *err);
 
 kv_perf_bench kv_perf_attn;
+kv_perf_bench kv_perf_attend;
+kv_perf_bench kv_perf_encode;
 kv_perf_bench kv_perf_fht;
 kv_perf_bench kv_perf_decode;
 kv_perf_bench kv_perf_evict;

@@ -82,6 +82,9 @@ struct kv_perf_case {
  * shape. */
 int kv_perf_measure(struct kv_perf *perf, const struct kv_perf_case *row, struct kv_error *err);
 
+/* A row that could not be measured, with the reason. */
+int kv_perf_skip(struct kv_perf *perf, const char *name, const char *reason, struct kv_error *err);
+
 /* sizes when given, else the n own ones; tiny keeps the first and at most `tiny`. */
 struct kv_perf_sizes kv_perf_sizes(const struct kv_perf *perf, const struct kv_perf_sizes *given,
                                    const uint32_t *own, uint32_t n, uint32_t tiny);

@@ -112,6 +112,21 @@ static cJSON *to_json(const struct kv_perf *perf, const struct kv_perf_case *row
     return NULL;
 }
 
+int kv_perf_skip(struct kv_perf *perf, const char *name, const char *reason, struct kv_error *err)
+{
+    if (!perf->options.json) {
+        printf("%-28s skipped: %s\n", name, reason);
+        return KV_OK;
+    }
+    cJSON *object = cJSON_CreateObject();
+    const bool done = object && add_text(object, "bench", perf->bench) &&
+                      add_text(object, "case", name) && add_text(object, "verdict", "skipped") &&
+                      add_text(object, "reason", reason);
+    if (done && cJSON_AddItemToArray(perf->rows, object)) return KV_OK;
+    cJSON_Delete(object);
+    return kv_fail(err, KV_EMEMORY, "perf: out of memory for a row");
+}
+
 int kv_perf_row_print(struct kv_perf *perf, const struct kv_perf_case *row,
                       const struct kv_perf_result *result, struct kv_error *err)
 {

@@ -1,0 +1,111 @@
+/* perf attend: query rows over a cache of codes beside the same rows over 32-bit floats. Every tile
+ * is decoded once and read by all rows, so that the price of a codec falls with their number: at
+ * most 1.05 times the time of floats from 96 rows on, 1.2 times at 24. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "harness/perf/benches.h"
+#include "harness/perf/coded_rows.h"
+#include "harness/perf/sweep_case.h"
+
+enum { HEADS = 4 };
+
+struct attending {
+    struct kv_sweep_case floats;
+    struct kv_sweep sweep;         /* the same over codes */
+    struct kv_coded_rows coded[2]; /* keys, values */
+    float *spare;
+};
+
+static void decode_lines(void *source, uint32_t first, uint32_t n, float *keys, float *values)
+{
+    struct attending *work = source;
+    kv_coded_rows_read(&work->coded[KV_KEYS], first, n, keys, work->spare);
+    if (values) kv_coded_rows_read(&work->coded[KV_VALUES], first, n, values, work->spare);
+}
+
+static double attend_codes(void *context)
+{
+    struct attending *work = context;
+    kv_sweep_run(&work->sweep, work->floats.scratch);
+    return work->floats.flops;
+}
+
+/* Every row sees every line that both sides have in whole atoms. */
+static void see_all(struct attending *work)
+{
+    const struct kv_coded_rows *coded = work->coded;
+    const uint32_t n = coded[0].n < coded[1].n ? coded[0].n : coded[1].n;
+    struct kv_sweep *sweep = &work->floats.sweep;
+    for (uint32_t r = 0; r < sweep->rows.n; r++)
+        work->floats.token[r] = work->floats.geometry.tokens - 1;
+    sweep->lines.n = n;
+    work->floats.flops = 4.0 * work->floats.geometry.key_dim * n * sweep->rows.n;
+    work->sweep = *sweep;
+    work->sweep.lines.decode = decode_lines;
+    work->sweep.lines.source = work;
+}
+
+static int prepare(struct attending *work, struct kv_perf *perf, const struct kv_spec *spec,
+                   const uint32_t shape[3], struct kv_error *err)
+{
+    const uint32_t tokens = shape[0], dim = shape[1], rows = shape[2];
+    kv_sweep_case_create(&work->floats, &perf->kernels, tokens, dim, HEADS,
+                         (rows + HEADS - 1) / HEADS);
+    work->spare = kv_perf_normals((size_t)tokens * dim, 6);
+    if (work->floats.bad || !work->spare)
+        return kv_fail(err, KV_EMEMORY, "perf attend: out of memory");
+    int status = KV_OK;
+    for (int side = 0; status == KV_OK && side < 2; side++)
+        status = kv_coded_rows_create(
+            &work->coded[side], spec, &perf->kernels, side ? KV_VALUES : KV_KEYS,
+            side ? work->floats.values : work->floats.keys, tokens, dim, err);
+    if (status == KV_OK) see_all(work);
+    return status;
+}
+
+static int measure(struct kv_perf *perf, const struct kv_spec *spec, const uint32_t shape[3],
+                   struct kv_error *err)
+{
+    char name[64];
+    struct attending work = {0};
+    snprintf(name, sizeof name, "%.20s %u rows d=%u", spec->asked, shape[2], shape[1]);
+    int status = prepare(&work, perf, spec, shape, err);
+    const struct kv_perf_case row = {.name = name,
+                                     .unit = "GFLOP/s",
+                                     .unit_size = 1e9,
+                                     .limit = {"f32 cache", kv_sweep_case_run, &work.floats},
+                                     .ours = {"codes", attend_codes, &work},
+                                     .kind = KV_PERF_AT_MOST,
+                                     .goal = shape[2] >= 96 ? 1.05 : 1.2};
+    if (status == KV_OK)
+        status = kv_perf_measure(perf, &row, err);
+    else if (status == KV_EUNSUPPORTED || status == KV_ESKIPPED)
+        status = kv_perf_skip(perf, name, err->text, err);
+    for (int side = 0; side < 2; side++) kv_coded_rows_free(&work.coded[side]);
+    kv_sweep_case_free(&work.floats);
+    free(work.spare);
+    return status;
+}
+
+int kv_perf_attend(struct kv_perf *perf, struct kv_error *err)
+{
+    static const uint32_t own_tokens[] = {4096}, own_dims[] = {128}, own_rows[] = {24, 96, 384};
+    const struct kv_perf_sizes tokens =
+        kv_perf_sizes(perf, &perf->options.tokens, own_tokens, 1, 256);
+    const struct kv_perf_sizes dims = kv_perf_sizes(perf, &perf->options.dims, own_dims, 1, 64);
+    const struct kv_perf_sizes rows = kv_perf_sizes(perf, &perf->options.rows, own_rows, 3, 8);
+    struct kv_spec_list specs;
+    int status = kv_perf_specs(&specs, perf->options.method,
+                               "f16,int:bits=4,kivi,turboquant:bits=4,q4_0,q8_0", err);
+    if (status != KV_OK) return status;
+    for (uint32_t s = 0; s < specs.n; s++)
+        for (uint32_t t = 0; t < tokens.n; t++)
+            for (uint32_t d = 0; d < dims.n; d++)
+                for (uint32_t r = 0; status == KV_OK && r < rows.n; r++)
+                    status =
+                        measure(perf, &specs.specs[s],
+                                (const uint32_t[3]){tokens.at[t], dims.at[d], rows.at[r]}, err);
+    kv_spec_free(&specs);
+    return status;
+}

@@ -1,0 +1,132 @@
+/* perf encode: rows of 16-bit floats, in the L2 cache, to atoms.
+ *
+ * TurboQuant's four bits are counted in cycles a row of 128 (goal: 145 with two 512-bit units);
+ * every other encoder beside reading its input once. Each takes turns with itself in plain C, which
+ * must and does give the same bytes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/perf/benches.h"
+#include "harness/perf/coded_rows.h"
+
+struct encoding {
+    struct kv_coded_rows coded;
+    const uint16_t *halves;
+    float *rows; /* [block][dim] */
+};
+
+static double encode_all(void *context)
+{
+    struct encoding *work = context;
+    struct kv_code *code = work->coded.code;
+    const size_t size = (size_t)code->block * code->dim;
+    uint8_t *atom = work->coded.atoms;
+    const uint16_t *from = work->halves;
+    for (uint32_t i = 0; i < work->coded.n; i += code->block, from += size) {
+        work->coded.kernels.widen_half(from, work->rows, size);
+        code->type->encode(code, work->rows, atom);
+        atom += kv_atom_bytes(code);
+    }
+    return work->coded.n;
+}
+
+struct halves {
+    uint16_t *halves;
+    float *floats;
+    uint32_t n, dim;
+};
+
+static double encode_bytes(void *context)
+{
+    struct encoding *work = context;
+    return 2.0 * work->coded.code->dim * encode_all(context);
+}
+
+static int prepare(struct encoding *work, const struct kv_spec *spec,
+                   const struct kv_kernels *kernels, const struct halves *data,
+                   struct kv_error *err)
+{
+    *work = (struct encoding){.halves = data->halves};
+    int status = kv_coded_rows_create(&work->coded, spec, kernels, KV_KEYS, data->floats, data->n,
+                                      data->dim, err);
+    if (status != KV_OK) return status;
+    const size_t size = (size_t)work->coded.code->block * data->dim * sizeof *work->rows;
+    work->rows = kv_pool_take(work->coded.pool, size);
+    return work->rows ? KV_OK : kv_fail(err, KV_EMEMORY, "perf encode: out of memory");
+}
+
+/* Bytes that differ from the generic set's are an error and no row. */
+static int same_bytes(const struct encoding *ours, const struct encoding *plain, const char *name,
+                      struct kv_error *err)
+{
+    const size_t bytes = ours->coded.n / ours->coded.code->block * kv_atom_bytes(ours->coded.code);
+    if (!memcmp(ours->coded.atoms, plain->coded.atoms, bytes)) return KV_OK;
+    return kv_fail(err, KV_EGATE, "perf encode: %s: bytes differ from those of plain C", name);
+}
+
+static int measure(struct kv_perf *perf, const struct kv_spec *spec, const struct halves *data,
+                   const struct kv_kernels *generic, struct kv_error *err)
+{
+    char name[64];
+    struct encoding ours = {0}, plain = {0};
+    struct kv_perf_buffer buffer = {data->halves, (size_t)data->n * data->dim * 2, 0};
+    const bool turboquant = data->dim == 128 && strstr(spec->text, "turboquant:bits=4") != NULL;
+    snprintf(name, sizeof name, "%.40s d=%u", spec->asked, data->dim);
+    int status = prepare(&ours, spec, &perf->kernels, data, err);
+    if (status == KV_OK) status = prepare(&plain, spec, generic, data, err);
+    if (status == KV_OK) status = same_bytes(&ours, &plain, name, err);
+    kv_perf_work *const run = turboquant ? encode_all : encode_bytes;
+    const struct kv_perf_case row = {
+        .name = name,
+        .unit = turboquant ? "M/s" : "GB/s",
+        .unit_size = turboquant ? 1e6 : 1e9,
+        .limit = turboquant ? (struct kv_perf_side){"cycles", kv_perf_cycles, NULL}
+                            : (struct kv_perf_side){"read from L2", kv_perf_read, &buffer},
+        .ours = {"encode", run, &ours},
+        .yardstick = {"plain C", run, &plain},
+        .kind = KV_PERF_AT_MOST,
+        .goal = turboquant ? 145 : 3};
+    if (status == KV_OK)
+        status = kv_perf_measure(perf, &row, err);
+    else if (status == KV_EUNSUPPORTED || status == KV_ESKIPPED)
+        status = kv_perf_skip(perf, name, err->text, err);
+    kv_coded_rows_free(&ours.coded);
+    kv_coded_rows_free(&plain.coded);
+    return status;
+}
+
+static int make_halves(struct halves *data, uint32_t n, uint32_t dim,
+                       const struct kv_kernels *kernels)
+{
+    const size_t size = (size_t)n * dim;
+    *data = (struct halves){malloc(size * sizeof *data->halves), kv_perf_normals(size, 1), n, dim};
+    if (!data->halves || !data->floats) return KV_EMEMORY;
+    kernels->narrow_half(data->floats, data->halves, size);
+    kernels->widen_half(data->halves, data->floats, size);
+    return KV_OK;
+}
+
+int kv_perf_encode(struct kv_perf *perf, struct kv_error *err)
+{
+    static const uint32_t own_dims[] = {128};
+    const struct kv_perf_sizes dims = kv_perf_sizes(perf, &perf->options.dims, own_dims, 1, 64);
+    struct kv_spec_list specs;
+    struct kv_kernels generic;
+    int status = kv_kernels_fill(&generic, "generic", err);
+    if (status == KV_OK)
+        status = kv_perf_specs(&specs, perf->options.method,
+                               "turboquant:bits=4,f16,int:bits=4,int:bits=8,kivi,q4_0,q8_0", err);
+    if (status != KV_OK) return status;
+    for (uint32_t d = 0; status == KV_OK && d < dims.n; d++) {
+        struct halves data;
+        status = make_halves(&data, perf->options.tiny ? 128 : 512, dims.at[d], &generic);
+        if (status != KV_OK) kv_fail(err, status, "perf encode: out of memory");
+        for (uint32_t s = 0; status == KV_OK && s < specs.n; s++)
+            status = measure(perf, &specs.specs[s], &data, &generic, err);
+        free(data.halves);
+        free(data.floats);
+    }
+    kv_spec_free(&specs);
+    return status;
+}
