@@ -12,13 +12,21 @@
 
 extern const struct kv_codec kv_codec_q8_0;
 
+/* roundf for |x| < 2^23 without a call: what is cut off is exact. */
+static int half_away(float x)
+{
+    const int whole = (int)x;
+    const float rest = x - (float)whole;
+    return whole + (rest >= 0.5f) - (rest <= -0.5f);
+}
+
 static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *codes, float *d,
                      float *m)
 {
     (void)kernels, (void)m;
     *d = fabsf(kv_llama_extreme(x)) / 127.0f;
     const float inverse = kv_llama_inverse(*d);
-    for (int i = 0; i < KV_LLAMA_BLOCK; i++) codes[i] = (uint8_t)(int8_t)roundf(x[i] * inverse);
+    for (int i = 0; i < KV_LLAMA_BLOCK; i++) codes[i] = (uint8_t)half_away(x[i] * inverse);
 }
 
 static const struct kv_llama_format format = {

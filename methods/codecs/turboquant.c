@@ -282,7 +282,8 @@ static void encode_codes(struct turboquant_code *self, const struct part *part, 
     if (!part->bits) return;
     for (uint32_t i = 0; i < n; i++) self->row[i] = self->turned[i] * root;
     kernels->bucket(self->row, n, part->thresholds, (1u << part->bits) - 1, self->codes);
-    kernels->lookup(self->codes, n, part->table, 1.0f, self->coded);
+    if (self->config.mode == MODE_PROD || self->config.norm != NORM_RAW)   /* who asks for y_hat */
+        kernels->lookup(self->codes, n, part->table, 1.0f, self->coded);
     kernels->pack_bits(self->codes, n, part->bits, atom);
 }
 
@@ -320,7 +321,9 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
     struct turboquant_code *self = (struct turboquant_code *)code;
     const uint32_t *order = self->order;
     for (uint32_t p = 0; p < self->n_parts; order += self->parts[p++].n) {
-        for (uint32_t i = 0; i < self->parts[p].n; i++) self->gathered[i] = rows[order[i]];
+        if (self->n_parts == 1) memcpy(self->gathered, rows, code->dim * sizeof *rows);
+        else
+            for (uint32_t i = 0; i < self->parts[p].n; i++) self->gathered[i] = rows[order[i]];
         atom = encode_part(self, &self->parts[p], atom);
     }
 }

@@ -473,25 +473,57 @@ static void KERNEL(bucket_linear)(const float *x, size_t n, const float *thresho
 #if HAS_PICK
 /* Binary search: after level l the index of the threshold to ask next is the code's first l bits; a
  * level's thresholds fit a vector. Missing ones are +infinity, above which nothing lies. */
-ALWAYS_INLINE vec_int search(vec x, const vec *levels, uint32_t depth)
+ALWAYS_INLINE void search(const vec *x, vec_int *code, const vec *levels, uint32_t depth,
+                          uint32_t many)
 {
-    vec_int code = count_above(no_counts(), x, levels[0]);
+    UNROLLED for (uint32_t k = 0; k < many; k++)
+        code[k] = count_above(no_counts(), x[k], levels[0]);
     UNROLLED for (uint32_t l = 1; l < depth; l++)
-        code = count_above(twice(code), x, pick(levels[l], code));
-    return code;
+        UNROLLED for (uint32_t k = 0; k < many; k++)   /* side by side: each level waits for the last */
+            code[k] = count_above(twice(code[k]), x[k], pick_repeated(levels[l], code[k], l));
 }
 
 ALWAYS_INLINE void search_all(const float *x, size_t n, const vec *levels, uint32_t depth,
                               uint8_t *codes)
 {
-    vec level[SEARCH_LEVELS];
+    vec level[SEARCH_LEVELS], v[4];
+    vec_int code[4];
     UNROLLED for (uint32_t l = 0; l < depth; l++) level[l] = levels[l];
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES) store_counts(codes + i, search(load(x + i), level, depth));
-    if (i == n) return;
-    uint8_t rest[LANES];
-    store_counts(rest, search(load_part(x + i, n - i), level, depth));
-    memcpy(codes + i, rest, n - i);
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        UNROLLED for (uint32_t k = 0; k < 4; k++) v[k] = load(x + i + k * LANES);
+        search(v, code, level, depth, 4);
+        UNROLLED for (uint32_t k = 0; k < 4; k++) store_counts(codes + i + k * LANES, code[k]);
+    }
+    for (; i < n; i += LANES) {
+        const size_t width = n - i < LANES ? n - i : LANES;
+        uint8_t rest[LANES];
+        v[0] = load_part(x + i, width);
+        search(v, code, level, depth, 1);
+        store_counts(rest, code[0]);
+        memcpy(codes + i, rest, width);
+    }
+}
+
+/* Threshold ((2 m + 1) << (depth - 1 - l)) - 1 in lane m of level l, repeated. A full tree of them
+ * is picked out of two vectors. */
+ALWAYS_INLINE void search_tables(const float *thresholds, uint32_t n, uint32_t depth, vec *levels)
+{
+    if (n + 1 == 1u << depth) {
+        const vec low = load_part(thresholds, n < LANES ? n : LANES);
+        const vec high = n > LANES ? load_part(thresholds + LANES, n - LANES) : zeros();
+        for (uint32_t l = 0; l < depth; l++)
+            levels[l] = pick_of_two(low, high, threshold_places(l, depth - 1 - l));
+        return;
+    }
+    for (uint32_t l = 0; l < depth; l++) {
+        float table[LANES];
+        for (uint32_t i = 0; i < LANES; i++) {
+            const uint32_t t = ((2 * (i & ((1u << l) - 1)) + 1) << (depth - 1 - l)) - 1;
+            table[i] = t < n ? thresholds[t] : INFINITY;
+        }
+        levels[l] = load(table);
+    }
 }
 
 static void KERNEL(bucket)(const float *x, size_t n, const float *thresholds,
@@ -504,14 +536,7 @@ static void KERNEL(bucket)(const float *x, size_t n, const float *thresholds,
         return;
     }
     vec levels[SEARCH_LEVELS];
-    for (uint32_t l = 0; l < depth; l++) {
-        float table[LANES];
-        for (uint32_t i = 0; i < LANES; i++) {
-            const uint32_t t = ((2 * (i & ((1u << l) - 1)) + 1) << (depth - 1 - l)) - 1;
-            table[i] = t < n_thresholds ? thresholds[t] : INFINITY;
-        }
-        levels[l] = load(table);
-    }
+    search_tables(thresholds, n_thresholds, depth, levels);
     switch (depth) {
     case 1: search_all(x, n, levels, 1, codes); break;
     case 2: search_all(x, n, levels, 2, codes); break;

@@ -19,12 +19,20 @@ float kv_llama_inverse(float d)
     return isfinite(inverse) ? inverse : 0.0f;
 }
 
+/* Magnitudes compare as integers do, which lets vectors find the largest; then the first that has it.
+ * NaN counts as 0. */
 float kv_llama_extreme(const float *x)
 {
-    float extreme = 0;
-    for (int i = 0; i < BLOCK; i++)
-        if (fabsf(x[i]) > fabsf(extreme)) extreme = x[i];
-    return extreme;
+    int32_t size[BLOCK], largest = 0;
+    memcpy(size, x, sizeof size);
+    for (int i = 0; i < BLOCK; i++) {
+        size[i] &= 0x7fffffff;
+        size[i] = size[i] > 0x7f800000 ? 0 : size[i];
+        largest = size[i] > largest ? size[i] : largest;
+    }
+    for (int i = 0; largest > 0; i++)
+        if (size[i] == largest) return x[i];
+    return 0;
 }
 
 /* The kernel min_max gives +0 where ggml keeps the sign of the first zero. */
@@ -46,7 +54,7 @@ void kv_llama_truncate(const float *x, float m, float d, float shift, uint32_t b
     const float inverse = kv_llama_inverse(d), top = (float)((1u << bits) - 1);
     for (int i = 0; i < BLOCK; i++) {
         const float code = (x[i] - m) * inverse + shift;
-        codes[i] = (uint8_t)(code < top ? code : top);
+        codes[i] = (uint8_t)(int)(code < top ? code : top);
     }
 }
 

@@ -174,11 +174,31 @@ static inline vec pick(vec table, vec_int index)
     return _mm256_permutevar8x32_ps(table, index);
 }
 
+/* The same where a table of 2^bits entries repeats, index < 2^bits, bits < 4: shuffles inside halves,
+ * since one across them is several operations on cores with 128-bit units. */
+static inline vec pick_repeated(vec table, vec_int index, uint32_t bits)
+{
+    if (bits <= 2) return _mm256_permutevar_ps(table, index);
+    const __m256 low = _mm256_permutevar_ps(_mm256_permute2f128_ps(table, table, 0x00), index);
+    const __m256 high = _mm256_permutevar_ps(_mm256_permute2f128_ps(table, table, 0x11), index);
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 29)));
+}
+
 /* The same from two vectors, index < 2 LANES. */
 static inline vec pick_of_two(vec low, vec high, vec_int index)
 {
     const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));
     return _mm256_blendv_ps(pick(low, index), pick(high, index), upper);
+}
+
+/* ((2 m + 1) << shift) - 1 in each lane, m the lane's number mod 2^level: see KERNEL(bucket). */
+static inline vec_int threshold_places(uint32_t level, uint32_t shift)
+{
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i m = _mm256_and_si256(lane, _mm256_set1_epi32((1 << level) - 1));
+    const __m256i odd = _mm256_add_epi32(_mm256_add_epi32(m, m), _mm256_set1_epi32(1));
+    return _mm256_sub_epi32(_mm256_sll_epi32(odd, _mm_cvtsi32_si128((int)shift)),
+                            _mm256_set1_epi32(1));
 }
 
 /* -- bits ------------------------------------------------------------------------------------ */

@@ -173,10 +173,27 @@ static inline vec_int twice(vec_int count) { return _mm512_add_epi32(count, coun
 /* table[index] for index < LANES. */
 static inline vec pick(vec table, vec_int index) { return _mm512_permutexvar_ps(index, table); }
 
+/* The same where a table of 2^bits entries repeats, index < 2^bits: shuffles inside quarters wait less. */
+static inline vec pick_repeated(vec table, vec_int index, uint32_t bits)
+{
+    return bits <= 2 ? _mm512_permutevar_ps(table, index) : pick(table, index);
+}
+
 /* The same from two vectors, index < 2 LANES. */
 static inline vec pick_of_two(vec low, vec high, vec_int index)
 {
     return _mm512_permutex2var_ps(low, index, high);
+}
+
+/* ((2 m + 1) << shift) - 1 in each lane, m the lane's number mod 2^level: see KERNEL(bucket). */
+static inline vec_int threshold_places(uint32_t level, uint32_t shift)
+{
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
+                                              15);
+    const __m512i m = _mm512_and_si512(lane, _mm512_set1_epi32((1 << level) - 1));
+    const __m512i odd = _mm512_add_epi32(_mm512_add_epi32(m, m), _mm512_set1_epi32(1));
+    return _mm512_sub_epi32(_mm512_sll_epi32(odd, _mm_cvtsi32_si128((int)shift)),
+                            _mm512_set1_epi32(1));
 }
 
 /* -- bits ------------------------------------------------------------------------------------ */
