@@ -122,6 +122,7 @@ static int write_results(struct kv_run_options *options, struct kv_result_dir *d
     if (fflush(stdout) != 0 && printed == KV_OK)
         printed = kv_fail(&late, KV_EENVIRONMENT, "stdout: cannot write: %s", strerror(errno));
     if (!options->quiet) fprintf(stderr, "results: %s\n", kv_result_dir_path(dir));
+    if (status == KV_OK && options->profile) status = kv_profile_write(options->profile, results, err);
     if (status == KV_OK && printed != KV_OK) status = printed, *err = late;
     return status;
 }

@@ -47,6 +47,7 @@ static const struct option table[] = {
     {"--no-plots", SWITCH, FIELD(no_plots), NULL, "no plots"},
     {"--no-verify", SWITCH, FIELD(no_verify), NULL, "skip content hashes; every row is marked"},
     {"--audit", SWITCH, FIELD(audit), NULL, "recount all bytes at every step"},
+    {"--profile", TEXT, FIELD(profile), "FILE", "where the time went, by stages, as JSON"},
     {"--quiet", SWITCH, FIELD(quiet), NULL, "nothing but data and errors"},
     {"--verbose", SWITCH, FIELD(verbose), NULL, "say what is done"},
     {"--help", SWITCH, FIELD(help), NULL, "this text"},

@@ -204,7 +204,9 @@ int kv_reference_get(struct kv_reference **out, const struct kv_reference_input 
             if (status == KV_OK && keeps) kv_store_save(path, (const void *const *)arrays, bytes, 3);
         }
     }
+    const double computed = kv_clock_seconds();
     if (status == KV_OK) status = audit(reference, input, err);
+    reference->audit_seconds = kv_clock_seconds() - computed;
     reference->seconds = kv_clock_seconds() - start;
     if (status != KV_OK) {
         kv_reference_free(reference);

@@ -11,7 +11,7 @@ struct kv_reference {
     float *log_sum_exp;           /* [kv_heads][n_scored][group] */
     float *span_mass;             /* ... [n_spans] */
     bool from_disk;
-    double seconds;
+    double seconds, audit_seconds;   /* the second is in the first */
     double worst_deviation, worst_bound;   /* of the audited query closest to its bound */
     struct kv_pool *pool;
 };

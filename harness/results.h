@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "harness/profile.h"
 #include "metrics/measures.h"
 
 struct kv_row {
@@ -55,6 +56,7 @@ struct kv_results {
     uint64_t seed;
     bool per_layer, interrupted;
     double wall_seconds;
+    struct kv_profile profile;
 };
 
 #endif

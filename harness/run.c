@@ -45,6 +45,7 @@ struct trace_run {                     /* what the layers of one trace share */
     int threads;
     struct kv_trace *trace;
     struct kv_trace_summary *summary;
+    struct kv_profile *profile;
     uint32_t *layers, n_layers;        /* indices into trace->layers */
     uint32_t *scored, n_scored;
     uint32_t (*spans)[2], n_spans;
@@ -77,6 +78,14 @@ static struct kv_wants wants_of_jobs(struct job *const *jobs, uint32_t n)
             kv_wants_merge(&all, &one);
         }
     return all;
+}
+
+/* Adds the time since *start to a stage; *start becomes now. */
+static void spend(struct trace_run *run, enum kv_stage_of_run stage, double *start)
+{
+    const double now = kv_clock_seconds();
+    run->profile->seconds[stage] += now - *start;
+    *start = now;
 }
 
 static int compute_prompts(struct layer_run *layer, const struct kv_wants *wants, struct kv_error *err)
@@ -129,6 +138,7 @@ static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t l
 {
     const uint32_t i = run->layers[l];
     const struct kv_trace_layer *info = &run->trace->layers[i];
+    double start = kv_clock_seconds();
     *layer = (struct layer_run){.run = run, .l = l, .answered = true};
     int status = kv_trace_read_layer(&layer->reader, run->trace, i,
                                      KV_READ_GRADIENTS | KV_READ_PROJECTION, err);
@@ -144,13 +154,19 @@ static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t l
         status = kv_calibration_read(&layer->fit, run->calibration, layer->owner, err);
         if (status != KV_OK) return status;
     }
+    spend(run, KV_STAGE_READ, &start);
     const struct kv_reference_input input = {
         .layer = layer->reader, .kernels = run->kernels, .n_scored = run->n_scored,
         .scored = run->scored, .spans = spans_of(run),
         .content_hash = run->trace->verified ? run->trace->content_hash : NULL,
         .version = kv_code_version(), .threads = run->threads};
     status = kv_reference_get(&layer->reference, &input, err);
-    if (status == KV_OK) status = compute_prompts(layer, wants, err);
+    spend(run, KV_STAGE_REFERENCE, &start);
+    if (status != KV_OK) return status;
+    run->profile->seconds[KV_STAGE_REFERENCE] -= layer->reference->audit_seconds;
+    run->profile->seconds[KV_STAGE_AUDIT] += layer->reference->audit_seconds;
+    status = compute_prompts(layer, wants, err);
+    spend(run, KV_STAGE_PROMPT, &start);
     return status;
 }
 
@@ -357,7 +373,9 @@ static int replay_group(struct group_run *group, struct kv_error *err)
         }
         if (job->status == KV_OK) job->status = reserve_job(job, group);
     }
+    double start = kv_clock_seconds();
     const int status = run_tasks(group, err);
+    spend(group->run, KV_STAGE_REPLAY, &start);
     for (uint32_t m = 0; status == KV_OK && m < group->n; m++)
         group->layers[m].exact_projected2 = projected_energy(&group->layers[m]);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(group->run->threads)
@@ -365,6 +383,7 @@ static int replay_group(struct group_run *group, struct kv_error *err)
         if (status == KV_OK) measure_job(group->jobs[j], group);
         release_job(group->jobs[j], group);
     }
+    spend(group->run, KV_STAGE_MEASURE, &start);
     return status;
 }
 
@@ -647,7 +666,9 @@ static int summarise(struct trace_run *run, struct kv_error *err)
 
 static int run_trace(struct trace_run *run, const char *path, struct kv_error *err)
 {
+    double start = kv_clock_seconds();
     int status = kv_trace_open(&run->trace, path, run->request->no_verify ? KV_NO_VERIFY : 0, err);
+    spend(run, KV_STAGE_OPEN, &start);
     if (status == KV_OK) status = choose_layers(run, err);
     if (status == KV_OK) status = list_spans(run, err);
     if (status == KV_OK) status = summarise(run, err);
@@ -711,7 +732,8 @@ int kv_run(const struct kv_run_request *request, struct kv_results *results, str
     }
     for (uint32_t t = 0; status == KV_OK && t < request->n_traces; t++) {
         struct trace_run run = {.request = request, .kernels = &kernels, .threads = results->threads,
-                                .summary = &results->traces[t], .cells = results->cells + results->n_cells,
+                                .summary = &results->traces[t], .profile = &results->profile,
+                                .cells = results->cells + results->n_cells,
                                 .n_cells = per_trace, .progress_share = 1.0 / request->n_traces,
                                 .calibration = calibration,
                                 .progress_base = (double)t / request->n_traces};

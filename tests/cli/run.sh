@@ -41,4 +41,19 @@ says '--methods'
 expect 0 '' --version
 expect 0 '' help
 says 'reproduce'
+
+# The stages of a profile and what is left over make up the wall time.
+if command -v python3 >/dev/null; then
+    expect 0 '' --trace small.h5 --methods f16 --no-plots --out profiled --profile stages.json
+    python3 - <<'END' || complain "--profile: expected stages that add up, found $(cat stages.json)"
+import json
+profile = json.load(open("stages.json"))
+total = sum(stage["seconds"] for stage in profile["stages"].values())
+assert abs(total - profile["wall_seconds"]) < 1e-3 * profile["wall_seconds"] + 1e-6, total
+assert set(profile["stages"]) >= {"open", "read", "reference", "audit", "replay", "measure", "other"}
+END
+    expect 5 'nowhere/stages.json: cannot write' --quiet --trace small.h5 --methods f16 --no-plots --out again \
+        --profile nowhere/stages.json
+fi
+
 finish

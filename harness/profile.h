@@ -1,0 +1,28 @@
+/* Where the wall time of a run goes, by stages that follow each other: `run --profile FILE`. */
+#ifndef KVBENCH_HARNESS_PROFILE_H
+#define KVBENCH_HARNESS_PROFILE_H
+
+#include <stdint.h>
+
+#include "harness/base/status.h"
+
+enum kv_stage_of_run {
+    KV_STAGE_OPEN,               /* opening traces, content hashes included */
+    KV_STAGE_READ,               /* waiting for a layer's rows */
+    KV_STAGE_REFERENCE,          /* exact attention: computed, or loaded from the cache folder */
+    KV_STAGE_AUDIT,              /* sampled queries of it against the definition, every time */
+    KV_STAGE_PROMPT,             /* prompt statistics that policies asked for */
+    KV_STAGE_REPLAY,             /* caches, codecs, answers: all threads */
+    KV_STAGE_MEASURE,            /* errors of the answers: all threads */
+    KV_STAGES
+};
+
+struct kv_profile { double seconds[KV_STAGES]; };
+
+struct kv_results;
+
+/* JSON: wall seconds, seconds and share of each stage, what is left over ("other"), and how busy the
+ * threads were in replay and measure. */
+int kv_profile_write(const char *path, const struct kv_results *results, struct kv_error *err);
+
+#endif
