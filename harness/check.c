@@ -47,7 +47,28 @@ static void forget(struct played *played)
     played->outputs = NULL;
 }
 
-static int play_units(const struct play *play, const struct kv_layer *layer, struct kv_replay *replay,
+enum { MOST_NEIGHBOURS = 2 };        /* layers that stand beside the one under test */
+
+struct neighbours { uint32_t n; struct kv_layer *of[MOST_NEIGHBOURS]; };
+
+/* One unit, together with the layers that the spec's codecs join to it; those are not answered. */
+static int play_unit(const struct kv_replay *replay, const struct neighbours *beside,
+                     struct kv_replay_account *account, struct kv_error *err)
+{
+    struct kv_replay replays[1 + MOST_NEIGHBOURS] = {*replay};
+    struct kv_replay_account accounts[1 + MOST_NEIGHBOURS];
+    for (uint32_t i = 0; i < beside->n; i++) {
+        replays[1 + i] = *replay;
+        replays[1 + i].owner = replays[1 + i].reader = beside->of[i];
+        replays[1 + i].n_scored = 0;
+    }
+    const int status = kv_replay_group(replays, 1 + beside->n, accounts, err);
+    *account = accounts[0];
+    return status;
+}
+
+static int play_units(const struct play *play, const struct kv_layer *layer,
+                      const struct neighbours *beside, struct kv_replay *replay,
                       struct played *played, struct kv_error *err)
 {
     const uint32_t heads = layer->info->geometry.kv_heads, step = kv_replay_unit_heads(play->spec, &layer->info->geometry);
@@ -56,7 +77,7 @@ static int play_units(const struct play *play, const struct kv_layer *layer, str
         struct kv_replay_account account;
         replay->first_head = (play->backwards ? heads / step - 1 - u : u) * step;
         replay->n_heads = step;
-        status = kv_replay_run(replay, &account, err);
+        status = play_unit(replay, beside, &account, err);
         if (status != KV_OK) break;
         for (int side = 0; side < 2; side++) {
             played->account.bytes.payload[side] += account.bytes.payload[side];
@@ -73,8 +94,8 @@ static int play_units(const struct play *play, const struct kv_layer *layer, str
 }
 
 /* Replays a layer through the spec; all decode tokens are scored. */
-static int replay_layer(const struct play *play, const struct kv_layer *layer, struct played *played,
-                        struct kv_error *err)
+static int replay_layer(const struct play *play, const struct kv_layer *layer,
+                        const struct neighbours *beside, struct played *played, struct kv_error *err)
 {
     const struct kv_geometry *geometry = &layer->info->geometry;
     const uint32_t n_scored = geometry->tokens - geometry->prefill;
@@ -106,10 +127,26 @@ static int replay_layer(const struct play *play, const struct kv_layer *layer, s
         .road = play->road, .audit = play->audit, .garble = play->garble,
         .answers = {.outputs = played->outputs, .log_sum_exp = extra, .divergence = extra + rows,
                     .held_mass = extra + 2 * rows, .drift = extra + 3 * rows, .span_mass = extra}};
-    if (status == KV_OK) status = play_units(play, layer, &replay, played, err);
+    if (status == KV_OK) status = play_units(play, layer, beside, &replay, played, err);
     kv_pool_destroy(pool);
     free(scored);
     free(prompts);
+    return status;
+}
+
+/* Layers behind this one, as many as the spec joins and the kit has. */
+static int make_neighbours(struct neighbours *beside, const struct kv_spec *spec,
+                           const struct kv_geometry *geometry, struct kv_check_shape shape,
+                           struct kv_error *err)
+{
+    uint32_t most;
+    *beside = (struct neighbours){0};
+    const int status = kv_cache_layer_group(&most, &spec->caches[0], geometry, err);
+    while (status == KV_OK && beside->n < MOST_NEIGHBOURS && beside->n + 1 < most) {
+        shape.neighbour = beside->n + 1;
+        if (!(beside->of[beside->n] = kv_check_layer(&shape))) return kv_fail(err, KV_EMEMORY, "out of memory");
+        beside->n++;
+    }
     return status;
 }
 
@@ -120,7 +157,10 @@ static enum verdict play_shape(struct check *check, const struct play *play,
     struct kv_layer *layer = kv_check_layer(shape);
     *played = (struct played){0};
     if (!layer) return kv_fail(&check->why, 0, "out of memory"), FAIL;
-    const int status = replay_layer(play, layer, played, &check->why);
+    struct neighbours beside;
+    int status = make_neighbours(&beside, play->spec, &layer->info->geometry, *shape, &check->why);
+    if (status == KV_OK) status = replay_layer(play, layer, &beside, played, &check->why);
+    for (uint32_t i = 0; i < beside.n; i++) kv_check_layer_free(beside.of[i]);
     kv_check_layer_free(layer);
     if (status == KV_OK) return PASS;
     forget(played);
@@ -368,6 +408,9 @@ static enum verdict future_tokens_do_not_matter(struct check *check)
 
 static enum verdict swapping_heads_swaps_answers(struct check *check)
 {
+    for (int side = 0; side < 2; side++)
+        for (const struct kv_stage *s = kv_chain(&check->spec->caches[0], side); s; s = s->rest)
+            if (s->codec->traits & KV_ORDERED_HEADS) return skip(check, "heads have different parts to play");
     if (check->spec->random) return skip(check, "depends on the head by its seed");
     struct kv_check_shape swapped = plain;
     swapped.swapped = true;

@@ -14,6 +14,7 @@ struct kv_check_shape {
     enum kv_check_rows rows;
     uint32_t changed_from;        /* tokens from here on differ from those of another layer; 0 = none */
     bool swapped;                 /* KV heads (with their groups) in reverse order */
+    uint32_t neighbour;           /* so many layers behind the first: of other content */
 };
 
 /* A layer whose content is a function of the shape alone; NULL when memory is exhausted. */

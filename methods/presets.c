@@ -31,6 +31,7 @@ const struct kv_preset kv_presets[] = {
      "Palu at 30 % rank cut, latents of 3 bits, as its Table 1"},
     {"xkv-4", "xkv:k.rank=0.125:v.rank=0.1875:group_layers=4", "xKV's defaults: groups of four layers"},
     {"xkv-2", "xkv:k.rank=0.125:v.rank=0.1875:group_layers=2", "xKV in groups of two layers"},
+    {"mqa", "gqa:heads=1", "all KV heads pooled into one"},
     {"streamingllm", "streaming:budget=0.2:sinks=4", "StreamingLLM, four sinks"},
     {"control", "random:budget=0.1+turboquant:bits=1",
      "negative control, 1 bit and random eviction: every gate must fail it"},

@@ -105,6 +105,15 @@ class Window(Scored):
         return self.age
 
 
+class Interleave(Window):
+    """One layer in locals + 1 keeps all, the others a window; depth is the model's."""
+
+    def __init__(self, prompt, budget, locals=5, global_at=None, **trim):
+        place = locals if global_at is None else min(global_at, locals)
+        whole = prompt.layer.index % (locals + 1) == place
+        super().__init__(prompt, prompt.tokens if whole else budget, **trim)
+
+
 class Random(Scored):
     """Uniform among the unprotected; the oracle's own stream, so only counts can agree."""
     RECENT_PERCENT = 50

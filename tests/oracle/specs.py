@@ -23,9 +23,9 @@ from turboquant import Fractional, TurboQuant
 
 POLICIES = {"full", "window", "streaming", "random", "topk", "h2o", "tova", "knorm", "keydiff",
             "lagkv", "snapkv", "quest", "pyramidkv", "adakv", "chunkkv", "criticalkv", "cake",
-            "expected-attention", "scissorhands", "cam"}
+            "expected-attention", "scissorhands", "cam", "interleave"}
 CODECS = {"center", "outliers", "hadamard", "f32", "f16", "bf16", "int", "kivi", "svd", "turboquant",
-          "qjl", "polar-wu", "polar-han", "kvquant", "gear", "palu", "xkv", "kq-svd", "autoencoder", "fp8", "mxfp4", "nvfp4",
+          "qjl", "polar-wu", "polar-han", "kvquant", "gear", "palu", "xkv", "kq-svd", "autoencoder", "think", "minicache", "gqa", "fp8", "mxfp4", "nvfp4",
           "sign", "ternary"} | set(Llama.BLOCKS)
 RANDOM_STAGES = {"random", "turboquant", "qjl", "polar-han"}        # rows cannot agree with another generator
 
@@ -98,7 +98,7 @@ POLICY_CLASSES = {
     "quest": policies.Quest, "pyramidkv": voters.PyramidKV, "adakv": voters.AdaKV,
     "chunkkv": voters.ChunkKV, "criticalkv": voters.CriticalKV, "cake": voters.Cake,
     "expected-attention": voters.ExpectedAttention, "scissorhands": policies.Scissorhands,
-    "cam": policies.Cam}
+    "cam": policies.Cam, "interleave": policies.Interleave}
 
 
 def build(kind, first, params, name):

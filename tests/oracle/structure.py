@@ -155,10 +155,90 @@ def autoencoder(of):
     return project(of, basis, basis, 2 * dim * (rank + 1), shift=mean)
 
 
-METHODS = {"svd": svd, "palu": palu, "xkv": xkv, "kq-svd": kq_svd, "autoencoder": autoencoder}
+def think(of):
+    """Channels by |q_j k_j^T|; the newest 32 keys whole. Values go to the inner codec."""
+    if of.side == "v":
+        rows, codec = of.inner(of.rows)
+        return from_inner(rows, codec, 0)
+    dim, n = of.width, of.prompt
+    window, before = min(32, n), n - 32 if n > 32 else n
+    queries = of.layers[0].q[query_heads(of.layers[0], of.heads[0]), n - window:n]
+    scores = (of.rows[:before] ** 2).sum(axis=0) * (queries ** 2).sum(axis=(0, 1))
+    kept = dim - int(of.params.get("ratio", 0.4) * dim + 1e-9)
+    channels = np.sort(np.argsort(-scores, kind="stable")[:kept])
+    latents, codec = of.inner(of.rows[:, channels])
+    rows = np.zeros_like(of.rows)
+    rows[:, channels] = latents
+    return from_inner(rows, codec, (dim + 7) // 8, recent=32)
+
+
+def minicache(of):
+    """SLERP of two layers' directions; extreme angles kept beside it."""
+    if len(of.layers) == 1:
+        return Stored(of.rows, 2 * of.rows.shape[1], 0)
+    dim, t = of.width, of.params.get("t", 0.6)
+    x = of.rows.reshape(-1, 2, dim)
+    norms = np.linalg.norm(x, axis=2)
+    u = x / norms[..., None]
+    angle = np.arccos(np.clip((u[:, 0] * u[:, 1]).sum(axis=1), -1, 1))
+    weights = np.stack([np.sin((1 - t) * angle), np.sin(t * angle)], axis=1) / np.sin(angle)[:, None]
+    shared = through_f16((weights[..., None] * u).sum(axis=1))
+    share, prompt = of.params.get("retained", 0.05), np.sort(angle[:of.prompt])[::-1]
+    if of.params.get("retain", "largest") == "below":
+        kept = angle <= prompt[-1] + (prompt[0] - prompt[-1]) * share if share else angle < 0
+    else:
+        count = int(np.ceil(share * of.prompt - 1e-9))
+        kept = angle >= prompt[count - 1] if count else angle > 4
+    merged = to_f32(norms).astype(np.float64)[..., None] * shared[:, None]
+    rows = np.where(kept[:, None, None], through_f16(x), merged).reshape(len(x), -1)
+    return Stored(rows, 2 * dim, 8 + kept * (4 * dim + 4))
+
+
+def gqa(of):
+    """Mean of a group's heads, turned onto its first before and back after."""
+    n = len(of.heads)
+    groups, dim = max(of.count("heads", 0.5, n), 1), of.width
+    x = of.rows.reshape(-1, n, dim)
+    group_of = [h * groups // n for h in range(n)]
+    turns, basis = [], 0
+    for h in range(n):
+        first = group_of.index(group_of[h])
+        aligned = of.params.get("align", "none") == "procrustes" and first != h
+        turns.append(turn_onto(of, x[:of.prompt, h], x[:of.prompt, first]) if aligned else np.eye(dim))
+        basis += 2 * dim * (1 if of.side == "k" else dim) * aligned
+    pooled = np.hstack([np.mean([x[:, h] @ turns[h] for h in range(n) if group_of[h] == g], axis=0)
+                        for g in range(groups)])
+    latents, codec = of.inner(pooled)
+    parts = latents.reshape(-1, groups, dim)
+    rows = np.hstack([parts[:, group_of[h]] @ turns[h].T for h in range(n)])
+    return from_inner(rows, codec, basis)
+
+
+def turn_onto(of, own, reference):
+    """Values: orthogonal Procrustes. Keys: an angle for each rotary pair."""
+    if of.side == "v":
+        u, _, vt = np.linalg.svd(own.T @ reference)
+        return through_f16(u @ vt)
+    turn = np.eye(of.width)
+    for x, y in zip(*pair_columns(of.layers[0])):
+        along = np.sum(own[:, x] * reference[:, x] + own[:, y] * reference[:, y])
+        across = np.sum(own[:, x] * reference[:, y] - own[:, y] * reference[:, x])
+        angle = np.arctan2(across, along)
+        turn[x, x] = turn[y, y] = np.cos(angle)
+        turn[x, y], turn[y, x] = np.sin(angle), -np.sin(angle)
+    return through_f16(turn)
+
+
+METHODS = {"think": think, "minicache": minicache, "gqa": gqa, "svd": svd, "palu": palu, "xkv": xkv, "kq-svd": kq_svd, "autoencoder": autoencoder}
 UNROTATED = {"palu", "xkv"}
-OBJECT_HEADS = {"xkv": True, "palu": lambda p: p.get("group_heads", 4) > 1}
-GROUPS = {"xkv": lambda params, layer, trace: params.get("group_layers", 4)}
+OBJECT_HEADS = {"xkv": True, "gqa": True, "palu": lambda p: p.get("group_heads", 4) > 1}
+GROUPS = {"xkv": lambda params, layer, trace: params.get("group_layers", 4),
+          "minicache": lambda params, layer, trace: 2 if layer.index >= first_merged(params, trace) else 1}
+
+
+def first_merged(params, trace):
+    start = params.get("start", 0.5)
+    return int(start * trace.model_layers + 1e-9) if isinstance(start, float) else start
 
 
 # -- the replay of layers that share objects -----------------------------------------------------
