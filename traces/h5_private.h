@@ -1,4 +1,4 @@
-/* What h5.c and h5_attribute.c share. */
+/* What h5.c, h5_dataset.c and h5_attribute.c share. */
 #ifndef KVBENCH_TRACES_H5_PRIVATE_H
 #define KVBENCH_TRACES_H5_PRIVATE_H
 
