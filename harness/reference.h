@@ -10,6 +10,7 @@ struct kv_reference {
     float *outputs;               /* [kv_heads][n_scored][group][value_dim] */
     float *log_sum_exp;           /* [kv_heads][n_scored][group] */
     float *span_mass;             /* ... [n_spans] */
+    double *projected2;           /* [1] squares of the outputs through W_o; 0 without it */
     bool from_disk;
     double seconds, audit_seconds;   /* the second is in the first */
     double worst_deviation, worst_bound;   /* of the audited query closest to its bound */

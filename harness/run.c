@@ -66,7 +66,6 @@ struct layer_run {
     struct kv_reference *reference;
     struct kv_prompt *prompts;         /* [kv_heads] */
     struct kv_pool **prompt_pools;     /* [kv_heads] */
-    double exact_projected2;
 };
 
 static struct kv_wants wants_of_jobs(struct job *const *jobs, uint32_t n)
@@ -278,7 +277,7 @@ static void measure(struct job *job, const struct layer_run *layer,
         .drift = answers->drift, .exact_log_sum_exp = layer->reference->log_sum_exp,
         .reads_all = reads_all, .n_spans = run->n_spans, .span_exact = layer->reference->span_mass,
         .span_answer = answers->span_mass, .w_o = read->w_o, .hidden = read->hidden,
-        .exact_projected2 = layer->exact_projected2, .x2 = read->x2,
+        .exact_projected2 = *layer->reference->projected2, .x2 = read->x2,
         .attn_post_norm = read->info->attn_post_norm, .n_windows = run->trace->n_windows,
         .windows = (const uint32_t (*)[2])run->trace->windows,
         .label = read->label.tensor.data ? &label : NULL,
@@ -290,15 +289,6 @@ static void measure(struct job *job, const struct layer_run *layer,
         job->status = kv_fail(&job->error, KV_EMEMORY, "out of memory for measures");
     part->measured = job->status == KV_OK;
     job->cell->measure_seconds += kv_clock_seconds() - start;
-}
-
-static double projected_energy(const struct layer_run *layer)
-{
-    const struct kv_measured exact = {
-        .geometry = &layer->reader->info->geometry, .n_scored = layer->run->n_scored,
-        .scored = layer->run->scored, .exact = layer->reference->outputs, .w_o = layer->reader->w_o,
-        .hidden = layer->reader->hidden};
-    return layer->reader->w_o ? kv_projected_energy(&exact) : 0.0;
 }
 
 /* Sums the units' accounts in head order. */
@@ -376,8 +366,6 @@ static int replay_group(struct group_run *group, struct kv_error *err)
     double start = kv_clock_seconds();
     const int status = run_tasks(group, err);
     spend(group->run, KV_STAGE_REPLAY, &start);
-    for (uint32_t m = 0; status == KV_OK && m < group->n; m++)
-        group->layers[m].exact_projected2 = projected_energy(&group->layers[m]);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(group->run->threads)
     for (uint32_t j = 0; j < group->n_jobs; j++) {
         if (status == KV_OK) measure_job(group->jobs[j], group);

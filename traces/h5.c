@@ -130,6 +130,33 @@ const char *kv_h5_path(const struct kv_h5 *file) { return file->path; }
 
 uint64_t kv_h5_file_bytes(const struct kv_h5 *file) { return file->bytes; }
 
+const struct kv_h5_data *kv_h5_recall(struct memo *memo, const char *object)
+{
+    for (size_t i = 0; i < memo->n; i++) {
+        const size_t at = (memo->next + i) % memo->n;
+        if (strcmp(memo->list[at].object, object) != 0) continue;
+        memo->next = at + 1;
+        return &memo->list[at].data;
+    }
+    return NULL;
+}
+
+bool kv_h5_exists(const struct kv_h5 *file, const char *object)
+{
+    if (file->memo && kv_h5_recall(file->memo, object)) return true;
+    /* H5Lexists wants every step of the way to exist. */
+    char part[512];
+    const size_t length = strlen(object);
+    if (length >= sizeof part) return false;
+    for (size_t i = 1; i <= length; i++) {
+        if (object[i] != '/' && object[i] != '\0') continue;
+        memcpy(part, object, i);
+        part[i] = '\0';
+        if (H5Lexists(file->id, part, H5P_DEFAULT) <= 0) return false;
+    }
+    return true;
+}
+
 static int compare_names(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);

@@ -16,17 +16,6 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
  * ends at 1032 : 1), and 16 MiB of fill value that was never stored. */
 static const uint64_t believable_ratio = 65536, believable_fill = UINT64_C(16) << 20;
 
-static const struct kv_h5_data *recall(struct memo *memo, const char *object)
-{
-    for (size_t i = 0; i < memo->n; i++) {
-        const size_t at = (memo->next + i) % memo->n;
-        if (strcmp(memo->list[at].object, object) != 0) continue;
-        memo->next = at + 1;
-        return &memo->list[at].data;
-    }
-    return NULL;
-}
-
 /* Without memory it is not remembered, and looked at again. */
 static void remember(struct memo *memo, const char *object, const struct kv_h5_data *data)
 {
@@ -39,22 +28,6 @@ static void remember(struct memo *memo, const char *object, const struct kv_h5_d
     }
     char *copy = strdup(object);
     if (copy) memo->list[memo->n++] = (struct described){copy, *data};
-}
-
-bool kv_h5_exists(const struct kv_h5 *file, const char *object)
-{
-    if (file->memo && recall(file->memo, object)) return true;
-    /* H5Lexists wants every step of the way to exist. */
-    char part[512];
-    const size_t length = strlen(object);
-    if (length >= sizeof part) return false;
-    for (size_t i = 1; i <= length; i++) {
-        if (object[i] != '/' && object[i] != '\0') continue;
-        memcpy(part, object, i);
-        part[i] = '\0';
-        if (H5Lexists(file->id, part, H5P_DEFAULT) <= 0) return false;
-    }
-    return true;
 }
 
 static void add_filters(struct kv_h5_data *out, hid_t list)
@@ -142,7 +115,7 @@ static int open_dataset(hid_t *out, const struct kv_h5 *file, const char *object
 int kv_h5_describe(struct kv_h5_data *out, const struct kv_h5 *file, const char *object,
                    struct kv_error *err)
 {
-    const struct kv_h5_data *known = recall(file->memo, object);
+    const struct kv_h5_data *known = kv_h5_recall(file->memo, object);
     *out = known ? *known : (struct kv_h5_data){0};
     if (known) return KV_OK;
     hid_t dataset;

@@ -24,6 +24,9 @@ struct kv_h5 {
     struct memo *memo;
 };
 
+/* What was found out about a dataset before, or NULL. */
+const struct kv_h5_data *kv_h5_recall(struct memo *memo, const char *object);
+
 enum kv_h5_type kv_h5_classify(hid_t type);
 
 /* 0 when the dataspace has a rank and size that a trace may have. */
