@@ -113,6 +113,18 @@ static int take_survey(struct dump *dump, struct kv_error *err)
     return status;
 }
 
+/* One layer is opened: a codec that joins several would give other rows than `run`. */
+static int check_alone(const struct dump *dump, struct kv_error *err)
+{
+    uint32_t most;
+    const struct kv_spec *spec = &dump->specs.specs[0];
+    const int status =
+        kv_cache_layer_group(&most, &spec->caches[0], &dump->owner->info->geometry, err);
+    if (status != KV_OK || most == 1) return status;
+    return kv_fail(err, KV_EUNSUPPORTED, "dump: %s joins layers: expected a method of one layer",
+                   spec->text);
+}
+
 static int prepare(struct dump *dump, struct kv_error *err)
 {
     int status = kv_spec_parse(&dump->specs, dump->options.method, err);
@@ -120,6 +132,7 @@ static int prepare(struct dump *dump, struct kv_error *err)
         status = kv_fail(err, KV_EUSAGE, "dump: --method: expected one spec, found %u", dump->specs.n);
     if (status == KV_OK) status = kv_kernels_fill(&dump->kernels, dump->options.isa, err);
     if (status == KV_OK) status = open_trace(dump, err);
+    if (status == KV_OK) status = check_alone(dump, err);
     if (status == KV_OK) status = reserve(dump, err);
     if (status == KV_OK) status = take_survey(dump, err);
     if (status != KV_OK) return status;

@@ -25,11 +25,17 @@ calibrated same-trace --calibrate 120:140
 [ "$(column scored_queries)" = 20 ] || complain "expected 12 of 32 steps unscored, found $(column scored_queries)"
 
 # A layer that the other recording has not: a row that says so, and the other method runs.
-expect 0 '' --trace small.h5 --methods svd:rank=8,int --calibrate other.h5 --no-plots --quiet --format csv --out m.d
+expect 4 'their rows say why' --trace small.h5 --methods svd:rank=8,int --calibrate other.h5 --no-plots --quiet --format csv --out m.d
 says 'skipped,svd: calibration: layer 1 is not recorded there'
 says ',ok,'
 expect 2 'expected tokens FROM:TO with FROM below TO, found 9:3' --trace small.h5 --methods f16 --calibrate 9:3
 expect 2 'expected tokens of the 160 recorded' --trace small.h5 --methods f16 --calibrate 0:161
 expect 2 'expected decode steps left to score, found none' --trace small.h5 --methods f16 --calibrate 128:160
 expect 3 'nowhere.h5' --trace small.h5 --methods f16 --calibrate nowhere.h5
+
+# Codecs that join layers: the row names them; one layer alone would give other rows, so dump refuses.
+expect 0 '' --trace small.h5 --methods xkv:rank=0.25:group_layers=2 --no-plots --quiet --format csv --out x.d
+says 'joined:0+1'
+kvbench dump --trace small.h5 --method xkv --layer 0 --out x.h5 2>err && complain 'expected dump to refuse xkv'
+grep -q 'joins layers' err || complain "expected dump to say why: $(cat err)"
 finish
