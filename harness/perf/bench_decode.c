@@ -12,7 +12,7 @@
 #include "harness/base/rng.h"
 #include "harness/perf/benches.h"
 
-enum { DIM = 128, SKETCH = 256, MAX_THREADS = 64, IN_CACHE = 512, FROM_MEMORY = 65536 };
+enum { DIM = 128, SKETCH = 256, MAX_THREADS = 64, FROM_MEMORY = 65536 };
 
 struct format {
     const char *name;
@@ -195,11 +195,13 @@ static double best_rate(kv_perf_work *run, void *context)
 static int explain(struct kv_perf *perf, const struct format *format, struct decode *decode, double goal,
                    char *reason, size_t capacity, struct kv_error *err)
 {
-    struct decode small = {.kernels = &perf->kernels, .n_heads = 1, .tokens = IN_CACHE, .threads = 1};
+    /* 256 KiB of codes: in every L2, and long enough for what is done once a query. */
+    const uint32_t row_bytes = (uint32_t)kv_stripe_bytes(format->format, 1);
+    struct decode small = {.kernels = &perf->kernels, .n_heads = 1, .tokens = 512 * 128 / row_bytes, .threads = 1};
     int status = create(&small, format, err);
     if (status == KV_OK) {
         const int threads = decode->threads;
-        const double values_a_byte = KV_STRIPE / (double)kv_stripe_bytes(format->format, 1);
+        const double values_a_byte = KV_STRIPE / (double)row_bytes;
         const double cached = best_rate(decode_all, &small) * threads;
         const double adds = best_rate(kv_perf_peak, &perf->kernels) / 2 * threads / values_a_byte;
         const double read = best_rate(read_all, decode);

@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Makes experiments/performance.md: what `kvbench perf` measures on this machine, as tables.
+
+    experiments/performance.py [--kvbench PROGRAM] [--repeats N] [BENCH...] > experiments/performance.md
+
+Run it on an idle machine: rows measured beside other programs, or too uneven, say so and are no verdict.
+Yardsticks (baselines/) take part where numpy and torch are installed for the python3 on the PATH."""
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+YARDSTICKS = {'attn': 'numpy_chunked.py', 'e2e': 'torch_plain.py', 'encode': 'turboquant_cpu.py'}
+
+
+def cpu_name():
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8') as file:
+            lines = dict(line.split(':', 1) for line in file if ':' in line)
+        pick = {name.strip(): text.strip() for name, text in lines.items()}
+        family = ', family {cpu family} model {model}'.format(**pick) if 'cpu family' in pick else ''
+        return pick.get('model name', platform.machine()) + family
+    except OSError:
+        return platform.machine()
+
+
+def benches(program):
+    """Names in the help's second paragraph."""
+    text = subprocess.run([program, 'perf', '--help'], check=True, capture_output=True, text=True).stdout
+    return [line.split()[0] for line in text.split('\n\n')[1].splitlines() if line.strip()]
+
+
+def number(value, digits=3):
+    return '' if value is None else f'{value:.{digits}g}'
+
+
+def measure(program, bench, repeats):
+    command = [program, 'perf', bench, '--json', '--repeats', str(repeats)]
+    script = os.path.join(HERE, 'baselines', YARDSTICKS.get(bench, ''))
+    tries = [command + ['--vs', script], command] if os.path.isfile(script) else [command]
+    for attempt in tries:
+        run = subprocess.run(attempt, capture_output=True, text=True)
+        if run.returncode == 0:
+            return json.loads(run.stdout)
+    sys.exit(f'{" ".join(command)}: {run.stderr.strip()}')
+
+
+def goal(row):
+    texts = []
+    if row.get('goal') is not None:
+        texts.append(f"{row['goal_is']} {row['goal']:g}")
+    if row.get('yardstick_goal'):
+        texts.append(f"{row['yardstick_goal']:g}x yardstick")
+    return ', '.join(texts)
+
+
+def print_rows(rows):
+    print('| case | limit | ours | unit | ratio | spread | others | yardstick | goal | verdict |')
+    print('|---|---|---|---|---|---|---|---|---|---|')
+    for row in rows:
+        median = lambda name: (row.get(name) or {}).get('median')
+        against = median('to_yardstick')
+        yardstick = f"{row['yardstick_name']}: {number(against)}x" if against else ''
+        share = lambda name: '' if row.get(name) is None else f'{100 * row[name]:.0f} %'
+        print(f"| {row['case']} | {number(median('limit'))} | {number(median('ours'))} | {row['unit']} "
+              f"| {number(median('ratio'))} | {share('spread')} | {share('foreign_load')} | {yardstick} "
+              f"| {goal(row)} | {row['verdict']} |")
+    for row in rows:
+        if row.get('reason'):
+            print(f"\n{row['case']}: {row['reason']}.")
+
+
+def print_growth(rows):
+    print('| grows with | seconds | exponent | cost model |')
+    print('|---|---|---|---|')
+    for row in rows:
+        seconds = ', '.join(f"{pair['size']}: {pair['seconds']:.3f}" for pair in row['seconds'])
+        print(f"| {row['case']} | {seconds} | {row['ours']['median']:.2f} | {row['model']:g} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument('--kvbench', default=os.path.join(HERE, '..', 'build', 'harness', 'kvbench'))
+    parser.add_argument('--repeats', type=int, default=9)
+    parser.add_argument('bench', nargs='*')
+    options = parser.parse_args()
+    compiler = subprocess.run(['cc', '--version'], capture_output=True, text=True).stdout.splitlines()
+    print('# Performance\n')
+    print('Made by `experiments/performance.py`. Limits, ours and yardsticks take turns in one process; medians'
+          f' of {options.repeats} turns; ratios are taken inside a turn. `spread` is (p90 - p10) / median of the'
+          ' ratio, `others` the share of the CPUs that other processes took: above 15 % and 10 % a row'
+          ' is marked invalid and its verdict does not count.\n')
+    print(f'- CPU: {cpu_name()}, {os.cpu_count()} seen')
+    print(f'- compiler: {compiler[0] if compiler else "unknown"}; the release build\'s flags')
+    for bench in options.bench or benches(options.kvbench):
+        result = measure(options.kvbench, bench, options.repeats)
+        print(f'\n## {bench}\n')
+        rows = result['rows']
+        print_growth(rows) if bench == 'scale' else print_rows(rows)
+        sys.stdout.flush()
+
+
+if __name__ == '__main__':
+    main()
