@@ -12,8 +12,9 @@ import numpy as np
 
 import exact
 import specs
-from policies import best
+from budgets import best, pyramid_of_kvpress
 from prompt import Prompt
+from rotary import turned
 from synthetic import Case, write_trace
 from trace_file import read_trace
 
@@ -59,6 +60,76 @@ class SameRows(unittest.TestCase):
             for head, scores in enumerate(self.their_scores(press, settings)):
                 kept = np.flatnonzero(policy.keep(head))
                 np.testing.assert_array_equal(kept, best(scores, BUDGET), f"{name} head {head}")
+
+
+@unittest.skipIf(kvpress is None, "kvpress is not installed")
+class SameBudgets(SameRows):
+    """Presses that share budgets, on a trace whose votes come from the exact weights."""
+
+    def policy(self, spec):
+        prompt = Prompt(self.trace.layers[0], self.trace.tokens, self.trace.prefill_length, self.trace)
+        return specs.make_policy(specs.parse(spec), prompt)
+
+    def snapkv_scores(self):
+        return self.their_scores("SnapKVPress", dict(window_size=32, kernel_size=5))
+
+    def test_adakv_with_its_safeguard(self):
+        """The press marks what it would drop; its own rule is followed on its own scores."""
+        scores = torch.tensor(self.snapkv_scores())[None]
+        press = kvpress.AdaKVPress(kvpress.SnapKVPress(compression_ratio=1 - BUDGET / 390 - 1e-9))
+        press.press.score = lambda *_: scores.clone()
+        module = SimpleNamespace(config=SimpleNamespace(_attn_implementation="sdpa"))
+        press.compress(module, None, None, None, None, {})
+        _, heads, rows = module.masked_key_indices
+        kept = np.ones(scores.shape[1:], dtype=bool)
+        kept[heads.numpy(), rows.numpy()] = False
+        mine = self.policy(f"snapkv:budget={BUDGET}:observation_window=32:pooled_heads=1:floor_percent=20"
+                           ":floor=safeguard")
+        for head in range(scores.shape[1]):
+            np.testing.assert_array_equal(mine.keep(head), kept[head], f"head {head}")
+
+    def test_pyramid_budgets(self):
+        press = kvpress.PyramidKVPress(compression_ratio=0.7, window_size=8, beta=20)
+        for layer in range(30):
+            module = SimpleNamespace(config=SimpleNamespace(num_hidden_layers=30), layer_idx=layer)
+            theirs = press.get_layer_budget(module, 1000)
+            self.assertEqual(theirs, pyramid_of_kvpress(1000 * (1 - 0.7), 8, 1000, 20, layer, 30), layer)
+
+    def test_chunks(self):
+        """300 of 390 rows in chunks of 20: 15 of 20, the last one short."""
+        scores = torch.tensor(self.snapkv_scores())[None]
+        press = kvpress.ChunkKVPress(kvpress.SnapKVPress(compression_ratio=1 - 15 / 20 - 1e-9), chunk_length=20)
+        press.press.score = lambda *_: scores
+        marks = torch.arange(390.0).reshape(1, 1, 390, 1).expand(1, scores.shape[1], 390, 1)
+        kept, _ = press.compress(SimpleNamespace(head_dim=1), None, marks, marks, None, {})
+        mine = self.policy("chunkkv:budget=300:observation_window=32")
+        np.testing.assert_array_equal(np.flatnonzero(mine.keep(0)), kept[0, 0, :, 0].numpy().astype(int))
+
+    def test_expected_attention(self):
+        """Queries are handed to the press as they were before their rotation."""
+        layer, length = self.trace.layers[0], self.trace.prefill_length
+        module = kvpress.presses.expected_attention_press
+        positions = np.arange(length)
+        before = np.stack([turned(layer, q[:length], -positions) for q in layer.q])
+        press = kvpress.ExpectedAttentionPress(compression_ratio=0.5, epsilon=0.02)
+
+        def cos_sin(_, ids):
+            angles = np.outer(ids[0].numpy(), layer.rope_inv_freq)
+            both = np.concatenate([angles, angles], axis=1)[None]
+            return torch.tensor(np.cos(both)), torch.tensor(np.sin(both))
+
+        fake = SimpleNamespace(config=SimpleNamespace(num_attention_heads=len(layer.q)),
+                               head_dim=layer.k.shape[2], rotary_emb=cos_sin)
+        original = module.get_prerope_query_states
+        module.get_prerope_query_states = lambda _, hidden: torch.tensor(before[None, :, 4:])
+        try:
+            scores = press.score(fake, torch.zeros(1, length, 1), torch.tensor(layer.k[None, :, :length]),
+                                 torch.tensor(layer.v[None, :, :length]), None, {})[0].numpy()
+        finally:
+            module.get_prerope_query_states = original
+        mine = self.policy(f"expected-attention:budget={BUDGET}:epsilon=0.02")
+        for head in range(len(scores)):
+            np.testing.assert_array_equal(np.flatnonzero(mine.keep(head)), best(scores[head], BUDGET))
 
 
 if __name__ == "__main__":
