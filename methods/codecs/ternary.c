@@ -111,7 +111,7 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
 
 const struct kv_codec kv_codec_ternary = {.name = "ternary",
                                           .summary =
-                                              "ternarys and a mean magnitude a group: a floor",
+                                              "-1, 0 or 1 and a mean magnitude a group: a floor",
                                           .paper = "-",
                                           .params = params,
                                           .config_size = sizeof(struct config),
