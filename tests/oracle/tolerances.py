@@ -22,7 +22,7 @@ TOLERANCES = {
     "dkl": (5e-3, 1e-12),
     "dkl_max": (5e-3, 1e-11),             # one token's: not averaged
     "dkl_p99": (5e-3, 1e-12),
-    "dnll1": (5e-3, 1e-7),                # signed sum: cancels
+    "dnll1": (5e-3, 5e-7),                # signed sum: cancels, what is left is rounding of outputs
     "ppl_est": (1e-5, 1e-5),              # of its logarithm: exp would multiply the noise of dkl
     "attention_kl": (1e-4, 1e-6),         # sum of terms of both signs, each known to f32
     "lost_mass": (1e-5, 1e-6),
