@@ -19,7 +19,7 @@ is reason 'side=values: the values of this layer are columns of its keys'
 # A prompt of 8 rows has no 32 directions.
 make_trace --prefill 8 --needles 0 --heavy 0 --sinks 0
 run 4 svd:rank=32 && is status unsupported && is reason 'svd: rank 32 of a prompt of 8 rows'
-expect 0 '' info small.h5 && says 'cannot run:  svd: rank 32 of a prompt of 8 rows'
+expect 0 '' info small.h5 && says 'svd: rank 32 of a prompt of 8 rows'
 
 # A fifth of four rows is none.
 make_trace --prefill 4 --needles 0 --heavy 0 --sinks 0

@@ -172,7 +172,7 @@ class SpecGrammar(unittest.TestCase):
         self.assertEqual(specs.budget_rows(0.2, 768), 153)
 
     def test_unknown_stages_are_refused(self):
-        self.assertRaises(specs.Unknown, specs.parse, "gear:bits=2")
+        self.assertRaises(specs.Unknown, specs.parse, "nonesuch:bits=2")
 
 
 if __name__ == "__main__":
