@@ -10,6 +10,7 @@
 #include "harness/row.h"
 
 enum { MOST_NAMED = 16 };         /* more points than this are numbered, with a key */
+static const double key_line = 15, key_margins = 70;   /* pixels: a line of the key; above and below it */
 
 static bool drawn(const struct kv_ranked *row)
 {
@@ -167,11 +168,11 @@ static void write_leaders(const struct kv_figure_page *figure, const struct kv_r
     kv_figure_end_block(figure->data);
 }
 
-static void write_key(const struct kv_figure_page *figure, uint32_t n)
+static void write_key(const struct kv_figure_page *figure)
 {
     uint32_t number = 0;
     char text[512];
-    const double step = fmin(15 / (figure->height - 70), 1.0 / (n + 1));
+    const double step = key_line / (figure->height - key_margins);
     for (uint32_t r = 0; r < figure->ranking->n_measured; r++) {
         const struct kv_ranked *row = &figure->ranking->rows[r];
         if (!drawn(row)) continue;
@@ -225,7 +226,8 @@ int kv_figure_quality(struct kv_figure_page *figure)
     for (uint32_t r = 0; r < figure->ranking->n_measured; r++) n += drawn(&figure->ranking->rows[r]);
     const bool numbered = n > MOST_NAMED;
     figure->left = 78, figure->right = numbered ? 340 : 18, figure->top = 84, figure->bottom = 62;
-    figure->width = numbered ? 1180 : 900, figure->height = numbered ? 734 : 594;
+    figure->width = numbered ? 1180 : 900;
+    figure->height = numbered ? fmax(734, key_margins + key_line * (n + 1)) : 594;   /* the key is whole */
     const struct kv_ranges ranges = quality_ranges(figure);
     struct kv_label *labels = make_labels(figure, &ranges, numbered);
     if (!labels) return KV_EMEMORY;
@@ -248,7 +250,7 @@ int kv_figure_quality(struct kv_figure_page *figure)
     write_front(figure, &ranges);
     write_label_texts(figure, &ranges, labels, numbered);
     write_leaders(figure, &ranges, labels);
-    if (numbered) write_key(figure, n);
+    if (numbered) write_key(figure);
     free(labels);
     return KV_OK;
 }
