@@ -1,13 +1,15 @@
 /* interleave: local and global layers in turn, put upon any model (Gemma 3 report, arXiv
  * 2503.19786, section 2.1: five local layers to a global one; Gemma 4 and others: four).
  *
- * Of locals + 1 consecutive layers of the model the one at place `global_at` (default: the last) keeps
- * every row; the others keep the last budget rows, the current one included, and the sinks if any.
- * Depth is the model's, not the recording's. Any other map: `window:budget=..:layers=..`.
+ * Of locals + 1 consecutive layers of the model the one at place `global_at` (default: the last)
+ * keeps every row; the others keep the last budget rows, the current one included, and the sinks if
+ * any. Depth is the model's, not the recording's. Any other map: `window:budget=..:layers=..`.
  *
  * Bytes: held rows. Nothing is charged beside them.
  *
  * Departures: the model was not trained so; the error is that of a model switched over untrained.
+ * The window is a budget as any evictor's, by default a share of the prompt; Gemma 3 has 1024
+ * tokens (512 in its smallest): budget=512.
  */
 #include "methods/policy.h"
 
@@ -46,6 +48,6 @@ const struct kv_policy kv_policy_interleave = {
     .paper = "local-global attention (Gemma 3 report, arXiv 2503.19786), untrained",
     .params = params,
     .config_size = sizeof(struct config),
-    .trim = {.budget = {.tokens = 512}},
+    .trim = {.budget = {.share = 0.2}},
     .create = create,
     .score = score};
