@@ -10,11 +10,11 @@
 #include <string.h>
 
 #include "harness/base/params.h"
-#include "harness/claims.h"
+#include "harness/claims/claims.h"
 #include "harness/commands.h"
 #include "harness/install.h"
 #include "harness/json.h"
-#include "harness/model.h"
+#include "harness/memory/model.h"
 #include "harness/row.h"
 #include "methods/kernels/kernels.h"
 #include "methods/spec_stage.h"

@@ -8,10 +8,10 @@
 
 #include "harness/base/params.h"
 #include "harness/commands.h"
-#include "harness/memory.h"
-#include "harness/memory_plot.h"
-#include "harness/memory_rows.h"
-#include "harness/serving.h"
+#include "harness/memory/memory.h"
+#include "harness/memory/memory_plot.h"
+#include "harness/memory/memory_rows.h"
+#include "harness/memory/serving.h"
 #include "harness/writers.h"
 
 enum { MOST_MODELS = 64 };

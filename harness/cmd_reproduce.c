@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "harness/base/params.h"
-#include "harness/claims.h"
+#include "harness/claims/claims.h"
 #include "harness/json.h"
 
 enum { MOST_NAMES = 64 };

@@ -8,7 +8,7 @@
 
 #include "harness/aside.h"
 #include "harness/csv.h"
-#include "harness/figure.h"
+#include "harness/figures/figure.h"
 #include "harness/json.h"
 #include "harness/rank.h"
 #include "harness/row.h"

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "harness/aside.h"
-#include "harness/plot.h"
+#include "harness/figures/plot.h"
 #include "harness/report.h"
 #include "harness/row.h"
 #include "harness/writers.h"

@@ -4,7 +4,7 @@ set -eu
 out=$1
 shift
 {
-    echo '#include "harness/plot.h"'
+    echo '#include "harness/figures/plot.h"'
     echo 'const struct kv_plot_script kv_plot_scripts[] = {'
     for script in "$@"; do
         printf '    {"%s",\n' "${script##*/}"

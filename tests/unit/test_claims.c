@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "harness/claims.h"
+#include "harness/claims/claims.h"
 
 static struct kv_claim claim_of(const char *claimed, const char *tolerance, const char *direction,
                                 double measured)

@@ -10,8 +10,8 @@
 
 #include "harness/csv.h"
 #include "harness/journal.h"
-#include "harness/label_place.h"
-#include "harness/plot.h"
+#include "harness/figures/label_place.h"
+#include "harness/figures/plot.h"
 #include "harness/rank.h"
 #include "harness/report.h"
 #include "harness/aside.h"

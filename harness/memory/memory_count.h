@@ -1,0 +1,44 @@
+/* Bytes that a method keeps of one layer of a given shape, without a recording: the cache of `run`
+ * itself, over rows that are counted and not kept (struct kv_cache_plan, counts_only). There is no
+ * second law of bytes anywhere.
+ *
+ * Where bytes hang on what the rows hold (which rows an evictor drops from blocks; a fitted size),
+ * two made-up recordings are counted and the larger figure is given with the smaller one. */
+#ifndef KVBENCH_HARNESS_MEMORY_MEMORY_COUNT_H
+#define KVBENCH_HARNESS_MEMORY_MEMORY_COUNT_H
+
+#include "methods/spec.h"
+
+struct kv_memory_shape {
+    const uint32_t *layers;      /* [n_layers] of the model: one, or those of a layer group */
+    uint32_t n_layers, model_layers, q_heads, kv_heads, key_dim;
+    uint32_t value_dim;      /* 0: values are read from the key row (MLA) */
+    uint32_t tokens, decode; /* rows in all; how many of them come after the prompt, one by one */
+    uint32_t element_bits;   /* 16 or 32: of rows that are kept as they are */
+};
+
+struct kv_memory_bytes {
+    int64_t payload, metadata, residual, basis, total;
+    int64_t varies;              /* not 0: atoms vary in size, and count with the average */
+    int64_t least; /* total, in the other made-up recording: < total where data decide */
+};
+
+/* The bytes of one layer (or of a layer group, whole) as a function of how many rows came. Without policies the cache is made
+ * once; with one every question runs it over all rows. */
+struct kv_memory_law;
+
+enum { KV_MOST_COUNTED = 1 << 24 }; /* rows that are gone through one by one */
+
+/* Of the shape only tokens and decode may differ later. KV_EUNSUPPORTED with the reason when the
+ * method cannot be made for this shape. */
+int kv_memory_law_create(struct kv_memory_law **out, const struct kv_spec *spec,
+                         const struct kv_memory_shape *shape, const struct kv_kernels *kernels,
+                         struct kv_error *err);
+int kv_memory_law_bytes(struct kv_memory_law *law, uint32_t tokens, uint32_t decode,
+                        struct kv_memory_bytes *bytes, struct kv_error *err);
+void kv_memory_law_free(struct kv_memory_law *law);
+
+/* True when a question is answered without going through the rows. */
+bool kv_memory_is_direct(const struct kv_spec *spec);
+
+#endif
