@@ -89,7 +89,7 @@ def compare_spec(report, program, path, trace, spec):
 def judge_row(report, where, expected, row, floor):
     for column, want in expected.items():
         if column in row and column not in ("dkl_p99",) and row["kept_tokens"] != "":
-            report.note(where, column, compare_value(column, want, value_of(row, column), floor))
+            report.note(where, column, compare_value(column, want, value_of(row, column), floor, expected))
 
 
 def main():

@@ -98,7 +98,7 @@ def value_of(row, column):
 BASIS = 2e-4             # relative: an entry of a basis that lies between two halves goes to either
 
 
-def compare_value(column, want, got, floor, signal=1.0, on_basis=False):
+def compare_value(column, want, got, floor, expected, on_basis=False):
     """None when they agree, else a sentence. An empty cell agrees only with an empty one."""
     if want is None and got is None:
         return None
@@ -107,7 +107,8 @@ def compare_value(column, want, got, floor, signal=1.0, on_basis=False):
     if column in EXACT:
         same = abs(want - got) <= 1e-8 * max(1.0, abs(want))     # %.9g of an exact quotient
     else:
-        same = close(column, want, got, floor, signal) or (
+        same = close(column, want, got, floor, expected.get("residual_signal") or 1.0,
+                     expected.get("dnll1_spread") or 0.0) or (
             on_basis and abs(want - got) <= BASIS * abs(want))
     return None if same else f"oracle {want:.9g}, program {got:.9g}, relative {relative(want, got):.1e}"
 
@@ -158,7 +159,7 @@ def compare_spec(report, trace, name, spec, want, printed, audit):
         for column in columns_for(spec):
             if column in row:
                 problem = compare_value(column, expected.get(column), value_of(row, column), floor,
-                                        expected.get("residual_signal") or 1.0, structure.knows(spec))
+                                        expected, structure.knows(spec))
                 report.note(where, column, problem)
         for column, problem in distortion_claims(trace, spec, row):
             report.note(where, column, problem)

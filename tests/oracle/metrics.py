@@ -118,6 +118,7 @@ def probe_metrics(trace, per_layer):
     if all(index in probes.label for index in per_layer):
         products = sum(probe_products(probes.label[i], a, tokens) for i, a in per_layer.items())
         result["dnll1"] = float(products.mean())
+        result["dnll1_spread"] = float(np.sqrt(np.mean(products ** 2) / products.size))
     if "dkl" in result and "dnll1" in result and trace.nll is not None:
         targets = float(trace.nll[tokens + 1].mean())
         result["ppl_est"] = float(np.exp(targets + result["dnll1"] + result["dkl"]))

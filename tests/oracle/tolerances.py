@@ -16,6 +16,7 @@ EXACT = {"bits_per_element", "bits_key", "bits_value", "resident_bytes", "payloa
 NORMS = ("output_error", "wo_error", "residual_error")   # lengths of difference vectors, or squares
 NORM_TOLERANCE = 1e-5
 ALONG = 1 / 8        # of the rounding: the projection on one direction of 64 that it could point in
+TERM = 2.5e-3        # of a product of a gradient and an error; of its square twice that
 
 # column -> (relative, absolute)
 TOLERANCES = {
@@ -52,8 +53,9 @@ def rounding_floor(layer):
     return 2.0 ** -24 * math.hypot(math.sqrt(tokens + dim), largest_logit(layer))
 
 
-def close(column, want, got, floor=0.0, signal=1.0):
-    """`signal`: residual_error of an answer that is all wrong; its square root scales the floor."""
+def close(column, want, got, floor=0.0, signal=1.0, spread=0.0):
+    """`signal`: residual_error of an answer that is all wrong; its square root scales the floor.
+    `spread`: of the signed sum dnll1, were the signs of its terms free."""
     if column in NORMS:
         if column == "residual_error":       # a mean of squares: rounding acts on what was squared
             want, got, floor = want ** 0.5, got ** 0.5, floor * signal ** 0.5
@@ -63,4 +65,6 @@ def close(column, want, got, floor=0.0, signal=1.0):
     if column == "ppl_est":
         want, got = math.log(want), math.log(got)
     relative, absolute = TOLERANCES[column]
+    if column in ("dnll1", "ppl_est"):
+        absolute += TERM * spread
     return abs(want - got) <= absolute + relative * abs(want)
