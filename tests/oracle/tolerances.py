@@ -33,8 +33,9 @@ TOLERANCES = {
     "error_p50": (1e-4, 1e-6),
     "error_p95": (1e-4, 1e-6),
     "error_p99": (1e-4, 1e-6),
-    "error_max": (1e-4, 5e-6),            # one query, the worst of all: rounding of 2^-24 times the
-                                          # few tens by which its values cancel, averaged by nothing
+    "error_max": (1e-3, 5e-6),            # one query, the worst of all: rounding of 2^-24 times the
+                                          # few tens by which its values cancel, averaged by nothing;
+                                          # it may read a latent that f32 puts into the next code
 }
 
 # The documents leave room in these: reported, not judged.
