@@ -2,14 +2,12 @@
 #include "harness/record_front.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { LEVELS_UP = 4 };
+#include "harness/install.h"
 
 /* Says which packages are missing before it imports any: an import error of torch tells nobody what
  * to do. sys.argv becomes the recorder's. */
@@ -29,34 +27,9 @@ static const char check_and_run[] =
     "sys.path[0] = folder\n"
     "runpy.run_path(sys.argv[0], run_name='__main__')\n";
 
-static bool find_recorder(char path[PATH_MAX])
+/* Becomes the interpreter with the recorder's command line; returns only when it cannot. */
+static int become(char *recorder, int argc, char **argv, struct kv_error *err)
 {
-    char folder[PATH_MAX - 64];
-    const ssize_t length = readlink("/proc/self/exe", folder, sizeof folder - 1);
-    if (length <= 0) return false;
-    folder[length] = '\0';
-    for (int level = 0; level < LEVELS_UP; level++) {
-        char *slash = strrchr(folder, '/');
-        if (!slash) return false;
-        *slash = '\0';
-        snprintf(path, PATH_MAX, "%s/traces/record/record.py", folder);
-        if (access(path, R_OK) == 0) return true;
-    }
-#ifdef KV_SOURCE_DIR
-    snprintf(path, PATH_MAX, "%s/traces/record/record.py", KV_SOURCE_DIR);
-    return access(path, R_OK) == 0;
-#else
-    return false;
-#endif
-}
-
-int kv_record_front(int argc, char **argv, struct kv_error *err)
-{
-    char path[PATH_MAX];
-    if (!find_recorder(path))
-        return kv_fail(err, KV_EENVIRONMENT,
-                       "trace record: expected traces/record/record.py in the source"
-                       " tree, found no such file");
     const char *python = getenv("PYTHON");
     if (!python || !*python) python = "python3";
     char **command = calloc((size_t)argc + 5, sizeof *command);
@@ -64,7 +37,7 @@ int kv_record_front(int argc, char **argv, struct kv_error *err)
     command[0] = (char *)python;
     command[1] = "-c";
     command[2] = (char *)check_and_run;
-    command[3] = path;
+    command[3] = recorder;
     for (int i = 0; i < argc; i++) command[4 + i] = argv[i];
     fflush(NULL);
     execvp(python, command);
@@ -73,4 +46,16 @@ int kv_record_front(int argc, char **argv, struct kv_error *err)
     return kv_fail(err, KV_EENVIRONMENT,
                    "trace record: %s: expected a Python interpreter, found: %s", python,
                    strerror(reason));
+}
+
+int kv_record_front(int argc, char **argv, struct kv_error *err)
+{
+    char *recorder = kv_install_path("traces/record/record.py");
+    const int status = recorder && access(recorder, R_OK) == 0
+                           ? become(recorder, argc, argv, err)
+                           : kv_fail(err, KV_EENVIRONMENT,
+                                     "trace record: expected traces/record/record.py in the source"
+                                     " tree, found no such file");
+    free(recorder);
+    return status;
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "harness/csv.h"
+#include "harness/install.h"
 
 static const struct { const char *name; size_t offset; } fields[] = {
     {"claim", offsetof(struct kv_claim, claim)},
@@ -119,16 +120,22 @@ static bool find_above(char folder[4096], const char *from, const char *name)
     return false;
 }
 
-/* Beside the program (it lies in the tree's build folder), else around the working folder. */
+/* Above the program (it lies in the tree's build folder), else around the working folder, else where
+ * the program was compiled. */
 _Bool kv_tree_folder(char folder[4096], const char *name)
 {
-    char path[4096];
+    char path[4096], *installed;
+    struct stat found;
     const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
     if (length > 0) {
         path[length] = '\0';
         if (find_above(folder, path, name)) return true;
     }
-    return getcwd(path, sizeof path) && find_above(folder, path, name);
+    if (getcwd(path, sizeof path) && find_above(folder, path, name)) return true;
+    installed = kv_install_path(name);
+    if (installed) snprintf(folder, 4096, "%s", installed);
+    free(installed);
+    return installed && stat(folder, &found) == 0 && S_ISDIR(found.st_mode);
 }
 
 int kv_claims_read(struct kv_claims *claims, const char *folder, struct kv_error *err)
