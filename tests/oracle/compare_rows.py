@@ -53,7 +53,7 @@ nvfp4 nvfp4:scale=head sign ternary
 int:bits=2:outliers=0.05 int:bits=2:rotate=hadamard:center=mean outliers:share=0.02+kivi:bits=2
 v.kivi:bits=2:outliers=0.03 int:bits=2:exact_layers=first9_last3
 qjl polar-wu polar-wu:value_bits=4 polar-han polar-han:codebook=online:generated=coded kvquant
-kvquant:bits=2:weights=none gear
+kvquant:bits=3:weights=none gear
 """.split()
 
 # Evictors that join parts: how rows are scored, and how layers, heads and chunks share a budget.
