@@ -239,9 +239,11 @@ static int create_side(struct kv_cache *cache, enum kv_side side, uint32_t n, st
     struct kv_setup setup = {.geometry = plan->source.geometry, .kernels = plan->kernels,
                              .pool = plan->pool, .seed = plan->seed, .n_heads = heads};
     const struct kv_source *sources = &plan->source;
-    if (merged_sides(plan->spec) && (side == KV_BOTH_SIDES || heads > 1 || n > 1))
+    /* Columns of the keys that are values, too, are rows that span sides. */
+    const bool both = side == KV_BOTH_SIDES || plan->source.geometry->values_in_keys;
+    if (merged_sides(plan->spec) && (both || heads > 1 || n > 1))
         return kv_fail(err, KV_EUNSUPPORTED, "%s: rows that span sides, heads or layers cannot be merged into",
-                       stage->codec->name);
+                       stage ? stage->codec->name : "keys that hold the values");
     int status = n > 1 ? list_layers(cache, n, &sources, &setup, err) : KV_OK;
     for (uint32_t h = 0; status == KV_OK && h < plan->n_heads; h += heads) {
         struct kv_bank *bank = &cache->banks[cache->n_banks++];

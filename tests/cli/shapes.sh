@@ -15,6 +15,7 @@ run 0 int:bits=4:group_size=32:span=joint && is resident_bytes 19200
 run 0 h2o:budget=64+f16+rest+int:bits=8 && is output_error_low "$(column output_error_low)" && is status ok
 run 4 int:bits=4:side=values && is status unsupported
 is reason 'side=values: the values of this layer are columns of its keys'
+run 4 cam:budget=64 && is status unsupported     # merging would change the keys with the values
 
 # A prompt of 8 rows has no 32 directions.
 make_trace --prefill 8 --needles 0 --heavy 0 --sinks 0

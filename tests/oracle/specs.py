@@ -237,6 +237,8 @@ def call(kind, dim, **params):
 def check(trace, spec):
     """Raises Unknown when the oracle does not know the spec, another ValueError when the shape of
     the trace does not allow it."""
+    if parse(spec)[0].name == "cam" and any(layer.value_is_key_prefix for layer in trace.layers.values()):
+        raise ValueError("values to merge that are columns of the keys")
     for layer in trace.layers.values():
         for rows, side in ((layer.k, "k"), (layer.v, "v")):
             codec = make_codec(parse(spec), rows.shape[2], side)
