@@ -65,7 +65,7 @@ knorm:budget=64:pooled_heads=1 snapkv:budget=80:pooled_heads=1:layer_budget=inve
 chunkkv:budget=100 chunkkv:budget=100:shared_heads=0 chunkkv:budget=60
 criticalkv:budget=80 criticalkv:budget=80:pooled_heads=1
 cam:budget=64:draw=expected cam:budget=64:draw=expected:base=streaming:sinks=4:recent_percent=0
-cam:budget=64:draw=expected+int:bits=8 cam:budget=80:draw=expected:every=8+kivi:bits=4:residual_length=32
+cam:budget=80:draw=expected:every=8+kivi:bits=4:residual_length=32
 cake:budget=96 cake:budget=64:gamma=0:pooling=max snapkv:budget=160:layer_budget=cake
 expected-attention:budget=64 expected-attention:budget=0.2:epsilon=0.02:pooled_heads=1:floor_percent=20
 expected-attention:budget=64:covariance=0:value_norm=0 scissorhands:budget=64
