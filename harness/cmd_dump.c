@@ -1,5 +1,5 @@
-/* `dump`: one method, one layer: decoded keys and values, kept positions, outputs and exact outputs,
- * as HDF5 (cli.md section 5), so that an outside program can recompute every metric. */
+/* `dump`: one method, one layer: decoded keys and values, kept positions, outputs and exact
+ * outputs, as HDF5 (cli.md section 5), so that an outside program can recompute every metric. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +19,7 @@ struct dump_options {
     uint32_t queries;
 };
 
-struct dump {                          /* everything that one dump holds */
+struct dump { /* everything that one dump holds */
     struct dump_options options;
     struct kv_spec_list specs;
     struct kv_kernels kernels;
@@ -37,23 +37,32 @@ struct dump {                          /* everything that one dump holds */
 
 static int parse(struct dump_options *options, int argc, char **argv, struct kv_error *err)
 {
-    const struct { const char *name; const char **value; } texts[] = {
-        {"--trace", &options->trace}, {"--method", &options->method}, {"--layer", &options->layer},
-        {"--heads", &options->heads}, {"--out", &options->out}, {"--isa", &options->isa}};
+    const struct {
+        const char *name;
+        const char **value;
+    } texts[] = {{"--trace", &options->trace}, {"--method", &options->method},
+                 {"--layer", &options->layer}, {"--heads", &options->heads},
+                 {"--out", &options->out},     {"--isa", &options->isa}};
     for (int i = 1; i < argc; i += 2) {
         bool known = false;
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         for (size_t t = 0; t < sizeof texts / sizeof *texts; t++)
             if (strcmp(argv[i], texts[t].name) == 0) *texts[t].value = value, known = true;
-        if (strcmp(argv[i], "--seed") == 0 && value) options->seed = strtoull(value, NULL, 10), known = true;
+        if (strcmp(argv[i], "--seed") == 0 && value)
+            options->seed = strtoull(value, NULL, 10), known = true;
         if (strcmp(argv[i], "--queries") == 0 && value)
             options->queries = (uint32_t)strtoul(value, NULL, 10), known = true;
-        if (!known) return kv_fail(err, KV_EUSAGE, "dump: unknown option %s; expected --trace --method "
-                                   "--layer --out, and --heads --isa --seed --queries", argv[i]);
-        if (!value) return kv_fail(err, KV_EUSAGE, "dump: %s: expected a value, found none", argv[i]);
+        if (!known)
+            return kv_fail(err, KV_EUSAGE,
+                           "dump: unknown option %s; expected --trace --method "
+                           "--layer --out, and --heads --isa --seed --queries",
+                           argv[i]);
+        if (!value)
+            return kv_fail(err, KV_EUSAGE, "dump: %s: expected a value, found none", argv[i]);
     }
     if (!options->trace || !options->method || !options->layer || !options->out)
-        return kv_fail(err, KV_EUSAGE, "dump: expected --trace T --method SPEC --layer N --out F.h5");
+        return kv_fail(err, KV_EUSAGE,
+                       "dump: expected --trace T --method SPEC --layer N --out F.h5");
     return KV_OK;
 }
 
@@ -67,15 +76,18 @@ static int open_trace(struct dump *dump, struct kv_error *err)
     for (uint32_t i = 0; i < dump->trace->n_layers && !*end; i++)
         if (dump->trace->layers[i].index == wanted) reader = i;
     if (reader == UINT32_MAX)
-        return kv_fail(err, KV_EUSAGE, "%s: --layer %s: expected a recorded layer, found none of that index",
+        return kv_fail(err, KV_EUSAGE,
+                       "%s: --layer %s: expected a recorded layer, found none of that index",
                        dump->options.trace, dump->options.layer);
     for (uint32_t i = 0; i < dump->trace->n_layers; i++)
         if (dump->trace->layers[i].index == dump->trace->layers[reader].kv_source) owner = i;
-    status = kv_trace_read_layer(&dump->reader, dump->trace, reader, KV_READ_GRADIENTS | KV_READ_PROJECTION, err);
+    status = kv_trace_read_layer(&dump->reader, dump->trace, reader,
+                                 KV_READ_GRADIENTS | KV_READ_PROJECTION, err);
     dump->owner = dump->reader;
     if (status == KV_OK && owner != reader) {
         dump->owner = NULL;
-        status = kv_trace_read_layer(&dump->owner, dump->trace, owner, KV_READ_GRADIENTS | KV_READ_PROJECTION, err);
+        status = kv_trace_read_layer(&dump->owner, dump->trace, owner,
+                                     KV_READ_GRADIENTS | KV_READ_PROJECTION, err);
     }
     return status;
 }
@@ -86,17 +98,18 @@ static int reserve(struct dump *dump, struct kv_error *err)
     dump->pool = kv_pool_create(0);
     dump->scored = calloc(geometry->tokens, sizeof *dump->scored);
     if (!dump->pool || !dump->scored) return kv_fail(err, KV_EMEMORY, "out of memory");
-    dump->n_scored = kv_choose_scored(geometry->prefill, geometry->tokens, dump->options.queries, dump->scored);
+    dump->n_scored =
+        kv_choose_scored(geometry->prefill, geometry->tokens, dump->options.queries, dump->scored);
     const size_t rows = (size_t)geometry->q_heads * dump->n_scored;
     float *memory = kv_pool_take(dump->pool, rows * (geometry->value_dim + 4) * sizeof *memory);
     dump->prompts = kv_pool_take(dump->pool, geometry->kv_heads * sizeof *dump->prompts);
     if (!memory || !dump->prompts) return kv_fail(err, KV_EMEMORY, "out of memory");
-    dump->answers = (struct kv_answer_arrays){
-        .outputs = memory, .log_sum_exp = memory + rows * geometry->value_dim};
+    dump->answers = (struct kv_answer_arrays){.outputs = memory,
+                                              .log_sum_exp = memory + rows * geometry->value_dim};
     dump->answers.divergence = dump->answers.log_sum_exp + rows;
     dump->answers.held_mass = dump->answers.divergence + rows;
     dump->answers.drift = dump->answers.held_mass + rows;
-    dump->answers.span_mass = dump->answers.drift;   /* no spans are asked for */
+    dump->answers.span_mass = dump->answers.drift; /* no spans are asked for */
     return KV_OK;
 }
 
@@ -129,16 +142,20 @@ static int prepare(struct dump *dump, struct kv_error *err)
 {
     int status = kv_spec_parse(&dump->specs, dump->options.method, err);
     if (status == KV_OK && dump->specs.n != 1)
-        status = kv_fail(err, KV_EUSAGE, "dump: --method: expected one spec, found %u", dump->specs.n);
+        status =
+            kv_fail(err, KV_EUSAGE, "dump: --method: expected one spec, found %u", dump->specs.n);
     if (status == KV_OK) status = kv_kernels_fill(&dump->kernels, dump->options.isa, err);
     if (status == KV_OK) status = open_trace(dump, err);
     if (status == KV_OK) status = check_alone(dump, err);
     if (status == KV_OK) status = reserve(dump, err);
     if (status == KV_OK) status = take_survey(dump, err);
     if (status != KV_OK) return status;
-    const struct kv_reference_input input = {.layer = dump->reader, .kernels = &dump->kernels,
-                                             .n_scored = dump->n_scored, .scored = dump->scored,
-                                             .version = kv_code_version(), .threads = 1};
+    const struct kv_reference_input input = {.layer = dump->reader,
+                                             .kernels = &dump->kernels,
+                                             .n_scored = dump->n_scored,
+                                             .scored = dump->scored,
+                                             .version = kv_code_version(),
+                                             .threads = 1};
     status = kv_reference_get(&dump->reference, &input, err);
     struct kv_wants wants = {0};
     for (uint32_t c = 0; c < dump->specs.specs[0].n_caches; c++) {
@@ -146,12 +163,14 @@ static int prepare(struct dump *dump, struct kv_error *err)
         kv_wants_merge(&wants, &one);
     }
     for (uint32_t h = 0; status == KV_OK && h < dump->owner->info->geometry.kv_heads; h++)
-        status = kv_prompt_compute(&dump->prompts[h], dump->owner, h, &wants, &dump->kernels, dump->pool, err);
+        status = kv_prompt_compute(&dump->prompts[h], dump->owner, h, &wants, &dump->kernels,
+                                   dump->pool, err);
     return status;
 }
 
 /* [kv_heads][scored][group][dim] -> [q_heads][scored][dim], as the file has it. */
-static int write_outputs(struct dump *dump, const char *name, const float *rows, struct kv_error *err)
+static int write_outputs(struct dump *dump, const char *name, const float *rows,
+                         struct kv_error *err)
 {
     const struct kv_geometry *geometry = &dump->reader->info->geometry;
     const uint64_t dims[3] = {geometry->q_heads, dump->n_scored, geometry->value_dim};
@@ -159,7 +178,9 @@ static int write_outputs(struct dump *dump, const char *name, const float *rows,
     if (!sorted) return kv_fail(err, KV_EMEMORY, "out of memory");
     for (uint32_t q = 0; q < geometry->q_heads; q++)
         for (uint32_t s = 0; s < dump->n_scored; s++) {
-            const size_t row = ((size_t)(q / geometry->group) * dump->n_scored + s) * geometry->group + q % geometry->group;
+            const size_t row =
+                ((size_t)(q / geometry->group) * dump->n_scored + s) * geometry->group +
+                q % geometry->group;
             memcpy(sorted + ((size_t)q * dump->n_scored + s) * dims[2], rows + row * dims[2],
                    dims[2] * sizeof *sorted);
         }
@@ -168,7 +189,27 @@ static int write_outputs(struct dump *dump, const char *name, const float *rows,
     return status;
 }
 
-/* The rows that lane `index` of both caches holds at the end, ascending. */
+/* positions and read_from are [2][n], keys and values [n][key_dim] and [n][value_dim] behind. */
+static int write_rows(struct dump *dump, uint32_t head, uint32_t n, const int64_t *positions,
+                      const float *rows, struct kv_error *err)
+{
+    const struct kv_geometry *geometry = &dump->owner->info->geometry;
+    const uint64_t dims[2][2] = {{n, geometry->key_dim}, {n, geometry->value_dim}};
+    char name[2][64];
+    int status = KV_OK;
+    for (int part = 0; status == KV_OK && part < 2; part++) {
+        snprintf(name[0], sizeof name[0], "head/%u/%s", head, part ? "read_from" : "positions");
+        snprintf(name[1], sizeof name[1], "head/%u/%s", head, part ? "values" : "keys");
+        status = kv_dump_integers(dump->file, name[0], n, positions + part * (size_t)n, err);
+        if (status == KV_OK)
+            status = kv_dump_floats(dump->file, name[1], 2, dims[part],
+                                    rows + part * n * (size_t)geometry->key_dim, err);
+    }
+    return status;
+}
+
+/* The rows that lane `index` of both caches holds at the end, ascending, and since when they are
+ * read in this form: after the last step for a row that was encoded only behind its answer. */
 static int write_head(struct dump *dump, uint32_t head, struct kv_cache *caches[2], uint32_t index,
                       struct kv_error *err)
 {
@@ -176,8 +217,9 @@ static int write_head(struct dump *dump, uint32_t head, struct kv_cache *caches[
     uint32_t n = 0;
     for (int c = 0; c < 2 && caches[c]; c++) n += caches[c]->lanes[index].n;
     const size_t width = geometry->key_dim + geometry->value_dim;
-    int64_t *positions = malloc((n + 1) * sizeof *positions);
-    float *keys = malloc((n + 1) * width * sizeof *keys), *values = keys ? keys + (size_t)n * geometry->key_dim : NULL;
+    int64_t *positions = malloc((n + 1) * 2 * sizeof *positions), *read_from = positions + n;
+    float *keys = malloc((n + 1) * width * sizeof *keys),
+          *values = keys ? keys + (size_t)n * geometry->key_dim : NULL;
     int status = positions && keys ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory");
     uint32_t at = 0;
     for (uint32_t t = 0; status == KV_OK && t < geometry->tokens; t++)
@@ -189,16 +231,10 @@ static int write_head(struct dump *dump, uint32_t head, struct kv_cache *caches[
                 continue;
             kv_cache_read(caches[c], index, 1, &t, keys + (size_t)at * geometry->key_dim,
                           values + (size_t)at * geometry->value_dim);
+            read_from[at] = lane->lines.from[line];
             positions[at++] = t;
         }
-    char name[64];
-    const char *parts[3] = {"positions", "keys", "values"};
-    for (int p = 0; status == KV_OK && p < 3; p++) {
-        snprintf(name, sizeof name, "head/%u/%s", head, parts[p]);
-        const uint64_t dims[2] = {n, p == 1 ? geometry->key_dim : geometry->value_dim};
-        status = p == 0 ? kv_dump_integers(dump->file, name, n, positions, err)
-                        : kv_dump_floats(dump->file, name, 2, dims, p == 1 ? keys : values, err);
-    }
+    if (status == KV_OK) status = write_rows(dump, head, n, positions, keys, err);
     free(positions);
     free(keys);
     return status;
@@ -227,10 +263,21 @@ static int replay_units(struct dump *dump, struct kv_error *err)
         if (!pool) return kv_fail(err, KV_EMEMORY, "out of memory");
         const struct kv_survey survey = kv_survey_at(&dump->survey, dump->owner->info->index);
         const struct kv_replay replay = {
-            .owner = dump->owner, .reader = dump->reader, .spec = spec, .kernels = &dump->kernels,
-            .prompts = dump->prompts, .survey = survey, .first_head = h, .n_heads = heads, .n_scored = dump->n_scored,
-            .scored = dump->scored, .exact_log_sum_exp = dump->reference->log_sum_exp,
-            .seed = dump->options.seed, .answers = dump->answers};
+            .owner = dump->owner,
+            .reader = dump->reader,
+            .spec = spec,
+            .kernels = &dump->kernels,
+            .prompts = dump->prompts,
+            .survey = survey,
+            .first_head = h,
+            .n_heads = heads,
+            .n_scored = dump->n_scored,
+            .scored = dump->scored,
+            .exact_log_sum_exp = dump->reference->log_sum_exp,
+            .seed = dump->options.seed,
+            .answers = dump->answers,
+            .exact_layer =
+                kv_spec_is_exact_layer(spec, dump->owner->info->index, geometry->model_layers)};
         status = kv_replay_keep(&replay, 1, &account, pool, &caches[0], &caches[1], err);
         for (uint32_t i = 0; status == KV_OK && i < heads; i++)
             if (head_wanted(dump->options.heads, h + i))
@@ -244,22 +291,33 @@ static int replay_units(struct dump *dump, struct kv_error *err)
 static int write_attributes(struct dump *dump, struct kv_error *err)
 {
     const struct kv_cache_bytes *bytes = &dump->account.bytes;
-    const struct { const char *name; int64_t value; } counts[] = {
+    const struct {
+        const char *name;
+        int64_t value;
+    } counts[] = {
         {"payload_bytes", bytes->payload[0] + bytes->payload[1]},
         {"metadata_bytes", bytes->metadata[0] + bytes->metadata[1] + dump->account.policy_bytes},
         {"residual_bytes", bytes->residual[0] + bytes->residual[1]},
         {"basis_bytes", bytes->basis[0] + bytes->basis[1] + dump->account.shared_basis},
-        {"payload_bytes_key", bytes->payload[0]}, {"payload_bytes_value", bytes->payload[1]},
-        {"metadata_bytes_key", bytes->metadata[0]}, {"metadata_bytes_value", bytes->metadata[1]},
-        {"residual_bytes_key", bytes->residual[0]}, {"residual_bytes_value", bytes->residual[1]},
-        {"basis_bytes_key", bytes->basis[0]}, {"basis_bytes_value", bytes->basis[1]},
-        {"policy_bytes", dump->account.policy_bytes}, {"workspace_bytes", dump->account.workspace_bytes},
-        {"layer", dump->reader->info->index}, {"seed", (int64_t)dump->options.seed}};
+        {"payload_bytes_key", bytes->payload[0]},
+        {"payload_bytes_value", bytes->payload[1]},
+        {"metadata_bytes_key", bytes->metadata[0]},
+        {"metadata_bytes_value", bytes->metadata[1]},
+        {"residual_bytes_key", bytes->residual[0]},
+        {"residual_bytes_value", bytes->residual[1]},
+        {"basis_bytes_key", bytes->basis[0]},
+        {"basis_bytes_value", bytes->basis[1]},
+        {"policy_bytes", dump->account.policy_bytes},
+        {"workspace_bytes", dump->account.workspace_bytes},
+        {"layer", dump->reader->info->index},
+        {"seed", (int64_t)dump->options.seed}};
     int status = KV_OK;
     for (size_t i = 0; status == KV_OK && i < sizeof counts / sizeof *counts; i++)
         status = kv_dump_attribute(dump->file, counts[i].name, counts[i].value, err);
-    if (status == KV_OK) status = kv_dump_text(dump->file, "method", dump->specs.specs[0].text, err);
-    if (status == KV_OK) status = kv_dump_text(dump->file, "trace_hash", dump->trace->content_hash, err);
+    if (status == KV_OK)
+        status = kv_dump_text(dump->file, "method", dump->specs.specs[0].text, err);
+    if (status == KV_OK)
+        status = kv_dump_text(dump->file, "trace_hash", dump->trace->content_hash, err);
     if (status == KV_OK) status = kv_dump_text(dump->file, "isa", dump->kernels.isa, err);
     return status;
 }
@@ -273,7 +331,8 @@ static int write_file(struct dump *dump, struct kv_error *err)
     int64_t *queries = calloc(dump->n_scored, sizeof *queries);
     if (!queries && status == KV_OK) status = kv_fail(err, KV_EMEMORY, "out of memory");
     for (uint32_t s = 0; queries && s < dump->n_scored; s++) queries[s] = dump->scored[s];
-    if (status == KV_OK) status = kv_dump_integers(dump->file, "queries", dump->n_scored, queries, err);
+    if (status == KV_OK)
+        status = kv_dump_integers(dump->file, "queries", dump->n_scored, queries, err);
     free(queries);
     if (status == KV_OK) status = write_attributes(dump, err);
     struct kv_error late;

@@ -23,7 +23,7 @@ def write_dump(path, replay, spec):
         file["queries"] = answers.times
         for head, cache in enumerate(replay.heads):
             held = np.flatnonzero(cache.held)
-            file[f"head/{head}/positions"] = held
+            file[f"head/{head}/positions"] = file[f"head/{head}/read_from"] = held
             file[f"head/{head}/keys"] = np.float32(cache.read_keys()[held])
             file[f"head/{head}/values"] = np.float32(cache.read_values()[held])
         for name, count in replay.byte_counts().items():
@@ -73,9 +73,12 @@ class Dumped(unittest.TestCase):
         self.assertFalse(from_dump.causal(from_dump.read_dump(self.path)))
 
     def test_which_last_answers_follow_from_the_file(self):
-        follows = from_dump.last_answer_follows
-        self.assertTrue(follows("h2o:budget=9+int:bits=2") and follows("turboquant:bits=3"))
-        self.assertFalse(follows("snapkv:budget=9+kivi:bits=2") or follows("topk:budget=9"))
+        self.replay("h2o:budget=9+int:bits=2")
+        dump = from_dump.read_dump(self.path)
+        self.assertTrue(from_dump.last_answer_follows(dump))
+        self.assertFalse(from_dump.last_answer_follows({**dump, "method": "topk:budget=9"}))
+        dump["heads"][1]["read_from"][3] = 48
+        self.assertFalse(from_dump.last_answer_follows(dump))
 
 
 if __name__ == "__main__":
