@@ -25,6 +25,7 @@ void kv_account_add(struct kv_replay_account *sum, const struct kv_replay_accoun
     if (one->allocated_bytes > sum->allocated_bytes) sum->allocated_bytes = one->allocated_bytes;
     sum->read_bytes += one->read_bytes;
     sum->held_rows += one->held_rows;
+    sum->settled_rows += one->settled_rows;
     sum->coded_rows += one->coded_rows;
     sum->key_error2 += one->key_error2, sum->key_norm2 += one->key_norm2;
     sum->value_error2 += one->value_error2, sum->value_norm2 += one->value_norm2;
@@ -208,6 +209,15 @@ static void fill_bins(struct kv_cell *cell, const struct kv_cell_facts *facts,
     }
 }
 
+/* "2.5b" becomes "2.5b = 204": the rows a head that it came to, on the average over heads. */
+static void note_settled(struct kv_cell *cell, double rows, double lanes)
+{
+    const size_t length = strlen(cell->asked_budget);
+    if (rows > 0.0 && lanes > 0.0)
+        snprintf(cell->asked_budget + length, sizeof cell->asked_budget - length, " = %.5g",
+                 rows / lanes);
+}
+
 int kv_cell_fill(struct kv_cell *cell, const struct kv_cell_facts *facts, struct kv_error *err)
 {
     struct kv_replay_account sum = {0};
@@ -234,6 +244,7 @@ int kv_cell_fill(struct kv_cell *cell, const struct kv_cell_facts *facts, struct
     if (status == KV_OK) status = fill_row(&cell->row, facts, UINT32_MAX, &sum, &elements, &pooled);
     if (status == KV_OK) fill_bins(cell, facts, &pooled);
     cell->allocated_bytes = sum.allocated_bytes;
+    note_settled(cell, (double)sum.settled_rows, (double)elements.lanes);
     cell->done = status == KV_OK;
     free(measures);
     return status == KV_OK ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for rows");

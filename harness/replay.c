@@ -364,6 +364,7 @@ static int close_account(struct unit *unit, struct kv_error *err)
             account->coded_rows += (uint64_t)caches[c]->banks[b].n_atoms *
                                    caches[c]->banks[b].code->block * caches[c]->banks[b].n_lanes;
     }
+    account->settled_rows = (uint64_t)unit->main->settled_rows * unit->replay->n_heads;
     account->policy_bytes = policy_bytes(unit);
     account->shared_basis = account->bytes.shared;
     int status = KV_OK;

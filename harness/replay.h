@@ -52,6 +52,7 @@ struct kv_replay_account {            /* of the unit, at the end of the replay *
     int64_t policy_bytes, shared_basis, workspace_bytes, allocated_bytes;
     double read_bytes;                /* summed over decode steps */
     uint64_t held_rows;               /* summed over heads */
+    uint64_t settled_rows;            /* that a budget in bytes or bits came to, summed over heads */
     uint64_t coded_rows;              /* rows encoded so far, summed over heads */
     double key_error2, key_norm2, value_error2, value_norm2;
 };

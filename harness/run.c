@@ -540,10 +540,12 @@ static void note_budget(struct kv_cell *cell, const struct kv_spec *spec, uint32
             const struct kv_stage *stage = spec->caches[c].policies[p];
             if (!stage->policy->score || cell->asked_budget[0]) continue;
             const struct kv_budget budget = stage->trim.budget;
+            char text[64];
+            kv_budget_print(text, &budget);
             if (budget.share > 0.0)
                 snprintf(cell->asked_budget, sizeof cell->asked_budget, "%g%% = %u",
                          100.0 * budget.share, kv_budget_tokens(budget, prompt));
-            else snprintf(cell->asked_budget, sizeof cell->asked_budget, "%u", budget.tokens);
+            else snprintf(cell->asked_budget, sizeof cell->asked_budget, "%.31s", text);
         }
 }
 

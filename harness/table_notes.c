@@ -224,6 +224,32 @@ static void note_same_output(FILE *file, const struct kv_ranking *ranking,
     }
 }
 
+/* What a budget in bytes or bits came to: "256KiB = 204" and what is stored. */
+static void note_stored(FILE *file, const struct kv_ranked *ranked, enum kv_note_style style)
+{
+    const struct kv_cell *cell = ranked->cell;
+    const int unit = (int)strcspn(cell->asked_budget, " ");
+    if (cell->asked_budget[unit - 1] == 'b')
+        kv_print_note(file, style,
+                      "budget: %s was asked to store %.*s bits per element (%s rows a head) and"
+                      " stores %.6g.",
+                      ranked->label, unit - 1, cell->asked_budget, cell->asked_budget + unit + 3,
+                      cell->row.bits_per_element);
+    else
+        kv_print_note(file, style,
+                      "budget: %s was asked to store %.*s a layer (%s rows a head) and stores"
+                      " %.6gKiB.",
+                      ranked->label, unit, cell->asked_budget, cell->asked_budget + unit + 3,
+                      (double)cell->row.resident_bytes / 1024.0 / cell->n_layers);
+}
+
+/* True for "256KiB = 204" and "2.5b = 204". */
+static bool is_stored(const char *asked)
+{
+    const size_t unit = strcspn(asked, " ");
+    return unit > 0 && asked[unit] && (asked[unit - 1] == 'b' || asked[unit - 1] == 'B');
+}
+
 /* The budget that a share stands for, and budgets that were not met within half a token. */
 static void note_budgets(FILE *file, const struct kv_ranking *ranking, enum kv_note_style style)
 {
@@ -231,6 +257,10 @@ static void note_budgets(FILE *file, const struct kv_ranking *ranking, enum kv_n
         const struct kv_cell *cell = ranking->rows[r].cell;
         const char *equals = strrchr(cell->asked_budget, '=');
         const double asked = strtod(equals ? equals + 1 : cell->asked_budget, NULL);
+        if (is_stored(cell->asked_budget)) {
+            note_stored(file, &ranking->rows[r], style);
+            continue;
+        }
         if (!cell->asked_budget[0] || isnan(cell->row.kept_tokens)
             || fabs(cell->row.kept_tokens - asked) <= 0.5) continue;
         kv_print_note(file, style, "budget: %s was asked to keep %s tokens and holds %.4g at the end.",

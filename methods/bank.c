@@ -510,7 +510,7 @@ static uint32_t metadata_used(const struct kv_code *code, const uint8_t *atom)
 
 static void set_counts(struct kv_bank *bank, uint32_t atoms, uint32_t rows)
 {
-    assert(bank->counts_only && bank->n_queue == 0);
+    assert(bank->n_queue == 0 && bank->n_atoms == 0);
     bank->live_atoms = atoms, bank->live_rows = rows;
     bank->spare_bytes =
         atoms * (int64_t)(bank->code->metadata_bytes - metadata_used(bank->code, NULL));

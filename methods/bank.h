@@ -86,7 +86,7 @@ void kv_bank_end_prompt(struct kv_bank *bank);
 
 /* A new exact row, held by all lanes of the span (or by `lanes` of them: rows handed down). */
 void kv_bank_append(struct kv_bank *bank, uint32_t token, uint32_t lanes);
-/* Sets the counts of a bank that counts only to those of n rows, of which `prompt` came at once, all
+/* Sets the counts of a bank that holds nothing yet to those of n rows, of which `prompt` came at once, all
  * held and encoded as far as is due: what appending and encoding them one by one comes to. Nothing is
  * charged to the pool. Atoms of variable size count with what one needs on the average. */
 void kv_bank_count_rows(struct kv_bank *bank, uint32_t n, uint32_t prompt);

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "methods/byte_law.h"
 #include "methods/layer_budget.h"
 #include "methods/trim.h"
 
@@ -374,7 +375,7 @@ static bool reserve_views(struct kv_cache *cache)
     return true;
 }
 
-static uint32_t budget_of(const struct kv_cache *cache, uint32_t p)
+uint32_t kv_cache_layer_budget(const struct kv_cache *cache, uint32_t p)
 {
     const struct kv_trim *trim = &cache->choosers[p]->trim;
     const struct kv_geometry *geometry = cache->plan.source.geometry;
@@ -399,7 +400,7 @@ static int create_lanes(struct kv_cache **out, const struct kv_cache_plan *plan,
         lane->head = plan->first_head + i;
         if (!reserve_lane(cache, lane)) return kv_fail(err, KV_EMEMORY, "out of memory for lanes");
         for (uint32_t p = 0; p < plan->spec->n_policies; p++)
-            lane->budget[p] = budget_of(cache, p);
+            lane->budget[p] = kv_cache_layer_budget(cache, p);
     }
     *out = cache;
     return KV_OK;
@@ -417,6 +418,8 @@ int kv_cache_create_group(struct kv_cache **out, const struct kv_cache_plan *pla
         members[m]->first = members[0], members[m]->member = m;
     }
     for (uint32_t m = 0; status == KV_OK && m < n; m++) status = equip(members[m], err);
+    for (uint32_t m = 0; status == KV_OK && m < n; m++)
+        status = kv_cache_settle_budgets(members[m], err);
     for (uint32_t m = 0; status == KV_OK && m < n; m++) out[m] = members[m];
     return status;
 }
@@ -476,12 +479,18 @@ static void renew_line(struct kv_cache *cache, struct kv_held *lane, uint32_t to
 /* -- rows in and out --------------------------------------------------------------------------- */
 
 /* A policy that acts on the prompt alone keeps no state afterwards: nothing is charged for it. */
-static void charge_row(struct kv_cache *cache, int count)
+int64_t kv_cache_row_bytes(const struct kv_cache *cache)
 {
     int64_t bytes = cache->position_bytes;
     for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++)
         if (!cache->choosers[p]->trim.prompt_only)
             bytes += cache->wants[p].state_floats * (int64_t)sizeof(float);
+    return bytes;
+}
+
+static void charge_row(struct kv_cache *cache, int count)
+{
+    const int64_t bytes = kv_cache_row_bytes(cache);
     if (bytes) kv_pool_charge(cache->plan.pool, KV_METADATA, count * bytes);
 }
 

@@ -61,6 +61,7 @@ struct kv_cache {
     uint32_t *block_tokens;           /* scratch of an encode */
     int64_t position_bytes;           /* charged a held row: a real cache must store its position */
     bool drops;                       /* some policy can drop rows */
+    uint32_t settled_rows;            /* that a budget in bytes or bits came to; 0: there was none */
     struct kv_cache **members;        /* [n_members] caches of the layer group, this one first; or itself */
     uint32_t n_members, member;       /* of the first cache; which one this is */
     struct kv_cache *first;
@@ -119,6 +120,10 @@ struct kv_cache_bytes {               /* resident now, by side and class */
     bool joint;                       /* one bank holds both sides: counted under keys */
     int64_t policy;                   /* state and arrays of the policies: metadata of neither side */
 };
+/* Metadata bytes of a held row in all policies' state and as its position. */
+int64_t kv_cache_row_bytes(const struct kv_cache *cache);
+/* Rows of this layer by the budget of policy p, which may be shared among layers. */
+uint32_t kv_cache_layer_budget(const struct kv_cache *cache, uint32_t p);
 /* Of this member: a bank that serves several layers is parted evenly among them. */
 struct kv_cache_bytes kv_cache_count(const struct kv_cache *cache);
 

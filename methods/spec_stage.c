@@ -6,8 +6,8 @@
 #include <string.h>
 
 const struct kv_param kv_trim_params[] = {
-    {"budget", KV_PARAM_BUDGET, offsetof(struct kv_trim, budget), 0.2, 1, 4e9, NULL,
-     "rows held per KV head: tokens, or a share of the prompt"},
+    {"budget", KV_PARAM_BUDGET | KV_PARAM_STORED, offsetof(struct kv_trim, budget), 0.2, 1, 4e9, NULL,
+     "rows held per KV head: tokens, a share of the prompt, bytes of a layer, bits per element (2.5b)"},
     {"sinks", KV_PARAM_U32, offsetof(struct kv_trim, sinks), 0, 0, 1 << 20, NULL,
      "first positions that always stay"},
     {"recent", KV_PARAM_U32, offsetof(struct kv_trim, recent), 0, 0, 1 << 30, NULL,

@@ -43,7 +43,13 @@ void kv_params_defaults(const struct kv_param *params, void *config)
         }
 }
 
-/* A decimal number with an optional k or Ki; false when there is anything else. */
+static const struct {
+    char suffix[3];
+    double factor;
+} multiples[] = {{"k", 1e3},     {"Ki", 0x1p10}, {"M", 1e6},
+                 {"Mi", 0x1p20}, {"G", 1e9},     {"Gi", 0x1p30}};
+
+/* A decimal number with an optional k, Ki, M, Mi, G or Gi; false when there is anything else. */
 static bool parse_number(const char *text, double *value)
 {
     char *end;
@@ -51,10 +57,8 @@ static bool parse_number(const char *text, double *value)
     errno = 0;
     *value = strtod(text, &end);
     if (end == text || end > text + plain || errno || !isfinite(*value)) return false;
-    if (strcmp(end, "Ki") == 0)
-        *value *= 1024.0, end += 2;
-    else if (strcmp(end, "k") == 0)
-        *value *= 1000.0, end += 1;
+    for (size_t i = 0; *end && i < sizeof multiples / sizeof *multiples; i++)
+        if (strcmp(end, multiples[i].suffix) == 0) return *value *= multiples[i].factor, true;
     return *end == 0;
 }
 
@@ -67,8 +71,13 @@ static int bad_value(const struct kv_param *param, const char *who, const char *
     if (kv_param_kind(param) == KV_PARAM_BUDGET)
         return kv_fail(err, KV_EUSAGE,
                        "%s: %s: expected 1 to %.12g tokens, a share such as 0.2 or"
-                       " 20%%, found %.100s",
-                       who, param->name, param->max, value);
+                       " 20%%%s, found %.100s",
+                       who, param->name, param->max,
+                       param->type & KV_PARAM_STORED
+                           ? ", bytes of a layer such as 256KiB or bits per"
+                             " element such as 2.5b"
+                           : "",
+                       value);
     return kv_fail(err, KV_EUSAGE, "%s: %s: expected %s from %.12g to %.12g, found %.100s", who,
                    param->name,
                    kv_param_kind(param) == KV_PARAM_U32 ? "a whole number" : "a number", param->min,
@@ -87,6 +96,15 @@ static bool set_choice(const struct kv_param *param, const char *value, uint32_t
     return false;
 }
 
+/* With a unit at the end: B for bytes, b for bits per element. */
+static bool set_stored(const char *number, char unit, struct kv_budget *out)
+{
+    double amount;
+    if (!parse_number(number, &amount) || amount <= 0.0) return false;
+    if (unit == 'b') return *out = (struct kv_budget){.bits = amount}, true;
+    return *out = (struct kv_budget){.bytes = amount}, amount == floor(amount) && amount < 0x1p53;
+}
+
 /* With a percent sign or a point: a share of the prompt. Otherwise, and with a suffix: tokens. */
 static bool set_budget(const struct kv_param *param, const char *value, struct kv_budget *out)
 {
@@ -94,7 +112,10 @@ static bool set_budget(const struct kv_param *param, const char *value, struct k
     const size_t length = strlen(value);
     if (length == 0 || length >= sizeof number) return false;
     memcpy(number, value, length + 1);
-    const bool percent = number[length - 1] == '%';
+    const char last = number[length - 1];
+    const bool percent = last == '%';
+    if ((last == 'B' || last == 'b') && param->type & KV_PARAM_STORED)
+        return number[length - 1] = 0, set_stored(number, last, out);
     if (percent) number[length - 1] = 0;
     double amount;
     if (!parse_number(number, &amount) || amount <= 0.0) return false;
@@ -162,9 +183,32 @@ static void print_choice(char out[64], const struct kv_param *param, uint32_t in
     snprintf(out, 64, "%.*s", (int)strcspn(at, "|"), at);
 }
 
-static void print_budget(char out[64], const struct kv_budget *budget)
+/* In the largest binary multiple that is a whole number. */
+static void print_bytes(char out[64], double bytes)
 {
-    if (budget->share >= 1.0)
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB"};
+    int unit = 0;
+    for (; unit < 3 && fmod(bytes, 1024.0) < 1.0; unit++) bytes /= 1024.0;
+    snprintf(out, 64, "%.0f%s", bytes, units[unit]);
+}
+
+/* As print_real, without an exponent where that is possible. */
+static void print_bits(char out[64], double bits)
+{
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(out, 64, "%.*g", digits, bits);
+        if (strtod(out, NULL) == bits && !strchr(out, 'e')) break;
+    }
+    strcat(out, "b");
+}
+
+void kv_budget_print(char out[64], const struct kv_budget *budget)
+{
+    if (budget->bytes > 0.0)
+        print_bytes(out, budget->bytes);
+    else if (budget->bits > 0.0)
+        print_bits(out, budget->bits);
+    else if (budget->share >= 1.0)
         snprintf(out, 64, "100%%");
     else if (budget->share > 0.0)
         print_real(out, budget->share);
@@ -186,7 +230,7 @@ static void print_value(char out[64], const struct kv_param *param, const void *
         print_choice(out, param, *(const uint32_t *)value);
         break;
     case KV_PARAM_BUDGET:
-        print_budget(out, value);
+        kv_budget_print(out, value);
         break;
     }
 }

@@ -1,10 +1,11 @@
 /* Named parameters of methods: a table describes the fields of a config struct; one parser fills it.
  *
  * Values are written `key=value`; numbers take the suffixes k (1000) and Ki (1024); a share is `0.2`
- * or `20%`. Errors name the parameter, the value and the range, or the nearest known name. */
+ * or `20%`, and where what is stored can be said `256KiB` is bytes of a layer, `2.5b` bits per element. Errors name the parameter, the value and the range, or the nearest known name. */
 #ifndef KVBENCH_BASE_PARAMS_H
 #define KVBENCH_BASE_PARAMS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,14 +15,21 @@ enum kv_param_type {
     KV_PARAM_U32,      /* uint32_t field */
     KV_PARAM_REAL,     /* double field */
     KV_PARAM_CHOICE,   /* uint32_t field: index into choices */
-    KV_PARAM_BUDGET    /* struct kv_budget field: tokens or a share */
+    KV_PARAM_BUDGET    /* struct kv_budget field: tokens or a share; with KV_PARAM_STORED bytes or bits */
 };
 
 /* Added to a type: the parameter came after rows were published, so it is printed only where it is not
  * initial, and old rows keep their name. */
 enum { KV_PARAM_LATER = 16 };
+/* Added to KV_PARAM_BUDGET: what is held may be said in bytes or bits, too (methods/byte_law.h). */
+enum { KV_PARAM_STORED = 32 };
 
-struct kv_budget { uint32_t tokens; double share; };   /* share > 0: of the prompt, rounded down */
+/* One of the four is set. share: of the prompt, rounded down. bytes: of one layer, all its heads, at the
+ * end of a replay; bits: the same, per element of K and V of all tokens. */
+struct kv_budget { uint32_t tokens; double share, bytes, bits; };
+
+/* True when the rows that a budget stands for hang on how they are stored. */
+static inline bool kv_budget_is_stored(struct kv_budget budget) { return budget.bytes > 0.0 || budget.bits > 0.0; }
 
 struct kv_param {
     const char *name;
@@ -38,8 +46,11 @@ static inline enum kv_param_type kv_param_kind(const struct kv_param *param)
     return (enum kv_param_type)(param->type & (KV_PARAM_LATER - 1));
 }
 
-/* Tokens that a budget stands for with this prompt. */
+/* Tokens that a budget stands for with this prompt; 0 when it is said in bytes or bits. */
 uint32_t kv_budget_tokens(struct kv_budget budget, uint32_t prompt);
+
+/* The spelling that is accepted back: 64, 0.2, 100%, 256KiB, 2.5b. */
+void kv_budget_print(char out[64], const struct kv_budget *budget);
 
 /* Fills every field of config with its initial value. */
 void kv_params_defaults(const struct kv_param *params, void *config);

@@ -26,4 +26,23 @@ expect 0 '' info small.h5 && says 'svd: rank 32 of a prompt of 8 rows'
 make_trace --prefill 4 --needles 0 --heavy 0 --sinks 0
 run 4 topk:budget=0.2 && is reason 'topk: 20% of a prompt of 4 rows is no row'
 run 4 window:budget=0.2 && is reason 'window: 20% of a prompt of 4 rows is no row'
+
+# Budgets in bytes of a layer and bits per element: 2 heads x 64 columns x 2 sides x 2 bytes = 512 a row.
+make_trace
+run 0 window:budget=8KiB && is kept_tokens 16 && is resident_bytes 16384
+run 0 window:budget=8703B && is kept_tokens 16
+run 0 window:budget=512B && is kept_tokens 1
+run 0 window:budget=8b && is kept_tokens 80 && is bits_per_element 8
+run 0 window:budget=17b && is kept_tokens 160 && is output_error 0
+run 0 window:budget=8b+int:bits=4 && is kept_tokens 160       # 4.5 bits a row: all of them fit
+run 0 window:budget=2.25b+int:bits=4 && is kept_tokens 80 && is bits_per_element 2.25
+run 0 knorm:budget=8b && is kept_tokens 80                    # the decoded rows are among them
+run 4 window:budget=511B && is status unsupported
+says 'window: budget: expected room for a row, which takes 512 bytes a layer, found 511B'
+run 4 knorm:budget=1b && is status unsupported
+expect 2 'bytes of a layer such as 256KiB' --trace small.h5 --methods window:budget=0B
+expect 2 'quest: budget: expected 1 to' --trace small.h5 --methods quest:budget=64KiB
+expect 0 '' --trace small.h5 --no-plots --methods window:budget=8b --out out.d
+grep -q 'window:budget=8b was asked to store 8 bits per element (80 rows a head) and stores 8' out.d/table.md ||
+    complain 'expected what a budget in bits came to'
 finish

@@ -66,10 +66,13 @@ class Bank:
         positions = self.queue[:rounds * tiers.flush]
         if positions:
             del self.queue[:len(positions)]
-            by_position = self.codec.round_trip_at(positions)
-            self.read[positions] = by_position if by_position is not None else self.codec.round_trip(
-                self.recorded[positions])
+            self.encode(positions)
             self.number_atoms(positions)
+
+    def encode(self, positions):
+        by_position = self.codec.round_trip_at(positions)
+        self.read[positions] = by_position if by_position is not None else self.codec.round_trip(
+            self.recorded[positions])
 
     def number_atoms(self, positions):
         """The first row's position names the atom: no two atoms share it."""

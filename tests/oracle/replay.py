@@ -7,6 +7,7 @@ from metrics import Answers
 from prompt import Prompt
 from rotary import turned
 import specs
+import stored
 
 
 class LayerReplay:
@@ -18,10 +19,23 @@ class LayerReplay:
         self.prompt = Prompt(owner, trace.tokens, trace.prefill_length, trace)
         if specs.leaves_exact(stages, owner.index, trace.model_layers):
             stages = []
-        self.policy = specs.make_policy(stages, self.prompt)
+        self.policy = specs.make_policy(stages, self.prompt, self.count_bytes)
         self.heads = [self.make_head(stages, h) for h in range(len(owner.k))]
         self.layers = [owner] + readers
         self.answers = {layer.index: empty_answers(trace, layer) for layer in self.layers}
+
+    def count_bytes(self, stages, policy, limit):
+        """Rows that a head's share of a budget in bytes comes to."""
+        banks = []
+        for rows, side in ((self.owner.k[0], "k"), (self.owner.v[0], "v")):
+            codec = specs.make_codec(stages, rows.shape[1], side, self.owner.element_bytes)
+            codec.bind(self.trace, self.owner, 0, side)
+            codec.fit(rows[:self.trace.prefill_length])
+            if codec.later or codec.wants_layer:
+                raise specs.Unknown("a budget in bytes of a codec in two parts")
+            banks.append(stored.Counted(codec, rows, self.owner.element_bytes * rows.shape[1]))
+        banks = banks[:1] if self.owner.value_is_key_prefix else banks
+        return stored.rows_within(limit, banks, policy, self.trace.tokens, self.trace.prefill_length)
 
     def make_head(self, stages, head):
         owner = self.owner

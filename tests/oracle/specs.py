@@ -17,6 +17,7 @@ from minifloat import Fp8, MxFp4, NvFp4
 from quantizers import IntChannel, IntToken, Plain, kivi_keys, kivi_values
 from polar import PolarHan, PolarWuKeys
 from qjl import QjlKeys
+from stored import head_limit
 from svd import Svd
 from turboquant import Fractional, TurboQuant
 
@@ -43,7 +44,7 @@ class Stage:
 
 def number(text):
     """`512`, `2k`, `1Ki`, `0.2`, `20%`; words stay words."""
-    for suffix, factor in (("Ki", 1024), ("k", 1000)):
+    for suffix, factor in (("Ki", 1024), ("k", 1000)):      # bytes and bits stay words: stored.py
         if text.endswith(suffix) and text[:-len(suffix)].isdigit():
             return int(text[:-len(suffix)]) * factor
     if text.endswith("%"):
@@ -78,7 +79,8 @@ def budget_rows(value, prompt_length):
     return int(value * prompt_length + 1e-9) if isinstance(value, float) else value
 
 
-def make_policy(stages, prompt):
+def make_policy(stages, prompt, count_bytes=None):
+    """count_bytes(stages, policy, limit): rows that a budget in bytes comes to, where it is asked for."""
     chosen = [stage for stage in stages if stage.name in POLICIES]
     if len(chosen) > 1:
         raise Unknown("two policies")
@@ -87,8 +89,15 @@ def make_policy(stages, prompt):
     params = dict(chosen[0].params)
     if "budget" not in params:
         raise Unknown("a policy without a budget: the default is not normative")
-    params["budget"] = budget_rows(params["budget"], prompt.length)
-    return build(POLICY_CLASSES[chosen[0].name], prompt, params, chosen[0].name)
+    kind, limit = POLICY_CLASSES[chosen[0].name], head_limit(params["budget"], prompt.layer, prompt.tokens)
+    params["budget"] = budget_rows(params["budget"], prompt.length) if limit is None else 1
+    policy = build(kind, prompt, dict(params), chosen[0].name)
+    if limit is None or count_bytes is None:
+        return policy
+    params["budget"] = count_bytes(stages, policy, limit)
+    if params["budget"] == 0:
+        raise ValueError("no room for a row")
+    return build(kind, prompt, params, chosen[0].name)
 
 
 POLICY_CLASSES = {

@@ -108,6 +108,47 @@ Test(params, what_is_no_number_is_refused)
     for (size_t i = 0; i < sizeof axes / sizeof *axes; i++) complaint("axis", axes[i]);
 }
 
+Test(params, what_is_stored_can_be_said_in_bytes_or_bits)
+{
+    static const struct {
+        const char *value, *printed;
+        double bytes, bits;
+    } rows[] = {{"256KiB", "256KiB", 262144, 0},   {"1048576B", "1MiB", 1048576, 0},
+                {"1500B", "1500B", 1500, 0},       {"2kB", "2000B", 2000, 0},
+                {"1.5MiB", "1536KiB", 1572864, 0}, {"2.5b", "2.5b", 0, 2.5},
+                {"100b", "100b", 0, 100},          {"0.1b", "0.1b", 0, 0.1}};
+    struct kv_param stored[2] = {params[3], {0}};
+    stored[0].type |= KV_PARAM_STORED;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct config config = defaults();
+        struct kv_error err;
+        char text[64];
+        cr_assert_eq(kv_params_set(stored, &config, "m", "budget", rows[i].value, &err), KV_OK);
+        cr_assert_eq(config.budget.bytes, rows[i].bytes);
+        cr_assert_eq(config.budget.bits, rows[i].bits);
+        cr_assert(kv_budget_is_stored(config.budget));
+        cr_assert_eq(kv_budget_tokens(config.budget, 768), 0);
+        kv_budget_print(text, &config.budget);
+        cr_assert_str_eq(text, rows[i].printed);
+    }
+}
+
+Test(params, bytes_and_bits_are_refused_where_nothing_is_stored_and_when_they_are_none)
+{
+    complaint("budget", "256KiB");
+    complaint("budget", "2.5b");
+    struct kv_param stored[2] = {params[3], {0}};
+    stored[0].type |= KV_PARAM_STORED;
+    static const char *const values[] = {"0B", "0b",    "-1b",  "0.5B", "KiB",
+                                         "b",  "1e20B", "2KB", "2%b"};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        struct config config = defaults();
+        struct kv_error err;
+        cr_assert_eq(kv_params_set(stored, &config, "m", "budget", values[i], &err), KV_EUSAGE,
+                     "%s", values[i]);
+    }
+}
+
 Test(params, an_unknown_name_gives_the_nearest)
 {
     cr_assert_str_eq(complaint("bit", "4"), "method: unknown parameter bit; did you mean bits?");

@@ -1,0 +1,82 @@
+/* The byte law; see byte_law.h. */
+#include "methods/byte_law.h"
+
+#include <inttypes.h>
+
+/* The counts that all banks with rows of this cache would have. */
+static void set_counts(struct kv_cache *cache, uint32_t n, uint32_t prompt)
+{
+    for (uint32_t b = 0; b < cache->n_banks; b++) kv_bank_count_rows(&cache->banks[b], n, prompt);
+    for (uint32_t b = 0; cache->member > 0 && b < cache->first->n_banks; b++)
+        if (cache->first->banks[b].n_layers > 1)
+            kv_bank_count_rows(&cache->first->banks[b], n, prompt);
+}
+
+int64_t kv_cache_law(struct kv_cache *cache, uint32_t n, uint32_t prompt)
+{
+    set_counts(cache, n, prompt);
+    const struct kv_cache_bytes bytes = kv_cache_count(cache);
+    set_counts(cache, 0, 0);
+    int64_t sum = kv_cache_row_bytes(cache) * cache->plan.n_heads * n;
+    for (int side = 0; side < 2; side++)
+        sum +=
+            bytes.payload[side] + bytes.metadata[side] + bytes.residual[side] + bytes.basis[side];
+    /* Before any row came the pool was charged metadata for policies' arrays alone. */
+    return sum + kv_pool_used(cache->plan.pool, KV_METADATA) / cache->n_members;
+}
+
+/* What this cache, which may be some heads of a layer, has of a budget. */
+static double limit_of(const struct kv_cache *cache, struct kv_budget budget)
+{
+    const struct kv_geometry *geometry = cache->plan.source.geometry;
+    if (budget.bytes > 0.0) return budget.bytes * cache->plan.n_heads / geometry->kv_heads;
+    const uint32_t values = geometry->values_in_keys ? 0 : geometry->value_dim;
+    return budget.bits / 8.0 * geometry->tokens * cache->plan.n_heads *
+           (geometry->key_dim + values);
+}
+
+/* Most rows of the prompt (or, evicting step by step, of all) that fit; 0 when none does. */
+static uint32_t rows_within(struct kv_cache *cache, bool prompt_only, double limit)
+{
+    const struct kv_geometry *geometry = cache->plan.source.geometry;
+    const uint32_t steps = geometry->tokens - geometry->prefill;
+    for (uint32_t n = prompt_only ? geometry->prefill : geometry->tokens; n > 0; n--) {
+        const uint32_t all = prompt_only ? n + steps : n;
+        const uint32_t prompt = prompt_only ? n : n > steps ? n - steps : 1;
+        if ((double)kv_cache_law(cache, all, prompt) <= limit + 1e-6) return n;
+    }
+    return 0;
+}
+
+static int settle(struct kv_cache *cache, uint32_t p, struct kv_error *err)
+{
+    const struct kv_geometry *geometry = cache->plan.source.geometry;
+    struct kv_trim *trim = &cache->choosers[p]->trim;
+    const uint32_t steps = trim->prompt_only ? geometry->tokens - geometry->prefill : 0;
+    const uint32_t rows = rows_within(cache, trim->prompt_only, limit_of(cache, trim->budget));
+    if (rows > 0) {
+        trim->budget = (struct kv_budget){.tokens = rows};
+        return KV_OK;
+    }
+    char asked[64];
+    kv_budget_print(asked, &trim->budget);
+    const int64_t least = kv_cache_law(cache, 1 + steps, 1);
+    return kv_fail(err, KV_EUNSUPPORTED,
+                   "%s: budget: expected room for a row%s, which takes %" PRId64
+                   " bytes a layer, found %s",
+                   cache->choosers[p]->type->name, steps ? " beside the decoded ones" : "",
+                   least * geometry->kv_heads / cache->plan.n_heads, asked);
+}
+
+int kv_cache_settle_budgets(struct kv_cache *cache, struct kv_error *err)
+{
+    int status = KV_OK;
+    for (uint32_t p = 0; status == KV_OK && p < cache->plan.spec->n_policies; p++) {
+        if (!kv_budget_is_stored(cache->choosers[p]->trim.budget)) continue;
+        status = settle(cache, p, err);
+        cache->settled_rows = cache->choosers[p]->trim.budget.tokens;
+        for (uint32_t i = 0; i < cache->plan.n_heads; i++)
+            cache->lanes[i].budget[p] = kv_cache_layer_budget(cache, p);
+    }
+    return status;
+}
