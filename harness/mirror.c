@@ -35,7 +35,7 @@ int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
     return KV_OK;
 }
 
-static void put_key(const struct kv_mirror *mirror, float *panels, uint32_t slot, const float *key)
+void kv_mirror_put_key(const struct kv_mirror *mirror, float *panels, uint32_t slot, const float *key)
 {
     const uint32_t panel = mirror->kernels->panel, dim = mirror->geometry->key_dim;
     float *column = panels + (size_t)(slot / panel) * panel * dim + slot % panel;
@@ -106,12 +106,12 @@ static void put_row(struct kv_mirror *mirror, struct kv_cache *cache, const stru
 {
     const uint32_t slot = slot_for(mirror, token), dim = mirror->geometry->value_dim;
     mirror->changed[mirror->n_changed++] = slot;
-    put_key(mirror, mirror->keys, slot, key);
+    kv_mirror_put_key(mirror, mirror->keys, slot, key);
     memcpy(mirror->values + (size_t)slot * dim, value, dim * sizeof *value);
     mirror->coded[slot] = lane->lines.coded[lane->line_of[token]];
     if (mirror->exact_keys) {
         kv_tensor_widen(cache->plan.source.keys, lane->head, token, 1, mirror->exact_row);
-        put_key(mirror, mirror->exact_keys, slot, mirror->exact_row);
+        kv_mirror_put_key(mirror, mirror->exact_keys, slot, mirror->exact_row);
     }
 }
 

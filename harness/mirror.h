@@ -40,7 +40,8 @@ void kv_mirror_refresh(struct kv_mirror *mirror, struct kv_cache *cache, uint32_
 /* Slots that a frozen mirror can still fill below `limit`. */
 uint32_t kv_mirror_room(const struct kv_mirror *mirror, uint32_t limit);
 void kv_mirror_thaw(struct kv_mirror *mirror);
-/* The key at a slot, as a row. */
+/* The key at a slot, as a row; and a row into panels like the mirror's. */
 void kv_mirror_key(const struct kv_mirror *mirror, uint32_t slot, float *key);
+void kv_mirror_put_key(const struct kv_mirror *mirror, float *panels, uint32_t slot, const float *key);
 
 #endif

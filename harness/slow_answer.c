@@ -6,6 +6,7 @@
 
 #include "harness/mirror.h"
 #include "harness/query_rows.h"
+#include "harness/renumber.h"
 
 /* Answers are given a block of tokens at a time: the block's queries meet all rows that are held when
  * it begins in one product, rows that come (or change their form) under way are one column each, then
@@ -23,6 +24,7 @@ struct kv_slow {
     const struct kv_replay *replay;
     struct kv_cache *main, *rest;
     struct kv_mirror *mirrors;         /* [n_heads] */
+    struct kv_renumber *renumbers;     /* [n_heads], or NULL: recorded positions */
     struct lane_block *blocks;         /* [n_heads] */
     uint32_t first, n, next;           /* the block's tokens; how many of them are answered; n = 0: none */
     uint32_t first_scored, n_scored;   /* of the tokens answered */
@@ -52,9 +54,15 @@ static bool key_differs(const struct kv_cache *main, const struct kv_cache *rest
     return lossy;
 }
 
+static bool renumbers(const struct kv_replay *replay)
+{
+    return !replay->exact_layer && kv_cache_renumbers(&replay->spec->caches[0]);
+}
+
 static uint32_t block_tokens(const struct kv_replay *replay)
 {
-    const bool whole = replay->owner == replay->reader && strcmp(replay->kernels->isa, "generic");
+    const bool whole = replay->owner == replay->reader && strcmp(replay->kernels->isa, "generic") &&
+                       !renumbers(replay);
     return whole ? BLOCK_TOKENS : 1;
 }
 
@@ -83,6 +91,15 @@ static bool reserve_lanes(struct kv_slow *slow, uint32_t group, uint32_t dim, st
     return done && slow->exact_queries && slow->step_weights && slow->lane_values && slow->reads;
 }
 
+static int create_renumbers(struct kv_slow *slow, struct kv_pool *pool, struct kv_error *err)
+{
+    slow->renumbers = kv_pool_take(pool, slow->replay->n_heads * sizeof *slow->renumbers);
+    int status = slow->renumbers ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
+    for (uint32_t i = 0; status == KV_OK && i < slow->replay->n_heads; i++)
+        status = kv_renumber_create(&slow->renumbers[i], &slow->mirrors[i], pool, err);
+    return status;
+}
+
 int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct kv_cache *main,
                    struct kv_cache *rest, struct kv_pool *pool, struct kv_error *err)
 {
@@ -90,7 +107,7 @@ int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct 
     const struct kv_geometry *reader = &replay->reader->info->geometry;
     const uint32_t group = owner->group > reader->group ? owner->group : reader->group;
     const size_t queries = (size_t)replay->n_heads * group * owner->key_dim * sizeof(float);
-    const bool compares = replay->exact_log_sum_exp && key_differs(main, rest);
+    const bool compares = replay->exact_log_sum_exp && (key_differs(main, rest) || renumbers(replay));
     struct kv_slow *slow = kv_pool_take(pool, sizeof *slow);
     if (!slow) return kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
     *slow = (struct kv_slow){.replay = replay, .main = main, .rest = rest};
@@ -108,6 +125,7 @@ int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct 
     int status = done ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
     for (uint32_t i = 0; status == KV_OK && i < replay->n_heads; i++)
         status = kv_mirror_create(&slow->mirrors[i], replay->kernels, owner, compares, pool, err);
+    if (status == KV_OK && renumbers(replay)) status = create_renumbers(slow, pool, err);
     *out = slow;
     return status;
 }
@@ -130,6 +148,12 @@ static uint32_t whole_panels(const struct kv_slow *slow, uint32_t slots)
 {
     const uint32_t panel = slow->replay->kernels->panel;
     return (slots + panel - 1) / panel * panel;
+}
+
+/* The keys that a lane's answers meet at this step. */
+static const float *keys_of(const struct kv_slow *slow, uint32_t lane)
+{
+    return slow->renumbers ? slow->renumbers[lane].keys : slow->mirrors[lane].keys;
 }
 
 /* logits[row][slot] of query rows, scaled, neither capped nor masked. */
@@ -301,7 +325,11 @@ static void begin_block(struct kv_slow *slow, uint32_t t)
         struct kv_mirror *mirror = &slow->mirrors[lane];
         kv_widen_queries(replay->owner, replay->first_head + lane, tokens, slow->n, replay->kernels,
                          block->queries);
-        multiply(slow, geometry, mirror, mirror->keys, block->queries, slow->n * geometry->group,
+        if (slow->renumbers) {
+            kv_renumber_keys(&slow->renumbers[lane], mirror);
+            kv_renumber_queries(&slow->renumbers[lane], t, geometry->group, block->queries);
+        }
+        multiply(slow, geometry, mirror, keys_of(slow, lane), block->queries, slow->n * geometry->group,
                  block->logits, block->stride);
         mirror->frozen = slow->n > 1;
     }
@@ -338,8 +366,8 @@ static void answer_lane(struct kv_slow *slow, uint32_t lane)
     replay->kernels->accumulate(block->weights, rows, block->stride, mirror->values, mirror->n_slots,
                                 geometry->value_dim, outputs);
     if (!replay->exact_log_sum_exp) return;
-    const float *queries = replay->owner == replay->reader ? block->queries
-                                                           : slow->reader_queries + lane * group * dim;
+    const bool blocks = replay->owner == replay->reader && !slow->renumbers;
+    const float *queries = blocks ? block->queries : slow->reader_queries + lane * group * dim;
     for (uint32_t i = 0; mirror->exact_keys && i < slow->n_scored; i++)
         memcpy(slow->exact_queries + i * group * dim, queries + slow->scored_at[i] * group * dim,
                group * dim * sizeof *queries);
@@ -398,9 +426,14 @@ static double step_lane(struct kv_slow *slow, uint32_t lane, uint32_t t, uint32_
     if (same || !wanted) return bytes;
     /* A reader of shared K, V: the owner's queries decided what stays; its own choose among it and are
      * answered. */
-    multiply(slow, reader, mirror, mirror->keys,
-             slow->reader_queries + (size_t)lane * reader->group * reader->key_dim, reader->group, logits,
-             block->stride);
+    const size_t floats = (size_t)reader->group * reader->key_dim;
+    const float *queries = slow->reader_queries + lane * floats;
+    if (slow->renumbers) {
+        memcpy(block->queries, queries, floats * sizeof *queries);
+        kv_renumber_queries(&slow->renumbers[lane], t, reader->group, block->queries);
+        queries = block->queries;
+    }
+    multiply(slow, reader, mirror, keys_of(slow, lane), queries, reader->group, logits, block->stride);
     mask(slow, reader, mirror, t, logits, block->stride);
     if (slow->selects) hide_unread(slow, reader, t, lane, slow->reader_queries, logits, block->stride);
     weigh(slow, reader, lane, logits, weights, lse);

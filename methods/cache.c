@@ -69,13 +69,20 @@ bool kv_cache_selects(const struct kv_cache_spec *spec)
     return false;
 }
 
+bool kv_cache_renumbers(const struct kv_cache_spec *spec)
+{
+    for (uint32_t p = 0; p < spec->n_policies; p++)
+        if (spec->policies[p]->trim.cache_positions) return true;
+    return false;
+}
+
 bool kv_cache_feeds_back(const struct kv_cache_spec *spec)
 {
     for (uint32_t p = 0; p < spec->n_policies; p++)
         if (spec->policies[p]->policy->merge ||
             (spec->policies[p]->policy->observe && !spec->policies[p]->trim.prompt_only))
             return true;
-    return kv_cache_selects(spec);
+    return kv_cache_selects(spec) || kv_cache_renumbers(spec);
 }
 
 /* -- creation ---------------------------------------------------------------------------------- */
@@ -337,8 +344,9 @@ static int equip(struct kv_cache *cache, struct kv_error *err)
     for (uint32_t b = 0; b < cache->n_banks; b++)
         for (const struct kv_bank *part = &cache->banks[b]; part; part = part->later)
             if (part->code->block > block) block = part->code->block;
+    const bool renumbers = kv_cache_renumbers(cache->plan.spec);
     for (int side = 0; side < 2; side++)
-        if (cache->lanes->bank[side]->unrotated && cache->drops) cache->position_bytes = 4;
+        if ((cache->lanes->bank[side]->unrotated || renumbers) && cache->drops) cache->position_bytes = 4;
     cache->block_tokens = kv_pool_take(cache->plan.pool, block * sizeof *cache->block_tokens);
     return cache->block_tokens ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for a block");
 }

@@ -76,6 +76,8 @@ bool kv_cache_joins_heads(const struct kv_cache_spec *spec);
 /* True when answers feed back into the policy, or differ per query: token by token (slow road). */
 bool kv_cache_feeds_back(const struct kv_cache_spec *spec);
 bool kv_cache_selects(const struct kv_cache_spec *spec);
+/* True when answers number rows by their slots. */
+bool kv_cache_renumbers(const struct kv_cache_spec *spec);
 
 /* The most layers that a codec of the spec may serve with one object, this layer being one of them;
  * 1 when none spans layers. KV_EUNSUPPORTED when its sides want different groups. */

@@ -75,6 +75,7 @@ struct kv_trim {
     uint32_t floor_percent, floor;/* of pooled heads: what each keeps of an equal share; enum kv_floor */
     uint32_t shared_heads;        /* 1: scores summed over heads, the same rows stay in all */
     uint32_t chunk;               /* rows stay in whole chunks of so many positions; 0 = singly */
+    uint32_t cache_positions;     /* 1: answers number rows by their slots (harness/renumber.h) */
     uint32_t output_percent;      /* of the budget, chosen by score x |W_o v|_1; the rest by score */
 };
 

@@ -32,6 +32,8 @@ const struct kv_param kv_trim_params[] = {
      "rows stay in whole chunks of so many positions; 0: singly"},
     {"output_percent", KV_PARAM_U32 | KV_PARAM_LATER, offsetof(struct kv_trim, output_percent), 0, 0, 100, NULL,
      "of the budget, chosen by score x |W_o v|_1"},
+    {"positions", KV_PARAM_CHOICE | KV_PARAM_LATER, offsetof(struct kv_trim, cache_positions), 0, 0, 0,
+     "recorded|cache", "cache: keys and queries are turned to their numbers among the held rows"},
     {"every", KV_PARAM_U32 | KV_PARAM_LATER, offsetof(struct kv_trim, every), 0, 0, 1 << 20, NULL,
      "rows that a step drops at once, when one is too many"},
     {"every_percent", KV_PARAM_U32 | KV_PARAM_LATER, offsetof(struct kv_trim, every_percent), 0, 0, 100, NULL,

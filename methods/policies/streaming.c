@@ -1,7 +1,7 @@
 /* streaming: the first `sinks` tokens and the last budget - sinks stay (StreamingLLM, Xiao et al.,
- * arXiv 2309.17453, section 3.2). Departure: the paper numbers positions inside the cache; here the
- * recorded rotation stays, since the trace holds rotated keys and a model trained on longer texts
- * than the budget sees no unknown distance. */
+ * arXiv 2309.17453, section 3.2). Departure: the paper numbers positions inside the cache; the default
+ * here keeps the recorded ones, since a model trained on longer texts than the budget sees no unknown
+ * distance; positions=cache is as the paper. */
 #include "methods/policy.h"
 
 static void score(struct kv_chooser *self, const struct kv_step *step, struct kv_lane *lanes,

@@ -70,6 +70,8 @@ cake:budget=96 cake:budget=64:gamma=0:pooling=max snapkv:budget=160:layer_budget
 expected-attention:budget=64 expected-attention:budget=0.2:epsilon=0.02:pooled_heads=1:floor_percent=20
 expected-attention:budget=64:covariance=0:value_norm=0 scissorhands:budget=64
 scissorhands:budget=64:history_window=64:every_percent=0 h2o:budget=64:every=16
+streaming:budget=0.2:positions=cache h2o:budget=48:positions=cache
+snapkv:budget=80:pooled_heads=1:positions=cache+kivi:bits=4:residual_length=32
 snapkv:budget=80:pooling=max:join=before snapkv:budget=80:votes=max:group=max
 """.split()
 

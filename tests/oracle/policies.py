@@ -49,8 +49,9 @@ class Scored(Policy):
     PARTS = {}
 
     def __init__(self, prompt, budget, sinks=None, recent=None, recent_percent=None, when=None,
-                 every=1, every_percent=None, **parts):
+                 every=1, every_percent=None, positions="recorded", **parts):
         super().__init__(prompt)
+        self.cache_positions = positions == "cache"
         percent = self.RECENT_PERCENT if recent_percent is None else recent_percent
         newest = self.RECENT if recent is None else recent
         self.by_step = (when or self.WHEN) == "step"
@@ -96,9 +97,8 @@ class Scored(Policy):
 class Window(Scored):
     """window, and streaming with sinks: the oldest unprotected row goes."""
 
-    def __init__(self, prompt, budget, positions="recorded", **trim):
+    def __init__(self, prompt, budget, **trim):
         super().__init__(prompt, budget, **trim)
-        self.cache_positions = positions == "cache"
         self.age = np.arange(prompt.tokens, dtype=np.float64)
 
     def scores(self, head):
