@@ -107,12 +107,14 @@ static int compute(struct kv_reference *reference, const struct kv_reference_inp
     return worst;
 }
 
-/* The dearest measure of the exact answers, and the same for every method. */
+/* The dearest measure of the exact answers, and the same for every method: by all threads. */
 static void project(struct kv_reference *reference, const struct kv_reference_input *input)
 {
     const struct kv_measured exact = {
         .geometry = &input->layer->info->geometry, .n_scored = input->n_scored, .scored = input->scored,
         .exact = reference->outputs, .w_o = input->layer->w_o, .hidden = input->layer->hidden};
+#pragma omp parallel num_threads(input->threads)
+#pragma omp single
     *reference->projected2 = kv_projected_energy(&exact);
 }
 
@@ -131,11 +133,12 @@ static bool store_path(const struct kv_reference_input *input, char *path, size_
     return there;
 }
 
-static double largest_norm(const struct kv_tensor *tensor, uint32_t head, uint32_t n, float *row,
-                           double *largest_value)
+/* Of the rows first .. end - 1. */
+static double largest_norm(const struct kv_tensor *tensor, uint32_t head, uint32_t first, uint32_t end,
+                           float *row, double *largest_value)
 {
     double worst = 0.0;
-    for (uint32_t t = 0; t < n; t++) {
+    for (uint32_t t = first; t < end; t++) {
         double square = 0.0;
         kv_tensor_widen(tensor, head, t, 1, row);
         for (uint32_t c = 0; c < tensor->dim; c++) {
@@ -147,53 +150,71 @@ static double largest_norm(const struct kv_tensor *tensor, uint32_t head, uint32
     return sqrt(worst);
 }
 
+struct audited {                  /* one sampled query */
+    uint32_t q_head, scored;
+    double deviation, bound;      /* found, derived */
+    bool done;                    /* false: out of memory */
+};
+
 /* One sampled query against the definition. */
-static int audit_query(struct kv_reference *reference, const struct kv_reference_input *input,
-                       uint32_t q_head, uint32_t scored, double *buffer, struct kv_error *err)
+static void audit_query(struct audited *audited, const struct kv_reference *reference,
+                        const struct kv_reference_input *input)
 {
-    const struct kv_geometry *geometry = &input->layer->info->geometry;
-    const uint32_t token = input->scored[scored], head = q_head / geometry->group;
-    const size_t row = ((size_t)head * input->n_scored + scored) * geometry->group + q_head % geometry->group;
-    const float *fast = reference->outputs + row * geometry->value_dim;
-    double log_sum_exp, value_max = 0.0, deviation = 0.0;
-    kv_exact_answer(geometry, &input->layer->q, &input->layer->k, &input->layer->v, q_head, token,
-                    buffer, &log_sum_exp, NULL);
-    float *scratch = (float *)(buffer + geometry->value_dim);
+    const struct kv_layer *layer = input->layer;
+    const struct kv_geometry *geometry = &layer->info->geometry;
+    const uint32_t q_head = audited->q_head, token = input->scored[audited->scored];
+    const uint32_t head = q_head / geometry->group, dim = geometry->value_dim;
+    const uint32_t widest = geometry->key_dim > dim ? geometry->key_dim : dim;
+    const size_t row = ((size_t)head * input->n_scored + audited->scored) * geometry->group + q_head % geometry->group;
+    const float *fast = reference->outputs + row * dim;
+    double *output = malloc((dim + token + 1 + widest) * sizeof *output);
+    if (!output) return;
+    double *weights = output + dim, log_sum_exp, value_max = 0.0;
+    float *scratch = (float *)(weights + token + 1);
+    kv_exact_answer(geometry, &layer->q, &layer->k, &layer->v, q_head, token, output, &log_sum_exp, weights);
     const uint32_t first = geometry->window && token >= geometry->window ? token - geometry->window + 1 : 0;
-    const double key_norm = largest_norm(&input->layer->k, head, token + 1, scratch, NULL);
-    largest_norm(&input->layer->v, head, token + 1, scratch, &value_max);
-    kv_tensor_widen(&input->layer->q, q_head, token, 1, scratch);
-    double query_norm = 0.0;
-    for (uint32_t c = 0; c < geometry->key_dim; c++) query_norm += (double)scratch[c] * scratch[c];
-    const double bound =
-        kv_sweep_bound(geometry, token + 1 - first, sqrt(query_norm), key_norm, value_max);
-    for (uint32_t c = 0; c < geometry->value_dim; c++) {
-        const double delta = fabs(buffer[c] - fast[c]);
-        if (!(delta <= deviation)) deviation = delta;
+    const double key_norm = largest_norm(&layer->k, head, 0, token + 1, scratch, NULL);
+    largest_norm(&layer->v, head, 0, token + 1, scratch, &value_max);
+    const double query_norm = largest_norm(&layer->q, q_head, token, token + 1, scratch, NULL);
+    audited->bound = kv_sweep_bound(geometry, token + 1 - first, query_norm, key_norm, value_max);
+    for (uint32_t c = 0; c < dim; c++) {
+        const double delta = fabs(output[c] - fast[c]);
+        if (!(delta <= audited->deviation)) audited->deviation = delta;
     }
+    free(output);
+    audited->done = true;
+}
+
+/* Notes the query that is closest to its bound. */
+static int judge(struct kv_reference *reference, const struct kv_reference_input *input,
+                 const struct audited *audited, struct kv_error *err)
+{
+    const double deviation = audited->deviation, bound = audited->bound;
+    if (!audited->done) return kv_fail(err, KV_EMEMORY, "out of memory for the audit");
     if (reference->worst_bound == 0.0 ||
         deviation * reference->worst_bound > reference->worst_deviation * bound)
         reference->worst_deviation = deviation, reference->worst_bound = bound;
     if (deviation <= bound) return KV_OK;
     return kv_fail(err, KV_EGATE,
                    "layer %u, query head %u, token %u: fast attention is %.3g from the definition, "
-                   "expected at most %.3g", input->layer->info->index, q_head, token, deviation, bound);
+                   "expected at most %.3g", input->layer->info->index, audited->q_head,
+                   input->scored[audited->scored], deviation, bound);
 }
 
 static int audit(struct kv_reference *reference, const struct kv_reference_input *input,
                  struct kv_error *err)
 {
     const struct kv_geometry *geometry = &input->layer->info->geometry;
-    const uint32_t widest = geometry->key_dim > geometry->value_dim ? geometry->key_dim : geometry->value_dim;
-    double *buffer = malloc((geometry->value_dim + widest) * sizeof *buffer);
-    if (!buffer) return kv_fail(err, KV_EMEMORY, "out of memory for the audit");
     struct kv_rng rng = kv_rng_stream(0, geometry->layer, input->n_scored, STREAM);
-    int status = KV_OK;
-    for (int i = 0; status == KV_OK && i < AUDITED; i++) {
-        const uint32_t q_head = kv_rng_below(&rng, geometry->q_heads);
-        status = audit_query(reference, input, q_head, kv_rng_below(&rng, input->n_scored), buffer, err);
+    struct audited audited[AUDITED] = {0};
+    for (int i = 0; i < AUDITED; i++) {
+        audited[i].q_head = kv_rng_below(&rng, geometry->q_heads);
+        audited[i].scored = kv_rng_below(&rng, input->n_scored);
     }
-    free(buffer);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(input->threads)
+    for (int i = 0; i < AUDITED; i++) audit_query(&audited[i], reference, input);
+    int status = KV_OK;
+    for (int i = 0; status == KV_OK && i < AUDITED; i++) status = judge(reference, input, &audited[i], err);
     return status;
 }
 

@@ -9,9 +9,12 @@
 static double element(const struct kv_tensor *tensor, const void *row, uint32_t i)
 {
     switch (tensor->dtype) {
-    case KV_F16: return kv_half_to_float(((const uint16_t *)row)[i]);
-    case KV_BF16: return kv_bfloat_to_float(((const uint16_t *)row)[i]);
-    case KV_F32: break;
+    case KV_F16:
+        return kv_half_to_float(((const uint16_t *)row)[i]);
+    case KV_BF16:
+        return kv_bfloat_to_float(((const uint16_t *)row)[i]);
+    case KV_F32:
+        break;
     }
     return ((const float *)row)[i];
 }
@@ -39,17 +42,16 @@ static uint32_t first_visible(const struct kv_geometry *geometry, uint32_t token
     return geometry->window && token >= geometry->window ? token - geometry->window + 1 : 0;
 }
 
-/* Logits are computed again for the weights rather than kept: no memory, and this is no fast
- * road. */
-static double sum_of_exponentials(const struct query *query, uint32_t first, uint32_t last,
-                                  const float *sink_logit, double *largest)
+/* logits [last + 1]; returns the largest, the sink logit among them. */
+static double compute_logits(const struct query *query, uint32_t first, uint32_t last,
+                             const float *sink_logit, double *logits)
 {
-    double top = sink_logit ? *sink_logit : -INFINITY, sum = 0;
-    for (uint32_t key = first; key <= last; key++) top = fmax(top, logit(query, key));
-    for (uint32_t key = first; key <= last; key++) sum += exp(logit(query, key) - top);
-    if (sink_logit) sum += exp(*sink_logit - top);
-    *largest = top;
-    return sum;
+    double top = sink_logit ? *sink_logit : -INFINITY;
+    for (uint32_t key = first; key <= last; key++) {
+        logits[key] = logit(query, key);
+        if (logits[key] > top) top = logits[key];
+    }
+    return top;
 }
 
 void kv_exact_answer(const struct kv_geometry *geometry, const struct kv_tensor *q,
@@ -60,16 +62,16 @@ void kv_exact_answer(const struct kv_geometry *geometry, const struct kv_tensor 
                                 q_head / geometry->group};
     const uint32_t first = first_visible(geometry, token);
     const float *sink_logit = geometry->sink_logits ? geometry->sink_logits + q_head : NULL;
-    double top;
-    const double sum = sum_of_exponentials(&query, first, token, sink_logit, &top);
-    *log_sum_exp = top + log(sum);
-
     memset(output, 0, geometry->value_dim * sizeof *output);
-    if (weights) memset(weights, 0, (token + 1) * sizeof *weights);
+    memset(weights, 0, (token + 1) * sizeof *weights);
+    const double top = compute_logits(&query, first, token, sink_logit, weights);
+    double sum = 0;
+    for (uint32_t key = first; key <= token; key++) sum += weights[key] = exp(weights[key] - top);
+    if (sink_logit) sum += exp(*sink_logit - top);
+    *log_sum_exp = top + log(sum);
     for (uint32_t key = first; key <= token; key++) {
-        const double weight = exp(logit(&query, key) - top) / sum;
+        const double weight = weights[key] /= sum;
         const void *row = kv_tensor_row(v, query.kv_head, key);
         for (uint32_t i = 0; i < geometry->value_dim; i++) output[i] += weight * element(v, row, i);
-        if (weights) weights[key] = weight;
     }
 }

@@ -26,8 +26,8 @@ static double answer(const struct kv_geometry *geometry, uint32_t token, double 
 {
     const struct kv_tensor q = tensor_of(ones, 1, 3, 1), k = tensor_of(keys_123, 1, 3, 1);
     const struct kv_tensor v = tensor_of(values_123, 1, 3, 1);
-    double output;
-    kv_exact_answer(geometry, &q, &k, &v, 0, token, &output, log_sum_exp, weights);
+    double output, unread[3];
+    kv_exact_answer(geometry, &q, &k, &v, 0, token, &output, log_sum_exp, weights ? weights : unread);
     return output;
 }
 
@@ -111,8 +111,8 @@ Test(exact, groups_views_and_halves)
     const struct kv_tensor k = {KV_F16, 2, 2, 2, 2, keys}, v = {KV_F16, 2, 2, 1, 2, keys};
     const double expected[] = {1.5, 1.5, 11.5, 11.5};       /* equal weights: the mean */
     for (uint32_t head = 0; head < 4; head++) {
-        double output, log_sum_exp;
-        kv_exact_answer(&geometry, &q, &k, &v, head, 1, &output, &log_sum_exp, NULL);
+        double output, log_sum_exp, weights[2];
+        kv_exact_answer(&geometry, &q, &k, &v, head, 1, &output, &log_sum_exp, weights);
         cr_expect_eq(output, expected[head]);
         cr_expect_float_eq(log_sum_exp, log(2), 1e-15);
     }
