@@ -1,4 +1,4 @@
-/* Plots of a run, drawn by one gnuplot process from data files that stay beside the figures,
+/* Plots of a run, drawn by gnuplot from data files that stay beside the figures,
  * with the scripts: `cd DIR/plots && gnuplot figures.gp` draws them again, restyled if need be. */
 #ifndef KVBENCH_HARNESS_FIGURES_PLOT_H
 #define KVBENCH_HARNESS_FIGURES_PLOT_H
@@ -14,8 +14,12 @@
 int kv_plot_results(const char *dir, const struct kv_results *results, char **left_out,
                     struct kv_error *err);
 
-/* Runs gnuplot on the figures.gp of a folder: NULL when all was drawn, else why not. */
-const char *kv_plot_run(const char *dir);
+/* Processes that draw a run's figures, each those of its share. */
+enum { KV_PLOT_SHARES = 2 };
+
+/* Runs gnuplot on the figures.gp of a folder, `shares` times at once with share = 0, 1, ...: NULL
+ * when all was drawn, else why not. */
+const char *kv_plot_run(const char *dir, int shares);
 
 /* Writes all data files and figures.gp into an existing folder. */
 int kv_write_plot_data(const char *dir, const struct kv_results *results, struct kv_error *err);

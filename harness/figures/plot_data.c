@@ -13,7 +13,7 @@ static int (*const writers[KV_FIGURES])(struct kv_figure_page *) = {
 };
 
 struct figure_job { const struct kv_results *results; const struct kv_ranking *ranking;
-                    enum kv_figure kind; FILE *script; };
+                    enum kv_figure kind; FILE *script; uint32_t number; };
 
 static int write_figure(FILE *data, const void *what)
 {
@@ -32,7 +32,7 @@ static int add_figure(const char *dir, struct figure_job *job, uint32_t trace, s
     if (status == KV_OK) {
         kv_figure_set_text(job->script, "base", "%s", base);
         status = kv_write_aside(dir, file, write_figure, job, err);
-        fprintf(job->script, "load '%s.gp'\n\n", kv_figure_names[job->kind]);
+        fprintf(job->script, "if (mine(%u)) load '%s.gp'\n\n", job->number, kv_figure_names[job->kind]);
     }
     free(base);
     free(file);
@@ -48,13 +48,16 @@ static int add_figures(const char *dir, const struct kv_results *results, FILE *
                        struct kv_error *err)
 {
     int status = KV_OK;
-    fputs("# Draws every figure of this run: gnuplot figures.gp\n", script);
+    uint32_t number = 0;
+    fprintf(script, "# Draws every figure of this run: gnuplot figures.gp\n"
+                    "if (!exists('share')) share = -1     # of %d processes: all of it\n"
+                    "mine(number) = share < 0 || number %% %d == share\n\n", KV_PLOT_SHARES, KV_PLOT_SHARES);
     for (uint32_t t = 0; status == KV_OK && t < results->n_traces; t++) {
         struct kv_ranking ranking;
         status = kv_rank(&ranking, results, t);
         if (status != KV_OK) return kv_fail(err, status, "plots: out of memory");
         for (int f = 0; ranking.n_measured && status == KV_OK && f < KV_FIGURES; f++) {
-            struct figure_job job = {results, &ranking, f, script};
+            struct figure_job job = {results, &ranking, f, script, number++};
             status = add_figure(dir, &job, t, err);
         }
         kv_ranking_free(&ranking);

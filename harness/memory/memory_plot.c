@@ -99,7 +99,7 @@ int kv_memory_plot_draw(struct kv_memory_plot *plot, struct kv_error *err)
     plot->data = NULL;
     if (bad) return kv_fail(err, KV_EENVIRONMENT, "%s/memory.dat: cannot write", plot->dir);
     const int status = write_scripts(plot, err);
-    const char *failure = status == KV_OK ? kv_plot_run(plot->dir) : NULL;
+    const char *failure = status == KV_OK ? kv_plot_run(plot->dir, 1) : NULL;
     if (failure) fprintf(stderr, "%s: not drawn: %s\n", plot->dir, failure);
     return status;
 }
