@@ -49,7 +49,7 @@ static int take_name(const char **names, uint32_t *n, const char *name, struct k
 
 static int unknown_option(const char *argument, struct kv_error *err)
 {
-    static const char *const known[] = {"--trace", "--claims", "--seed", "--isa", "--json", NULL};
+    static const char *const known[] = {"--trace", "--claims", "--seed", "--isa", "--json", "--all", NULL};
     char option[64];
     snprintf(option, sizeof option, "%.*s", (int)strcspn(argument, "="), argument);
     for (size_t i = 0; known[i]; i++)
@@ -65,6 +65,7 @@ static int take_argument(struct reproduce *reproduce, int argc, char **argv, int
 {
     const char *value;
     if (strcmp(argv[*i], "--json") == 0) reproduce->json = true;
+    else if (strcmp(argv[*i], "--all") == 0) reproduce->n_papers = 0;
     else if ((value = option_value("--trace", argc, argv, i)))
         return take_name(reproduce->traces, &reproduce->n_traces, value, err);
     else if ((value = option_value("--seed", argc, argv, i)))

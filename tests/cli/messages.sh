@@ -35,7 +35,7 @@ refuse 'unknown method kivy; did you mean kivi?' --methods kivy
 refuse 'int: bits: expected a whole number from 1 to 8, found 9' --methods f16,int:bits=9
 refuse 'h2o: unknown parameter buget; did you mean budget?' --methods h2o:buget=3
 refuse 'int: axis: expected one of token|channel, found row' --methods int:axis=row
-refuse 'h2o: budget: expected 1 to 4000000000 tokens, a share such as 0.2 or 20%, found 0' --methods h2o:budget=0
+refuse 'h2o: budget: expected 1 to 4000000000 tokens, a share such as 0.2 or 20%, bytes of a layer such as 256KiB or bits per element such as 2.5b, found 0' --methods h2o:budget=0
 refuse 'policies come before codecs' --methods int+h2o
 refuse 'at most one may' --methods quest+topk
 

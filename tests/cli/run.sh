@@ -41,6 +41,10 @@ says '--methods'
 expect 0 '' --version
 expect 0 '' help
 says 'reproduce'
+for command in run list info trace dump check new compare report reproduce perf memory; do
+    expect 0 '' $command --help
+    says "kvbench $command"
+done
 
 # The stages of a profile and what is left over make up the wall time.
 if command -v python3 >/dev/null; then
