@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/question.h"
 #include "harness/row.h"
 
 void kv_account_add(struct kv_replay_account *sum, const struct kv_replay_account *one)
@@ -108,9 +109,10 @@ static int fill_flags(struct kv_row *row, const struct kv_cell_facts *facts,
                       const struct kv_replay_account *account)
 {
     const struct kv_spec *spec = facts->spec;
-    bool selects = false, oracle = spec->oracle, probed = false;
+    bool selects = false, oracle = spec->oracle, probed = false, policies = false;
     for (uint32_t c = 0; c < spec->n_caches; c++) {
         selects |= kv_cache_selects(&spec->caches[c]);
+        policies |= spec->caches[c].n_policies > 0;
         const struct kv_wants wants = kv_cache_wants(&spec->caches[c]);
         oracle |= wants.future;
         probed |= wants.fisher || wants.label;
@@ -119,6 +121,8 @@ static int fill_flags(struct kv_row *row, const struct kv_cell_facts *facts,
     if (oracle) strcat(flags, " oracle");
     if (spec->random) strcat(flags, " random");
     if (selects) strcat(flags, " saves-reads");
+    if (facts->trace->question_start < facts->trace->prefill && (spec->query_agnostic || policies))
+        strcat(flags, spec->query_agnostic ? " query-agnostic" : " query-aware");
     /* Nothing became smaller: a budget above the length, a window that held everything. */
     if (row->compression_ratio <= 1.0 && strcmp(spec->family, "exact") != 0 && !selects)
         strcat(flags, " inactive");
@@ -179,7 +183,8 @@ static int fill_row(struct kv_row *row, const struct kv_cell_facts *facts, uint3
     if (l != UINT32_MAX) snprintf(layer, sizeof layer, "%u", facts->parts[l].info->index);
     row->scored_queries = facts->n_scored;
     fill_bytes(row, account, elements, facts->summary->element_bits,
-               facts->trace->tokens - facts->trace->prefill);
+               facts->trace->tokens - kv_question_prefill(facts->spec, facts->trace->question_start,
+                                                          facts->trace->prefill));
     if (name_row(row, facts, layer) != KV_OK || fill_measures(row, pooled) != KV_OK ||
         fill_flags(row, facts, account) != KV_OK || flag_groups(row, facts, l) != KV_OK ||
         flag_shared_basis(row, account, elements) != KV_OK)

@@ -7,6 +7,7 @@
 
 #include "harness/check_layer.h"
 #include "harness/prompt_statistics.h"
+#include "harness/question.h"
 #include "harness/replay.h"
 #include "harness/survey.h"
 
@@ -33,7 +34,7 @@ struct play {                         /* how to replay it */
     bool audit, garble, backwards;    /* backwards: units from the last to the first */
 };
 
-static const struct kv_check_shape plain = {.tokens = 304, .prefill = 256, .kv_heads = 2, .group = 2,
+static const struct kv_check_shape plain = {.tokens = 304, .prefill = 256, .question = 16, .kv_heads = 2, .group = 2,
                                             .key_dim = 64, .value_dim = 64, .dtype = KV_F16};
 
 static struct play usual(const struct check *check)
@@ -93,12 +94,12 @@ static int play_units(const struct play *play, const struct kv_layer *layer,
     return status;
 }
 
-/* Replays a layer through the spec; all decode tokens are scored. */
-static int replay_layer(const struct play *play, const struct kv_layer *layer,
+/* Replays a layer through the spec; all decode tokens are scored, from `prefill` on. */
+static int replay_layer(const struct play *play, const struct kv_layer *layer, uint32_t prefill,
                         const struct neighbours *beside, struct played *played, struct kv_error *err)
 {
     const struct kv_geometry *geometry = &layer->info->geometry;
-    const uint32_t n_scored = geometry->tokens - geometry->prefill;
+    const uint32_t n_scored = geometry->tokens - prefill;
     const size_t rows = (size_t)geometry->q_heads * n_scored;
     *played = (struct played){.n_scored = n_scored, .q_heads = geometry->q_heads,
                               .value_dim = geometry->value_dim, .n = rows * geometry->value_dim};
@@ -107,7 +108,7 @@ static int replay_layer(const struct play *play, const struct kv_layer *layer,
     struct kv_prompt *prompts = calloc(geometry->kv_heads, sizeof *prompts);
     played->outputs = calloc(played->n + 4 * rows, sizeof *played->outputs);
     if (!pool || !scored || !prompts || !played->outputs) return kv_fail(err, KV_EMEMORY, "out of memory");
-    for (uint32_t s = 0; s < n_scored; s++) scored[s] = geometry->prefill + s;
+    for (uint32_t s = 0; s < n_scored; s++) scored[s] = prefill + s;
     struct kv_wants wants = {0};
     for (uint32_t c = 0; c < play->spec->n_caches; c++) {
         const struct kv_wants one = kv_cache_wants(&play->spec->caches[c]);
@@ -157,9 +158,15 @@ static enum verdict play_shape(struct check *check, const struct play *play,
     struct kv_layer *layer = kv_check_layer(shape);
     *played = (struct played){0};
     if (!layer) return kv_fail(&check->why, 0, "out of memory"), FAIL;
-    struct neighbours beside;
-    int status = make_neighbours(&beside, play->spec, &layer->info->geometry, *shape, &check->why);
-    if (status == KV_OK) status = replay_layer(play, layer, &beside, played, &check->why);
+    struct neighbours beside = {0};
+    struct kv_trace_layer hidden[1 + MOST_NEIGHBOURS];
+    int status = kv_question_check(play->spec, shape->prefill - shape->question, shape->prefill, &check->why);
+    if (status == KV_OK)
+        status = make_neighbours(&beside, play->spec, &layer->info->geometry, *shape, &check->why);
+    if (status == KV_OK) kv_question_hide(play->spec, layer, &hidden[0]);
+    for (uint32_t i = 0; status == KV_OK && i < beside.n; i++)
+        kv_question_hide(play->spec, beside.of[i], &hidden[1 + i]);
+    if (status == KV_OK) status = replay_layer(play, layer, shape->prefill, &beside, played, &check->why);
     for (uint32_t i = 0; i < beside.n; i++) kv_check_layer_free(beside.of[i]);
     kv_check_layer_free(layer);
     if (status == KV_OK) return PASS;
@@ -296,6 +303,7 @@ static void kv_change_shape(struct kv_check_shape *shape, const struct kv_check_
 {
     if (change->tokens) shape->tokens = change->tokens;
     if (change->prefill) shape->prefill = change->prefill;
+    if (shape->question >= shape->prefill) shape->question = 0;
     if (change->kv_heads) shape->kv_heads = change->kv_heads;
     if (change->group) shape->group = change->group;
     if (change->key_dim) shape->key_dim = change->key_dim;
@@ -553,8 +561,10 @@ static enum verdict holds_no_more_than_its_budget(struct check *check)
     for (uint32_t p = 0; p < check->spec->caches[0].n_policies; p++) {
         const struct kv_stage *stage = check->spec->caches[0].policies[p];
         if (!stage->policy->score) continue;
-        uint64_t rows = kv_budget_tokens(stage->trim.budget, plain.prefill);
-        if (stage->trim.prompt_only) rows += plain.tokens - plain.prefill;
+        const uint32_t prefill =
+            kv_question_prefill(check->spec, plain.prefill - plain.question, plain.prefill);
+        uint64_t rows = kv_budget_tokens(stage->trim.budget, prefill);
+        if (stage->trim.prompt_only) rows += plain.tokens - prefill;
         if (rows < allowed) allowed = rows;
     }
     const uint64_t held = played.account.held_rows;

@@ -83,7 +83,7 @@ static void describe(struct made *made, const struct kv_check_shape *shape)
         .layer = 7 + shape->neighbour, .model_layers = 12, .q_heads = shape->kv_heads * shape->group,
         .kv_heads = shape->kv_heads, .group = shape->group, .key_dim = shape->key_dim,
         .value_dim = shape->value_dim, .tokens = shape->tokens, .prefill = shape->prefill,
-        .window = shape->window, .question_start = shape->prefill,
+        .window = shape->window, .question_start = shape->prefill - shape->question,
         .element_bits = shape->dtype == KV_F32 ? 32 : 16, .scale = 1.0 / sqrt(shape->key_dim),
         .softcap = shape->softcap, .sink_logits = made->sinks,
         .rope = {.layout = shape->interleaved ? KV_ROPE_INTERLEAVED : KV_ROPE_HALF,

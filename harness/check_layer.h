@@ -14,6 +14,7 @@ struct kv_check_shape {
     enum kv_check_rows rows;
     uint32_t changed_from;        /* tokens from here on differ from those of another layer; 0 = none */
     bool swapped;                 /* KV heads (with their groups) in reverse order */
+    uint32_t question;            /* tokens of a question at the end of the prompt; 0 = none is marked */
     uint32_t neighbour;           /* so many layers behind the first: of other content */
 };
 

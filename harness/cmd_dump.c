@@ -9,6 +9,7 @@
 #include "harness/dump_file.h"
 #include "harness/prompt_statistics.h"
 #include "harness/provenance.h"
+#include "harness/question.h"
 #include "harness/reference.h"
 #include "harness/scored.h"
 #include "harness/survey.h"
@@ -25,6 +26,7 @@ struct dump { /* everything that one dump holds */
     struct kv_kernels kernels;
     struct kv_trace *trace;
     struct kv_layer *owner, *reader;
+    struct kv_trace_layer hidden[2]; /* descriptions of both, where the question is not known */
     struct kv_reference *reference;
     struct kv_prompt *prompts;
     struct kv_layer_survey survey;
@@ -146,10 +148,16 @@ static int prepare(struct dump *dump, struct kv_error *err)
             kv_fail(err, KV_EUSAGE, "dump: --method: expected one spec, found %u", dump->specs.n);
     if (status == KV_OK) status = kv_kernels_fill(&dump->kernels, dump->options.isa, err);
     if (status == KV_OK) status = open_trace(dump, err);
+    if (status == KV_OK)
+        status = kv_question_check(&dump->specs.specs[0], dump->trace->question_start,
+                                   dump->trace->prefill, err);
     if (status == KV_OK) status = check_alone(dump, err);
     if (status == KV_OK) status = reserve(dump, err);
     if (status == KV_OK) status = take_survey(dump, err);
     if (status != KV_OK) return status;
+    kv_question_hide(&dump->specs.specs[0], dump->reader, &dump->hidden[0]);
+    if (dump->owner != dump->reader)
+        kv_question_hide(&dump->specs.specs[0], dump->owner, &dump->hidden[1]);
     const struct kv_reference_input input = {.layer = dump->reader,
                                              .kernels = &dump->kernels,
                                              .n_scored = dump->n_scored,

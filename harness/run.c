@@ -1,4 +1,5 @@
 /* A run; see run.h. */
+#include "harness/question.h"
 #include "harness/run.h"
 
 #include <math.h>
@@ -62,6 +63,7 @@ struct layer_run {
     uint32_t l;                        /* index into run->layers */
     bool answered;                     /* false: replayed only for the layer beside it */
     struct kv_layer *owner, *reader;
+    struct kv_trace_layer hidden[2];   /* descriptions of both, where the question is not known */
     struct kv_fit_layer fit;           /* calibration rows */
     struct kv_reference *reference;
     struct kv_prompt *prompts;         /* [kv_heads] */
@@ -132,8 +134,9 @@ static struct kv_spans spans_of(const struct trace_run *run)
     return (struct kv_spans){.n = run->n_spans, .range = (const uint32_t (*)[2])run->spans};
 }
 
+/* `spec` stands for all that run together: they agree on whether the question is known. */
 static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t l,
-                      const struct kv_wants *wants, struct kv_error *err)
+                      const struct kv_spec *spec, const struct kv_wants *wants, struct kv_error *err)
 {
     const uint32_t i = run->layers[l];
     const struct kv_trace_layer *info = &run->trace->layers[i];
@@ -153,6 +156,8 @@ static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t l
         status = kv_calibration_read(&layer->fit, run->calibration, layer->owner, err);
         if (status != KV_OK) return status;
     }
+    kv_question_hide(spec, layer->reader, &layer->hidden[0]);
+    if (layer->owner != layer->reader) kv_question_hide(spec, layer->owner, &layer->hidden[1]);
     spend(run, KV_STAGE_READ, &start);
     const struct kv_reference_input input = {
         .layer = layer->reader, .kernels = run->kernels, .n_scored = run->n_scored,
@@ -358,7 +363,7 @@ static int replay_group(struct group_run *group, struct kv_error *err)
         for (uint32_t m = 0; m < group->n; m++) {
             struct layer_run *layer = &group->layers[m];
             if (!layer->answered) continue;
-            job->parts[layer->l].info = layer->reader->info;
+            job->parts[layer->l].info = &group->run->trace->layers[group->run->layers[layer->l]];
             job->parts[layer->l].reads_shared = layer->owner != layer->reader;
         }
         if (job->status == KV_OK) job->status = reserve_job(job, group);
@@ -385,7 +390,7 @@ static int run_group(struct trace_run *run, struct job **jobs, uint32_t n_jobs,
     int status = group.layers ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for layers");
     for (; status == KV_OK && group.n < of->n; group.n++) {
         struct layer_run *layer = &group.layers[group.n];
-        status = open_layer(layer, run, of->layers[group.n], &wants, err);
+        status = open_layer(layer, run, of->layers[group.n], jobs[0]->spec, &wants, err);
         layer->answered = !of->reads_shared || group.n == of->reader;
     }
     if (status == KV_OK) status = replay_group(&group, err);
@@ -430,7 +435,7 @@ static void tell_progress(const struct trace_run *run, double batch_share)
                                ((double)run->n_done + batch_share) / run->n_cells);
 }
 
-/* Moves jobs that join layers as the first does to the front; where layers are joined, no more of
+/* Moves jobs that join layers and know the question as the first does to the front; where layers are joined, no more of
  * them than keep the threads busy, since the answers of a whole group are in memory. */
 static uint32_t gather_class(const struct trace_run *run, struct job **jobs, uint32_t n)
 {
@@ -438,7 +443,9 @@ static uint32_t gather_class(const struct trace_run *run, struct job **jobs, uin
     const uint32_t most = groups->n < run->n_layers ? 2 * (uint32_t)run->threads : n;
     uint32_t same = 1;
     for (uint32_t j = 1; j < n && same < most; j++) {
-        if (!kv_layer_groups_same(groups, &jobs[j]->groups)) continue;
+        if (!kv_layer_groups_same(groups, &jobs[j]->groups) ||
+            jobs[j]->spec->query_agnostic != jobs[0]->spec->query_agnostic)
+            continue;
         struct job *job = jobs[j];
         memmove(jobs + same + 1, jobs + same, (j - same) * sizeof(struct job *));
         jobs[same++] = job;
@@ -523,8 +530,10 @@ static int start_job(struct trace_run *run, struct job *job, struct kv_cell *cel
     job->parts = calloc(run->n_layers, sizeof *job->parts);
     job->digests = calloc(run->n_layers, sizeof *job->digests);
     if (!job->parts || !job->digests) return kv_fail(err, KV_EMEMORY, "out of memory for a cell");
-    job->status = kv_layer_groups_form(&job->groups, run->trace, run->layers, run->n_layers, spec,
-                                       &job->error);
+    job->status = kv_question_check(spec, run->trace->question_start, run->trace->prefill, &job->error);
+    if (job->status == KV_OK)
+        job->status = kv_layer_groups_form(&job->groups, run->trace, run->layers, run->n_layers, spec,
+                                           &job->error);
     return KV_OK;
 }
 
@@ -565,7 +574,7 @@ static int run_cells(struct trace_run *run, struct kv_error *err)
                                                 .isa = run->kernels->isa, .seed = seed};
             if (status == KV_OK && kv_cell_name(cell, &facts) != KV_OK)
                 status = kv_fail(err, KV_EMEMORY, "out of memory for rows");
-            note_budget(cell, spec, run->trace->prefill);
+            note_budget(cell, spec, kv_question_prefill(spec, run->trace->question_start, run->trace->prefill));
             if (status != KV_OK || stopped(run)) {
                 const struct kv_error why = {"interrupted"};
                 kv_cell_failed(cell, KV_EINTERRUPTED, &why);

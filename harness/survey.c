@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "harness/prompt_statistics.h"
+#include "harness/question.h"
 
 static const struct kv_stage *asking_stage(const struct kv_spec *spec)
 {
@@ -59,10 +60,12 @@ int kv_survey_take(struct kv_layer_survey *survey, const struct kv_spec *spec, c
     for (uint32_t i = 0; status == KV_OK && i < n_layers; i++) {
         const struct kv_trace_layer *info = &trace->layers[layers[i]];
         struct kv_layer *layer = NULL;
+        struct kv_trace_layer hidden;
         if (info->kv_source != info->index ||
             kv_spec_is_exact_layer(spec, info->index, info->geometry.model_layers))
             continue;
         status = kv_trace_read_layer(&layer, trace, layers[i], 0, err);
+        if (status == KV_OK) kv_question_hide(spec, layer, &hidden);
         if (status == KV_OK)
             status = kv_survey_layer(&survey->preference[survey->n], spec, layer, kernels, err);
         survey->layer[survey->n++] = info->index;

@@ -75,6 +75,8 @@ static const struct flag_letter flag_letters[] = {
     {'r', "random", "depends on the seed"},
     {'s', "saves-reads", "reads less, stores no less"},
     {'i', "inactive", "had nothing to do here: nothing was coded or dropped"},
+    {'q', "query-aware", "saw the question when it chose what to keep"},
+    {'a', "query-agnostic", "chose what to keep before the question (query=agnostic)"},
     {'c', "same-trace", "calibrated on the text it is scored on"},
 };
 enum { N_LETTERS = sizeof flag_letters / sizeof flag_letters[0] };

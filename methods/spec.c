@@ -307,6 +307,7 @@ static int print_spec(struct kv_spec *spec, struct kv_pool *pool, struct kv_erro
     }
     print_layers(spec, text);
     print_exact_layers(spec, text);
+    if (spec->query_agnostic) append(text, ":query=agnostic");
     if (strlen(text) + 1 >= TEXT)
         return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT);
     spec->text = kv_pool_take(pool, strlen(text) + 1);

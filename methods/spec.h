@@ -7,7 +7,8 @@
  * second cache that takes what the first one drops. Preset names (`kivi4`) are data: name and the
  * spec they stand for. `layers=0-3_8` compresses those layers of the model only ("_", because "," and
  * "/" part specs); `exact_layers=first2_last1` leaves the first two and the last of the model's layers
- * exact. `k.` and `v.` before a codec's parameter speak of one side and win over the bare
+ * exact; `query=agnostic` compresses before the trace's question is known, query=aware (the default) behind
+ * it. `k.` and `v.` before a codec's parameter speak of one side and win over the bare
  * name. `k.` or `v.` before a stage's name makes it a stage of that side alone, and the sides then have
  * a row of codecs each (`k.int:bits=2+v.kivi:bits=2`); a side without one stays exact. A value with a point or a percent sign is a share of the prompt: budget=1.0 keeps all. */
 #ifndef KVBENCH_METHODS_SPEC_H
@@ -61,6 +62,7 @@ struct kv_spec {
     struct kv_cache_spec caches[KV_MAX_CACHES];
     uint64_t layers[16];          /* layers= as a bitmap of model layers; all ones = all. Others stay exact */
     uint32_t exact_first, exact_last;   /* exact_layers=: so many of the model's layers */
+    bool query_said, query_agnostic;          /* query=agnostic: the question at the prompt's end is not known when it is kept */
     bool oracle, random;          /* some stage is an oracle; depends on the seed */
     void *memory;
 };

@@ -162,6 +162,19 @@ static int set_exact_layers(struct kv_spec *spec, const char *who, const char *v
     return KV_OK;
 }
 
+/* "agnostic" or "aware". */
+static int set_query(struct kv_spec *spec, const char *who, const char *value, struct kv_error *err)
+{
+    const bool agnostic = strcmp(value, "agnostic") == 0;
+    if (!agnostic && strcmp(value, "aware") != 0)
+        return kv_fail(err, KV_EUSAGE, "%s: query: expected one of aware|agnostic, found %.100s", who,
+                       value);
+    if (spec->query_said)
+        return kv_fail(err, KV_EUSAGE, "%s: query: expected once in a spec, found again", who);
+    spec->query_said = true, spec->query_agnostic = agnostic;
+    return KV_OK;
+}
+
 /* What the codec does by itself is not said. */
 static void set_keys(struct kv_modifiers *modifiers, const struct kv_codec *codec, bool unrotated)
 {
@@ -200,11 +213,12 @@ static int set_modifier(struct kv_stage *stage, int side, const char *key, const
 static int unknown_key(const char *who, const char *key, const struct kv_param *own,
                        const struct kv_param *common, struct kv_error *err)
 {
-    const char *names[131] = {NULL};
+    const char *names[132] = {NULL};
     int n = 0;
     for (; own && own->name && n < 64; own++) names[n++] = own->name;
     for (; common && common->name && n < 128; common++) names[n++] = common->name;
     names[n++] = "layers";
+    names[n++] = "query";
     names[n] = "exact_layers";
     const char *near = kv_nearest(key, names);
     return kv_fail(err, KV_EUSAGE, "%s: unknown parameter %.100s%s%s%s", who, key,
@@ -266,6 +280,7 @@ int kv_stage_set(struct kv_stage *stage, struct kv_spec *spec, const char *key, 
     if (strcmp(key, "layers") == 0) return set_layers(spec, stage_name(stage), value, err);
     if (strcmp(key, "exact_layers") == 0)
         return set_exact_layers(spec, stage_name(stage), value, err);
+    if (strcmp(key, "query") == 0) return set_query(spec, stage_name(stage), value, err);
     return stage->policy ? set_policy(stage, key, value, err) : set_codec(stage, key, value, err);
 }
 

@@ -45,4 +45,16 @@ expect 2 'quest: budget: expected 1 to' --trace small.h5 --methods quest:budget=
 expect 0 '' --trace small.h5 --no-plots --methods window:budget=8b --out out.d
 grep -q 'window:budget=8b was asked to store 8 bits per element (80 rows a head) and stores 8' out.d/table.md ||
     complain 'expected what a budget in bits came to'
+# A question at the prompt's end: policies see it, or choose without it and get its tokens one by one.
+make_trace --needles 1
+run 0 snapkv:budget=60:observation_window=16 && aware=$(column span_retention)
+says 'query-aware'
+run 0 snapkv:budget=60:observation_window=16:query=agnostic && agnostic=$(column span_retention)
+says 'query-agnostic'
+is kept_tokens 108                                # 60 of the context, 16 of the question, 32 decoded
+awk "BEGIN { exit !($aware > $agnostic) }" || complain "expected the needle to be kept by who knows the question: $aware, $agnostic"
+run 0 h2o:budget=60:query=agnostic && is kept_tokens 60
+run 0 int:bits=4:query=agnostic && is kept_tokens 160
+make_trace --needles 0
+run 4 snapkv:query=agnostic && is status skipped && is reason 'query=agnostic: the trace marks no question'
 finish

@@ -75,10 +75,14 @@ snapkv:budget=80:pooled_heads=1:positions=cache+kivi:bits=4:residual_length=32
 snapkv:budget=80:pooling=max:join=before snapkv:budget=80:votes=max:group=max
 """.split()
 
-# Budgets in bytes of a layer and in bits per element, of what is composed.
+# Budgets in bytes of a layer and in bits per element, of what is composed; questions that are not known.
 METHODS += """
 h2o:budget=2.5b h2o:budget=64KiB+int:bits=4 snapkv:budget=6b:observation_window=32 adakv:budget=192KiB
 snapkv:budget=5b+kivi:bits=2:residual_length=32 streaming:budget=1b+svd:rank=16 h2o:budget=100B
+snapkv:budget=48:observation_window=16:query=agnostic h2o:budget=0.3:query=agnostic
+adakv:budget=48:observation_window=8:query=agnostic+kivi:bits=2:residual_length=32
+expected-attention:budget=40:query=agnostic tova:budget=40:query=agnostic snapkv:budget=6b:query=agnostic
+cake:budget=48:query=agnostic svd:rank=16:query=agnostic scissorhands:budget=40:query=agnostic
 """.split()
 
 # Of the documents, but of no method list yet: left out where the program does not know them.

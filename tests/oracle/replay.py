@@ -14,15 +14,16 @@ class LayerReplay:
     """A layer that owns K and V, with the layers that read them from it."""
 
     def __init__(self, trace, owner, readers, spec):
-        self.trace, self.owner, self.readers = trace, owner, readers
+        self.owner, self.readers = owner, readers
         stages = specs.parse(spec)
+        self.layers = [owner] + readers
+        self.answers = {layer.index: empty_answers(trace, layer) for layer in self.layers}
+        self.trace = trace = specs.without_question(trace, stages)
         self.prompt = Prompt(owner, trace.tokens, trace.prefill_length, trace)
         if specs.leaves_exact(stages, owner.index, trace.model_layers):
             stages = []
         self.policy = specs.make_policy(stages, self.prompt, self.count_bytes)
         self.heads = [self.make_head(stages, h) for h in range(len(owner.k))]
-        self.layers = [owner] + readers
-        self.answers = {layer.index: empty_answers(trace, layer) for layer in self.layers}
 
     def count_bytes(self, stages, policy, limit):
         """Rows that a head's share of a budget in bytes comes to."""
@@ -51,11 +52,12 @@ class LayerReplay:
     def run(self):
         for head, cache in enumerate(self.heads):
             self.enter_prompt(head, cache)
-        for step, t in enumerate(self.trace.steps):
+        first_scored = int(self.answers[self.owner.index].times[0])
+        for t in self.trace.steps:
             for head, cache in enumerate(self.heads):
                 self.enter(head, cache, int(t))
             for head, cache in enumerate(self.heads):
-                self.answer(head, cache, step, int(t))
+                self.answer(head, cache, int(t) - first_scored, int(t))
                 cache.flush(at_once=False)
         return self.answers
 
@@ -92,17 +94,19 @@ class LayerReplay:
         cache.flush(at_once=True)
 
     def answer(self, head, cache, step, t):
-        """Every layer that reads this cache is answered; only the owner's weights are observed."""
+        """Every layer that reads this cache is answered; only the owner's weights are observed. Steps
+        below 0 belong to a question that was not known: nobody judges their answers."""
         for layer in self.layers:
             answers = self.answers[layer.index]
             positions = np.flatnonzero(cache.held[:t + 1])
             positions = positions[positions >= exact.first_visible(layer, t)]
             weights = self.weights(layer, head, cache, positions, t)
             group = query_heads(layer, head)
-            answers.output[group, step] = weights @ cache.read_values()[positions]
-            answers.weights[group, step, positions] = weights
-            answers.held[head, step] = cache.held
-            answers.coded[head, step] = cache.banks[0].coded_mask()
+            if step >= 0:
+                answers.output[group, step] = weights @ cache.read_values()[positions]
+                answers.weights[group, step, positions] = weights
+                answers.held[head, step] = cache.held
+                answers.coded[head, step] = cache.banks[0].coded_mask()
             if layer is self.owner:
                 self.policy.observe(head, t, positions, weights)
 

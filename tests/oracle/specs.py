@@ -3,7 +3,7 @@
 Only what the oracle knows is accepted; anything else raises Unknown, so that a comparison says
 "not covered" instead of comparing with the wrong thing.
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import policies
 import voters
@@ -74,6 +74,15 @@ def is_random(spec):
     return any(stage.name in RANDOM_STAGES for stage in parse(spec))
 
 
+def without_question(trace, stages):
+    """query=agnostic: the prompt ends where the question begins; its tokens enter one by one."""
+    if all(stage.params.get("query") != "agnostic" for stage in stages):
+        return trace
+    if not 0 < trace.question_start < trace.prefill_length:
+        raise ValueError("no question is marked")
+    return replace(trace, prefill_length=trace.question_start)
+
+
 def budget_rows(value, prompt_length):
     """A share is of the prompt, rounded down; 1 is one row, 1.0 is everything."""
     return int(value * prompt_length + 1e-9) if isinstance(value, float) else value
@@ -113,7 +122,8 @@ POLICY_CLASSES = {
 def build(kind, first, params, name):
     if name == "streaming":
         params.setdefault("sinks", 4)
-    params.pop("seed", None)
+    for name in ("seed", "query"):
+        params.pop(name, None)
     try:
         return kind(first, **params)
     except TypeError as error:
@@ -151,7 +161,8 @@ def leaves_exact(stages, layer, model_layers):
 def make_chain(chain, dim, side, keep_seed=False):
     params = side_params(chain[0], side)
     tiers = {name: params.pop(name) for name in ("sinks", "recent") if name in params}
-    params.pop("exact_layers", None)
+    for name in ("exact_layers", "query"):
+        params.pop(name, None)
     if not keep_seed:
         params.pop("seed", None)
     around = [(kind, params.pop(key)) for key, kind in (("center", Center), ("outliers", Outliers),
@@ -248,6 +259,7 @@ def check(trace, spec):
     the trace does not allow it."""
     if parse(spec)[0].name == "cam" and any(layer.value_is_key_prefix for layer in trace.layers.values()):
         raise ValueError("values to merge that are columns of the keys")
+    trace = without_question(trace, parse(spec))
     for layer in trace.layers.values():
         for rows, side in ((layer.k, "k"), (layer.v, "v")):
             codec = make_codec(parse(spec), rows.shape[2], side)

@@ -34,13 +34,14 @@ class Case:
     value_prefix: bool = False       # values are the keys' first d_v columns (MLA)
     shared: bool = False             # the last layer reads the K and V of the first
     hostile: bool = False            # zero rows, repeated rows (ties), constant channels, tiny values
+    question: int = 0                # tokens of a question at the end of the prompt; 0: none is marked
     seed: int = 1
 
 
 CASES = {
     "plain": Case(),
     "tiny": Case(tokens=12, prefill=9, d_k=32, d_v=32, probes=False),
-    "hostile": Case(hostile=True, rope_layout="none"),
+    "hostile": Case(hostile=True, rope_layout="none", question=20),
     "long": Case(tokens=512, prefill=400, layers=2),
     "odd_d80": Case(d_k=80, d_v=80),
     "d_v_differs": Case(d_k=96, d_v=64),
@@ -54,7 +55,7 @@ CASES = {
     "bf16": Case(dtype="bf16"),
     "no_probes": Case(probes=False, w_o=False, rope_layout="none"),
     "mla": Case(kv_heads=1, d_k=96, d_v=64, value_prefix=True, rope_layout="none"),
-    "shared": Case(layers=3, shared=True),
+    "shared": Case(layers=3, shared=True, question=20),
 }
 
 
@@ -178,6 +179,8 @@ def write_root(file, case, rng):
     attrs["model_config"] = json.dumps({"num_hidden_layers": case.layers})
     attrs["text"], attrs["recorder"] = "random numbers", "tests/oracle"
     attrs["tokens"], attrs["prefill_length"] = np.int64(case.tokens), np.int64(case.prefill)
+    if case.question:
+        attrs["question_start"] = np.int64(case.prefill - case.question)
     file["token_ids"] = rng.integers(0, 1000, case.tokens).astype(np.int32)
     file["positions"] = np.arange(case.tokens, dtype=np.int32)
     nll = rng.random(case.tokens).astype(np.float32) * 5

@@ -57,6 +57,7 @@ class Trace:
     layers: dict                       # index -> Layer, ascending
     probes: Probes | None
     model_layers: int
+    question_start: int                # prefill_length when no question is marked
     exact: dict = field(default_factory=dict)     # layer -> (weights, outputs) of the decode steps
     floor: float = None                           # tolerances.py: of the program's rounding
 
@@ -135,4 +136,5 @@ def read_trace(path):
             positions=file["positions"][()].astype(np.int64), nll=optional(file, "nll"),
             spans={name: item[()].astype(np.int64) for name, item in file.get("spans", {}).items()},
             layers={int(name): read_layer(groups, int(name)) for name in sorted(groups)},
-            probes=read_probes(file), model_layers=depth(json.loads(text(file.attrs["model_config"]))))
+            probes=read_probes(file), model_layers=depth(json.loads(text(file.attrs["model_config"]))),
+            question_start=int(file.attrs.get("question_start", file.attrs["prefill_length"])))

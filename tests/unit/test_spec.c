@@ -75,6 +75,9 @@ Test(spec, canonical_text_parses_to_itself)
                                         "kivi:exact_layers=last1",
                                         "int:exact_layers=first2_last12:layers=1-4",
                                         "k.int:bits=2",
+                                        "snapkv:query=agnostic",
+                                        "h2o:budget=256KiB+int:query=agnostic:exact_layers=first1",
+                                        "window:budget=2.5b",
                                         "v.svd:rank=8+v.int:bits=4",
                                         "h2o+k.kivi2+v.int:rotate=hadamard:layers=3"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
@@ -82,6 +85,14 @@ Test(spec, canonical_text_parses_to_itself)
         strcpy(once, canonical(texts[i]));
         cr_expect_str_eq(canonical(once), once);
     }
+}
+
+Test(spec, query_aware_is_the_default_and_not_said)
+{
+    char plain[4096];
+    strcpy(plain, canonical("snapkv"));
+    cr_assert_str_eq(canonical("snapkv:query=aware"), plain);
+    cr_assert(strstr(canonical("snapkv:query=agnostic+int"), "+int:bits=4:axis=token:group_size=64:query=agnostic"));
 }
 
 Test(spec, a_side_wins_over_both_wherever_it_stands)
@@ -259,6 +270,8 @@ Test(spec, the_rules_of_composition)
     refuses("int:exact_layers=first1_", "exact_layers: expected counts");
     refuses("int:exact_layers=first1_first2", "exact_layers: expected counts");
     refuses("h2o:exact_layers=last1+int:exact_layers=last1", "exact_layers: expected once");
+    refuses("h2o:query=blind", "query: expected one of aware|agnostic");
+    refuses("h2o:query=aware+int:query=agnostic", "query: expected once");
     refuses("int:outliers=0.6", "outliers: expected a number from 0 to 0.5");
 }
 
