@@ -14,10 +14,10 @@ static int check_name(const char *name, struct kv_error *err)
 {
     const size_t length = strlen(name);
     if (length == 0 || length > 40 ||
-        strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != length ||
-        strchr("0123456789_", name[0]))
+        strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") != length ||
+        strchr("0123456789_-", name[0]))
         return kv_fail(err, KV_EUSAGE,
-                       "new: %s: expected a name of a-z, 0-9 and _ that begins with a letter",
+                       "new: %s: expected a name of a-z, 0-9, - and _ that begins with a letter",
                        name);
     if (kv_codec_find(name) || kv_policy_find(name))
         return kv_fail(err, KV_EUSAGE, "new: %s: a method of that name exists", name);
@@ -53,13 +53,17 @@ static int write_file(const char *path, const char *text, struct kv_error *err)
     return kv_fail(err, KV_EENVIRONMENT, "%s: cannot write: %s", path, strerror(cause));
 }
 
-/* Every `template_name` of text becomes name. Caller frees. */
+/* Every `template_name` of text becomes name; in an identifier (kv_codec_template_name) its hyphens
+ * are underscores, as in the build list. Caller frees. */
 static char *put_name(const char *text, const char *name)
 {
     static const char mark[] = "template_name";
     char *out = calloc(1, strlen(text) * 4 + 1), *at = out;
-    for (const char *next; out && (next = strstr(text, mark)); text = next + strlen(mark))
-        at += sprintf(at, "%.*s%s", (int)(next - text), text, name);
+    for (const char *next; out && (next = strstr(text, mark)); text = next + strlen(mark)) {
+        const bool identifier = next > text && next[-1] == '_';
+        at += sprintf(at, "%.*s", (int)(next - text), text);
+        for (const char *c = name; *c; c++) *at++ = identifier && *c == '-' ? '_' : *c;
+    }
     if (out) strcpy(at, text);
     return out;
 }

@@ -3,6 +3,7 @@
 #include "harness/figures/plot.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "harness/aside.h"
 #include "harness/row.h"
@@ -78,6 +79,7 @@ int kv_write_plot_data(const char *dir, const struct kv_results *results, struct
     if (status == KV_OK) status = kv_write_aside(dir, "figures.gp", write_text, text, err);
     free(text);
     for (size_t s = 0; status == KV_OK && kv_plot_scripts[s].name; s++) {
+        if (strcmp(kv_plot_scripts[s].name, "memory_context.gp") == 0) continue;   /* of `memory` */
         status = kv_write_aside(dir, kv_plot_scripts[s].name, write_text, kv_plot_scripts[s].text, err);
     }
     return status;

@@ -46,7 +46,7 @@ refuse 'list: unknown option --jsn' list --jsn
 refuse 'new: expected a name' new
 refuse 'new: int: a method of that name exists' new int
 refuse 'new: kivi2: a preset of that name exists' new kivi2
-refuse 'expected a name of a-z, 0-9 and _' new Bad-Name
+refuse 'expected a name of a-z, 0-9, - and _' new Bad-Name
 refuse 'check: expected a method' check
 refuse 'unknown method kivy' check kivy
 refuse 'compare: expected OLD NEW' compare

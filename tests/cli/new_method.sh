@@ -17,17 +17,17 @@ build() {
 }
 build
 expect 0 '' new plain_grid
-expect 0 '' new long_keys --policy
+expect 0 '' new long-keys --policy
 expect 2 'exists' new plain_grid
 grep -q "'plain_grid'" methods/codecs/meson.build || complain 'expected the codec in the build list'
-grep -q "'long_keys'" methods/policies/meson.build || complain 'expected the policy in the build list'
+grep -q "'long-keys'" methods/policies/meson.build || complain 'expected the policy in the build list'
 build
 expect 2 'new: plain_grid: a method of that name exists' new plain_grid
 expect 0 '' check plain_grid --quiet
-expect 0 '' check long_keys --quiet
-expect 0 '' check long_keys+plain_grid:bits=4 --quiet
+expect 0 '' check long-keys --quiet
+expect 0 '' check long-keys+plain_grid:bits=4 --quiet
 build/tests/vectors/check_vectors tests/vectors >vectors || complain 'expected the vectors to pass'
-for name in plain_grid long_keys; do
+for name in plain_grid long-keys; do
     grep -q "^ok .*$name" vectors || complain "expected the vector of $name: $(cat vectors)"
 done
 expect 0 '' list plain_grid
