@@ -3,15 +3,19 @@
 
 #include <string.h>
 
+#include "methods/view.h"
+
 enum { CHUNK = 64 };   /* rows decoded at a time */
 
 int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
-                     const struct kv_geometry *geometry, bool exact, struct kv_pool *pool,
-                     struct kv_error *err)
+                     const struct kv_geometry *geometry, const struct kv_view *view, bool exact,
+                     struct kv_pool *pool, struct kv_error *err)
 {
     const uint32_t panel = kernels->panel, tokens = geometry->tokens;
     const size_t slots = ((size_t)tokens + panel - 1) / panel * panel;
-    *mirror = (struct kv_mirror){.kernels = kernels, .geometry = geometry, .capacity = (uint32_t)slots};
+    const size_t key_columns = kv_view_columns(view, 0), value_columns = kv_view_columns(view, 1);
+    *mirror = (struct kv_mirror){.kernels = kernels, .geometry = geometry, .capacity = (uint32_t)slots,
+                                 .view = *view, .columns = {kv_view_columns(view, 0), kv_view_columns(view, 1)}};
     mirror->slot_of = kv_pool_take(pool, tokens * sizeof(uint32_t));
     mirror->token_of = kv_pool_take(pool, slots * sizeof(uint32_t));
     mirror->live = kv_pool_take(pool, slots);
@@ -19,11 +23,11 @@ int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
     mirror->dead_slots = kv_pool_take(pool, slots * sizeof(uint32_t));
     mirror->changed = kv_pool_take(pool, tokens * sizeof(uint32_t));
     mirror->free_slots = kv_pool_take(pool, slots * sizeof(uint32_t));
-    mirror->keys = kv_pool_take(pool, slots * geometry->key_dim * sizeof(float));
-    mirror->values = kv_pool_take(pool, slots * geometry->value_dim * sizeof(float));
+    mirror->keys = kv_pool_take(pool, slots * key_columns * sizeof(float));
+    mirror->values = kv_pool_take(pool, slots * value_columns * sizeof(float));
     mirror->exact_keys = exact ? kv_pool_take(pool, slots * geometry->key_dim * sizeof(float)) : NULL;
-    mirror->row_keys = kv_pool_take(pool, (size_t)CHUNK * geometry->key_dim * sizeof(float));
-    mirror->row_values = kv_pool_take(pool, (size_t)CHUNK * geometry->value_dim * sizeof(float));
+    mirror->row_keys = kv_pool_take(pool, CHUNK * key_columns * sizeof(float));
+    mirror->row_values = kv_pool_take(pool, CHUNK * value_columns * sizeof(float));
     mirror->row_tokens = kv_pool_take(pool, tokens * sizeof(uint32_t));
     mirror->exact_row = kv_pool_take(pool, geometry->key_dim * sizeof(float));
     if (!mirror->exact_row || !mirror->slot_of || !mirror->token_of || !mirror->live || !mirror->coded ||
@@ -37,7 +41,8 @@ int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
 
 void kv_mirror_put_key(const struct kv_mirror *mirror, float *panels, uint32_t slot, const float *key)
 {
-    const uint32_t panel = mirror->kernels->panel, dim = mirror->geometry->key_dim;
+    const uint32_t panel = mirror->kernels->panel;
+    const uint32_t dim = panels == mirror->exact_keys ? mirror->geometry->key_dim : mirror->columns[0];
     float *column = panels + (size_t)(slot / panel) * panel * dim + slot % panel;
     for (uint32_t c = 0; c < dim; c++) column[(size_t)c * panel] = key[c];
 }
@@ -46,8 +51,7 @@ void kv_mirror_put_key(const struct kv_mirror *mirror, float *panels, uint32_t s
 static void free_slot(struct kv_mirror *mirror, uint32_t slot)
 {
     mirror->free_slots[mirror->n_free++] = slot;
-    memset(mirror->values + (size_t)slot * mirror->geometry->value_dim, 0,
-           mirror->geometry->value_dim * sizeof(float));
+    memset(mirror->values + (size_t)slot * mirror->columns[1], 0, mirror->columns[1] * sizeof(float));
 }
 
 static void leave_slot(struct kv_mirror *mirror, uint32_t token)
@@ -87,7 +91,7 @@ static uint32_t slot_for(struct kv_mirror *mirror, uint32_t token)
 
 void kv_mirror_key(const struct kv_mirror *mirror, uint32_t slot, float *key)
 {
-    const uint32_t panel = mirror->kernels->panel, dim = mirror->geometry->key_dim;
+    const uint32_t panel = mirror->kernels->panel, dim = mirror->columns[0];
     const float *column = mirror->keys + (size_t)(slot / panel) * panel * dim + slot % panel;
     for (uint32_t c = 0; c < dim; c++) key[c] = column[(size_t)c * panel];
 }
@@ -104,7 +108,7 @@ static bool stays_as_it_is(const struct kv_mirror *mirror, const struct kv_held 
 static void put_row(struct kv_mirror *mirror, struct kv_cache *cache, const struct kv_held *lane,
                     uint32_t token, const float *key, const float *value)
 {
-    const uint32_t slot = slot_for(mirror, token), dim = mirror->geometry->value_dim;
+    const uint32_t slot = slot_for(mirror, token), dim = mirror->columns[1];
     mirror->changed[mirror->n_changed++] = slot;
     kv_mirror_put_key(mirror, mirror->keys, slot, key);
     memcpy(mirror->values + (size_t)slot * dim, value, dim * sizeof *value);
@@ -128,10 +132,11 @@ void kv_mirror_refresh(struct kv_mirror *mirror, struct kv_cache *cache, uint32_
     lane->n_dirty = 0;
     for (uint32_t first = 0; first < n; first += CHUNK) {
         const uint32_t rows = n - first < CHUNK ? n - first : CHUNK;
-        kv_cache_read(cache, index, rows, mirror->row_tokens + first, mirror->row_keys, mirror->row_values);
+        kv_cache_read_view(cache, index, &mirror->view, rows, mirror->row_tokens + first, mirror->row_keys,
+                           mirror->row_values);
         for (uint32_t i = 0; i < rows; i++)
             put_row(mirror, cache, lane, mirror->row_tokens[first + i],
-                    mirror->row_keys + (size_t)i * mirror->geometry->key_dim,
-                    mirror->row_values + (size_t)i * mirror->geometry->value_dim);
+                    mirror->row_keys + (size_t)i * mirror->columns[0],
+                    mirror->row_values + (size_t)i * mirror->columns[1]);
     }
 }

@@ -11,6 +11,8 @@
 struct kv_mirror {
     const struct kv_kernels *kernels;
     const struct kv_geometry *geometry;
+    struct kv_view view;              /* how rows are seen */
+    uint32_t columns[2];              /* of keys and values, as seen */
     uint32_t n_slots, capacity;       /* slots ever used, rounded up to panels in `capacity` */
     uint32_t *slot_of;                /* [tokens], valid for held tokens */
     uint32_t *token_of;               /* [slots] the last token there */
@@ -20,9 +22,9 @@ struct kv_mirror {
     bool frozen;
     uint32_t *dead_slots, n_dead;     /* to be freed by the thaw */
     uint32_t *changed, n_changed;     /* slots filled by the last refresh; [tokens] */
-    float *keys;                      /* [slots / panel][key_dim][panel] */
+    float *keys;                      /* [slots / panel][key columns][panel] */
     float *exact_keys;                /* the recorded keys likewise, or NULL when the same */
-    float *values;                    /* [slots][value_dim] */
+    float *values;                    /* [slots][value columns] */
     float *row_keys, *row_values;     /* [CHUNK] scratch of a refresh */
     uint32_t *row_tokens;             /* [tokens] likewise */
     float *exact_row;                 /* [key_dim] */
@@ -30,8 +32,8 @@ struct kv_mirror {
 
 /* exact: also keep the recorded keys, for the comparison with exact attention. */
 int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
-                     const struct kv_geometry *geometry, bool exact, struct kv_pool *pool,
-                     struct kv_error *err);
+                     const struct kv_geometry *geometry, const struct kv_view *view, bool exact,
+                     struct kv_pool *pool, struct kv_error *err);
 
 /* Takes over what changed in the lane of one cache since the last call (empties its dirty list); the
  * slots that it filled are added to `changed`, which the caller empties. */

@@ -8,6 +8,7 @@
 #include "harness/mirror.h"
 #include "harness/query_rows.h"
 #include "harness/slow_answer.h"
+#include "methods/view.h"
 
 /* A cache that layers= leaves exact: everything stays, in the default codec. */
 static const struct kv_cache_spec full_exact;
@@ -156,26 +157,30 @@ struct joined_reader {                 /* lines of the main cache, then those of
 static void decode_joined(void *source, uint32_t first, uint32_t n, float *keys, float *values)
 {
     struct joined_reader *reader = source;
-    const struct kv_geometry *geometry = reader->main.cache->plan.source.geometry;
+    const struct kv_view *view = &reader->main.view;
     const uint32_t own = first >= reader->n_main       ? 0
                          : first + n > reader->n_main ? reader->n_main - first
                                                       : n;
     if (own) kv_cache_decode_lines(&reader->main, first, own, keys, values);
     if (own == n) return;
     kv_cache_decode_lines(&reader->rest, first + own - reader->n_main, n - own,
-                          keys ? keys + (size_t)own * geometry->key_dim : NULL,
-                          values ? values + (size_t)own * geometry->value_dim : NULL);
+                          keys ? keys + (size_t)own * kv_view_columns(view, 0) : NULL,
+                          values ? values + (size_t)own * kv_view_columns(view, 1) : NULL);
 }
 
 static int join_lines(struct unit *unit, uint32_t lane, struct joined_reader *reader,
                       struct kv_lines *lines, struct kv_error *err)
 {
     const struct kv_line_list *main = &unit->main->lanes[lane].lines;
-    *reader = (struct joined_reader){.main = {unit->main, lane}, .rest = {unit->rest, lane},
+    /* What is read beside another cache is read as recorded: nothing that spans heads goes with it. */
+    const struct kv_view view =
+        kv_view_of_lines(unit->main, lane, unit->rest ? KV_TURNS_NEEDED : KV_TURNS_ALL);
+    *reader = (struct joined_reader){.main = {unit->main, lane, view}, .rest = {unit->rest, lane, view},
                                      .n_main = main->n};
     *lines = (struct kv_lines){.n = main->n, .position = main->position, .from = main->from,
                                .until = main->until, .coded = main->coded, .decode = decode_joined,
-                               .source = reader};
+                               .source = reader,
+                               .columns = {kv_view_columns(&view, 0), kv_view_columns(&view, 1)}};
     if (!unit->rest) return KV_OK;
     const struct kv_line_list *rest = &unit->rest->lanes[lane].lines;
     const size_t n = main->n + rest->n;
@@ -207,16 +212,12 @@ static struct kv_answer_arrays lane_arrays(const struct kv_replay *replay, uint3
         .drift = all->drift + row, .span_mass = all->span_mass + row * replay->spans.n};
 }
 
-static int sweep_lane(struct unit *unit, uint32_t lane, struct kv_error *err)
+/* The lane's query rows, and what belongs to each. */
+static int gather_rows(struct unit *unit, uint32_t head, struct kv_rows *rows, struct kv_error *err)
 {
     const struct kv_replay *replay = unit->replay;
     const struct kv_geometry *geometry = &replay->reader->info->geometry;
-    const uint32_t head = replay->first_head + lane, n = replay->n_scored * geometry->group;
-    const struct kv_answer_arrays arrays = lane_arrays(replay, head);
-    struct joined_reader reader;
-    struct kv_sweep sweep = {.kernels = replay->kernels, .geometry = geometry};
-    int status = join_lines(unit, lane, &reader, &sweep.lines, err);
-    if (status != KV_OK) return status;
+    const uint32_t n = replay->n_scored * geometry->group;
     float *queries = kv_pool_take(unit->pool, (size_t)n * geometry->key_dim * sizeof *queries);
     float *sinks = kv_pool_take(unit->pool, n * sizeof *sinks);
     uint32_t *tokens = kv_pool_take(unit->pool, n * sizeof *tokens);
@@ -227,21 +228,67 @@ static int sweep_lane(struct unit *unit, uint32_t lane, struct kv_error *err)
         if (geometry->sink_logits)
             sinks[r] = geometry->sink_logits[head * geometry->group + r % geometry->group];
     }
-    sweep.rows = (struct kv_rows){.n = n, .queries = queries, .token = tokens,
-                                  .sink_logit = geometry->sink_logits ? sinks : NULL};
+    *rows = (struct kv_rows){.n = n, .queries = queries, .token = tokens,
+                             .sink_logit = geometry->sink_logits ? sinks : NULL};
+    return KV_OK;
+}
+
+/* Queries and sums of a sweep whose lines are turned. */
+static int turn_rows(struct unit *unit, const struct joined_reader *reader, struct kv_sweep *sweep,
+                     struct kv_error *err)
+{
+    const struct kv_view *view = &reader->main.view;
+    const struct kv_held *lane = &unit->main->lanes[reader->main.lane];
+    const uint32_t key_dim = sweep->geometry->key_dim, n = sweep->rows.n, columns = kv_view_columns(view, 0);
+    float *queries = kv_pool_take(unit->pool, (size_t)n * columns * sizeof *queries);
+    float *sums = kv_pool_take(unit->pool, (size_t)n * kv_view_columns(view, 1) * sizeof *sums);
+    if (!queries || !sums) return kv_fail(err, KV_EMEMORY, "out of memory for turned queries");
+    for (uint32_t r = 0; r < n; r++)
+        kv_view_turn_query(view, lane, sweep->rows.token[r], sweep->rows.queries + (size_t)r * key_dim,
+                           key_dim, queries + (size_t)r * columns);
+    sweep->rows.queries = queries, sweep->answers.outputs = sums;
+    return KV_OK;
+}
+
+static void turn_outputs(const struct unit *unit, const struct joined_reader *reader,
+                         const struct kv_sweep *sweep, float *outputs)
+{
+    const struct kv_view *view = &reader->main.view;
+    const struct kv_held *lane = &unit->main->lanes[reader->main.lane];
+    const size_t value_dim = sweep->geometry->value_dim, columns = kv_view_columns(view, 1);
+    for (size_t r = 0; r < sweep->rows.n; r++)
+        kv_view_turn_output(view, lane, sweep->answers.outputs + r * columns, (uint32_t)value_dim,
+                            outputs + r * value_dim);
+}
+
+static int sweep_lane(struct unit *unit, uint32_t lane, struct kv_error *err)
+{
+    const struct kv_replay *replay = unit->replay;
+    const struct kv_geometry *geometry = &replay->reader->info->geometry;
+    const uint32_t head = replay->first_head + lane;
+    const struct kv_answer_arrays arrays = lane_arrays(replay, head);
+    struct joined_reader reader;
+    struct kv_sweep sweep = {.kernels = replay->kernels, .geometry = geometry};
+    int status = join_lines(unit, lane, &reader, &sweep.lines, err);
+    if (status == KV_OK) status = gather_rows(unit, head, &sweep.rows, err);
+    if (status != KV_OK) return status;
     sweep.answers = (struct kv_answers){.outputs = arrays.outputs, .log_sum_exp = arrays.log_sum_exp};
     const struct kv_compare compare = {
-        .keys = &replay->reader->k, .head = head,
+        .keys = &replay->reader->k, .head = head, .queries = sweep.rows.queries,
         .exact_log_sum_exp = replay->exact_log_sum_exp + (arrays.log_sum_exp - replay->answers.log_sum_exp),
         .spans = replay->spans, .divergence = arrays.divergence, .held_mass = arrays.held_mass,
         .drift = arrays.drift, .span_mass = arrays.span_mass};
     if (replay->exact_log_sum_exp) sweep.compare = &compare;
+    const bool turned = !kv_view_is_recorded(&reader.main.view);
+    if (turned) status = turn_rows(unit, &reader, &sweep, err);
+    if (status != KV_OK) return status;
     float *scratch = kv_pool_take(unit->pool, kv_sweep_scratch(&sweep) * sizeof *scratch);
     if (!scratch) return kv_fail(err, KV_EMEMORY, "out of memory for the sweep");
     kv_sweep_run(&sweep, scratch);
+    if (turned) turn_outputs(unit, &reader, &sweep, arrays.outputs);
     bool coded = false;
     for (uint32_t l = 0; l < sweep.lines.n; l++) coded |= sweep.lines.coded[l];
-    for (uint32_t r = 0; !coded && sweep.compare && r < n; r++) arrays.drift[r] = NAN;
+    for (uint32_t r = 0; !coded && sweep.compare && r < sweep.rows.n; r++) arrays.drift[r] = NAN;
     return KV_OK;
 }
 

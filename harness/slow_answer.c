@@ -7,6 +7,7 @@
 #include "harness/mirror.h"
 #include "harness/query_rows.h"
 #include "harness/renumber.h"
+#include "methods/view.h"
 
 /* Answers are given a block of tokens at a time: the block's queries meet all rows that are held when
  * it begins in one product, rows that come (or change their form) under way are one column each, then
@@ -17,6 +18,7 @@ enum { BLOCK_TOKENS = 64, BLOCK_FLOATS = 1 << 18 };
 struct lane_block {                    /* of one lane; rows are [token][group] */
     float *logits, *weights;           /* [rows][stride] by slot; weights of scored tokens only */
     float *queries;                    /* [rows][key_dim] of the owner */
+    float *turned;                     /* [rows][key columns] as the lane's view meets them; or the same */
     uint32_t stride;
 };
 
@@ -33,6 +35,7 @@ struct kv_slow {
     float *queries;                    /* [n_heads][group][key_dim] of the owner, this step */
     float *reader_queries;             /* likewise of the reader; the same when owner and reader are */
     float *exact, *exact_queries;      /* of one lane's scored tokens */
+    float *turned_queries, *sums;      /* of one lane, where its view turns: a reader's; of values */
     float *step_weights;               /* [group][slots] of a token that is not scored */
     float *column, *lane_values;       /* [key_dim]; [group][tokens] by held row, or [slots] */
     uint8_t *reads;                    /* [group][tokens] by held row */
@@ -66,6 +69,22 @@ static uint32_t block_tokens(const struct kv_replay *replay)
     return whole ? BLOCK_TOKENS : 1;
 }
 
+/* Where a lane's rows are turned: queries and sums that are not recorded ones. */
+static bool reserve_turned(struct kv_slow *slow, uint32_t lane, uint32_t rows, struct kv_pool *pool)
+{
+    struct lane_block *block = &slow->blocks[lane];
+    const struct kv_view view = kv_view_of_lane(slow->main, lane);
+    block->turned = block->queries;
+    if (kv_view_is_recorded(&view)) return true;
+    const size_t columns = kv_view_columns(&view, 0);
+    block->turned = kv_pool_take(pool, rows * columns * sizeof(float));
+    if (!slow->sums) {                 /* all lanes have the same view */
+        slow->turned_queries = kv_pool_take(pool, rows * columns * sizeof(float));
+        slow->sums = kv_pool_take(pool, (size_t)rows * kv_view_columns(&view, 1) * sizeof(float));
+    }
+    return block->turned && slow->turned_queries && slow->sums;
+}
+
 static bool reserve_lanes(struct kv_slow *slow, uint32_t group, uint32_t dim, struct kv_pool *pool)
 {
     const uint32_t heads = slow->replay->n_heads, rows = block_tokens(slow->replay) * group;
@@ -82,7 +101,8 @@ static bool reserve_lanes(struct kv_slow *slow, uint32_t group, uint32_t dim, st
         block->weights = kv_pool_take(pool, slow->floats * sizeof(float));
         block->queries = kv_pool_take(pool, (size_t)rows * dim * sizeof(float));
         slow->observed[i] = kv_pool_take(pool, group * slots * sizeof(float));
-        done = block->logits && block->weights && block->queries && slow->observed[i];
+        done = block->logits && block->weights && block->queries && slow->observed[i] &&
+               reserve_turned(slow, i, rows, pool);
     }
     slow->exact_queries = kv_pool_take(pool, (size_t)rows * dim * sizeof(float));
     slow->step_weights = kv_pool_take(pool, group * slots * sizeof(float));
@@ -93,6 +113,9 @@ static bool reserve_lanes(struct kv_slow *slow, uint32_t group, uint32_t dim, st
 
 static int create_renumbers(struct kv_slow *slow, struct kv_pool *pool, struct kv_error *err)
 {
+    if (!kv_view_is_recorded(&slow->mirrors->view))
+        return kv_fail(err, KV_EUNSUPPORTED, "positions=cache: %s reads rows that are no longer recorded keys",
+                       slow->main->lanes->bank[0]->code->type->name);
     slow->renumbers = kv_pool_take(pool, slow->replay->n_heads * sizeof *slow->renumbers);
     int status = slow->renumbers ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
     for (uint32_t i = 0; status == KV_OK && i < slow->replay->n_heads; i++)
@@ -118,13 +141,14 @@ int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct 
     slow->reader_queries =
         replay->owner == replay->reader ? slow->queries : kv_pool_take(pool, queries);
     slow->exact = compares ? kv_pool_take(pool, slow->floats * sizeof(float)) : NULL;
-    slow->column = kv_pool_take(pool, owner->key_dim * sizeof(float));
+    const struct kv_view view = kv_view_of_lane(main, 0);
+    slow->column = kv_pool_take(pool, kv_view_columns(&view, 0) * sizeof(float));
     slow->scored_at = kv_pool_take(pool, BLOCK_TOKENS * sizeof *slow->scored_at);
     done = done && slow->queries && slow->reader_queries && (slow->exact || !compares) && slow->column &&
            slow->scored_at;
     int status = done ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
     for (uint32_t i = 0; status == KV_OK && i < replay->n_heads; i++)
-        status = kv_mirror_create(&slow->mirrors[i], replay->kernels, owner, compares, pool, err);
+        status = kv_mirror_create(&slow->mirrors[i], replay->kernels, owner, &view, compares, pool, err);
     if (status == KV_OK && renumbers(replay)) status = create_renumbers(slow, pool, err);
     *out = slow;
     return status;
@@ -161,8 +185,23 @@ static void multiply(const struct kv_slow *slow, const struct kv_geometry *geome
                      const struct kv_mirror *mirror, const float *panels, const float *queries,
                      uint32_t rows, float *logits, uint32_t stride)
 {
-    slow->replay->kernels->logits(queries, rows, geometry->key_dim, panels,
+    const uint32_t dim = panels == mirror->exact_keys ? geometry->key_dim : mirror->columns[0];
+    slow->replay->kernels->logits(queries, rows, dim, panels,
                                   whole_panels(slow, mirror->n_slots), (float)geometry->scale, logits, stride);
+}
+
+/* Queries of the lane's group at tokens t, t + 1, ... as its view meets them; queries themselves where it
+ * has recorded rows alone. */
+static const float *turn_queries(const struct kv_slow *slow, uint32_t lane, uint32_t t, uint32_t rows,
+                                 uint32_t group, const float *queries, float *turned)
+{
+    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    const uint32_t dim = mirror->geometry->key_dim;
+    if (kv_view_is_recorded(&mirror->view)) return queries;
+    for (uint32_t r = 0; r < rows; r++)
+        kv_view_turn_query(&mirror->view, &slow->main->lanes[lane], t + r / group, queries + (size_t)r * dim,
+                           dim, turned + (size_t)r * mirror->columns[0]);
+    return turned;
 }
 
 /* Caps the logits of token t's rows; slots without a row and keys outside the window are -infinity. */
@@ -329,7 +368,9 @@ static void begin_block(struct kv_slow *slow, uint32_t t)
             kv_renumber_keys(&slow->renumbers[lane], mirror);
             kv_renumber_queries(&slow->renumbers[lane], t, geometry->group, block->queries);
         }
-        multiply(slow, geometry, mirror, keys_of(slow, lane), block->queries, slow->n * geometry->group,
+        turn_queries(slow, lane, t, slow->n * geometry->group, geometry->group, block->queries,
+                     block->turned);
+        multiply(slow, geometry, mirror, keys_of(slow, lane), block->turned, slow->n * geometry->group,
                  block->logits, block->stride);
         mirror->frozen = slow->n > 1;
     }
@@ -345,10 +386,27 @@ static void add_columns(struct kv_slow *slow, uint32_t lane)
     for (uint32_t i = 0; i < mirror->n_changed; i++) {
         kv_mirror_key(mirror, mirror->changed[i], slow->column);
         float *logit = block->logits + (size_t)first * block->stride + mirror->changed[i];
-        const float *query = block->queries + (size_t)first * geometry->key_dim;
-        for (uint32_t r = first; r < end; r++, logit += block->stride, query += geometry->key_dim)
-            *logit = (float)geometry->scale * slow->replay->kernels->dot(query, slow->column, geometry->key_dim);
+        const uint32_t columns = mirror->columns[0];
+        const float *query = block->turned + (size_t)first * columns;
+        for (uint32_t r = first; r < end; r++, logit += block->stride, query += columns)
+            *logit = (float)geometry->scale * slow->replay->kernels->dot(query, slow->column, columns);
     }
+}
+
+/* outputs [rows][value_dim] of the block's weights. */
+static void sum_values(struct kv_slow *slow, uint32_t lane, uint32_t rows, uint32_t value_dim, float *outputs)
+{
+    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    const struct lane_block *block = &slow->blocks[lane];
+    const bool turned = !kv_view_is_recorded(&mirror->view);
+    const size_t columns = mirror->columns[1];
+    float *sums = turned ? slow->sums : outputs;
+    memset(sums, 0, rows * columns * sizeof *sums);
+    slow->replay->kernels->accumulate(block->weights, rows, block->stride, mirror->values, mirror->n_slots,
+                                      mirror->columns[1], sums);
+    for (uint32_t r = 0; turned && r < rows; r++)
+        kv_view_turn_output(&mirror->view, &slow->main->lanes[lane], sums + r * columns, value_dim,
+                            outputs + (size_t)r * value_dim);
 }
 
 /* The scored answers of a lane: outputs, and the comparison when there is an exact reference. */
@@ -361,10 +419,7 @@ static void answer_lane(struct kv_slow *slow, uint32_t lane)
     const uint32_t group = geometry->group, rows = slow->n_scored * group;
     const size_t head = replay->first_head + lane, dim = geometry->key_dim;
     const size_t row = (head * replay->n_scored + slow->first_scored) * group;
-    float *outputs = replay->answers.outputs + row * geometry->value_dim;
-    memset(outputs, 0, (size_t)rows * geometry->value_dim * sizeof *outputs);
-    replay->kernels->accumulate(block->weights, rows, block->stride, mirror->values, mirror->n_slots,
-                                geometry->value_dim, outputs);
+    sum_values(slow, lane, rows, geometry->value_dim, replay->answers.outputs + row * geometry->value_dim);
     if (!replay->exact_log_sum_exp) return;
     const bool blocks = replay->owner == replay->reader && !slow->renumbers;
     const float *queries = blocks ? block->queries : slow->reader_queries + lane * group * dim;
@@ -372,8 +427,7 @@ static void answer_lane(struct kv_slow *slow, uint32_t lane)
         memcpy(slow->exact_queries + i * group * dim, queries + slow->scored_at[i] * group * dim,
                group * dim * sizeof *queries);
     if (mirror->exact_keys)
-        multiply(slow, geometry, mirror, mirror->exact_keys, slow->exact_queries, rows, slow->exact,
-                 block->stride);
+        multiply(slow, geometry, mirror, mirror->exact_keys, slow->exact_queries, rows, slow->exact, block->stride);
     for (uint32_t r = 0; r < rows; r++) {
         const size_t place = (slow->scored_at[r / group] * group + r % group) * (size_t)block->stride;
         const float *logits = block->logits + place;
@@ -433,6 +487,7 @@ static double step_lane(struct kv_slow *slow, uint32_t lane, uint32_t t, uint32_
         kv_renumber_queries(&slow->renumbers[lane], t, reader->group, block->queries);
         queries = block->queries;
     }
+    queries = turn_queries(slow, lane, t, reader->group, reader->group, queries, slow->turned_queries);
     multiply(slow, reader, mirror, keys_of(slow, lane), queries, reader->group, logits, block->stride);
     mask(slow, reader, mirror, t, logits, block->stride);
     if (slow->selects) hide_unread(slow, reader, t, lane, slow->reader_queries, logits, block->stride);

@@ -43,7 +43,9 @@ static int reserve_atoms(struct kv_bank *bank, struct kv_error *err)
     bank->atoms = kv_pool_take(bank->pool, kept);
     bank->atom_holders = kv_pool_take(bank->pool, bank->max_atoms * sizeof *bank->atom_holders);
     bank->atom_used = kv_pool_take(bank->pool, bank->max_atoms * sizeof *bank->atom_used);
-    bank->block_rows = kv_pool_take(bank->pool, (size_t)code->block * code->dim * sizeof(float));
+    const uint32_t turned = kv_turned_columns(code, KV_KEYS);
+    const size_t width = code->dim > turned ? code->dim : turned;
+    bank->block_rows = kv_pool_take(bank->pool, code->block * width * sizeof(float));
     if ((bank->edited && !bank->free_atoms) || !bank->atoms || !bank->atom_holders || !bank->atom_used || !bank->block_rows)
         return kv_fail(err, KV_EMEMORY, "%s: out of memory for %u atoms of %zu bytes",
                        code->type->name, bank->max_atoms, kv_atom_bytes(code));
@@ -88,6 +90,19 @@ static void note_wishes(struct kv_bank *bank, const struct kv_stage *stage, enum
     }
 }
 
+/* Turned rows take keys as they are recorded, and do with their rotation what they mean to. */
+static int prepare_turn(struct kv_bank *bank, struct kv_error *err)
+{
+    const struct kv_code *code = bank->code;
+    bank->fits_unrotated = bank->unrotated;
+    bank->must_turn = kv_code_must_turn(code);
+    if (!bank->must_turn) return KV_OK;
+    assert(!kv_later_code(code) && bank->n_layers == 1);
+    bank->unrotated = false;
+    bank->recorded_row = kv_pool_take(bank->pool, bank->dim * sizeof *bank->recorded_row);
+    return bank->recorded_row ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for a row");
+}
+
 int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const struct kv_source *sources,
                    const struct kv_stage *stage, enum kv_side side,
                    enum kv_row_origin origin, struct kv_error *err)
@@ -117,6 +132,8 @@ int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const str
     int status = kv_create_code(&bank->code, stage, &own, bank->dim, err);
     if (status != KV_OK) return status;
     bank->basis_bytes = kv_pool_used(bank->pool, KV_BASIS_ONLINE) - before;
+    status = prepare_turn(bank, err);
+    if (status != KV_OK) return status;
     bank->lossy = is_lossy(bank->code->type, bank);
     if (origin == KV_ROWS_EDITED) {
         bank->edited = kv_pool_take(bank->pool, geometry->tokens);
@@ -175,9 +192,11 @@ static void gather_recorded(const struct kv_bank *bank, uint32_t token, float *o
 /* The row that enters encode. */
 static void gather(const struct kv_bank *bank, uint32_t token, float *out)
 {
+    float *row = bank->must_turn ? bank->recorded_row : out;
     if (kv_bank_is_handed(bank, token))
-        memcpy(out, bank->handed + (size_t)token * bank->dim, bank->dim * sizeof *out);
-    else gather_recorded(bank, token, out);
+        memcpy(row, bank->handed + (size_t)token * bank->dim, bank->dim * sizeof *row);
+    else gather_recorded(bank, token, row);
+    if (bank->must_turn) bank->code->type->turn->row(bank->code, token, row, out);
 }
 
 /* -- the fit ------------------------------------------------------------------------------------ */
@@ -325,7 +344,7 @@ static void charge_as_shared(struct kv_bank *bank)
 static int turn_back(struct fit *fit, bool calibrated, struct kv_error *err)
 {
     const struct kv_bank *bank = fit->bank;
-    if (!bank->unrotated) return KV_OK;
+    if (!bank->fits_unrotated) return KV_OK;
     fit->rotary = calibrated ? &fit->own : &bank->rotary;
     if (!calibrated || kv_rotary_create(&fit->own, fit->from->source.geometry, bank->pool)) return KV_OK;
     return kv_fail(err, KV_EMEMORY, "out of memory for rotary tables");
@@ -535,7 +554,7 @@ void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)
     assert(bank->n_queue >= code->block && atom < bank->max_atoms);
     leave_front(bank, code->block, tokens);
     for (uint32_t i = 0; i < code->block; i++) {
-        if (!bank->counts_only) gather(bank, tokens[i], bank->block_rows + (size_t)i * bank->dim);
+        if (!bank->counts_only) gather(bank, tokens[i], bank->block_rows + (size_t)i * code->dim);
         bank->where[tokens[i]] = KV_CODED + atom * code->block + i;
         bank->atom_holders[atom] += bank->holders[tokens[i]];
     }
@@ -574,7 +593,7 @@ static void read_exact(const struct kv_bank *bank, uint32_t lane, enum kv_side s
 }
 
 /* Values in keys that are stored before rotation: the whole key is turned, its first columns read. */
-static void read_turned_values(const struct kv_bank *bank, uint32_t lane, uint32_t n,
+static void read_key_columns(const struct kv_bank *bank, uint32_t lane, uint32_t n,
                                const uint32_t *tokens, const uint32_t *places, float *out)
 {
     const uint32_t width = bank->sources->geometry->value_dim;
@@ -584,13 +603,22 @@ static void read_turned_values(const struct kv_bank *bank, uint32_t lane, uint32
     }
 }
 
+struct columns { uint32_t first, n; bool turned; };   /* of decoded rows */
+
+static void decode_atoms(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
+                         const struct columns *columns, float *out)
+{
+    if (columns->turned) code->type->turn->decode_turned(code, atoms, n_atoms, out);
+    else code->type->decode(code, atoms, n_atoms, columns->first, columns->n, out);
+}
+
 /* Decodes a run of coded rows that lie one behind the other; whole atoms go straight to out. */
-static void read_run(const struct kv_bank *bank, uint32_t first, uint32_t n_columns, uint32_t place,
+static void read_run(const struct kv_bank *bank, const struct columns *columns, uint32_t place,
                      uint32_t run, float *out)
 {
     const struct kv_code *code = bank->code;
     if (bank->counts_only) {
-        memset(out, 0, (size_t)run * n_columns * sizeof *out);
+        memset(out, 0, (size_t)run * columns->n * sizeof *out);
         return;
     }
     const size_t atom_bytes = kv_atom_bytes(code);
@@ -601,41 +629,89 @@ static void read_run(const struct kv_bank *bank, uint32_t first, uint32_t n_colu
         uint32_t n = run < code->block - inside ? run : code->block - inside;
         if (inside == 0 && run >= code->block) {
             const uint32_t atoms = run / code->block;
-            code->type->decode(code, atom, atoms, first, n_columns, out);
+            decode_atoms(code, atom, atoms, columns, out);
             n = atoms * code->block;
         } else {
-            code->type->decode(code, atom, 1, first, n_columns, bank->block_rows);
-            memcpy(out, bank->block_rows + (size_t)inside * n_columns,
-                   (size_t)n * n_columns * sizeof *out);
+            decode_atoms(code, atom, 1, columns, bank->block_rows);
+            memcpy(out, bank->block_rows + (size_t)inside * columns->n,
+                   (size_t)n * columns->n * sizeof *out);
         }
-        row += n, run -= n, out += (size_t)n * n_columns;
+        row += n, run -= n, out += (size_t)n * columns->n;
+    }
+}
+
+/* A coded row of a bank that turns by definition, in the recorded space. */
+static void read_back(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t token,
+                      uint32_t place, float *out)
+{
+    const struct kv_code *code = bank->code;
+    const uint32_t inside = (place - KV_CODED) % code->block;
+    uint32_t first, n;
+    columns_of(bank, lane, side, &first, &n);
+    if (bank->counts_only) {
+        memset(out, 0, n * sizeof *out);
+        return;
+    }
+    code->type->decode(code, bank->atoms + (place - KV_CODED) / code->block * kv_atom_bytes(code), 1, 0,
+                       code->dim, bank->block_rows);
+    code->type->turn->back(code, token, bank->block_rows + (size_t)inside * code->dim, bank->recorded_row);
+    memcpy(out, bank->recorded_row + first, n * sizeof *out);
+}
+
+/* How many rows from i on lie one behind the other. */
+static uint32_t run_of(const struct kv_bank *bank, uint32_t i, uint32_t n, const uint32_t *tokens,
+                       const uint32_t *places)
+{
+    const struct kv_bank *part = tokens ? part_of(bank, tokens[i]) : bank;
+    uint32_t run = 1;
+    while (i + run < n && places[i + run] == places[i] + run &&
+           (!tokens || part_of(bank, tokens[i + run]) == part))
+        run++;
+    return run;
+}
+
+uint32_t kv_bank_turned_columns(const struct kv_bank *bank, enum kv_side side)
+{
+    /* For speed: where a row is one lane's of one side. */
+    const bool alone = bank->n_lanes == 1 && bank->side == side && !bank->later && !bank->unrotated;
+    return bank->must_turn || alone ? kv_turned_columns(bank->code, side) : 0;
+}
+
+void kv_bank_read_turned(const struct kv_bank *bank, enum kv_side side, uint32_t n, const uint32_t *places,
+                         float *out)
+{
+    const struct columns columns = {0, kv_bank_turned_columns(bank, side), !bank->must_turn};
+    for (uint32_t i = 0, run; i < n; i += run) {
+        run = run_of(bank, i, n, NULL, places);
+        read_run(bank, &columns, places[i], run, out + (size_t)i * columns.n);
     }
 }
 
 void kv_bank_read(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t n,
                   const uint32_t *tokens, const uint32_t *places, float *out)
 {
-    uint32_t first, n_columns;
+    struct columns columns = {0};
     if (bank->unrotated && bank->side == KV_KEYS && side == KV_VALUES) {
-        read_turned_values(bank, lane, n, tokens, places, out);
+        read_key_columns(bank, lane, n, tokens, places, out);
         return;
     }
-    columns_of(bank, lane, side, &first, &n_columns);
+    columns_of(bank, lane, side, &columns.first, &columns.n);
     for (uint32_t i = 0, run; i < n; i += run) {
-        float *row = out + (size_t)i * n_columns;
+        float *row = out + (size_t)i * columns.n;
         run = 1;
         if (places[i] < KV_CODED) {
             read_exact(bank, lane, side, tokens[i], row);
             continue;
         }
-        const struct kv_bank *part = part_of(bank, tokens[i]);
-        while (i + run < n && places[i + run] == places[i] + run &&
-               part_of(bank, tokens[i + run]) == part)
-            run++;
-        read_run(part, first, n_columns, places[i], run, row);
+        if (bank->must_turn) {
+            read_back(bank, lane, side, tokens[i], places[i], row);
+            continue;
+        }
+        run = run_of(bank, i, n, tokens, places);
+        read_run(part_of(bank, tokens[i]), &columns, places[i], run, row);
         if (bank->unrotated && side == KV_KEYS)
             for (uint32_t r = 0; r < run; r++)
-                kv_rotary_apply(&bank->rotary, tokens[i + r], row + (size_t)r * n_columns);
+                kv_rotary_apply(&bank->rotary, tokens[i + r], row + (size_t)r * columns.n);
     }
 }
 

@@ -43,9 +43,11 @@ struct kv_bank {
     enum kv_side side;
     uint32_t n_layers, first_head, n_heads, n_lanes, dim;
     bool unrotated, lossy;
+    bool must_turn;                /* coded rows are turned by definition: struct kv_turn */
+    bool fits_unrotated;           /* the rows of a fit are turned back to before the rotation */
     bool garble;                   /* check mode: spoil codes, so that answers must change */
     bool counts_only;              /* `memory`: bytes are charged, no row is read, coded or kept */
-    struct kv_rotary rotary;       /* when unrotated */
+    struct kv_rotary rotary;       /* when unrotated, or for the fit */
     float *handed;                 /* [tokens][dim] rows handed down by another cache (rest), or NULL */
     uint8_t *edited;               /* [tokens] 1: the row is in handed, where policies merge; or NULL */
     uint32_t *free_atoms, n_free;  /* dead atoms, taken again where rows are edited */
@@ -64,7 +66,8 @@ struct kv_bank {
     int64_t shared_bytes;          /* likewise, of what was fitted on a calibration */
     bool fits_online, calibrated;  /* some codec of the chain fits nothing but the prompt; was fitted before */
     bool wants_queries;            /* some codec of the chain does, for its fit */
-    float *block_rows;             /* [block][dim] scratch */
+    float *block_rows;             /* [block][dim] scratch, of the code's rows */
+    float *recorded_row;           /* [dim] scratch, when must_turn */
     float *key_row;                /* [key_dim] scratch, when values are columns of keys */
 };
 
@@ -104,6 +107,12 @@ void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens);
  * `where` was for tokens[i] at the time that is asked for. */
 void kv_bank_read(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t n,
                   const uint32_t *tokens, const uint32_t *places, float *out);
+
+/* Columns of a key or value of a lane as the codec's turned rows have them; 0 where they have none. */
+uint32_t kv_bank_turned_columns(const struct kv_bank *bank, enum kv_side side);
+/* Rows that are coded, turned: out [n][kv_bank_turned_columns]. */
+void kv_bank_read_turned(const struct kv_bank *bank, enum kv_side side, uint32_t n, const uint32_t *places,
+                         float *out);
 
 /* True where an exact row is not the recorded one. */
 static inline bool kv_bank_is_handed(const struct kv_bank *bank, uint32_t token)

@@ -7,6 +7,7 @@
 #include "methods/byte_law.h"
 #include "methods/layer_budget.h"
 #include "methods/trim.h"
+#include "methods/view.h"
 
 /* -- what a spec asks for --------------------------------------------------------------------- */
 
@@ -844,19 +845,16 @@ void kv_cache_decode_lines(void *source, uint32_t first, uint32_t n, float *keys
     const struct kv_held *lane = &reader->cache->lanes[reader->lane];
     const struct kv_line_list *lines = &lane->lines;
     if (keys)
-        kv_bank_read(lane->bank[0], lane->place_in[0], KV_KEYS, n, lines->position + first,
-                     lines->place[0] + first, keys);
+        kv_view_read(&reader->view, lane, KV_KEYS, n, lines->position + first, lines->place[0] + first, keys);
     if (values)
-        kv_bank_read(lane->bank[1], lane->place_in[1], KV_VALUES, n, lines->position + first,
-                     lines->place[1] + first, values);
+        kv_view_read(&reader->view, lane, KV_VALUES, n, lines->position + first, lines->place[1] + first,
+                     values);
 }
 
-void kv_cache_read(const struct kv_cache *cache, uint32_t index, uint32_t n, const uint32_t *tokens,
-                   float *keys, float *values)
+void kv_cache_read_view(const struct kv_cache *cache, uint32_t index, const struct kv_view *view, uint32_t n,
+                        const uint32_t *tokens, float *keys, float *values)
 {
     const struct kv_held *lane = &cache->lanes[index];
-    const uint32_t key_dim = cache->plan.source.geometry->key_dim;
-    const uint32_t value_dim = cache->plan.source.geometry->value_dim;
     for (uint32_t i = 0, run; i < n; i += run) {
         uint32_t key_places[256], value_places[256];
         run = n - i < 256 ? n - i : 256;
@@ -864,11 +862,19 @@ void kv_cache_read(const struct kv_cache *cache, uint32_t index, uint32_t n, con
             key_places[r] = lane->bank[0]->where[tokens[i + r]];
             value_places[r] = lane->bank[1]->where[tokens[i + r]];
         }
-        kv_bank_read(lane->bank[0], lane->place_in[0], KV_KEYS, run, tokens + i, key_places,
-                     keys + (size_t)i * key_dim);
-        kv_bank_read(lane->bank[1], lane->place_in[1], KV_VALUES, run, tokens + i, value_places,
-                     values + (size_t)i * value_dim);
+        kv_view_read(view, lane, KV_KEYS, run, tokens + i, key_places,
+                     keys + (size_t)i * kv_view_columns(view, 0));
+        kv_view_read(view, lane, KV_VALUES, run, tokens + i, value_places,
+                     values + (size_t)i * kv_view_columns(view, 1));
     }
+}
+
+void kv_cache_read(const struct kv_cache *cache, uint32_t index, uint32_t n, const uint32_t *tokens,
+                   float *keys, float *values)
+{
+    const struct kv_geometry *geometry = cache->plan.source.geometry;
+    const struct kv_view recorded = {.recorded = {geometry->key_dim, geometry->value_dim}};
+    kv_cache_read_view(cache, index, &recorded, n, tokens, keys, values);
 }
 
 /* -- accounts ---------------------------------------------------------------------------------- */

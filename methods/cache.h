@@ -107,13 +107,19 @@ void kv_cache_select(struct kv_cache *cache, const struct kv_geometry *reader, u
 /* weights [n_members * n_heads] pointers to [group][n], or NULL when nobody observes. */
 void kv_cache_end(struct kv_cache *cache, uint32_t t, const float *const *weights);
 
+/* Columns of a key and of a value as read: methods/view.h. */
+struct kv_view { uint32_t recorded[2], turned[2]; };
+
 /* Decodes lines for the sweep: `source` of struct kv_lines is a kv_line_reader. */
-struct kv_line_reader { const struct kv_cache *cache; uint32_t lane; };
+struct kv_line_reader { const struct kv_cache *cache; uint32_t lane; struct kv_view view; };
 kv_decode_lines kv_cache_decode_lines;
 
-/* Decodes the current version of held rows tokens[0..n-1] of a lane. */
+/* Decodes the current version of held rows tokens[0..n-1] of a lane, as recorded rows; or as a view
+ * has them. */
 void kv_cache_read(const struct kv_cache *cache, uint32_t lane, uint32_t n, const uint32_t *tokens,
                    float *keys, float *values);
+void kv_cache_read_view(const struct kv_cache *cache, uint32_t lane, const struct kv_view *view, uint32_t n,
+                        const uint32_t *tokens, float *keys, float *values);
 
 struct kv_cache_bytes {               /* resident now, by side and class */
     int64_t payload[2], metadata[2], residual[2], basis[2];   /* of keys and values */

@@ -45,6 +45,32 @@ struct kv_code {             /* first member of every codec object; filled by cr
 
 struct kv_wants;             /* methods/policy.h */
 
+/* Rows that are read in another space than the recorded one: q . k = query(q) . turned key, and an
+ * answer is output(sum of turned values). `lane` is the KV head's place in the object. Two uses:
+ *
+ *   speed       row NULL: encode and decode as ever, and decode_turned beside them, which spares every
+ *               row a way back that each query goes once. Readers choose; answers differ by rounding.
+ *   definition  answers are what they are in that space only (keys that lost their rotation). encode
+ *               and decode then see turned rows alone, `dim` wide; a fit sees recorded ones.
+ *
+ * Exact tiers keep recorded rows. Objects that turn serve one layer. */
+struct kv_turn {
+    /* Columns of a turned row that a key, or a value, is read from: the first so many; 0: this object
+     * does not turn. The keys' are all of them. */
+    uint32_t (*columns)(const struct kv_code *code, enum kv_side side);
+    /* A recorded row of the object, and back: what a reader of recorded rows is shown (errors, dumps,
+     * merges). Keys are rotated in both. */
+    void (*row)(const struct kv_code *code, uint32_t token, const float *row, float *turned);
+    void (*back)(const struct kv_code *code, uint32_t token, const float *turned, float *row);
+    /* Like decode, all columns: out [n_atoms * block][columns]. */
+    void (*decode_turned)(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
+                          float *out);
+    void (*query)(const struct kv_code *code, uint32_t lane, uint32_t token, const float *query,
+                  float *turned);
+    void (*output)(const struct kv_code *code, uint32_t lane, const float *turned,
+                   float *output);   /* added to it */
+};
+
 struct kv_codec {
     const char *name, *summary, *paper;
     uint32_t traits;
@@ -76,11 +102,24 @@ struct kv_codec {
      * rows; one that never flushes leaves them exact), or NULL. Prompt rows that fill no block when
      * the prompt ends are its rows, too. This object's fit fits it; it has no `later` itself. */
     struct kv_code *(*later)(const struct kv_code *code);
+    const struct kv_turn *turn;   /* optional */
 };
 
 static inline struct kv_code *kv_later_code(const struct kv_code *code)
 {
     return code->type->later ? code->type->later(code) : NULL;
+}
+
+/* Columns of a turned row for a side, 0 where the object's rows are read as recorded. */
+static inline uint32_t kv_turned_columns(const struct kv_code *code, enum kv_side side)
+{
+    return code->type->turn ? code->type->turn->columns(code, side) : 0;
+}
+
+/* Rows of this object mean something in their own space only. */
+static inline bool kv_code_must_turn(const struct kv_code *code)
+{
+    return code->type->turn && code->type->turn->row;
 }
 
 /* Bytes of one atom, at most. */

@@ -53,6 +53,13 @@ struct work {
     size_t used;
 };
 
+/* Columns of a key or a value as the lines have them. */
+static uint32_t columns_of(const struct kv_sweep *sweep, int side)
+{
+    const uint32_t own = side ? sweep->geometry->value_dim : sweep->geometry->key_dim;
+    return sweep->lines.columns[side] ? sweep->lines.columns[side] : own;
+}
+
 /* -- scratch ----------------------------------------------------------------------------------- */
 
 /* Hands out n floats; with next NULL it only counts. Multiples of 16 keep 64-byte alignment. */
@@ -66,7 +73,7 @@ static float *take(struct work *work, size_t n)
 static void lay_out(struct work *work)
 {
     const size_t key_dim = work->sweep->geometry->key_dim;
-    const size_t value_dim = work->sweep->geometry->value_dim;
+    const size_t key_columns = columns_of(work->sweep, 0);
     struct states *states = &work->states;
     struct tile *tile = &work->tile;
     float **const arrays[] = {&states->largest, &states->sum, &states->exact_largest,
@@ -74,10 +81,10 @@ static void lay_out(struct work *work)
                               &states->exact_coded, &states->shift};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) *arrays[i] = take(work, CHUNK);
     states->seen = (uint32_t *)(void *)take(work, CHUNK);
-    tile->panels = take(work, TILE * key_dim);
+    tile->panels = take(work, TILE * key_columns);
     tile->exact_panels = take(work, TILE * key_dim);
-    tile->rows = take(work, TILE * key_dim);
-    tile->values = take(work, TILE * value_dim);
+    tile->rows = take(work, TILE * (key_columns > key_dim ? key_columns : key_dim));
+    tile->values = take(work, TILE * (size_t)columns_of(work->sweep, 1));
     tile->coded = take(work, TILE);
     tile->span = take(work, TILE);
     tile->begin = (int32_t *)(void *)take(work, TILE);
@@ -154,9 +161,9 @@ static void widen_exact_keys(const struct kv_sweep *sweep, const struct tile *ti
 }
 
 /* Packs rows, and zeros for the panels that they do not reach. */
-static void pack_rows(const struct kv_sweep *sweep, const struct tile *tile, float *panels)
+static void pack_rows(const struct kv_sweep *sweep, const struct tile *tile, uint32_t dim, float *panels)
 {
-    const uint32_t panel = sweep->kernels->panel, dim = sweep->geometry->key_dim;
+    const uint32_t panel = sweep->kernels->panel;
     const uint32_t columns = (tile->n + panel - 1) / panel * panel;
     sweep->kernels->pack_keys(tile->rows, tile->n, dim, panels);
     memset(panels + (size_t)columns * dim, 0, (size_t)(TILE - columns) * dim * sizeof *panels);
@@ -177,10 +184,10 @@ static bool load_tile(struct work *work, uint32_t first, const uint32_t tokens[2
     if (!seen) return false;
 
     lines->decode(lines->source, first, tile->n, tile->rows, values ? tile->values : NULL);
-    pack_rows(sweep, tile, tile->panels);
+    pack_rows(sweep, tile, columns_of(sweep, 0), tile->panels);
     if (!sweep->compare) return true;
     widen_exact_keys(sweep, tile, tile->rows);
-    pack_rows(sweep, tile, tile->exact_panels);
+    pack_rows(sweep, tile, sweep->geometry->key_dim, tile->exact_panels);
     tile->any_coded = false;
     for (uint32_t j = 0; j < TILE; j++) {
         const bool coded = lines->coded && j < tile->n && lines->coded[first + j];
@@ -231,15 +238,14 @@ static bool choose_columns(const struct tile *tile, const uint32_t *tokens, stru
     return true;
 }
 
-/* Capped logits of the block's rows and columns, not yet masked. */
-static void compute_logits(const struct kv_sweep *sweep, const struct block *block,
-                           const float *panels, float *logits)
+/* Capped logits of the block's rows and columns, not yet masked; queries and panels have `dim` columns. */
+static void compute_logits(const struct kv_sweep *sweep, const struct block *block, const float *queries,
+                           uint32_t dim, const float *panels, float *logits)
 {
     const struct kv_geometry *geometry = sweep->geometry;
-    const size_t dim = geometry->key_dim;
     const uint32_t panel = sweep->kernels->panel, columns = block->to - block->from;
-    sweep->kernels->logits(sweep->rows.queries + block->first * dim, block->n, geometry->key_dim,
-                           panels + block->from * dim, (columns + panel - 1) / panel * panel,
+    sweep->kernels->logits(queries + (size_t)block->first * dim, block->n, dim,
+                           panels + (size_t)block->from * dim, (columns + panel - 1) / panel * panel,
                            (float)geometry->scale, logits + block->from, STRIDE);
     if (geometry->softcap == 0) return;
     for (uint32_t r = 0; r < block->n; r++)
@@ -344,7 +350,9 @@ static void compare_row(struct work *work, const struct block *block, uint32_t r
 /* logit - exact logit before masking, so that no infinity meets another. */
 static void compute_shifts(struct work *work, const struct block *block)
 {
-    compute_logits(work->sweep, block, work->tile.exact_panels, work->exact_logits);
+    const struct kv_compare *compare = work->sweep->compare;
+    compute_logits(work->sweep, block, compare->queries ? compare->queries : work->sweep->rows.queries,
+                   work->sweep->geometry->key_dim, work->tile.exact_panels, work->exact_logits);
     for (uint32_t r = 0; r < block->n; r++)
         for (size_t j = block->from; j < block->to; j++) {
             const size_t at = (size_t)r * STRIDE + j;
@@ -356,10 +364,10 @@ static void compute_shifts(struct work *work, const struct block *block)
 static void attend_block(struct work *work, struct block *block, uint32_t chunk)
 {
     const struct kv_sweep *sweep = work->sweep;
-    const uint32_t value_dim = sweep->geometry->value_dim;
+    const uint32_t value_dim = columns_of(sweep, 1);
     struct states *states = &work->states;
     if (!choose_columns(&work->tile, sweep->rows.token, block)) return;
-    compute_logits(sweep, block, work->tile.panels, work->logits);
+    compute_logits(sweep, block, sweep->rows.queries, columns_of(sweep, 0), work->tile.panels, work->logits);
     if (sweep->compare) compute_shifts(work, block);
     float *outputs = sweep->answers.outputs;
     if (outputs) outputs += (size_t)block->first * value_dim;
@@ -414,7 +422,7 @@ static void begin_rows(struct work *work, uint32_t first, uint32_t n)
         states->exact_held[i] = states->coded[i] = states->exact_coded[i] = states->shift[i] = 0;
         states->seen[i] = 0;
     }
-    const size_t value_dim = sweep->geometry->value_dim;
+    const size_t value_dim = columns_of(sweep, 1);
     if (sweep->answers.outputs)
         memset(sweep->answers.outputs + first * value_dim, 0, n * value_dim * sizeof(float));
     if (sweep->compare && sweep->compare->spans.n)
@@ -469,7 +477,7 @@ static void finish_rows(struct work *work, uint32_t first, uint32_t n)
 {
     const struct kv_sweep *sweep = work->sweep;
     const struct states *states = &work->states;
-    const uint32_t value_dim = sweep->geometry->value_dim;
+    const uint32_t value_dim = columns_of(sweep, 1);
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t row = first + i;
         const double sum = (double)states->sum[i];
@@ -519,7 +527,7 @@ static void weigh_block(struct work *work, struct block *block, double *column_s
     const struct kv_sweep *sweep = work->sweep;
     const struct tile *tile = &work->tile;
     if (!choose_columns(tile, sweep->rows.token, block)) return;
-    compute_logits(sweep, block, tile->panels, work->logits);
+    compute_logits(sweep, block, sweep->rows.queries, columns_of(sweep, 0), tile->panels, work->logits);
     for (uint32_t r = 0; r < block->n; r++) {
         const uint32_t row = block->first + r;
         float *logits = work->logits + (size_t)r * STRIDE;

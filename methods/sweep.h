@@ -19,8 +19,8 @@
 #include "harness/base/tensor.h"
 #include "methods/kernels/kernels.h"
 
-/* Decodes lines first .. first+n-1 to keys [n][key_dim] and values [n][value_dim]; values may be
- * NULL when only keys are wanted. */
+/* Decodes lines first .. first+n-1 to keys [n][key columns] and values [n][value columns]; values may
+ * be NULL when only keys are wanted. */
 typedef void kv_decode_lines(void *source, uint32_t first, uint32_t n, float *keys, float *values);
 
 struct kv_lines {
@@ -29,13 +29,15 @@ struct kv_lines {
     const uint8_t *coded;                      /* [n] 1 = read from lossy codes; NULL = none */
     kv_decode_lines *decode;
     void *source;
+    uint32_t columns[2];                       /* of keys and values as read (methods/view.h); 0: the
+                                                * geometry's */
 };
 
 /* Query rows of one KV head: all query heads of its group for all scored tokens, token-major
  * (row = token_index * group + head_in_group), so that rows of a block see nearly the same. */
 struct kv_rows {
     uint32_t n;
-    const float *queries;                      /* [n][key_dim] as recorded */
+    const float *queries;                      /* [n][key columns]: as recorded, or as the lines ask */
     const uint32_t *token;                     /* [n] ascending */
     const float *sink_logit;                   /* [n] or NULL: extra logit in the denominator */
 };
@@ -53,10 +55,11 @@ struct kv_compare {
     float *held_mass;                          /* [rows.n] sum of a over the positions read */
     float *drift;                              /* [rows.n] sum over coded lines of a_hat - a */
     float *span_mass;                          /* [rows.n][spans.n] sum of a_hat over the span */
+    const float *queries;                      /* [rows.n][key_dim] as recorded; NULL: rows.queries are */
 };
 
 struct kv_answers {
-    float *outputs;                            /* [rows.n][value_dim] */
+    float *outputs;                            /* [rows.n][value columns] */
     float *log_sum_exp;                        /* [rows.n], sink logit included; -infinity (and
                                                 * output 0) for a row that sees nothing */
 };
