@@ -50,21 +50,23 @@ static void forget(struct played *played)
 
 enum { MOST_NEIGHBOURS = 2 };        /* layers that stand beside the one under test */
 
-struct neighbours { uint32_t n; struct kv_layer *of[MOST_NEIGHBOURS]; };
+struct neighbours { uint32_t n; bool before; struct kv_layer *of[MOST_NEIGHBOURS]; };
 
 /* One unit, together with the layers that the spec's codecs join to it; those are not answered. */
 static int play_unit(const struct kv_replay *replay, const struct neighbours *beside,
                      struct kv_replay_account *account, struct kv_error *err)
 {
-    struct kv_replay replays[1 + MOST_NEIGHBOURS] = {*replay};
+    struct kv_replay replays[1 + MOST_NEIGHBOURS];
     struct kv_replay_account accounts[1 + MOST_NEIGHBOURS];
-    for (uint32_t i = 0; i < beside->n; i++) {
-        replays[1 + i] = *replay;
-        replays[1 + i].owner = replays[1 + i].reader = beside->of[i];
-        replays[1 + i].n_scored = 0;
+    const uint32_t own = beside->before ? beside->n : 0;
+    for (uint32_t i = 0; i < 1 + beside->n; i++) {
+        replays[i] = *replay;
+        if (i == own) continue;
+        replays[i].owner = replays[i].reader = beside->of[i - (i > own)];
+        replays[i].n_scored = 0;
     }
     const int status = kv_replay_group(replays, 1 + beside->n, accounts, err);
-    *account = accounts[0];
+    *account = accounts[own];
     return status;
 }
 
@@ -135,16 +137,27 @@ static int replay_layer(const struct play *play, const struct kv_layer *layer, u
     return status;
 }
 
-/* Layers behind this one, as many as the spec joins and the kit has. */
+/* Codecs that let layers go without rows: a later layer shows it. */
+static bool leaves_layers_out(const struct kv_spec *spec)
+{
+    for (int side = 0; side < 2; side++) {
+        const struct kv_stage *stage = kv_chain(&spec->caches[0], side);
+        if (stage && stage->codec->layer_stores) return true;
+    }
+    return false;
+}
+
+/* Layers behind this one, as many as the spec joins and the kit has; or one before it. */
 static int make_neighbours(struct neighbours *beside, const struct kv_spec *spec,
                            const struct kv_geometry *geometry, struct kv_check_shape shape,
                            struct kv_error *err)
 {
     uint32_t most;
-    *beside = (struct neighbours){0};
+    *beside = (struct neighbours){.before = leaves_layers_out(spec)};
+    const uint32_t kit = beside->before ? 1 : MOST_NEIGHBOURS;
     const int status = kv_cache_layer_group(&most, &spec->caches[0], geometry, err);
-    while (status == KV_OK && beside->n < MOST_NEIGHBOURS && beside->n + 1 < most) {
-        shape.neighbour = beside->n + 1;
+    while (status == KV_OK && beside->n < kit && beside->n + 1 < most) {
+        shape.neighbour = beside->n + 1, shape.before = beside->before;
         if (!(beside->of[beside->n] = kv_check_layer(&shape))) return kv_fail(err, KV_EMEMORY, "out of memory");
         beside->n++;
     }

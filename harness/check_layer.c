@@ -80,7 +80,7 @@ static void describe(struct made *made, const struct kv_check_shape *shape)
 {
     made->info.index = 5, made->info.kv_source = 5, made->info.dtype = shape->dtype;
     made->info.geometry = (struct kv_geometry){
-        .layer = 7 + shape->neighbour, .model_layers = 12, .q_heads = shape->kv_heads * shape->group,
+        .layer = shape->before ? 7 - shape->neighbour : 7 + shape->neighbour, .model_layers = 12, .q_heads = shape->kv_heads * shape->group,
         .kv_heads = shape->kv_heads, .group = shape->group, .key_dim = shape->key_dim,
         .value_dim = shape->value_dim, .tokens = shape->tokens, .prefill = shape->prefill,
         .window = shape->window, .question_start = shape->prefill - shape->question,

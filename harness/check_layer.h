@@ -16,6 +16,7 @@ struct kv_check_shape {
     bool swapped;                 /* KV heads (with their groups) in reverse order */
     uint32_t question;            /* tokens of a question at the end of the prompt; 0 = none is marked */
     uint32_t neighbour;           /* so many layers behind the first: of other content */
+    bool before;                  /* in front of it instead */
 };
 
 /* A layer whose content is a function of the shape alone; NULL when memory is exhausted. */

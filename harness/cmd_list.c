@@ -238,6 +238,8 @@ static void range_of(const struct kv_param *param, char text[128])
         snprintf(text, 128, "%s", param->choices);
     else if (kv_param_kind(param) == KV_PARAM_BUDGET)
         snprintf(text, 128, "tokens, a share or a percentage");
+    else if (kv_param_kind(param) == KV_PARAM_LIST)
+        snprintf(text, 128, "numbers from %.12g to %.12g joined by -", param->min, param->max);
     else
         snprintf(text, 128, "%.12g to %.12g", param->min, param->max);
 }
@@ -250,7 +252,7 @@ static void default_of(const struct kv_param *param, const void *config, char te
     char printed[128] = "";
     kv_params_print(one, config, printed, sizeof printed);
     const char *value = strchr(printed, '=');
-    snprintf(text, 128, "%s", value ? value + 1 : "");
+    snprintf(text, 128, "%s", value ? value + 1 : "none");
 }
 
 static bool add_params(cJSON *list, const char *kind, const struct kv_param *params,

@@ -882,6 +882,19 @@ void kv_cache_read(const struct kv_cache *cache, uint32_t index, uint32_t n, con
 /* Layer l's part of what n layers share: the parts differ by a byte at most, and add up. */
 static int64_t part_of(int64_t bytes, uint32_t l, uint32_t n) { return bytes * (l + 1) / n - bytes * l / n; }
 
+/* A layer's part of atoms and bases: those that store nothing have none. */
+static int64_t stored_part(const struct kv_bank *bank, int64_t bytes, uint32_t layer)
+{
+    const struct kv_code *code = bank->code;
+    uint32_t before = 0, n = 0;
+    for (uint32_t l = 0; l < bank->n_layers; l++) {
+        const bool stores = !code->type->layer_stores || code->type->layer_stores(code, l);
+        if (l == layer && !stores) return 0;
+        before += stores && l < layer, n += stores;
+    }
+    return part_of(bytes, before, n);
+}
+
 static void count_bank(struct kv_cache_bytes *bytes, const struct kv_bank *bank, uint32_t layer)
 {
     const int side = bank->side == KV_VALUES;
@@ -889,11 +902,12 @@ static void count_bank(struct kv_cache_bytes *bytes, const struct kv_bank *bank,
     const int64_t atoms = bank->live_atoms, rows = bank->live_rows;
     if (bank->later) count_bank(bytes, bank->later, layer);
     bytes->joint |= bank->side == KV_BOTH_SIDES;
-    bytes->payload[side] += part_of(atoms * bank->code->payload_bytes, l, n);
-    bytes->metadata[side] += part_of(atoms * bank->code->metadata_bytes - bank->spare_bytes, l, n);
+    bytes->payload[side] += stored_part(bank, atoms * bank->code->payload_bytes, l);
+    bytes->metadata[side] +=
+        stored_part(bank, atoms * bank->code->metadata_bytes - bank->spare_bytes, l);
     bytes->residual[side] += part_of(rows * (int64_t)kv_bank_exact_row_bytes(bank), l, n);
-    bytes->basis[side] += part_of(bank->basis_bytes, l, n);
-    bytes->shared += part_of(bank->shared_bytes, l, n);
+    bytes->basis[side] += stored_part(bank, bank->basis_bytes, l);
+    bytes->shared += stored_part(bank, bank->shared_bytes, l);
     bytes->calibrated |= bank->calibrated;
 }
 

@@ -88,6 +88,9 @@ struct kv_codec {
     /* The most layers that may share one object with this one (1: it stays alone); NULL: always 1.
      * Groups are formed of recorded neighbours of one shape; each may end up smaller. */
     uint32_t (*layer_group)(const void *config, const struct kv_geometry *layer);
+    /* Optional, of an object that serves layers: whether a layer stores anything at all. Atoms and bases
+     * are parted among those that do; NULL: all. */
+    bool (*layer_stores)(const struct kv_code *code, uint32_t layer);
     /* rows [block][dim] -> atom (payload_bytes + metadata_bytes, the split is the codec's own). */
     void (*encode)(struct kv_code *code, const float *rows, uint8_t *atom);
     /* n_atoms adjacent atoms -> columns first_column .. first_column + n_columns - 1 of their rows:

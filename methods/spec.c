@@ -141,7 +141,7 @@ static int add_codec(struct kv_cache_spec *cache, struct kv_stage *stage, int si
     return KV_OK;
 }
 
-/* A codec that means a span gets it where the spec names none. */
+/* A codec that means a span gets it where the spec names none; of one side it cannot span both. */
 static void settle_spans(struct kv_cache_spec *cache)
 {
     for (int side = 0; side < kv_n_chains(cache); side++) {
@@ -150,7 +150,8 @@ static void settle_spans(struct kv_cache_spec *cache)
             for (int s = 0; stage->codec->span && s < 2; s++)
                 if (!outer->modifiers[0].span)
                     outer->modifiers[0].span = outer->modifiers[1].span =
-                        stage->codec->span(stage->config[s]);
+                        stage->codec->span(stage->config[s]) &
+                        (cache->sided ? ~(uint32_t)KV_SPAN_SIDES : UINT32_MAX);
     }
 }
 

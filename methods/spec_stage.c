@@ -305,7 +305,7 @@ static void print_codec_params(const struct kv_stage *stage, char *text, size_t 
 {
     for (const struct kv_param *param = stage->codec->params; param && param->name; param++) {
         const struct kv_param one[2] = {*param, {0}};
-        char sides[2][128] = {"", ""};
+        char sides[2][KV_PARAM_TEXT + 64] = {"", ""};
         for (int side = 0; side < 2; side++)
             kv_params_print(one, stage->config[side], sides[side], sizeof sides[side]);
         print_sides(sides[0], sides[1], text, capacity);

@@ -40,6 +40,9 @@ void kv_params_defaults(const struct kv_param *params, void *config)
                 param->initial < 1.0 ? (struct kv_budget){.share = param->initial}
                                      : (struct kv_budget){.tokens = (uint32_t)param->initial};
             break;
+        case KV_PARAM_LIST:
+            ((struct kv_list *)field(param, config))->n = 0;
+            break;
         }
 }
 
@@ -78,6 +81,11 @@ static int bad_value(const struct kv_param *param, const char *who, const char *
                              " element such as 2.5b"
                            : "",
                        value);
+    if (kv_param_kind(param) == KV_PARAM_LIST)
+        return kv_fail(err, KV_EUSAGE,
+                       "%s: %s: expected at most %d whole numbers from %.12g to %.12g joined"
+                       " by -, none left out, found %.100s",
+                       who, param->name, KV_LIST_MAX, param->min, param->max, value);
     return kv_fail(err, KV_EUSAGE, "%s: %s: expected %s from %.12g to %.12g, found %.100s", who,
                    param->name,
                    kv_param_kind(param) == KV_PARAM_U32 ? "a whole number" : "a number", param->min,
@@ -126,6 +134,22 @@ static bool set_budget(const struct kv_param *param, const char *value, struct k
     return *out = (struct kv_budget){.tokens = (uint32_t)amount}, true;
 }
 
+static bool set_list(const struct kv_param *param, const char *value, struct kv_list *out)
+{
+    struct kv_list list = {0};
+    for (;;) {
+        unsigned long number = 0;
+        const size_t digits = strspn(value, "0123456789");
+        if (digits == 0 || digits > 5 || list.n == KV_LIST_MAX) return false;
+        for (size_t i = 0; i < digits; i++) number = 10 * number + (unsigned long)(value[i] - '0');
+        if ((double)number < param->min || (double)number > param->max) return false;
+        list.at[list.n++] = (uint16_t)number;
+        value += digits;
+        if (!*value) return *out = list, true;
+        if (*value++ != '-') return false;
+    }
+}
+
 static bool set_value(const struct kv_param *param, void *config, const char *value)
 {
     double number;
@@ -134,6 +158,8 @@ static bool set_value(const struct kv_param *param, void *config, const char *va
         return set_choice(param, value, field(param, config));
     case KV_PARAM_BUDGET:
         return set_budget(param, value, field(param, config));
+    case KV_PARAM_LIST:
+        return set_list(param, value, field(param, config));
     case KV_PARAM_U32:
         if (!parse_number(value, &number) || number != floor(number)) return false;
         if (number < param->min || number > param->max) return false;
@@ -216,7 +242,16 @@ void kv_budget_print(char out[64], const struct kv_budget *budget)
         snprintf(out, 64, "%u", budget->tokens);
 }
 
-static void print_value(char out[64], const struct kv_param *param, const void *config)
+static void print_list(char out[KV_PARAM_TEXT], const struct kv_list *list)
+{
+    int length = 0;
+    out[0] = 0;
+    for (uint32_t i = 0; i < list->n; i++)
+        length += snprintf(out + length, KV_PARAM_TEXT - (size_t)length, "%s%u", i ? "-" : "",
+                           list->at[i]);
+}
+
+static void print_value(char out[KV_PARAM_TEXT], const struct kv_param *param, const void *config)
 {
     const void *value = const_field(param, config);
     switch (kv_param_kind(param)) {
@@ -232,6 +267,9 @@ static void print_value(char out[64], const struct kv_param *param, const void *
     case KV_PARAM_BUDGET:
         kv_budget_print(out, value);
         break;
+    case KV_PARAM_LIST:
+        print_list(out, value);
+        break;
     }
 }
 
@@ -239,6 +277,7 @@ static void print_value(char out[64], const struct kv_param *param, const void *
 static bool is_initial(const struct kv_param *param, const void *config)
 {
     const void *value = const_field(param, config);
+    if (kv_param_kind(param) == KV_PARAM_LIST) return ((const struct kv_list *)value)->n == 0;
     if (kv_param_kind(param) == KV_PARAM_REAL) return *(const double *)value == param->initial;
     return kv_param_kind(param) != KV_PARAM_BUDGET && *(const uint32_t *)value == param->initial;
 }
@@ -248,8 +287,9 @@ size_t kv_params_print(const struct kv_param *params, const void *config, char *
 {
     size_t length = strlen(text);
     for (const struct kv_param *param = params; param && param->name; param++) {
-        char value[64];
-        if (param->type & KV_PARAM_LATER && is_initial(param, config)) continue;
+        char value[KV_PARAM_TEXT];
+        const bool later = param->type & KV_PARAM_LATER || kv_param_kind(param) == KV_PARAM_LIST;
+        if (later && is_initial(param, config)) continue;
         print_value(value, param, config);
         const size_t room = length < capacity ? capacity - length : 0;
         length += (size_t)snprintf(room ? text + length : NULL, room, ":%s=%s", param->name, value);

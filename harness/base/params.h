@@ -15,7 +15,8 @@ enum kv_param_type {
     KV_PARAM_U32,      /* uint32_t field */
     KV_PARAM_REAL,     /* double field */
     KV_PARAM_CHOICE,   /* uint32_t field: index into choices */
-    KV_PARAM_BUDGET    /* struct kv_budget field: tokens or a share; with KV_PARAM_STORED bytes or bits */
+    KV_PARAM_BUDGET,   /* struct kv_budget field: tokens or a share; with KV_PARAM_STORED bytes or bits */
+    KV_PARAM_LIST      /* struct kv_list field: whole numbers joined by "-"; initially none, then not printed */
 };
 
 /* Added to a type: the parameter came after rows were published, so it is printed only where it is not
@@ -31,11 +32,15 @@ struct kv_budget { uint32_t tokens; double share, bytes, bits; };
 /* True when the rows that a budget stands for hang on how they are stored. */
 static inline bool kv_budget_is_stored(struct kv_budget budget) { return budget.bytes > 0.0 || budget.bits > 0.0; }
 
+enum { KV_LIST_MAX = 256, KV_PARAM_TEXT = 6 * KV_LIST_MAX };
+struct kv_list { uint32_t n; uint16_t at[KV_LIST_MAX]; };
+
 struct kv_param {
     const char *name;
     uint32_t type;              /* enum kv_param_type */
     size_t offset;              /* of the field in the config struct */
-    double initial, min, max;   /* CHOICE: initial is the index; min and max unused. BUDGET: tokens */
+    double initial, min, max;   /* CHOICE: initial is the index; min and max unused. BUDGET: tokens. LIST: of
+                                 * each number */
     const char *choices;        /* "mean|max": CHOICE only */
     const char *meaning;        /* one line for `list NAME` */
 };

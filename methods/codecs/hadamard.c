@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "methods/parts/wrapper.h"
+#include "methods/spec.h"
 
 extern const struct kv_codec kv_codec_hadamard;
 
@@ -79,6 +80,11 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
 {
     struct hadamard_code *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);
     if (!self) return kv_fail(err, KV_EMEMORY, "hadamard: no memory");
+    for (const struct kv_stage *rest = setup->rest; rest; rest = rest->rest)
+        if (rest->codec->layer_stores)
+            return kv_fail(err, KV_EUNSUPPORTED,
+                           "hadamard: turned rows mix the layers that %s tells apart",
+                           rest->codec->name);
     const int status = kv_create_code(&self->inner, setup->rest, setup, setup->dim, err);
     if (status) return status;
     self->kernels = setup->kernels;

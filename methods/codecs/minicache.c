@@ -2,7 +2,7 @@
  * arXiv 2405.14366, section 4).
  *
  * Layers from the model's depth `start` on are paired (those recorded; a last one without a partner
- * stays as it is, and so do all before). Per token, KV head and side, x1 and x2 of the two layers:
+ * stays as it is, in halves, and so do all before). Per token, KV head and side, x1 and x2 of the two layers:
  * u = x / |x|, W the angle between u1 and u2; e = sin((1 - t) W) / sin W u1 + sin(t W) / sin W u2;
  * where sin W < 1e-6, (1 - t) u1 + t u2 brought to length 1. x_hat = |x| e. Rows of extreme angle
  * are kept as they are beside it: retain=largest, the ceil(retained * n) prompt rows of largest

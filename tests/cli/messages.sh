@@ -36,6 +36,9 @@ refuse 'int: bits: expected a whole number from 1 to 8, found 9' --methods f16,i
 refuse 'h2o: unknown parameter buget; did you mean budget?' --methods h2o:buget=3
 refuse 'int: axis: expected one of token|channel, found row' --methods int:axis=row
 refuse 'h2o: budget: expected 1 to 4000000000 tokens, a share such as 0.2 or 20%, bytes of a layer such as 256KiB or bits per element such as 2.5b, found 0' --methods h2o:budget=0
+refuse 'layer-share: map: expected at most 256 whole numbers from 0 to 1023 joined by -, none left out, found 0--2' \
+    --methods layer-share:map=0--2
+refuse 'joined by -, none left out, found 0-x' --methods layer-share:map=0-x
 refuse 'policies come before codecs' --methods int+h2o
 refuse 'at most one may' --methods quest+topk
 

@@ -142,6 +142,80 @@ Test(structure, minicache_ends_are_the_layers)
     }
 }
 
+/* Four layers of one number each, in prompt order: 0 1 5 7. Distances: 1-0 1, 2-0 5, 2-1 4, 3-0 7,
+ * 3-1 6, 3-2 2. Most unlike: 3 reads 0, 2 reads 0. Most alike: 1 reads 0; 3 reads 2. */
+Test(structure, layer_share_chooses_by_distance)
+{
+    const float row[] = {0, 1, 5, 7}, next[] = {1, 2, 3, 4};
+    struct object o;
+    open_object(&o, "k.layer-share:shared=2", 1, 4, 1, KV_KEYS);
+    fit_object(&o, row, 1, NULL);
+    expect_row(&o, next, (const double[]){1, 2, 1, 1}, 0);
+    cr_expect_eq(o.code->payload_bytes, 4);
+    cr_expect_eq(kv_pool_used(o.pool, KV_BASIS_ONLINE), 8);
+    for (uint32_t l = 0; l < 4; l++) cr_expect_eq(o.code->type->layer_stores(o.code, l), l < 2);
+    close_object(&o);
+    open_object(&o, "k.layer-share:shared=2:choose=similar", 1, 4, 1, KV_KEYS);
+    fit_object(&o, row, 1, NULL);
+    expect_row(&o, next, (const double[]){1, 1, 3, 3}, 0);
+    close_object(&o);
+}
+
+/* Most alike with three to share: 1 reads 0, 3 reads 2, then 2 reads 1 (4), which is 0's row: so
+ * does 3, that read 2. */
+Test(structure, layer_share_readers_follow_whom_they_read)
+{
+    struct object o;
+    open_object(&o, "k.layer-share:shared=3:choose=similar", 1, 4, 1, KV_KEYS);
+    fit_object(&o, (const float[]){0, 1, 5, 7}, 1, NULL);
+    expect_row(&o, (const float[]){1, 2, 3, 4}, (const double[]){1, 1, 1, 1}, 0);
+    cr_expect_eq(o.code->payload_bytes, 2);
+    close_object(&o);
+}
+
+struct bad_map {
+    const char *map, *reason;
+};
+
+/* Of a model of 12 layers; layers 8 to 11 are there. */
+Test(structure, layer_share_maps_that_cannot_be)
+{
+    static const struct bad_map bad[] = {
+        {"0-1-2-3-4-5-6-7-8-9-11-10", "a cycle: from layer 10 on none stores its own rows"},
+        {"1-2-0-3-4-5-6-7-8-9-10-11", "a cycle: from layer 0 on"},
+        {"0-1-2-3-4-5-6-7-8-10-10-11", "layer 9 reads layer 10, which comes after it"},
+        {"0-1-2-3-4-5-6-7-8-8-10", "a hole: layer 11 of the model has no entry"},
+        {"0-1-2-3-4-5-6-7-8-8-10-12", "a hole: layer 11 reads layer 12, which has no entry"},
+        {"0-1-2-3-4-5-6-7-8-8-10-11-12", "13 entries for a model of 12 layers"},
+        {"0-1-2-3-4-5-6-7-8-8-10-6", "layer 11 reads layer 6, which is not stored beside it"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct object o;
+        struct kv_error err = {{0}};
+        char spec[96];
+        open_object(&o, "f16", 1, 4, 1, KV_KEYS);
+        kv_spec_free(&o.specs);
+        snprintf(spec, sizeof spec, "k.layer-share:map=%s", bad[i].map);
+        cr_assert_eq(kv_spec_parse(&o.specs, spec, &err), KV_OK, "%s", err.text);
+        struct kv_geometry layers[4];
+        for (uint32_t l = 0; l < 4; l++) {
+            layers[l] = o.geometry, layers[l].layer = 8 + l;
+            o.layers[l] = &layers[l];
+        }
+        const struct kv_setup setup = {.geometry = layers,
+                                       .kernels = &o.kernels,
+                                       .pool = o.pool,
+                                       .n_heads = 1,
+                                       .n_layers = 4,
+                                       .layers = o.layers,
+                                       .side = KV_KEYS};
+        struct kv_code *code;
+        cr_expect_eq(kv_create_code(&code, o.specs.specs[0].caches[0].codec, &setup, 4, &err),
+                     KV_EUNSUPPORTED, "%s", bad[i].map);
+        cr_expect_neq(strstr(err.text, bad[i].reason), NULL, "%s: %s", bad[i].map, err.text);
+        close_object(&o);
+    }
+}
+
 /* Keys (1 2 1) throughout, queries (3 1 0): scores 9, 4, 0: a third dropped is the last channel. */
 Test(structure, think_drops_what_queries_use_least)
 {

@@ -45,6 +45,9 @@ xkv:k.rank=32:v.rank=64:group_layers=2 kq-svd:rank=0.25 k.kq-svd:rank=16+v.palu:
 autoencoder:rank=0.5:steps=3
 think k.think:ratio=0.7+k.int:bits=8 minicache:start=0.3 minicache:start=1:retain=below gqa
 gqa:heads=1:align=procrustes interleave:budget=100 interleave:budget=64:locals=2:global_at=0
+layer-share layer-share:shared=0.5:choose=similar+int:bits=4 k.layer-share:shared=3
+layer-share:span=heads:choose=similar:shared=3
+layer-share:map=0-1-2-3-4-5-6-2-8-5-10-11-12-9-14-15-16-12-18-19-20-21-22-23-24-25-26-27-24-29
 k.int:bits=2+v.kivi:bits=4 v.svd:rank=16+v.int:bits=8 h2o:budget=64+k.kivi:bits=2:residual_length=32
 int:bits=4:grid=symmetric int:bits=3:group_size=32:residual_length=40
 int:bits=2:grid=symmetric:axis=channel:group_size=32:residual_length=64
@@ -204,6 +207,8 @@ def both_rows(spec):
             raise specs.Unknown("low rank where the keys hold the values")
         elif trace.prefill_length < 16:
             raise specs.Unknown("a basis of fewer rows than columns")
+        else:
+            structure.check(trace, spec)
     except specs.Unknown as reason:
         return None, None, f"not covered: {reason}"
     except ValueError as reason:                  # the shape does not allow it

@@ -14,7 +14,8 @@ def byte_row(counts, layer, tokens):
     value_dim = 0 if layer.value_is_key_prefix else layer.v.shape[2]
     row = {f"{name}_bytes": counts[name] for name in BYTE_COLUMNS}
     row.update(key_bytes=counts["key"], value_bytes=counts["value"],
-               key_elements=heads * tokens * key_dim, value_elements=heads * tokens * value_dim)
+               key_elements=heads * tokens * key_dim, value_elements=heads * tokens * value_dim,
+               joint=counts.get("joint", False))
     return row
 
 
@@ -23,7 +24,7 @@ def with_bits(row):
     row["bits_per_element"] = 8 * row["resident_bytes"] / elements if elements else None
     for side in ("key", "value"):
         count = row[f"{side}_elements"]
-        row[f"bits_{side}"] = 8 * row[f"{side}_bytes"] / count if count else None
+        row[f"bits_{side}"] = 8 * row[f"{side}_bytes"] / count if count and not row["joint"] else None
     return row
 
 
@@ -55,6 +56,7 @@ def pooled_row(trace, rows, answers):
     owners = [row for row in rows.values() if "key_elements" in row]
     summed = [n for n in owners[0] if n.endswith(("_bytes", "_elements"))]
     pooled = {name: sum(row[name] for row in owners) for name in summed}
+    pooled["joint"] = any(row["joint"] for row in owners)
     with_bits(pooled)
     for name in POOLED_BY_MEAN:
         pooled[name] = metrics.mean_over_layers(rows.values(), name)

@@ -53,6 +53,7 @@ class Stored:
     metadata: object               # the same: a number, or an array over tokens
     basis: int = 0
     recent: int = 0                # newest rows that stay exact
+    owners: list = None            # layers of the object that bytes belong to; None: all
     prompt_only: bool = False      # rows after the prompt stay exact
 
 
@@ -175,7 +176,7 @@ def think(of):
 def minicache(of):
     """SLERP of two layers' directions; extreme angles kept beside it."""
     if len(of.layers) == 1:
-        return Stored(of.rows, 2 * of.rows.shape[1], 0)
+        return Stored(through_f16(of.rows), 2 * of.rows.shape[1], 0)
     dim, t = of.width, of.params.get("t", 0.6)
     x = of.rows.reshape(-1, 2, dim)
     norms = np.linalg.norm(x, axis=2)
@@ -229,11 +230,96 @@ def turn_onto(of, own, reference):
     return through_f16(turn)
 
 
-METHODS = {"think": think, "minicache": minicache, "gqa": gqa, "svd": svd, "palu": palu, "xkv": xkv, "kq-svd": kq_svd, "autoencoder": autoencoder}
+def layer_share(of):
+    """Layers read the rows of others: by a map over the model's layers, or pairs by distance as in
+    KVSharer's published search (without its test by hidden states)."""
+    n, lanes = len(of.layers), of.lanes // len(of.layers)
+    parts = of.rows.reshape(len(of.rows), n, -1)
+    given = [int(entry) for entry in str(of.params["map"]).split("-")] if "map" in of.params else None
+    sources = mapped_sources(of, given) if given else chosen_sources(of, lanes)
+    owners = [l for l in range(n) if sources[l] == l]
+    stored, codec = of.inner(parts[:, owners].reshape(len(parts), -1))
+    stored = stored.reshape(len(parts), len(owners), -1)
+    rows = np.stack([stored[:, owners.index(source)] for source in sources], axis=1)
+    basis = 0 if given or n == 1 else 2 * n
+    return from_inner(rows.reshape(len(parts), -1), codec, basis, owners=owners)
+
+
+def mapped_sources(of, given):
+    """The root of each layer, as its place in the object."""
+    here = [layer.index for layer in of.layers]
+    roots = []
+    for layer in here:
+        while given[layer] != layer:
+            layer = given[layer]
+        roots.append(layer)
+    if not set(roots) <= set(here):
+        raise ValueError("a layer reads one that is not beside it")
+    return [here.index(root) for root in roots]
+
+
+def check(trace, spec):
+    """Raises ValueError where the layers of the trace do not allow a map or so many readers."""
+    for side in sides_of(trace, spec):
+        stage = stages_of(spec, side[0])[:1]
+        if not stage or stage[0].name != "layer-share":
+            continue
+        params = specs.side_params(stage[0], side[0])
+        if "map" in params:
+            given = [int(entry) for entry in str(params["map"]).split("-")]
+            if len(given) != trace.model_layers or any(source > i for i, source in enumerate(given)):
+                raise ValueError("a map that does not fit the model")
+        for members in layer_groups(trace, spec):
+            of = Object(None, 0, 1, members, [], side, [], params)
+            if "map" in params:
+                mapped_sources(of, given)
+            elif len(members) > 1 and max(of.count("shared", 0.25, len(members)), 1) >= len(members):
+                raise ValueError("no layer is left to store rows")
+
+
+def chosen_sources(of, lanes):
+    """Pairs in order of distance: the later layer reads the earlier one, and who read it reads that, too."""
+    n = len(of.layers)
+    dims = [(d, s) for s, d in (("k", of.layers[0].k.shape[2]), ("v", of.layers[0].v.shape[2])) if s in of.side]
+    heads = of.rows[:of.prompt].reshape(of.prompt, n, lanes, -1)
+    distance, first = np.zeros((n, n)), 0
+    for dim, _ in dims:
+        side = heads[..., first:first + dim]
+        first += dim
+        for i in range(n):
+            for j in range(i):
+                distance[i, j] += np.linalg.norm(side[:, i] - side[:, j], axis=-1).mean() / len(dims)
+    sign = -1 if of.params.get("choose", "dissimilar") == "dissimilar" else 1
+    pairs = sorted((sign * distance[i, j], i, j) for i in range(n) for j in range(i))
+    wanted = max(of.count("shared", 0.25, n), 1) if n > 1 else 0
+    sources, shared = list(range(n)), set()
+    for _, later, earlier in pairs:
+        if len(shared) == wanted:
+            break
+        if later in shared:
+            continue
+        shared.add(later)
+        sources[later] = earlier
+        for i in range(n):
+            sources[i] = sources[sources[i]]
+    return sources
+
+
+METHODS = {"layer-share": layer_share, "think": think, "minicache": minicache, "gqa": gqa, "svd": svd, "palu": palu, "xkv": xkv, "kq-svd": kq_svd, "autoencoder": autoencoder}
 UNROTATED = {"palu", "xkv"}
-OBJECT_HEADS = {"xkv": True, "gqa": True, "palu": lambda p: p.get("group_heads", 4) > 1}
-GROUPS = {"xkv": lambda params, layer, trace: params.get("group_layers", 4),
+JOINT_SIDES = {"layer-share"}
+OBJECT_HEADS = {"layer-share": True, "xkv": True, "gqa": True, "palu": lambda p: p.get("group_heads", 4) > 1}
+GROUPS = {"layer-share": lambda params, layer, trace: 1024 if shares(params, layer) else 1,
+          "xkv": lambda params, layer, trace: params.get("group_layers", 4),
           "minicache": lambda params, layer, trace: 2 if layer.index >= first_merged(params, trace) else 1}
+
+
+def shares(params, layer):
+    """Not a layer of a map that nobody else reads and that reads nobody."""
+    if "map" not in params:
+        return True
+    given = [int(entry) for entry in str(params["map"]).split("-")]
+    return any((i == layer.index) != (source == layer.index) for i, source in enumerate(given))
 
 
 def first_merged(params, trace):
@@ -399,24 +485,36 @@ class StructureReplay(LayerReplay):
                 total["payload"] += size
                 total[name] += size
         total["resident"] = sum(total[n] for n in ("payload", "metadata", "residual", "basis"))
+        total["joint"] = any(kind == "kv" for kind, *_ in self.group)
         return total
 
     def count_object(self, total, kind, of, stored, index, n):
         bank = getattr(self.heads[of.heads[0]], "keys" if "k" in kind else "values")
         exact = (self.trace.tokens - len(bank.coded)) * of.rows.shape[1] * self.owner.element_bytes
         metadata = np.broadcast_to(stored.metadata, self.trace.tokens)[bank.coded].sum()
+        owners = list(range(n)) if stored.owners is None else stored.owners
         for name, count in (("payload", stored.payload * len(bank.coded)), ("metadata", int(metadata)),
                             ("residual", exact), ("basis", stored.basis)):
-            total[name] += part_of(count, index, n)
-            total["key" if "k" in kind else "value"] += part_of(count, index, n)
+            among = list(range(n)) if name == "residual" else owners
+            part = part_of(count, among.index(index), len(among)) if index in among else 0
+            total[name] += part
+            total["key" if "k" in kind else "value"] += part
+
+
+def sides_of(trace, spec):
+    """Objects hold one side each, or both."""
+    stages = [s for s in specs.parse(spec) if s.name in specs.CODECS]
+    joint = stages[0].side == "kv" and (stages[0].name in JOINT_SIDES and "span" not in stages[0].params
+                                        or stages[0].params.get("span") in ("joint", "all"))
+    return ["kv"] if joint else ["k", "v"]
 
 
 def replay_groups(trace, spec):
     """Yields (replay, answers by layer) like replay.replay_layers."""
     for members in layer_groups(trace, spec):
         group = []
-        for side in "kv":
-            if stages_of(spec, side):
+        for side in sides_of(trace, spec):
+            if stages_of(spec, side[0]):
                 group += [(side, *found) for found in objects_of(trace, spec, members, side)]
         for owner in members:
             readers = [l for l in trace.layers.values() if l.owner == owner.index and l is not owner]

@@ -8,6 +8,7 @@ struct config {
     uint32_t bits, axis;
     double decay;
     struct kv_budget budget;
+    struct kv_list map;
 };
 
 static const struct kv_param params[] = {
@@ -16,6 +17,7 @@ static const struct kv_param params[] = {
      "of a group"},
     {"decay", KV_PARAM_REAL, offsetof(struct config, decay), 0.375, 0, 1, NULL, "of scores"},
     {"budget", KV_PARAM_BUDGET, offsetof(struct config, budget), 0.2, 1, 65536, NULL, "rows held"},
+    {"map", KV_PARAM_LIST, offsetof(struct config, map), 0, 0, 99, NULL, "who reads whom"},
     {0}};
 
 static struct config defaults(void)
@@ -50,6 +52,23 @@ Test(params, defaults_fill_every_field)
     cr_assert_eq(config.decay, 0.375);
     cr_assert_eq(config.budget.tokens, 0);
     cr_assert_eq(config.budget.share, 0.2);
+}
+
+Test(params, lists_are_numbers_joined_by_dashes)
+{
+    struct config config = defaults();
+    char text[256] = "";
+    cr_assert_eq(config.map.n, 0);
+    kv_params_print(params, &config, text, sizeof text);
+    cr_assert_null(strstr(text, "map"), "%s", text);
+    cr_assert_eq(set(&config, "map", "0-0-12-99"), KV_OK);
+    cr_assert_eq(config.map.n, 4);
+    cr_assert_eq(config.map.at[2], 12);
+    kv_params_print(params, &config, text, sizeof text);
+    cr_assert_not_null(strstr(text, ":map=0-0-12-99"), "%s", text);
+    static const char *const bad[] = {"", "-", "0-", "-1", "0--2", "1-x", "1-100", "1-000002"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        cr_expect_not_null(strstr(complaint("map", bad[i]), "joined by -, none left out"));
 }
 
 Test(params, numbers_take_suffixes)
