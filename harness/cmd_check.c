@@ -19,12 +19,18 @@ static int check_list(const char *list, const struct check_options *options,
     return KV_OK;
 }
 
-/* Every method alone, and every policy with a quantizer, a block quantizer and a chain below it. */
+/* Every method alone, every policy with a quantizer, a block quantizer and a chain below it, policies in
+ * a row, and a question that is not known. */
 static int check_all(const struct check_options *options, struct kv_check_counts *counts,
                      struct kv_error *err)
 {
     static const char *const below[] = {"int:bits=4", "kivi:bits=2:residual_length=32", "svd:rank=16+int:bits=4"};
+    static const char *const others[] = {"h2o:budget=96+window:budget=48",
+                                         "snapkv:budget=0.5+tova:budget=0.3",
+                                         "snapkv:budget=0.4:query=agnostic+quest:budget=32:dense_layers=0"};
     int status = KV_OK;
+    for (size_t i = 0; status == KV_OK && i < sizeof others / sizeof *others; i++)
+        status = check_list(others[i], options, counts, err);
     for (int i = 0; status == KV_OK && kv_codecs[i]; i++)
         status = check_list(kv_codecs[i]->name, options, counts, err);
     for (int i = 0; status == KV_OK && kv_policies[i]; i++) {

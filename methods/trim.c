@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 #include "methods/chunks.h"
 #include "methods/head_budget.h"
@@ -116,9 +117,43 @@ static uint32_t rows_at_once(const struct kv_trim *trim, const struct kv_step *s
     return trim->every > share ? trim->every : share;
 }
 
-/* Every lane gets the sum of the scores of all: they hold the same rows. */
+bool kv_lanes_hold_the_same(const struct kv_lane *lanes, uint32_t n_lanes)
+{
+    for (uint32_t l = 1; l < n_lanes; l++)
+        if (lanes[l].n != lanes[0].n || memcmp(lanes[l].positions, lanes[0].positions,
+                                               lanes[0].n * sizeof *lanes[0].positions) != 0)
+            return false;
+    return true;
+}
+
+/* sums[i] += one's value at the position of into's row i, where it holds it. */
+static void add_lane(const struct kv_lane *into, const struct kv_lane *one, const float *values, float *sums)
+{
+    for (uint32_t i = 0, j = 0; i < into->n; i++) {
+        while (j < one->n && one->positions[j] < into->positions[i]) j++;
+        if (j < one->n && one->positions[j] == into->positions[i]) sums[i] += values[j];
+    }
+}
+
+void kv_sum_lanes(struct kv_lane *lanes, uint32_t n_lanes, float *(*of)(struct kv_lane *lane))
+{
+    for (uint32_t l = 0; l < n_lanes; l++) {
+        float *sums = (float *)lanes[l].scratch;
+        memset(sums, 0, lanes[l].n * sizeof *sums);
+        for (uint32_t m = 0; m < n_lanes; m++) add_lane(&lanes[l], &lanes[m], of(&lanes[m]), sums);
+    }
+    for (uint32_t l = 0; l < n_lanes; l++) memcpy(of(&lanes[l]), lanes[l].scratch, lanes[l].n * sizeof(float));
+}
+
+static float *score_of(struct kv_lane *lane) { return lane->score; }
+
+/* Every lane gets the sum of the scores of all. */
 static void share_scores(struct kv_lane *lanes, uint32_t n_lanes)
 {
+    if (!kv_lanes_hold_the_same(lanes, n_lanes)) {
+        kv_sum_lanes(lanes, n_lanes, score_of);
+        return;
+    }
     for (uint32_t i = 0; i < lanes[0].n; i++) {
         float sum = 0.0f;
         for (uint32_t l = 0; l < n_lanes; l++) sum += lanes[l].score[i];

@@ -14,6 +14,11 @@ bool kv_trim_acts(const struct kv_trim *trim, const struct kv_step *step,
 void kv_trim_apply(const struct kv_trim *trim, const struct kv_step *step, struct kv_lane *lanes,
                    uint32_t n_lanes);
 
+/* What each lane has at a row (of: its score, or its state of one float) becomes the sum over the lanes
+ * that hold the row's position. Lanes hold different rows where another policy came first. */
+void kv_sum_lanes(struct kv_lane *lanes, uint32_t n_lanes, float *(*of)(struct kv_lane *lane));
+bool kv_lanes_hold_the_same(const struct kv_lane *lanes, uint32_t n_lanes);
+
 /* Lists the rows that are not protected; returns how many. */
 uint32_t kv_trim_candidates(const struct kv_trim *trim, const struct kv_lane *lane,
                             uint32_t *candidates);

@@ -5,7 +5,8 @@
  * bound of q.k (to the rounding of the halves). Each query head reads its best
  * max(3, budget / page_size) pages; the page of the newest row is always read and counts (published
  * code reads it because it scores it; here it cannot be missed). The first `dense_layers` layers of
- * the model read everything. Nothing is dropped: reads are saved, not memory. */
+ * the model read everything. Nothing is dropped: reads are saved, not memory. Behind an evictor
+ * (RocketKV) only pages of which a row is held compete, and boxes are those of the prompt rows left. */
 #include "methods/policy.h"
 #include "methods/trim.h"
 
@@ -64,7 +65,7 @@ static void take_in(struct chooser *self, const struct kv_lane *lane, uint32_t p
 {
     const uint32_t size = ((const struct config *)self->base.config)->page_size, dim = lane->key_dim;
     uint16_t *minima = page_of(self, lane, position / size), *maxima = minima + dim;
-    const bool first = position % size == 0;
+    const bool first = self->filled[lane->head - self->first_head] <= position / size * size;
     if (first) kv_pool_charge(self->pool, KV_METADATA, (int64_t)(2 * dim * sizeof *minima));
     for (uint32_t c = 0; c < dim; c++) {
         if (first || key[c] < kv_half_to_float(minima[c])) minima[c] = kv_float_to_half(key[c]);
@@ -78,8 +79,10 @@ static void keep(struct kv_chooser *base, const struct kv_step *step, struct kv_
 {
     struct chooser *self = (struct chooser *)base;
     for (uint32_t l = 0; l < n_lanes; l++)
-        for (uint32_t t = 0; t < lanes[l].prompt->n; t++)
+        for (uint32_t i = 0; i < lanes[l].n; i++) {   /* another policy may have dropped some */
+            const uint32_t t = lanes[l].positions[i];
             take_in(self, &lanes[l], t, lanes[l].prompt->keys + (size_t)t * lanes[l].key_dim);
+        }
 }
 
 static void evict(struct kv_chooser *base, const struct kv_step *step, struct kv_lane *lanes,
@@ -100,17 +103,20 @@ static float bound(const uint16_t *minima, const float *query, uint32_t dim)
     return sum;
 }
 
-/* Marks the pages that a query does not read with KV_DROP. */
+/* Marks the pages that a query does not read with KV_DROP. Only pages of which a row is held compete. */
 static void choose_pages(struct chooser *self, const struct kv_lane *lane, const float *query,
-                         uint32_t pages, uint32_t wanted)
+                         uint32_t page_size, uint32_t wanted)
 {
-    for (uint32_t p = 0; p < pages; p++) {
-        self->scores[p] = bound(page_of(self, lane, p), query, lane->key_dim);
-        self->order[p] = p;
+    uint32_t n = 0, newest = 0;
+    for (uint32_t i = 0; i < lane->n; i++) {
+        const uint32_t page = lane->positions[i] / page_size;
+        if (n > 0 && page == newest) continue;
+        self->scores[page] = bound(page_of(self, lane, page), query, lane->key_dim);
+        self->order[n++] = newest = page;
+        self->fate[page] = KV_STAYS;
     }
-    self->scores[pages - 1] = INFINITY;
-    memset(self->fate, KV_STAYS, pages);
-    if (pages > wanted) kv_drop_lowest(self->scores, self->order, pages, pages - wanted, self->fate);
+    self->scores[newest] = INFINITY;
+    if (n > wanted) kv_drop_lowest(self->scores, self->order, n, n - wanted, self->fate);
 }
 
 static void select(struct kv_chooser *base, const struct kv_step *step, struct kv_lane *lanes,
@@ -123,9 +129,9 @@ static void select(struct kv_chooser *base, const struct kv_step *step, struct k
     if (wanted < 3) wanted = 3;
     for (uint32_t l = 0; l < n_lanes; l++) {
         struct kv_lane *lane = &lanes[l];
-        const uint32_t pages = step->token / config->page_size + 1;
         for (uint32_t g = 0; g < lane->group; g++) {
-            choose_pages(self, lane, lane->queries + (size_t)g * lane->key_dim, pages, wanted);
+            choose_pages(self, lane, lane->queries + (size_t)g * lane->key_dim,
+                         config->page_size, wanted);
             for (uint32_t i = 0; i < lane->n; i++)
                 if (self->fate[lane->positions[i] / config->page_size] == KV_DROP)
                     lane->reads[(size_t)g * lane->n + i] = 0;

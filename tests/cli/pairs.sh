@@ -39,6 +39,10 @@ P
 
 # shellcheck disable=SC2046,SC2086 # words
 run pairs $(for p in $policies; do for c in $codecs; do echo "$p:budget=24+$c"; done; done)
+# Policies in a row: each sees what the one before it left, whichever of the two looks at all heads.
+# shellcheck disable=SC2046,SC2086 # words
+run rows $(for p in $policies quest topk; do echo "snapkv:budget=40:observation_window=8+$p:budget=24"; done) \
+    $(for p in $policies; do echo "$p:budget=40+tova:budget=24"; done)
 # shellcheck disable=SC2046,SC2086 # words
 run budgets $(for p in $policies; do for b in 1 3 1000 0.01 1.0; do echo "$p:budget=$b:sinks=4:recent=8"; done; done)
 for p in $policies; do

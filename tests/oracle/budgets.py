@@ -136,8 +136,10 @@ def head_budgets(policy, scores):
     return [int(count) + policy.budget - base for count in counts]
 
 
-def keep_rows(policy, scores, budget, head):
-    length, shut = len(scores), protected_rows(policy, len(scores))
+def keep_rows(policy, scores, budget, head, shut=None):
+    """shut: protected rows, where the scores are not those of the whole prompt."""
+    length = len(scores)
+    shut = protected_rows(policy, length) if shut is None else shut
     if policy.parts.chunk:
         kept = keep_chunks(scores, shut, budget, policy.parts.chunk)
         if kept is not None:

@@ -82,6 +82,9 @@ snapkv:budget=80:pooling=max:join=before snapkv:budget=80:votes=max:group=max
 METHODS += """
 h2o:budget=2.5b h2o:budget=64KiB+int:bits=4 snapkv:budget=6b:observation_window=32 adakv:budget=192KiB
 snapkv:budget=5b+kivi:bits=2:residual_length=32 streaming:budget=1b+svd:rank=16 h2o:budget=100B
+h2o:budget=96+window:budget=64 window:budget=90+h2o:budget=40 snapkv:budget=80:observation_window=16+quest:budget=64:dense_layers=0
+snapkv:budget=70:observation_window=16+tova:budget=40 streaming:budget=100+topk:budget=16
+knorm:budget=64+tova:budget=48:when=prefill h2o:budget=64+scissorhands:budget=48+int:bits=4
 snapkv:budget=48:observation_window=16:query=agnostic h2o:budget=0.3:query=agnostic
 adakv:budget=48:observation_window=8:query=agnostic+kivi:bits=2:residual_length=32
 expected-attention:budget=40:query=agnostic tova:budget=40:query=agnostic snapkv:budget=6b:query=agnostic

@@ -32,9 +32,12 @@ class Policy:
     def merge(self, head, values, held, dropped):
         return {}
 
-    def own_bytes(self, tokens):
-        """Arrays of one KV head beside the per-row state."""
+    def own_bytes(self, tokens, held=None):
+        """Arrays of one KV head beside the per-row state; held: mask of what is held at the end."""
         return 0
+
+    def note_held(self, held):
+        """[heads] masks of the prompt rows that policies before this one left."""
 
 
 class Scored(Policy):
@@ -81,7 +84,7 @@ class Scored(Policy):
         shared = getattr(self, "head_budgets", None)
         return shared[head] if shared else self.budget
 
-    def own_bytes(self, tokens):
+    def own_bytes(self, tokens, held=None):
         """Heads of unequal length: where each begins and how long it is, 4 bytes each."""
         return 8 * bool(self.parts.pooled_heads)
 
@@ -89,7 +92,8 @@ class Scored(Policy):
         surplus = len(held) - self.lane_budget(head)
         if surplus <= 0 or not self.by_step:
             return []
-        candidates = held[(held <= t - self.recent) & (held >= self.sinks)]
+        open_rows = held[:max(0, len(held) - self.recent)]
+        candidates = open_rows[open_rows >= self.sinks]
         order = np.lexsort((-candidates, self.scores(head)[candidates]))
         return candidates[order[:max(surplus, self.at_once)]]
 
@@ -198,10 +202,16 @@ class Tova(Scored):
         self.state_floats = 1 if self.by_step else 0
         self.latest, self.gathering, self.time = self.last_query(), None, -1
 
-    def last_query(self):
+    def last_query(self, held=None):
+        """A head that does not hold a row (held: [KV heads][prompt]) gives it nothing."""
         last = self.prompt.length - 1
-        heads = range(len(self.layer.q))
-        return np.mean([self.prompt.weights(h, last + 1)[last] for h in heads], axis=0)
+        rows = [self.prompt.weights(h, last + 1)[last] for h in range(len(self.layer.q))]
+        for h, row in enumerate(rows if held else []):
+            rows[h] = np.where(np.append(held[h // self.layer.group], np.zeros(len(row) - last - 1)), row, 0)
+        return np.mean(rows, axis=0)
+
+    def note_held(self, held):
+        self.latest = self.last_query(held)
 
     def scores(self, head):
         return self.latest
@@ -338,6 +348,9 @@ class Quest(Policy):
         low, high = through_f16(keys.min(axis=0)), through_f16(keys.max(axis=0))
         return np.maximum(query * low, query * high).sum()
 
-    def own_bytes(self, tokens):
-        """Two halves per channel and page."""
-        return -(-tokens // self.page_size) * 2 * 2 * self.layer.k.shape[2]
+    def own_bytes(self, tokens, held=None):
+        """Two halves per channel and page in which a row is held."""
+        pages = -(-tokens // self.page_size)
+        if held is not None:
+            pages = len(np.unique(np.flatnonzero(held) // self.page_size))
+        return pages * 2 * 2 * self.layer.k.shape[2]

@@ -147,7 +147,7 @@ class LayerReplay:
     def policy_bytes(self, cache):
         """State and explicit positions follow the held rows; own arrays are charged at capacity."""
         per_row = 4 * self.policy.state_floats + 4 * self.policy.cache_positions
-        return per_row * int(cache.held.sum()) + self.policy.own_bytes(self.trace.tokens)
+        return per_row * int(cache.held.sum()) + self.policy.own_bytes(self.trace.tokens, cache.held)
 
     def side_error(self, side):
         """Decoded against recorded rows, over what is still held; `key` or `value`."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import policies
 import voters
+from chain import Chain
 from prompt import Prompt
 from gear import Gear
 from kvquant import KVQuant
@@ -92,7 +93,9 @@ def make_policy(stages, prompt, count_bytes=None):
     """count_bytes(stages, policy, limit): rows that a budget in bytes comes to, where it is asked for."""
     chosen = [stage for stage in stages if stage.name in POLICIES]
     if len(chosen) > 1:
-        raise Unknown("two policies")
+        if any(stage.name in ("cam", "interleave") or stage.params.get("positions") for stage in chosen):
+            raise Unknown("a policy beside others")
+        return Chain(prompt, [make_policy([stage], prompt, count_bytes) for stage in chosen])
     if not chosen or chosen[0].name == "full":
         return policies.Policy(prompt)
     params = dict(chosen[0].params)
