@@ -15,6 +15,7 @@
 #include "harness/layer_groups.h"
 #include "harness/prompt_statistics.h"
 #include "harness/provenance.h"
+#include "harness/read_ahead.h"
 #include "harness/reference.h"
 #include "harness/row.h"
 #include "harness/scored.h"
@@ -22,6 +23,8 @@
 
 /* Tasks that a thread should have to choose from: enough to level out, few enough to bound memory. */
 enum { TASKS_PER_THREAD = 8 };
+#define NO_LAYER UINT32_MAX
+enum { WHOLE_LAYER = KV_READ_GRADIENTS | KV_READ_PROJECTION };
 
 struct job {                           /* one cell under way */
     struct kv_cell *cell;
@@ -54,6 +57,10 @@ struct trace_run {                     /* what the layers of one trace share */
     struct kv_cell *cells;             /* of this trace, spec-major */
     uint32_t n_cells, n_done;
     double progress_base, progress_share;
+    struct kv_read_ahead *ahead;       /* of the whole run */
+    const char *next_path;             /* the trace after this; NULL: none */
+    uint32_t next_layer;               /* read after the one at hand, an index into layers; or NO_LAYER */
+    bool last_batch;
 };
 
 /* -- the layers of a group ---------------------------------------------------------------------- */
@@ -134,6 +141,20 @@ static struct kv_spans spans_of(const struct trace_run *run)
     return (struct kv_spans){.n = run->n_spans, .range = (const uint32_t (*)[2])run->spans};
 }
 
+static unsigned open_flags(const struct trace_run *run)
+{
+    return run->request->no_verify ? KV_NO_VERIFY : 0;
+}
+
+/* Reads on while the layer just read is worked on. */
+static void read_on(struct trace_run *run)
+{
+    if (run->next_layer != NO_LAYER)
+        kv_read_ahead_layer(run->ahead, run->trace, run->layers[run->next_layer], WHOLE_LAYER);
+    else if (run->next_path)
+        kv_read_ahead_trace(run->ahead, run->next_path, open_flags(run));
+}
+
 /* `spec` stands for all that run together: they agree on whether the question is known. */
 static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t l,
                       const struct kv_spec *spec, const struct kv_wants *wants, struct kv_error *err)
@@ -142,8 +163,7 @@ static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t l
     const struct kv_trace_layer *info = &run->trace->layers[i];
     double start = kv_clock_seconds();
     *layer = (struct layer_run){.run = run, .l = l, .answered = true};
-    int status = kv_trace_read_layer(&layer->reader, run->trace, i,
-                                     KV_READ_GRADIENTS | KV_READ_PROJECTION, err);
+    int status = kv_read_ahead_take_layer(run->ahead, &layer->reader, run->trace, i, WHOLE_LAYER, err);
     if (status != KV_OK) return status;
     layer->owner = layer->reader;
     if (info->kv_source != info->index) {
@@ -156,6 +176,7 @@ static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t l
         status = kv_calibration_read(&layer->fit, run->calibration, layer->owner, err);
         if (status != KV_OK) return status;
     }
+    read_on(run);
     kv_question_hide(spec, layer->reader, &layer->hidden[0]);
     if (layer->owner != layer->reader) kv_question_hide(spec, layer->owner, &layer->hidden[1]);
     spend(run, KV_STAGE_READ, &start);
@@ -388,8 +409,10 @@ static int run_group(struct trace_run *run, struct job **jobs, uint32_t n_jobs,
     struct group_run group = {.run = run, .jobs = jobs, .n_jobs = n_jobs,
                               .layers = calloc(of->n, sizeof *group.layers)};
     int status = group.layers ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for layers");
+    const uint32_t after = run->next_layer;
     for (; status == KV_OK && group.n < of->n; group.n++) {
         struct layer_run *layer = &group.layers[group.n];
+        run->next_layer = group.n + 1 < of->n ? of->layers[group.n + 1] : after;
         status = open_layer(layer, run, of->layers[group.n], jobs[0]->spec, &wants, err);
         layer->answered = !of->reads_shared || group.n == of->reader;
     }
@@ -459,7 +482,12 @@ static int run_classes(struct trace_run *run, struct job **jobs, uint32_t n, str
     for (uint32_t done = 0, class; status == KV_OK && done < n; done += class) {
         class = gather_class(run, jobs + done, n - done);
         const struct kv_layer_groups *groups = &jobs[done]->groups;
+        const bool last = done + class == n && run->last_batch;
         for (uint32_t g = 0; status == KV_OK && g < groups->n && !stopped(run); g++) {
+            /* What comes after this class most likely begins as it did. */
+            run->next_layer = g + 1 < groups->n ? groups->groups[g + 1].layers[0]
+                              : last            ? NO_LAYER
+                                                : groups->groups[0].layers[0];
             status = run_group(run, jobs + done, class, &groups->groups[g], err);
             tell_progress(run, done + (double)class * (g + 1) / groups->n);
         }
@@ -469,9 +497,10 @@ static int run_classes(struct trace_run *run, struct job **jobs, uint32_t n, str
 
 static void take_survey(const struct trace_run *run, struct job *job)
 {
-    if (job->status == KV_OK && kv_survey_wanted(job->spec) && !stopped(run))
-        job->status = kv_survey_take(&job->survey, job->spec, run->trace, run->layers, run->n_layers,
-                                     run->kernels, &job->error);
+    if (job->status != KV_OK || !kv_survey_wanted(job->spec) || stopped(run)) return;
+    kv_read_ahead_wait(run->ahead);
+    job->status = kv_survey_take(&job->survey, job->spec, run->trace, run->layers, run->n_layers,
+                                 run->kernels, &job->error);
 }
 
 static void free_job(const struct trace_run *run, struct job *job)
@@ -492,6 +521,7 @@ static int run_batch(struct trace_run *run, struct job *jobs, uint32_t n, struct
         take_survey(run, &jobs[j]);
         if (jobs[j].status == KV_OK) able[n_able++] = &jobs[j];
     }
+    run->last_batch = run->n_done + n == run->n_cells;
     int status = run_classes(run, able, n_able, err);
     free(able);
     for (uint32_t j = 0; j < n; j++) {
@@ -666,7 +696,7 @@ static int summarise(struct trace_run *run, struct kv_error *err)
 static int run_trace(struct trace_run *run, const char *path, struct kv_error *err)
 {
     double start = kv_clock_seconds();
-    int status = kv_trace_open(&run->trace, path, run->request->no_verify ? KV_NO_VERIFY : 0, err);
+    int status = kv_read_ahead_take_trace(run->ahead, &run->trace, path, open_flags(run), err);
     spend(run, KV_STAGE_OPEN, &start);
     if (status == KV_OK) status = choose_layers(run, err);
     if (status == KV_OK) status = list_spans(run, err);
@@ -675,6 +705,7 @@ static int run_trace(struct trace_run *run, const char *path, struct kv_error *e
     free(run->layers);
     free(run->scored);
     free(run->spans);
+    kv_read_ahead_leave(run->ahead, run->trace);
     kv_trace_close(run->trace);
     return status;
 }
@@ -724,6 +755,7 @@ int kv_run(const struct kv_run_request *request, struct kv_results *results, str
     results->seed = request->seed;
     results->per_layer = request->per_layer;
     struct kv_calibration *calibration = NULL;
+    struct kv_read_ahead ahead = {0};
     if (request->calibrate) {
         status = kv_calibration_open(&calibration, request->calibrate,
                                      request->no_verify ? KV_NO_VERIFY : 0, err);
@@ -734,13 +766,15 @@ int kv_run(const struct kv_run_request *request, struct kv_results *results, str
                                 .summary = &results->traces[t], .profile = &results->profile,
                                 .cells = results->cells + results->n_cells,
                                 .n_cells = per_trace, .progress_share = 1.0 / request->n_traces,
-                                .calibration = calibration,
+                                .calibration = calibration, .ahead = &ahead,
+                                .next_path = t + 1 < request->n_traces ? request->traces[t + 1] : NULL,
                                 .progress_base = (double)t / request->n_traces};
         status = run_trace(&run, request->traces[t], err);
         if (!run.summary->name) break;           /* the trace never opened */
         results->n_traces++;
         results->n_cells += per_trace;
     }
+    kv_read_ahead_drop(&ahead);
     kv_calibration_close(calibration);
     results->wall_seconds = kv_clock_seconds() - start;
     results->interrupted = request->stop && *request->stop;

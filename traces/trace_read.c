@@ -1,4 +1,5 @@
 /* Reading one layer; see trace.h. */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@ struct block {                    /* all memory of a layer hangs on one list */
 /* Blocks of freed layers: the next layer is as a rule of the same shape, and memory that the system
  * has to hand out afresh page by page costs three times what reading into it does. */
 static struct block *spare;
+static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;   /* a layer may be read ahead */
 
 struct reading {
     struct kv_layer *layer;
@@ -27,22 +29,28 @@ struct reading {
 
 static struct block *take_spare(uint64_t bytes)
 {
+    struct block *block = NULL;
+    pthread_mutex_lock(&spare_lock);
     for (struct block **link = &spare; *link; link = &(*link)->next) {
         if ((*link)->bytes != bytes) continue;
-        struct block *block = *link;
+        block = *link;
         *link = block->next;
-        return block;
+        break;
     }
-    return NULL;
+    pthread_mutex_unlock(&spare_lock);
+    return block;
 }
 
 void kv_layers_release(void)
 {
-    for (struct block *block = spare, *next; block; block = next) {
-        next = block->next;
-        free(block);
-    }
+    pthread_mutex_lock(&spare_lock);
+    struct block *all = spare;
     spare = NULL;
+    pthread_mutex_unlock(&spare_lock);
+    for (struct block *next; all; all = next) {
+        next = all->next;
+        free(all);
+    }
 }
 
 /* Never more spare memory than one set of blocks: what does not fit goes before new memory comes.
@@ -202,10 +210,12 @@ int kv_trace_read_layer(struct kv_layer **out, const struct kv_trace *trace, uin
 void kv_layer_free(struct kv_layer *layer)
 {
     if (!layer) return;
+    pthread_mutex_lock(&spare_lock);
     for (struct block *block = layer->memory, *next; block; block = next) {
         next = block->next;
         block->next = spare;
         spare = block;
     }
+    pthread_mutex_unlock(&spare_lock);
     free(layer);
 }
