@@ -1,13 +1,63 @@
 /* binary16 and bfloat16 to and from float: scalar, table-free, exact; narrowing rounds to nearest
- * even, overflows to infinity, keeps subnormals and NaN (IEEE 754-2019 section 4.3.1). */
+ * even, overflows to infinity, keeps subnormals and NaN (IEEE 754-2019 section 4.3.1). Inline,
+ * since codecs convert a scale or two for every few values. */
 #ifndef KVBENCH_BASE_HALF_H
 #define KVBENCH_BASE_HALF_H
 
 #include <stdint.h>
+#include <string.h>
 
-float kv_half_to_float(uint16_t half);
-uint16_t kv_float_to_half(float value);
-float kv_bfloat_to_float(uint16_t bfloat);
-uint16_t kv_float_to_bfloat(float value);
+static inline float kv_float_of_bits(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline uint32_t kv_bits_of_float(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static inline float kv_half_to_float(uint16_t half)
+{
+    const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
+    const uint32_t exponent = (half >> 10) & 31u, mantissa = half & 1023u;
+    if (exponent == 31) return kv_float_of_bits(sign | 0x7f800000u | mantissa << 13);
+    if (exponent) return kv_float_of_bits(sign | (exponent + 112u) << 23 | mantissa << 13);
+    /* Subnormal: mantissa units of 2^-24, exact in float. */
+    const float magnitude = (float)mantissa * 0x1p-24f;
+    return sign ? -magnitude : magnitude;
+}
+
+static inline uint16_t kv_float_to_half(float value)
+{
+    const uint32_t bits = kv_bits_of_float(value), magnitude = bits & 0x7fffffffu;
+    const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000u);
+    if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+    if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and above */
+    if (magnitude < 0x38800000u) {
+        /* Below 2^-14: adding 2^-1 aligns the sum's last place with 2^-24, so that the float
+         * addition itself rounds to nearest even. */
+        const float aligned = kv_float_of_bits(magnitude) + 0.5f;
+        return (uint16_t)(sign | (kv_bits_of_float(aligned) - 0x3f000000u));
+    }
+    const uint32_t odd = magnitude >> 13 & 1u;
+    return (uint16_t)(sign | ((magnitude + 0xfffu + odd - 0x38000000u) >> 13));
+}
+
+static inline float kv_bfloat_to_float(uint16_t bfloat)
+{
+    return kv_float_of_bits((uint32_t)bfloat << 16);
+}
+
+static inline uint16_t kv_float_to_bfloat(float value)
+{
+    const uint32_t bits = kv_bits_of_float(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 0x40u);
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
 
 #endif

@@ -71,6 +71,7 @@ struct part {         /* one rotated vector of a row: all of it, or some channel
     uint32_t codes_bytes, signs_bytes;
     struct kv_rotation rotation, sketch;
     float *thresholds, *table; /* in units of sqrt(n) y; of y */
+    struct kv_cells cells;     /* of the thresholds */
     float sketch_factor;
 };
 
@@ -120,6 +121,7 @@ static int make_table(struct part *part, struct kv_pool *pool, struct kv_error *
     for (uint32_t i = 0; i + 1 < book.n; i++) part->thresholds[i] = (float)book.thresholds[i];
     for (uint32_t i = 0; i < book.n; i++)
         part->table[i] = (float)(book.centroids[i] / sqrt(part->n));
+    kv_cells_prepare(&part->cells, part->thresholds, book.n - 1, (float)sqrt(part->n));
     return KV_OK;
 }
 
@@ -239,9 +241,10 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
 
 /* ---- encode ---- */
 
-/* Length of x. Rows whose squares leave the floats are measured after an exact change of scale; x
- * itself becomes a vector of a like direction that is safe to divide by what *as_scaled holds. */
-static float length(const struct kv_kernels *kernels, float *x, uint32_t n, float *as_scaled)
+/* Length of a row whose squares leave the floats: x becomes a vector of a like direction, by an
+ * exact change of scale, that is safe to divide by what *as_scaled holds. */
+static float extreme_length(const struct kv_kernels *kernels, float *x, uint32_t n,
+                            float *as_scaled)
 {
     float min, max;
     kernels->min_max(x, n, &min, &max);
@@ -252,6 +255,17 @@ static float length(const struct kv_kernels *kernels, float *x, uint32_t n, floa
     if (small) kernels->scale(x, n, 0x1p90f);
     *as_scaled = sqrtf(kernels->sum_squares(x, n));
     return *as_scaled * (large ? 0x1p80f : small ? 0x1p-90f : 1.0f);
+}
+
+/* Length of *x, and the row to rotate: itself, or the copy that extreme_length makes of it. The
+ * largest of n values is at most the root of their sum of squares and at least an n-th of it. */
+static float length(struct turboquant_code *self, const float **x, uint32_t n, float *as_scaled)
+{
+    const float square = self->kernels->sum_squares(*x, n);
+    if (square <= 0x1p100f && square >= 0x1p-100f * (float)n) return *as_scaled = sqrtf(square);
+    memmove(self->gathered, *x, n * sizeof **x);
+    *x = self->gathered;
+    return extreme_length(self->kernels, self->gathered, n, as_scaled);
 }
 
 /* What is kept as the length so that y_hat fits y as norm= asks. Sums in double, in order. */
@@ -270,21 +284,24 @@ static float adjusted(enum norm norm, float length_of_row, const float *y_hat, c
     return (float)(length_of_row * factor);
 }
 
-/* Codes of the turned unit vector (turned = y on return, coded = y_hat). */
+/* Codes of the turned vector; for who asks, turned becomes y and coded y_hat. */
 static void encode_codes(struct turboquant_code *self, const struct part *part, float as_scaled,
                          uint8_t *atom)
 {
     const struct kv_kernels *kernels = self->kernels;
     const uint32_t n = part->n;
-    const float unit = (float)(1.0 / as_scaled), root = (float)sqrt(n);
+    const float unit = (float)(1.0 / as_scaled);
+    const bool asked = self->config.mode == MODE_PROD || self->config.norm != NORM_RAW;
+    if (part->bits) {
+        kernels->cell_codes(&part->cells, self->turned, n, unit, self->codes);
+        kernels->pack_bits(self->codes, n, part->bits, atom);
+    }
+    if (!asked) return;
     kernels->scale(self->turned, n, unit);
-    memset(self->coded, 0, n * sizeof *self->coded);
-    if (!part->bits) return;
-    for (uint32_t i = 0; i < n; i++) self->row[i] = self->turned[i] * root;
-    kernels->bucket(self->row, n, part->thresholds, (1u << part->bits) - 1, self->codes);
-    if (self->config.mode == MODE_PROD || self->config.norm != NORM_RAW)   /* who asks for y_hat */
+    if (part->bits)
         kernels->lookup(self->codes, n, part->table, 1.0f, self->coded);
-    kernels->pack_bits(self->codes, n, part->bits, atom);
+    else
+        memset(self->coded, 0, n * sizeof *self->coded);
 }
 
 /* Signs of the sketched residual; its length is returned. */
@@ -297,16 +314,17 @@ static float encode_signs(struct turboquant_code *self, const struct part *part,
     return sqrtf(self->kernels->sum_squares(self->coded, part->n));
 }
 
-/* gathered -> codes, signs, norm, residual norm. A zero row has norm 0: its codes are never felt.
- */
-static uint8_t *encode_part(struct turboquant_code *self, const struct part *part, uint8_t *atom)
+/* x -> codes, signs, norm, residual norm. A zero row has norm 0: its codes are never felt. */
+static uint8_t *encode_part(struct turboquant_code *self, const struct part *part, const float *x,
+                            uint8_t *atom)
 {
     const bool prod = self->config.mode == MODE_PROD;
     uint8_t *signs = atom + part->codes_bytes, *norms = signs + part->signs_bytes;
-    float as_scaled, size = length(self->kernels, self->gathered, part->n, &as_scaled), rest = 0;
-    memset(atom, 0, part->codes_bytes + part->signs_bytes);
-    if (as_scaled > 0) {
-        kv_rotation_apply(&part->rotation, self->gathered, self->turned);
+    float as_scaled, size = length(self, &x, part->n, &as_scaled), rest = 0;
+    if (!(as_scaled > 0)) {
+        memset(atom, 0, part->codes_bytes + part->signs_bytes);
+    } else {
+        kv_rotation_apply(&part->rotation, x, self->turned);
         encode_codes(self, part, as_scaled, atom);
         size = adjusted((enum norm)self->config.norm, size, self->coded, self->turned, part->n);
         if (prod) rest = encode_signs(self, part, signs);
@@ -321,10 +339,9 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
     struct turboquant_code *self = (struct turboquant_code *)code;
     const uint32_t *order = self->order;
     for (uint32_t p = 0; p < self->n_parts; order += self->parts[p++].n) {
-        if (self->n_parts == 1) memcpy(self->gathered, rows, code->dim * sizeof *rows);
-        else
-            for (uint32_t i = 0; i < self->parts[p].n; i++) self->gathered[i] = rows[order[i]];
-        atom = encode_part(self, &self->parts[p], atom);
+        for (uint32_t i = 0; self->n_parts > 1 && i < self->parts[p].n; i++)
+            self->gathered[i] = rows[order[i]];
+        atom = encode_part(self, &self->parts[p], self->n_parts > 1 ? self->gathered : rows, atom);
     }
 }
 

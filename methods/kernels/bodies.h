@@ -546,6 +546,27 @@ static void KERNEL(bucket)(const float *x, size_t n, const float *thresholds,
     }
 }
 
+#endif
+
+static void KERNEL(plain_cell_codes)(const struct kv_cells *cells, const float *x, size_t n,
+                                     float factor, uint8_t *codes)
+{
+    enum { MANY = 64 };
+    float y[MANY];
+    for (size_t i = 0; i < n; i += MANY) {
+        const size_t width = n - i < MANY ? n - i : MANY;
+        memcpy(y, x + i, width * sizeof *y);
+        KERNEL(scale)(y, width, factor);
+        KERNEL(scale)(y, width, cells->unit);
+#if HAS_PICK
+        KERNEL(bucket)(y, width, cells->thresholds, cells->n, codes + i);
+#else
+        KERNEL(bucket_linear)(y, width, cells->thresholds, cells->n, codes + i);
+#endif
+    }
+}
+
+#if HAS_PICK
 static uint8_t KERNEL(largest_code)(const uint8_t *codes, size_t n)
 {
     uint8_t last = 0;
@@ -635,12 +656,18 @@ static void KERNEL(unpack_bits)(const uint8_t *packed, size_t n, uint32_t bits, 
 
 /* -- transforms ------------------------------------------------------------------------------ */
 
+struct transform {
+    const float *x, *factors;   /* NULL: all 1 */
+    float *out;
+};
+
 /* All spans of a block that fits the registers. */
-ALWAYS_INLINE void transform_block(float *x, uint32_t vecs)
+ALWAYS_INLINE void transform_block(struct transform at, int has_factors, uint32_t vecs)
 {
     vec v[HADAMARD_VECS];
     UNROLLED for (uint32_t i = 0; i < vecs; i++) {
-        v[i] = load(x + i * LANES);
+        v[i] = load(at.x + i * LANES);
+        if (has_factors) v[i] = mul(load(at.factors + i * LANES), v[i]);
         UNROLLED for (uint32_t span = 1; span < LANES; span *= 2) v[i] = butterfly(v[i], span);
     }
     UNROLLED for (uint32_t span = 1; span < vecs; span *= 2)
@@ -650,28 +677,18 @@ ALWAYS_INLINE void transform_block(float *x, uint32_t vecs)
                 v[i] = add(a, b);
                 v[i + span] = sub(a, b);
             }
-    UNROLLED for (uint32_t i = 0; i < vecs; i++) store(x + i * LANES, v[i]);
+    UNROLLED for (uint32_t i = 0; i < vecs; i++) store(at.out + i * LANES, v[i]);
 }
 
-ALWAYS_INLINE void transform_vecs(float *x, size_t vecs)
+ALWAYS_INLINE void transform_vecs(struct transform at, int has_factors, size_t vecs)
 {
     _Static_assert(HADAMARD_VECS <= 16, "one case for each power of two");
     switch (vecs) {
-    case 1:
-        transform_block(x, 1);
-        break;
-    case 2:
-        transform_block(x, 2);
-        break;
-    case 4:
-        transform_block(x, 4);
-        break;
-    case 8:
-        transform_block(x, 8);
-        break;
-    default:
-        transform_block(x, HADAMARD_VECS);
-        break;
+    case 1: transform_block(at, has_factors, 1); break;
+    case 2: transform_block(at, has_factors, 2); break;
+    case 4: transform_block(at, has_factors, 4); break;
+    case 8: transform_block(at, has_factors, 8); break;
+    default: transform_block(at, has_factors, HADAMARD_VECS); break;
     }
 }
 
@@ -698,8 +715,10 @@ ALWAYS_INLINE void transform_halves(float *x, size_t span)
     }
 }
 
-static void KERNEL(hadamard_small)(float *x, size_t n)
+static void KERNEL(hadamard_small)(struct transform at, size_t n)
 {
+    float *x = at.out;
+    for (size_t i = 0; i < n; i++) x[i] = at.factors ? at.factors[i] * at.x[i] : at.x[i];
     for (size_t span = 1; span < n; span *= 2)
         for (size_t i = 0; i < n; i++)
             if (!(i & span)) {
@@ -709,18 +728,26 @@ static void KERNEL(hadamard_small)(float *x, size_t n)
             }
 }
 
-static void KERNEL(hadamard)(float *x, size_t n)
+static void KERNEL(hadamard)(const float *x, const float *factors, float *out, size_t n)
 {
+    struct transform at = {x, factors, out};
     if (n < LANES) {
-        KERNEL(hadamard_small)(x, n);
+        KERNEL(hadamard_small)(at, n);
         return;
     }
     const size_t vecs = n < HADAMARD_VECS * LANES ? n / LANES : HADAMARD_VECS;
     size_t span = vecs * LANES;
-    for (size_t i = 0; i < n; i += span) transform_vecs(x + i, vecs);
+    for (size_t i = 0; i < n; i += span, at.x += span, at.out += span) {
+        if (!factors) {
+            transform_vecs(at, 0, vecs);
+            continue;
+        }
+        at.factors = factors + i;
+        transform_vecs(at, 1, vecs);
+    }
     for (; 4 * span <= n; span *= 4)
-        for (size_t i = 0; i < n; i += 4 * span) transform_quarters(x + i, span);
-    if (span < n) transform_halves(x, span);
+        for (size_t i = 0; i < n; i += 4 * span) transform_quarters(out + i, span);
+    if (span < n) transform_halves(out, span);
 }
 
 /* Four vectors of rows at a time, each its own chain over the columns. */
@@ -803,6 +830,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->min_max = KERNEL(min_max);
     kernels->grid_encode = KERNEL(grid_encode);
     kernels->grid_decode = KERNEL(grid_decode);
+    kernels->cell_codes = KERNEL(plain_cell_codes);
     kernels->pack_bits = KERNEL(pack_bits);
     kernels->unpack_bits = KERNEL(unpack_bits);
     kernels->hadamard = KERNEL(hadamard);

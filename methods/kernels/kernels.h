@@ -42,6 +42,26 @@ static inline size_t kv_stripe_bytes(enum kv_stripe_format format, uint32_t dept
     return (size_t)row_bytes[format] * depth;
 }
 
+/* -- codes of one scalar table --------------------------------------------------------------- */
+
+/* Ascending thresholds whose codes many values ask for, made ready once (kv_cells_prepare): y = (x *
+ * factor) * unit, code = the number of thresholds below y. The rest is a short cut of narrow
+ * vectors: rint(2^shift y), which keeps the order of y, lies in one of 32 cells of 2048, and a cell
+ * has at most one threshold; `base` counts those below the cell, and only a y that rounds to the
+ * same as its cell's threshold is compared with it in full. steps 0: no such cells, no short cut. */
+enum { KV_CELLS = 32, KV_CELL = 2048 };
+
+struct kv_cells {
+    const float *thresholds;                   /* [n], n <= 255 */
+    uint32_t n;
+    float unit, steps;                         /* unit * 2^shift, or 0 */
+    uint8_t base[KV_CELLS];                    /* by cell - KV_CELLS / 2 */
+    uint8_t low[KV_CELLS], high[KV_CELLS];     /* bytes of rint(2^shift threshold), or of 32767 */
+};
+
+/* thresholds stay the caller's. */
+void kv_cells_prepare(struct kv_cells *cells, const float *thresholds, uint32_t n, float unit);
+
 struct kv_kernels {
     const char *isa;          /* the strongest set in use: "generic", "avx2", ... */
     uint32_t panel;           /* columns of a packed key panel, see pack_keys; divides 64 */
@@ -96,15 +116,20 @@ struct kv_kernels {
      * x equal to a threshold takes the lower code. */
     void (*bucket)(const float *x, size_t n, const float *thresholds, uint32_t n_thresholds,
                    uint8_t *codes);
+    /* The same of y = (x[i] * factor) * cells->unit, each product rounded, and thresholds made ready:
+     * for tables that many rows share. */
+    void (*cell_codes)(const struct kv_cells *cells, const float *x, size_t n, float factor,
+                       uint8_t *codes);
     /* out[i] = table[codes[i]] * factor */
     void (*lookup)(const uint8_t *codes, size_t n, const float *table, float factor, float *out);
     /* n codes of `bits` (1..8) bits, little-endian bit order, into ceil(n * bits / 8) bytes; the
      * last byte's spare bits are 0. unpack is its inverse. */
     void (*pack_bits)(const uint8_t *codes, size_t n, uint32_t bits, uint8_t *packed);
     void (*unpack_bits)(const uint8_t *packed, size_t n, uint32_t bits, uint8_t *codes);
-    /* In-place Walsh-Hadamard transform of n = 2^k (2..4096) floats in natural (Sylvester) order,
-     * not normalised: butterflies of span 1, 2, 4, ... in that order. Exact. */
-    void (*hadamard)(float *x, size_t n);
+    /* Walsh-Hadamard transform of the n = 2^k (2..4096) floats factors[i] * x[i], x[i] where factors is
+     * NULL, in natural (Sylvester) order, not normalised: butterflies of span 1, 2, 4, ... in that
+     * order. Exact. out may be x. */
+    void (*hadamard)(const float *x, const float *factors, float *out, size_t n);
     /* out[r] = sum_c matrix[c][r] * x[c]: the matrix lies by columns, [columns][rows]; each sum in
      * ascending c, product rounded, then added (no FMA): exact, since a rotation decides codes. */
     void (*rotate)(const float *matrix, uint32_t rows, uint32_t columns, const float *x,

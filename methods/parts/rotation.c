@@ -87,8 +87,10 @@ void kv_rotation_apply(const struct kv_rotation *rotation, const float *x, float
         rotation->kernels->rotate(rotation->transpose, n, n, x, out);
         return;
     }
-    for (uint32_t i = 0; i < n; i++) out[i] = x[i] * rotation->signs[i];
-    if (n > 1) rotation->kernels->hadamard(out, n);
+    if (n > 1)
+        rotation->kernels->hadamard(x, rotation->signs, out, n);
+    else
+        out[0] = x[0] * rotation->signs[0];
 }
 
 void kv_rotation_undo(const struct kv_rotation *rotation, const float *x, float *out)
@@ -98,7 +100,9 @@ void kv_rotation_undo(const struct kv_rotation *rotation, const float *x, float 
         rotation->kernels->rotate(rotation->matrix, n, n, x, out);
         return;
     }
-    for (uint32_t i = 0; i < n; i++) out[i] = x[i];
-    if (n > 1) rotation->kernels->hadamard(out, n);
+    if (n > 1)
+        rotation->kernels->hadamard(x, NULL, out, n);
+    else
+        out[0] = x[0];
     for (uint32_t i = 0; i < n; i++) out[i] *= rotation->signs[i];
 }

@@ -98,6 +98,12 @@ static void bench_bucket_15(const struct kv_kernels *k)
 {
     k->bucket(data.a, N, data.table, 15, data.codes);
 }
+static void bench_cell_codes(const struct kv_kernels *k)
+{
+    struct kv_cells cells;
+    kv_cells_prepare(&cells, data.table, 15, 1);
+    for (size_t i = 0; i < N; i += DIM) k->cell_codes(&cells, data.a + i, DIM, 0.5f, data.codes + i);
+}
 static void bench_bucket_255(const struct kv_kernels *k)
 {
     k->bucket(data.a, N, data.table, 255, data.packed);
@@ -120,12 +126,12 @@ static void bench_unpack_bits_3(const struct kv_kernels *k)
 }
 static void bench_hadamard_128(const struct kv_kernels *k)
 {
-    for (size_t i = 0; i < N; i += 128) k->hadamard(data.c + i, 128);
+    for (size_t i = 0; i < N; i += 128) k->hadamard(data.c + i, NULL, data.c + i, 128);
     k->scale(data.c, N, 0.0884f);   /* keeps the numbers ordinary */
 }
 static void bench_hadamard_4096(const struct kv_kernels *k)
 {
-    k->hadamard(data.c, N);
+    k->hadamard(data.c, NULL, data.c, N);
     k->scale(data.c, N, 0.0156f);
 }
 static void bench_rotate(const struct kv_kernels *k)
@@ -171,6 +177,7 @@ static const struct {
     {"grid_encode", bench_grid_encode, 5.0 * N, 0},
     {"grid_decode", bench_grid_decode, 5.0 * N, 0},
     {"bucket 15", bench_bucket_15, 5.0 * N, 0},
+    {"cell_codes 15", bench_cell_codes, 5.0 * N, 0},
     {"lookup 16", bench_lookup_16, 5.0 * N, 0},
     {"bucket 255", bench_bucket_255, 5.0 * N, 0},
     {"lookup 256", bench_lookup_256, 5.0 * N, 0},

@@ -439,6 +439,59 @@ const char *check_bucket(const struct kv_kernels *generic, const struct kv_kerne
     return check_all(generic, set, &adapter);
 }
 
+/* Tables with and without cells of their own: 4-bit codebook, signs, thresholds that are inputs (0, 1.375)
+ * or too near each other, out of range, and none. */
+static void make_cells(struct kv_cells *cells, uint32_t variant, float *factor)
+{
+    static const float book[15] = {-2.4008f, -1.8435f, -1.4371f, -1.0993f, -0.7996f, -0.5224f, -0.2582f, 0,
+                                   0.2582f,  0.5224f,  0.7996f,  1.0993f,  1.4371f,  1.8435f,  2.4008f};
+    static const float grid[9] = {-3, -1.5f, 0, 1.375f, 1.5f, 2.5f, 1000, 2000, 3000};
+    static const float twins[3] = {-1, 1, 1.0000001f}, huge[2] = {-1, 1e20f}, zero[1] = {0};
+    static const struct {
+        const float *thresholds;
+        uint32_t n;
+        float unit, factor;
+    } tables[] = {{book, 15, 11.3137085f, 0.0813f}, {book, 15, 1, 1}, {grid, 6, 1, 1},  {grid, 9, 0.37f, 2.3f},
+                  {twins, 3, 1, 1},                 {huge, 2, 1, 1},  {zero, 1, 1, -1}, {zero, 0, 1, 1}};
+    kv_cells_prepare(cells, tables[variant].thresholds, tables[variant].n, tables[variant].unit);
+    *factor = tables[variant].factor;
+}
+
+static void call_cell_codes(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                            uint32_t variant, float *results)
+{
+    struct kv_cells cells;
+    float factor;
+    make_cells(&cells, variant, &factor);
+    set->cell_codes(&cells, in, n, factor, out);
+}
+
+/* Every threshold of the codebook, and the floats around it and around where its short cut rounds. */
+static const char *near_thresholds(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    struct kv_cells cells;
+    float factor, x[15 * 16];
+    uint8_t ours[15 * 16], theirs[15 * 16];
+    make_cells(&cells, 1, &factor);
+    if (!(cells.steps > 0)) return complain("the codebook has no cells");
+    for (int i = 0; i < 15 * 16; i++) {
+        const float t = cells.thresholds[i / 16], step = (float)(i % 16 / 2 - 4) / (4 * cells.steps);
+        x[i] = nextafterf(t + step, i % 2 ? INFINITY : -INFINITY);
+        if (i % 16 == 8) x[i] = t;
+    }
+    set->cell_codes(&cells, x, 15 * 16, 1, ours);
+    generic->cell_codes(&cells, x, 15 * 16, 1, theirs);
+    return memcmp(ours, theirs, sizeof ours) ? complain("codes near thresholds differ") : NULL;
+}
+
+const char *check_cell_codes(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 1, .kinds = ALL_KINDS, .variants = 8,
+                                    .call = call_cell_codes};
+    const char *why = near_thresholds(generic, set);
+    return why ? why : check_all(generic, set, &adapter);
+}
+
 /* The table ends with the largest code that occurs, against a page. */
 static void call_lookup(const struct kv_kernels *set, const void *in, void *out, size_t n,
                         uint32_t variant, float *results)

@@ -286,15 +286,18 @@ const char *check_hadamard(const struct kv_kernels *generic, const struct kv_ker
         for (size_t n = 2; n <= 4096 && !why; n *= 2)
             for (size_t slack = 0; slack < 16 && !why; slack++) {
                 struct guarded out = make_floats(n, slack), expected = make_floats(n, 0);
+                struct guarded factors = make_floats(n, (slack + 5) % 16);
+                const float *by = slack % 2 ? floats_of(&factors) : NULL;
                 fill_floats(floats_of(&out), n, (enum input_kind)kind, 1);
-                memcpy(expected.data, out.data, out.bytes);
-                set->hadamard(floats_of(&out), n);
-                generic->hadamard(floats_of(&expected), n);
+                fill_floats(floats_of(&factors), n, NORMAL, 2);
+                generic->hadamard(floats_of(&out), by, floats_of(&expected), n);
+                set->hadamard(floats_of(&out), by, floats_of(&out), n);
                 if (!guarded_intact(&out)) why = complain("wrote outside (n %zu)", n);
                 else if (memcmp(out.data, expected.data, out.bytes))
                     why = complain("n %zu: bits differ from generic", n);
                 guarded_free(&out);
                 guarded_free(&expected);
+                guarded_free(&factors);
             }
     return why;
 }

@@ -19,7 +19,7 @@ static const struct {
     ENTRY(widen_half), ENTRY(widen_bfloat), ENTRY(narrow_half), ENTRY(narrow_bfloat),
     ENTRY(pack_keys), ENTRY(logits), ENTRY(accumulate), ENTRY(exp_sum), ENTRY(max), ENTRY(scale),
     ENTRY(add_wide), ENTRY(softcap), ENTRY(dot), ENTRY(stripes), ENTRY(min_max), ENTRY(grid_encode), ENTRY(grid_decode),
-    ENTRY(bucket), ENTRY(lookup), ENTRY(pack_bits), ENTRY(unpack_bits), ENTRY(hadamard),
+    ENTRY(bucket), ENTRY(cell_codes), ENTRY(lookup), ENTRY(pack_bits), ENTRY(unpack_bits), ENTRY(hadamard),
     ENTRY(rotate), ENTRY(sum_squares), ENTRY(peak),
 };
 

@@ -44,7 +44,7 @@ typedef const char *check_function(const struct kv_kernels *generic, const struc
 check_function check_widen_half, check_widen_bfloat, check_narrow_half, check_narrow_bfloat,
     check_pack_keys, check_logits, check_accumulate, check_exp_sum, check_max, check_scale,
     check_add_wide, check_softcap, check_dot, check_stripes, check_min_max, check_grid_encode, check_grid_decode, check_bucket,
-    check_lookup, check_pack_bits, check_unpack_bits, check_hadamard, check_rotate,
+    check_cell_codes, check_lookup, check_pack_bits, check_unpack_bits, check_hadamard, check_rotate,
     check_sum_squares, check_peak;
 
 /* Times every entry of every set that runs here; csv: comma-separated, else a table. */

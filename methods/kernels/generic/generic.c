@@ -228,6 +228,15 @@ static void bucket_generic(const float *x, size_t n, const float *thresholds,
     }
 }
 
+static void cell_codes_generic(const struct kv_cells *cells, const float *x, size_t n, float factor,
+                               uint8_t *codes)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float scaled = x[i] * factor, y = scaled * cells->unit;
+        bucket_generic(&y, 1, cells->thresholds, cells->n, codes + i);
+    }
+}
+
 static void lookup_generic(const uint8_t *codes, size_t n, const float *table, float factor,
                            float *out)
 {
@@ -263,8 +272,9 @@ static void unpack_bits_generic(const uint8_t *packed, size_t n, uint32_t bits, 
     }
 }
 
-static void hadamard_generic(float *x, size_t n)
+static void hadamard_generic(const float *in, const float *factors, float *x, size_t n)
 {
+    for (size_t i = 0; i < n; i++) x[i] = factors ? factors[i] * in[i] : in[i];
     for (size_t span = 1; span < n; span *= 2)
         for (size_t first = 0; first < n; first += 2 * span)
             for (size_t i = first; i < first + span; i++) {
@@ -325,6 +335,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .grid_encode = grid_encode_generic,
         .grid_decode = grid_decode_generic,
         .bucket = bucket_generic,
+        .cell_codes = cell_codes_generic,
         .lookup = lookup_generic,
         .pack_bits = pack_bits_generic,
         .unpack_bits = unpack_bits_generic,

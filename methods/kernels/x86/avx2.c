@@ -9,10 +9,15 @@
 
 #include "methods/kernels/bodies.h"
 #include "methods/kernels/stripes.h"
+#include "methods/kernels/x86/codes_avx2.h"
 
 void kv_kernels_set_avx2(struct kv_kernels *kernels)
 {
     KERNEL(fill)(kernels);
     kernels->stripes = KERNEL(stripes);
+    kernels->cell_codes = KERNEL(cell_codes);
+    kernels->grid_encode = KERNEL(grid_codes);
+    kernels->pack_bits = KERNEL(pack_codes);
+    kernels->unpack_bits = KERNEL(unpack_codes);
     kernels->isa = "avx2";
 }

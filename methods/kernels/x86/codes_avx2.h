@@ -1,0 +1,195 @@
+/* Codes in vectors of bytes, for the AVX2 set: 32 values a step. The lower half of each vector
+ * holds the first 16 of them, so that packing inside halves keeps their order. */
+#ifndef KVBENCH_METHODS_KERNELS_X86_CODES_AVX2_H
+#define KVBENCH_METHODS_KERNELS_X86_CODES_AVX2_H
+
+#include <stdbool.h>
+
+enum { STEP = 32 };
+
+/* x[0..3] and x[16..19] */
+static inline __m256 load_apart(const float *x)
+{
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x)), _mm_loadu_ps(x + 16), 1);
+}
+
+/* 32 bytes by cell: index is the cell's number from -16, signed; a byte whose top bit is set picks
+ * 0. */
+static inline __m256i pick_cells(const uint8_t table[KV_CELLS], __m256i index, __m256i other)
+{
+    const __m128i *halves = (const __m128i *)(const void *)table;
+    const __m256i below = _mm256_broadcastsi128_si256(_mm_loadu_si128(halves));
+    const __m256i above = _mm256_broadcastsi128_si256(_mm_loadu_si128(halves + 1));
+    return _mm256_or_si256(_mm256_shuffle_epi8(above, index), _mm256_shuffle_epi8(below, other));
+}
+
+/* 16 signed words of 8 + 8 values, k = 0 or 1: values 8 k .. 8 k + 7 of both halves. What is above
+ * the words' range becomes 32766, what is below -32768. */
+static inline __m256i round_words(const float *x, __m256 factor, __m256 steps)
+{
+    const __m256 top = _mm256_set1_ps(32766);
+    const __m256 a = _mm256_mul_ps(_mm256_mul_ps(load_apart(x), factor), steps);
+    const __m256 b = _mm256_mul_ps(_mm256_mul_ps(load_apart(x + 4), factor), steps);
+    return _mm256_packs_epi32(_mm256_cvtps_epi32(_mm256_min_ps(a, top)),
+                              _mm256_cvtps_epi32(_mm256_min_ps(b, top)));
+}
+
+/* Codes of 32 values; false when one of them rounds to a threshold. */
+static inline int cells_of_step(const struct kv_cells *cells, const float *x, __m256 factor,
+                                __m256 steps, __m256i *codes)
+{
+    const __m256i first = round_words(x, factor, steps), last = round_words(x + 8, factor, steps);
+    const __m256i index =
+        _mm256_packs_epi16(_mm256_srai_epi16(first, 11), _mm256_srai_epi16(last, 11));
+    const __m256i other = _mm256_xor_si256(index, _mm256_set1_epi8(-128));
+    const __m256i base = pick_cells(cells->base, index, other);
+    const __m256i low = pick_cells(cells->low, index, other);
+    const __m256i high = pick_cells(cells->high, index, other);
+    const __m256i edge0 = _mm256_unpacklo_epi8(low, high), edge1 = _mm256_unpackhi_epi8(low, high);
+    const __m256i same =
+        _mm256_or_si256(_mm256_cmpeq_epi16(first, edge0), _mm256_cmpeq_epi16(last, edge1));
+    const __m256i above =
+        _mm256_packs_epi16(_mm256_cmpgt_epi16(first, edge0), _mm256_cmpgt_epi16(last, edge1));
+    *codes = _mm256_sub_epi8(base, above);
+    return _mm256_testz_si256(same, same);
+}
+
+static void KERNEL(cell_codes)(const struct kv_cells *cells, const float *x, size_t n, float factor,
+                               uint8_t *codes)
+{
+    if (!(cells->steps > 0)) {
+        KERNEL(plain_cell_codes)(cells, x, n, factor, codes);
+        return;
+    }
+    const __m256 by = _mm256_set1_ps(factor), steps = _mm256_set1_ps(cells->steps);
+    size_t i = 0;
+    for (; i + STEP <= n; i += STEP) {
+        __m256i found;
+        if (cells_of_step(cells, x + i, by, steps, &found))
+            _mm256_storeu_si256((__m256i *)(void *)(codes + i), found);
+        else
+            KERNEL(plain_cell_codes)(cells, x + i, STEP, factor, codes + i);
+    }
+    if (i < n) KERNEL(plain_cell_codes)(cells, x + i, n - i, factor, codes + i);
+}
+
+/* -- grids ------------------------------------------------------------------------------------ */
+
+/* t = q + 1.5 * 2^23, whose low bits are rint(q), with q = (x - low) * inverse from 0 to top, and
+ * the largest |q - rint(q)| so far. */
+static inline __m256i grid_words(const float *x, __m256 low, __m256 inverse, __m256 top,
+                                 __m256 *off)
+{
+    const __m256 magic = _mm256_set1_ps(0x1.8p23f);
+    __m256 q = _mm256_mul_ps(_mm256_sub_ps(load_apart(x), low), inverse);
+    q = _mm256_min_ps(_mm256_max_ps(q, _mm256_setzero_ps()), top);
+    const __m256 t = _mm256_add_ps(q, magic);
+    *off = _mm256_max_ps(*off, magnitude(_mm256_sub_ps(q, _mm256_sub_ps(t, magic))));
+    return _mm256_sub_epi32(_mm256_castps_si256(t), _mm256_castps_si256(magic));
+}
+
+/* The contract's quotient (x - minimum) / scale, of at most 255, and this product with a rounded
+ * inverse differ by less than 255 * 2^-22 < 2^-13: only where the product lies so near to a middle
+ * of two codes is the division needed. */
+static void KERNEL(grid_codes)(const float *x, size_t n, float minimum, float scale,
+                               uint32_t levels, uint8_t *codes)
+{
+    const bool usual = scale >= 0x1p-100f && scale <= 0x1p100f;
+    const __m256 low = _mm256_set1_ps(minimum), inverse = _mm256_set1_ps(1.0f / scale);
+    const __m256 top = _mm256_set1_ps((float)(levels - 1)), sure = _mm256_set1_ps(0.5f - 0x1p-13f);
+    size_t i = 0;
+    for (; usual && i + STEP <= n; i += STEP) {
+        __m256 off = _mm256_setzero_ps();
+        const __m256i a = grid_words(x + i, low, inverse, top, &off);
+        const __m256i b = grid_words(x + i + 4, low, inverse, top, &off);
+        const __m256i c = grid_words(x + i + 8, low, inverse, top, &off);
+        const __m256i d = grid_words(x + i + 12, low, inverse, top, &off);
+        const __m256i bytes =
+            _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+        if (_mm256_movemask_ps(_mm256_cmp_ps(off, sure, _CMP_GE_OQ)))
+            KERNEL(grid_encode)(x + i, STEP, minimum, scale, levels, codes + i);
+        else
+            _mm256_storeu_si256((__m256i *)(void *)(codes + i), bytes);
+    }
+    if (i < n) KERNEL(grid_encode)(x + i, n - i, minimum, scale, levels, codes + i);
+}
+
+/* -- codes whose bits divide a byte ----------------------------------------------------------- */
+
+/* 32 codes -> 4 bits bytes, neighbours by multiply-adds. */
+static inline void pack_step(const uint8_t *codes, uint32_t bits, uint8_t *packed)
+{
+    const __m256i mask = _mm256_set1_epi8((char)((1 << bits) - 1));
+    const __m256i v =
+        _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(const void *)codes), mask);
+    if (bits == 1) {
+        const uint32_t word = (uint32_t)_mm256_movemask_epi8(_mm256_slli_epi16(v, 7));
+        memcpy(packed, &word, sizeof word);
+        return;
+    }
+    __m256i pairs = _mm256_maddubs_epi16(v, _mm256_set1_epi16((short)(1 + (256 << bits))));
+    if (bits == 2) pairs = _mm256_madd_epi16(pairs, _mm256_set1_epi32(1 + (16 << 16)));
+    const __m128i low = _mm256_castsi256_si128(pairs), high = _mm256_extracti128_si256(pairs, 1);
+    if (bits == 4)
+        _mm_storeu_si128((__m128i *)(void *)packed, _mm_packus_epi16(low, high));
+    else
+        _mm_storel_epi64((__m128i *)(void *)packed,
+                         _mm_packus_epi16(_mm_packus_epi32(low, high), low));
+}
+
+/* And back, for 1 and 4 bits. */
+static inline void unpack_step(const uint8_t *packed, uint32_t bits, uint8_t *codes)
+{
+    if (bits == 4) {
+        const __m128i both = _mm_loadu_si128((const __m128i *)(const void *)packed);
+        const __m128i low = _mm_set1_epi8(15), first = _mm_and_si128(both, low);
+        const __m128i second = _mm_and_si128(_mm_srli_epi16(both, 4), low);
+        _mm_storeu_si128((__m128i *)(void *)codes, _mm_unpacklo_epi8(first, second));
+        _mm_storeu_si128((__m128i *)(void *)(codes + 16), _mm_unpackhi_epi8(first, second));
+        return;
+    }
+    const __m256i spread_bytes = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2,
+                                                  2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201u);
+    uint32_t word;
+    memcpy(&word, packed, sizeof word);
+    const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32((int)word), spread_bytes);
+    const __m256i found = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
+    _mm256_storeu_si256((__m256i *)(void *)codes, _mm256_and_si256(found, _mm256_set1_epi8(1)));
+}
+
+static void KERNEL(pack_codes)(const uint8_t *codes, size_t n, uint32_t bits, uint8_t *packed)
+{
+    if (bits == 8) {
+        if (n) memcpy(packed, codes, n);
+        return;
+    }
+    for (; n >= STEP && (bits == 1 || bits == 2 || bits == 4); n -= STEP) {
+        if (bits == 1)
+            pack_step(codes, 1, packed);
+        else if (bits == 2)
+            pack_step(codes, 2, packed);
+        else
+            pack_step(codes, 4, packed);
+        codes += STEP, packed += 4 * (size_t)bits;
+    }
+    if (n) KERNEL(pack_bits)(codes, n, bits, packed);
+}
+
+static void KERNEL(unpack_codes)(const uint8_t *packed, size_t n, uint32_t bits, uint8_t *codes)
+{
+    if (bits == 8) {
+        if (n) memcpy(codes, packed, n);
+        return;
+    }
+    for (; n >= STEP && (bits == 1 || bits == 4); n -= STEP) {
+        if (bits == 1)
+            unpack_step(packed, 1, codes);
+        else
+            unpack_step(packed, 4, codes);
+        packed += 4 * (size_t)bits, codes += STEP;
+    }
+    if (n) KERNEL(unpack_bits)(packed, n, bits, codes);
+}
+
+#endif
