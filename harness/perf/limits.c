@@ -11,6 +11,8 @@ double kv_perf_peak(void *context)
     return kernels->peak(20000);
 }
 
+double kv_perf_wide_steps(void *context) { return kv_perf_peak(context) / 64; }
+
 /* Eight sums, so that loads and not additions are what is waited for; compilers make vectors of it.
  */
 double kv_perf_read(void *context)

@@ -93,6 +93,10 @@ struct kv_perf_sizes kv_perf_sizes(const struct kv_perf *perf, const struct kv_p
 kv_perf_work kv_perf_peak;   /* floating-point operations of independent multiply-adds */
 kv_perf_work kv_perf_read;   /* bytes read in order */
 kv_perf_work kv_perf_cycles; /* CPU cycles: dependent additions, one each */
+/* Steps of 64 floating-point operations: a cycle where there are two 512-bit multiply-add units, as many
+ * cycles as vectors are narrower elsewhere. Goals that are told in such cycles hold on every core, and
+ * beside a neighbour that takes a share of the units. Context: a kv_kernels. */
+kv_perf_work kv_perf_wide_steps;
 
 struct kv_perf_buffer {
     const void *data;
