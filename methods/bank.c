@@ -32,6 +32,13 @@ static int reserve_places(struct kv_bank *bank, struct kv_error *err)
     return KV_OK;
 }
 
+struct columns { uint32_t first, n; bool turned; };   /* of decoded rows */
+
+struct kv_decoded {
+    const uint8_t *atom;       /* NULL: block_rows holds something else */
+    struct columns columns;
+};
+
 /* Atoms have their final size only after the fit. */
 static int reserve_atoms(struct kv_bank *bank, struct kv_error *err)
 {
@@ -46,7 +53,9 @@ static int reserve_atoms(struct kv_bank *bank, struct kv_error *err)
     const uint32_t turned = kv_turned_columns(code, KV_KEYS);
     const size_t width = code->dim > turned ? code->dim : turned;
     bank->block_rows = kv_pool_take(bank->pool, code->block * width * sizeof(float));
-    if ((bank->edited && !bank->free_atoms) || !bank->atoms || !bank->atom_holders || !bank->atom_used || !bank->block_rows)
+    bank->decoded = kv_pool_take(bank->pool, sizeof *bank->decoded);
+    if ((bank->edited && !bank->free_atoms) || !bank->atoms || !bank->atom_holders || !bank->atom_used ||
+        !bank->block_rows || !bank->decoded)
         return kv_fail(err, KV_EMEMORY, "%s: out of memory for %u atoms of %zu bytes",
                        code->type->name, bank->max_atoms, kv_atom_bytes(code));
     return KV_OK;
@@ -553,6 +562,7 @@ void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)
     const uint32_t atom = bank->n_free ? bank->free_atoms[--bank->n_free] : bank->n_atoms++;
     assert(bank->n_queue >= code->block && atom < bank->max_atoms);
     leave_front(bank, code->block, tokens);
+    bank->decoded->atom = NULL;
     for (uint32_t i = 0; i < code->block; i++) {
         if (!bank->counts_only) gather(bank, tokens[i], bank->block_rows + (size_t)i * code->dim);
         bank->where[tokens[i]] = KV_CODED + atom * code->block + i;
@@ -603,13 +613,25 @@ static void read_key_columns(const struct kv_bank *bank, uint32_t lane, uint32_t
     }
 }
 
-struct columns { uint32_t first, n; bool turned; };   /* of decoded rows */
 
 static void decode_atoms(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
                          const struct columns *columns, float *out)
 {
     if (columns->turned) code->type->turn->decode_turned(code, atoms, n_atoms, out);
     else code->type->decode(code, atoms, n_atoms, columns->first, columns->n, out);
+}
+
+/* One atom into block_rows, unless it lies there: while values are encoded one by one, lines of a token's
+ * coded key and of a new exact row take turns, and each would decode the whole block again. */
+static void decode_block(const struct kv_bank *bank, const uint8_t *atom, const struct columns *columns)
+{
+    struct kv_decoded *held = bank->decoded;
+    const struct columns *before = &held->columns;
+    if (held->atom == atom && before->first == columns->first && before->n == columns->n &&
+        before->turned == columns->turned)
+        return;
+    decode_atoms(bank->code, atom, 1, columns, bank->block_rows);
+    *held = (struct kv_decoded){atom, *columns};
 }
 
 /* Decodes a run of coded rows that lie one behind the other; whole atoms go straight to out. */
@@ -632,7 +654,7 @@ static void read_run(const struct kv_bank *bank, const struct columns *columns, 
             decode_atoms(code, atom, atoms, columns, out);
             n = atoms * code->block;
         } else {
-            decode_atoms(code, atom, 1, columns, bank->block_rows);
+            decode_block(bank, atom, columns);
             memcpy(out, bank->block_rows + (size_t)inside * columns->n,
                    (size_t)n * columns->n * sizeof *out);
         }
@@ -652,6 +674,7 @@ static void read_back(const struct kv_bank *bank, uint32_t lane, enum kv_side si
         memset(out, 0, n * sizeof *out);
         return;
     }
+    bank->decoded->atom = NULL;
     code->type->decode(code, bank->atoms + (place - KV_CODED) / code->block * kv_atom_bytes(code), 1, 0,
                        code->dim, bank->block_rows);
     code->type->turn->back(code, token, bank->block_rows + (size_t)inside * code->dim, bank->recorded_row);

@@ -67,6 +67,7 @@ struct kv_bank {
     bool fits_online, calibrated;  /* some codec of the chain fits nothing but the prompt; was fitted before */
     bool wants_queries;            /* some codec of the chain does, for its fit */
     float *block_rows;             /* [block][dim] scratch, of the code's rows */
+    struct kv_decoded *decoded;    /* what of an atom block_rows holds: lines take its rows one by one */
     float *recorded_row;           /* [dim] scratch, when must_turn */
     float *key_row;                /* [key_dim] scratch, when values are columns of keys */
 };
