@@ -16,9 +16,9 @@
  *
  * Departures: tensor and head are fitted on this trace's own prompt (same-trace), where engines
  * have them from a checkpoint that was calibrated on other text. A scale of 0 is 1. */
-#include <math.h>
 #include <string.h>
 
+#include "methods/parts/codes.h"
 #include "methods/parts/minifloat.h"
 
 extern const struct kv_codec kv_codec_fp8;
@@ -58,10 +58,8 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
 
 static float row_scale(const struct fp8_code *self, const float *x)
 {
-    float size = 0;
-    for (uint32_t c = 0; c < self->scales.width; c++)
-        size = fabsf(x[c]) > size ? fabsf(x[c]) : size;
-    return size / self->format->largest > 0 ? size / self->format->largest : 1.0f;
+    const float scale = kv_largest(self->kernels, x, self->scales.width) / self->format->largest;
+    return scale > 0 ? scale : 1.0f;
 }
 
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
@@ -70,8 +68,7 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
     for (uint32_t s = 0; s < self->scales.n; s++) {
         const uint32_t first = s * self->scales.width;
         const float scale = self->per_token ? row_scale(self, rows + first) : self->scales.of[s];
-        for (uint32_t c = first; c < first + self->scales.width; c++)
-            self->scaled[c] = rows[c] / scale;
+        kv_divide(rows + first, self->scales.width, scale, self->scaled + first);
         if (self->per_token) memcpy(atom + code->dim + 4 * (size_t)s, &scale, sizeof scale);
     }
     kv_minifloat_encode(self->format, self->scaled, code->dim, atom);

@@ -29,10 +29,11 @@ static const float thresholds[15] = {-0x1.ce0002p6f, -0x1.760002p6f, -0x1.280002
 static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *codes, float *d,
                      float *m)
 {
-    const float v = kv_llama_extreme(x), inverse = kv_llama_inverse(v / levels[0]);
+    const float v = kv_llama_extreme(kernels, x), inverse = kv_llama_inverse(v / levels[0]);
     float scaled[KV_LLAMA_BLOCK], top = 0, bottom = 0;
     (void)m;
-    for (int i = 0; i < KV_LLAMA_BLOCK; i++) scaled[i] = fabsf(v) < 1e-15f ? 1.0f : x[i] * inverse;
+    for (int i = 0; i < KV_LLAMA_BLOCK; i++) scaled[i] = x[i] * inverse;
+    for (int i = 0; i < KV_LLAMA_BLOCK && fabsf(v) < 1e-15f; i++) scaled[i] = 1.0f;
     kernels->bucket(scaled, KV_LLAMA_BLOCK, thresholds, 15, codes);
     for (int i = 0; i < KV_LLAMA_BLOCK; i++) {
         const float level = levels[codes[i]], weight = x[i] * x[i];

@@ -14,8 +14,6 @@
  *
  * Departures: SGLang takes what lies between two magnitudes for the larger, and not the even one.
  */
-#include <math.h>
-
 #include "methods/parts/codes.h"
 #include "methods/parts/minifloat.h"
 
@@ -41,16 +39,25 @@ struct mxfp4_code {
     uint8_t *codes;           /* [dim + 7] */
 };
 
-/* e in -127..125, since 6 * 2^126 is no f32; frexp gives a = m 2^k with m in [1/2, 1). */
+/* 2^e, -127 <= e <= 127; of -127 the only one that is no normal float. */
+static float power_of_two(int e)
+{
+    return kv_float_of_bits(e > -127 ? (uint32_t)(e + 127) << 23 : 1u << 22);
+}
+
+/* e in -127..125, since 6 * 2^126 is no f32. A float below 2^-126 gives -127 anyway; the bits of
+ * any other are its exponent, and a mantissa that is above that of 1.5 where it is above .75 2^k.
+ */
 static int exponent_of(const struct mxfp4_code *self, const float *x, uint32_t n)
 {
-    float size = 0;
-    int k;
-    for (uint32_t c = 0; c < n; c++) size = fabsf(x[c]) > size ? fabsf(x[c]) : size;
-    if (size == 0) return -127;
-    const float mantissa = frexpf(size, &k);
-    const int e = k - 3 + (self->ceil && mantissa > 0.75f);
+    const uint32_t bits = kv_bits_of_float(kv_largest(self->kernels, x, n));
+    const int e = (int)(bits >> 23) - 129 + (self->ceil && (bits & 0x7fffff) > 0x400000);
     return e < -127 ? -127 : e > 125 ? 125 : e;
+}
+
+static void multiply(const float *restrict x, uint32_t n, float factor, float *restrict out)
+{
+    for (uint32_t i = 0; i < n; i++) out[i] = x[i] * factor;
 }
 
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
@@ -60,8 +67,7 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
     for (uint32_t c = 0; c < code->dim; c += self->group) {
         const uint32_t left = code->dim - c, n = left < self->group ? left : self->group;
         const int e = exponent_of(self, rows + c, n);
-        const float inverse = ldexpf(1, -e);
-        for (uint32_t i = c; i < c + n; i++) self->scaled[i] = rows[i] * inverse;
+        multiply(rows + c, n, power_of_two(-e), self->scaled + c);
         *metadata++ = (uint8_t)(e + 127);
     }
     kv_minifloat_encode(&kv_e2m1, self->scaled, code->dim, self->codes);
@@ -75,7 +81,7 @@ static void decode_row(const struct mxfp4_code *self, const uint8_t *atom, uint3
     for (uint32_t done = 0; done < n;) {
         const uint32_t g = (first + done) / self->group, in_group = (g + 1) * self->group - first;
         const uint32_t stop = in_group < n ? in_group : n;
-        const float scale = ldexpf(1, atom[self->code.payload_bytes + g] - 127);
+        const float scale = power_of_two(atom[self->code.payload_bytes + g] - 127);
         self->kernels->lookup(codes + done, stop - done, self->table, scale, out + done);
         done = stop;
     }

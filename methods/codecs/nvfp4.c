@@ -13,8 +13,6 @@
  * Departures: g is fitted on this trace's own prompt (same-trace), where an engine has it from a
  * calibrated checkpoint; later rows beyond 6 * 448 g saturate. NVIDIA's attention reads the cache
  * through E4M3, here it is read as it is. */
-#include <math.h>
-
 #include "methods/parts/codes.h"
 #include "methods/parts/minifloat.h"
 
@@ -61,12 +59,14 @@ static void encode_group(struct nvfp4_code *self, const float *x, uint32_t group
                          uint8_t *at)
 {
     const float g = tensor_scale(self, group);
-    float size = 0;
-    for (uint32_t c = 0; c < n; c++) size = fabsf(x[c]) > size ? fabsf(x[c]) : size;
-    const float wanted = size / (kv_e2m1.largest * g);
+    const float wanted = kv_largest(self->kernels, x, n) / (kv_e2m1.largest * g);
     kv_minifloat_encode(&kv_e4m3, &wanted, 1, at);
     const float t = self->scales_of_code[*at] * g;
-    for (uint32_t c = 0; c < n; c++) self->scaled[group * GROUP + c] = t > 0 ? x[c] / t : 0.0f;
+    float *scaled = self->scaled + group * GROUP;
+    if (t > 0)
+        kv_divide(x, n, t, scaled);
+    else
+        memset(scaled, 0, n * sizeof *scaled);
 }
 
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)

@@ -17,8 +17,8 @@ static const float levels[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 
 static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *codes, float *d,
                      float *m)
 {
-    (void)kernels, (void)m;
-    *d = kv_llama_extreme(x) / -8.0f;
+    (void)m;
+    *d = kv_llama_extreme(kernels, x) / -8.0f;
     kv_llama_truncate(x, 0, *d, 8.5f, 4, codes);
 }
 

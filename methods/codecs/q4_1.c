@@ -15,8 +15,7 @@ extern const struct kv_codec kv_codec_q4_1;
 static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *codes, float *d,
                      float *m)
 {
-    (void)kernels;
-    kv_llama_range(x, 4, d, m);
+    kv_llama_range(kernels, x, 4, d, m);
     kv_llama_truncate(x, *m, *d, 0.5f, 4, codes);
 }
 

@@ -20,8 +20,8 @@ static const float levels[32] = {-16, -15, -14, -13, -12, -11, -10, -9, -8, -7, 
 static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *codes, float *d,
                      float *m)
 {
-    (void)kernels, (void)m;
-    *d = kv_llama_extreme(x) / -16.0f;
+    (void)m;
+    *d = kv_llama_extreme(kernels, x) / -16.0f;
     kv_llama_truncate(x, 0, *d, 16.5f, 5, codes);
 }
 

@@ -9,6 +9,7 @@
 #include "methods/parts/llama.h"
 
 #include <math.h>
+#include <string.h>
 
 extern const struct kv_codec kv_codec_q8_0;
 
@@ -23,10 +24,12 @@ static int half_away(float x)
 static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *codes, float *d,
                      float *m)
 {
-    (void)kernels, (void)m;
-    *d = fabsf(kv_llama_extreme(x)) / 127.0f;
+    (void)m;
+    *d = fabsf(kv_llama_extreme(kernels, x)) / 127.0f;
     const float inverse = kv_llama_inverse(*d);
-    for (int i = 0; i < KV_LLAMA_BLOCK; i++) codes[i] = (uint8_t)half_away(x[i] * inverse);
+    uint8_t found[KV_LLAMA_BLOCK];
+    for (int i = 0; i < KV_LLAMA_BLOCK; i++) found[i] = (uint8_t)half_away(x[i] * inverse);
+    memcpy(codes, found, sizeof found);
 }
 
 static const struct kv_llama_format format = {

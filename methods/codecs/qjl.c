@@ -154,16 +154,16 @@ static bool is_values(const struct qjl_code *self)
 static void choose(struct qjl_code *self, const float *rows)
 {
     const uint32_t dim = self->code.dim;
+    float *restrict energy = self->energy;
     uint32_t n = 0;
-    memset(self->energy, 0, dim * sizeof *self->energy);
+    memset(energy, 0, dim * sizeof *energy);
     for (uint32_t t = 0; t < self->code.block; t++)
         for (uint32_t c = 0; c < dim; c++)
-            self->energy[c] += rows[(size_t)t * dim + c] * rows[(size_t)t * dim + c];
+            energy[c] += rows[(size_t)t * dim + c] * rows[(size_t)t * dim + c];
     for (uint32_t c = 0; c < dim && n < self->n_outliers; c++) {
         uint32_t rank = 0;
         for (uint32_t o = 0; o < dim; o++)
-            rank += self->energy[o] > self->energy[c] ||
-                    (!(self->energy[o] < self->energy[c]) && o < c);
+            rank += (energy[o] > energy[c]) | (!(energy[o] < energy[c]) & (o < c));
         if (rank < self->n_outliers) self->outliers[n++] = c;
     }
     while (n < self->n_outliers) self->outliers[n] = n, n++; /* energies that are no numbers */

@@ -29,17 +29,31 @@ struct sign_code {
     uint8_t *codes; /* [dim + 7] */
 };
 
+/* Four partial sums, then (0 + 1) + (2 + 3). */
+static double sum_of_magnitudes(const float *x, uint32_t n)
+{
+    double sums[4] = {0};
+    uint32_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        for (uint32_t k = 0; k < 4; k++) sums[k] += (double)fabsf(x[i + k]);
+    for (; i < n; i++) sums[0] += (double)fabsf(x[i]);
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+static void are_positive(const float *restrict x, uint32_t n, uint8_t *restrict bits)
+{
+    for (uint32_t i = 0; i < n; i++) bits[i] = x[i] > 0;
+}
+
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 {
     struct sign_code *self = (struct sign_code *)code;
     uint8_t *metadata = atom + code->payload_bytes;
     for (uint32_t first = 0; first < code->dim; first += self->group, metadata += 2) {
-        const uint32_t end = first + self->group < code->dim ? first + self->group : code->dim;
-        double sum = 0;
-        for (uint32_t c = first; c < end; c++) sum += (double)fabsf(rows[c]);
-        kv_keep_half(metadata, (float)(sum / (end - first)));
-        for (uint32_t c = first; c < end; c++) self->codes[c] = rows[c] > 0;
+        const uint32_t left = code->dim - first, n = left < self->group ? left : self->group;
+        kv_keep_half(metadata, (float)(sum_of_magnitudes(rows + first, n) / n));
     }
+    are_positive(rows, code->dim, self->codes);
     self->kernels->pack_bits(self->codes, code->dim, 1, atom);
 }
 

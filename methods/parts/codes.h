@@ -25,6 +25,23 @@ static inline const uint8_t *kv_unpack_some(const struct kv_kernels *kernels, co
     return buffer + before;
 }
 
+/* The largest magnitude of n > 0 values. */
+static inline float kv_largest(const struct kv_kernels *kernels, const float *x, size_t n)
+{
+    float min, max;
+    kernels->min_max(x, n, &min, &max);
+    return max > -min ? max : 0.0f - min; /* and not -0 */
+}
+
+/* out[i] = x[i] / scale; by 1 it costs nothing. */
+static inline void kv_divide(const float *restrict x, size_t n, float scale, float *restrict out)
+{
+    if (scale == 1.0f)
+        memcpy(out, x, n * sizeof *out);
+    else
+        for (size_t i = 0; i < n; i++) out[i] = x[i] / scale;
+}
+
 /* A half that is kept and used must stay finite, or a later product makes NaN of it: what is beyond
  * the largest half becomes the largest half. */
 static inline uint16_t kv_finite_half(float value)

@@ -19,37 +19,36 @@ float kv_llama_inverse(float d)
     return isfinite(inverse) ? inverse : 0.0f;
 }
 
-/* Magnitudes compare as integers do, which lets vectors find the largest; then the first that has it.
- * NaN counts as 0. */
-float kv_llama_extreme(const float *x)
+float kv_llama_extreme(const struct kv_kernels *kernels, const float *x)
 {
-    int32_t size[BLOCK], largest = 0;
-    memcpy(size, x, sizeof size);
-    for (int i = 0; i < BLOCK; i++) {
-        size[i] &= 0x7fffffff;
-        size[i] = size[i] > 0x7f800000 ? 0 : size[i];
-        largest = size[i] > largest ? size[i] : largest;
-    }
-    for (int i = 0; largest > 0; i++)
-        if (size[i] == largest) return x[i];
+    float min, max;
+    kernels->min_max(x, BLOCK, &min, &max);
+    if (max > -min) return max;
+    if (max < -min) return min;
+    for (int i = 0; max > 0 && i < BLOCK; i++) /* both signs have it */
+        if (fabsf(x[i]) >= max) return x[i];
     return 0;
 }
 
 /* The kernel min_max gives +0 where ggml keeps the sign of the first zero. */
-void kv_llama_range(const float *x, uint32_t bits, float *d, float *m)
+void kv_llama_range(const struct kv_kernels *kernels, const float *x, uint32_t bits, float *d,
+                    float *m)
 {
     const float top = (float)((1u << bits) - 1);
-    float low = x[0], high = x[0];
-    for (int i = 1; i < BLOCK; i++) {
-        low = x[i] < low ? x[i] : low;
-        high = x[i] > high ? x[i] : high;
-    }
+    float low, high;
+    kernels->min_max(x, BLOCK, &low, &high);
+    for (int i = 0; low == 0 && i < BLOCK; i++)
+        if (x[i] == 0) {
+            low = x[i];
+            break;
+        }
     *d = (high - low) / top;
     if (!isfinite(*d)) *d = high / top - low / top;
     *m = low;
 }
 
-void kv_llama_truncate(const float *x, float m, float d, float shift, uint32_t bits, uint8_t *codes)
+void kv_llama_truncate(const float *restrict x, float m, float d, float shift, uint32_t bits,
+                       uint8_t *restrict codes)
 {
     const float inverse = kv_llama_inverse(d), top = (float)((1u << bits) - 1);
     for (int i = 0; i < BLOCK; i++) {
@@ -81,7 +80,7 @@ int kv_llama_create(struct kv_code **out, const struct kv_setup *setup,
 }
 
 /* Where ggml has the bits: fifth bits in a word, then nibbles. */
-static void pack(const uint8_t *codes, uint32_t bits, uint8_t *at)
+static void pack(const uint8_t *restrict codes, uint32_t bits, uint8_t *restrict at)
 {
     if (bits == 8) {
         memcpy(at, codes, BLOCK);
@@ -97,7 +96,7 @@ static void pack(const uint8_t *codes, uint32_t bits, uint8_t *at)
     for (int j = 0; j < HALF; j++) at[j] = (uint8_t)((codes[j] & 15) | codes[j + HALF] << 4);
 }
 
-static void unpack(const uint8_t *at, uint32_t bits, uint8_t *codes)
+static void unpack(const uint8_t *restrict at, uint32_t bits, uint8_t *restrict codes)
 {
     const uint8_t *nibbles = bits == 5 ? at + 4 : at;
     for (int j = 0; j < HALF; j++) {
@@ -126,6 +125,11 @@ void kv_llama_encode(struct kv_code *code, const float *rows, uint8_t *atom)
         encode_block(self, rows + b * BLOCK, atom + b * self->block_bytes);
 }
 
+static void decode_bytes(const uint8_t *restrict codes, float d, float *restrict out)
+{
+    for (int j = 0; j < BLOCK; j++) out[j] = (float)(int8_t)codes[j] * d;
+}
+
 static void decode_block(const struct llama_code *self, const uint8_t *at, float *out)
 {
     const struct kv_llama_format *format = self->format;
@@ -133,7 +137,7 @@ static void decode_block(const struct llama_code *self, const uint8_t *at, float
     const float d = kv_kept_half(at);
     uint8_t codes[BLOCK];
     if (format->bits == 8) {
-        for (int j = 0; j < BLOCK; j++) out[j] = (float)(int8_t)packed[j] * d;
+        decode_bytes(packed, d, out);
         return;
     }
     unpack(packed, format->bits, codes);

@@ -29,14 +29,15 @@ struct kv_llama_format {
 float kv_llama_inverse(float d);
 
 /* The first value of largest magnitude, with its sign. */
-float kv_llama_extreme(const float *x);
+float kv_llama_extreme(const struct kv_kernels *kernels, const float *x);
 
 /* m = min x, d = (max x - m) / (2^bits - 1). */
-void kv_llama_range(const float *x, uint32_t bits, float *d, float *m);
+void kv_llama_range(const struct kv_kernels *kernels, const float *x, uint32_t bits, float *d,
+                    float *m);
 
 /* codes = min(2^bits - 1, floor((x - m) / d + shift)), (x - m) / d + shift >= 0. */
-void kv_llama_truncate(const float *x, float m, float d, float shift, uint32_t bits,
-                       uint8_t *codes);
+void kv_llama_truncate(const float *restrict x, float m, float d, float shift, uint32_t bits,
+                       uint8_t *restrict codes);
 
 int kv_llama_create(struct kv_code **out, const struct kv_setup *setup,
                     const struct kv_llama_format *format, struct kv_error *err);

@@ -23,20 +23,21 @@ static uint32_t bits_of(float x)
 /* Adding 1.5 * 2^23 units of the last place that stays leaves no bits below it; then the power of
  * two that takes the format's exponents to those of a float puts its fields where a float's are. */
 void kv_minifloat_encode(const struct kv_minifloat *format, const float *x, size_t n,
-                         uint8_t *codes)
+                         uint8_t *restrict codes)
 {
     const uint32_t shift = 23 - format->mantissa_bits;
-    const uint32_t sign_at = format->exponent_bits + format->mantissa_bits;
-    const float lowest = from_bits((128 - format->bias) << 23);
+    const uint32_t sign_shift = 31 - format->exponent_bits - format->mantissa_bits;
+    const uint32_t sign_bit = 1u << (format->exponent_bits + format->mantissa_bits);
+    const float lowest = from_bits((128 - format->bias) << 23), largest = format->largest;
     const float magic = 1.5f * (float)(1u << shift), rebias = from_bits(format->bias << 23);
     for (size_t i = 0; i < n; i++) {
-        const uint32_t bits = bits_of(x[i]), sign = bits >> 31;
+        const uint32_t bits = bits_of(x[i]);
         float size = from_bits(bits & 0x7fffffff);
-        size = size < format->largest ? size : format->largest;
+        size = size < largest ? size : largest;
         float power = from_bits(bits_of(size) & 0x7f800000);
         power = power > lowest ? power : lowest;
         const float rounded = (size + power * magic) - power * magic;
-        codes[i] = (uint8_t)(bits_of(rounded * rebias) >> shift | sign << sign_at);
+        codes[i] = (uint8_t)(bits_of(rounded * rebias) >> shift | (bits >> sign_shift & sign_bit));
     }
 }
 
