@@ -12,8 +12,6 @@
 
 extern const struct kv_codec kv_codec_q4_0;
 
-static const float levels[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
-
 static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *codes, float *d,
                      float *m)
 {
@@ -23,7 +21,7 @@ static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *
 }
 
 static const struct kv_llama_format format = {
-    .codec = &kv_codec_q4_0, .bits = 4, .levels = levels, .quantize = quantize};
+    .codec = &kv_codec_q4_0, .bits = 4, .lowest = -8, .quantize = quantize};
 
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {

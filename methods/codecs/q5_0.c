@@ -13,10 +13,6 @@
 
 extern const struct kv_codec kv_codec_q5_0;
 
-static const float levels[32] = {-16, -15, -14, -13, -12, -11, -10, -9, -8, -7, -6,
-                                 -5,  -4,  -3,  -2,  -1,  0,   1,   2,  3,  4,  5,
-                                 6,   7,   8,   9,   10,  11,  12,  13, 14, 15};
-
 static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *codes, float *d,
                      float *m)
 {
@@ -26,7 +22,7 @@ static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *
 }
 
 static const struct kv_llama_format format = {
-    .codec = &kv_codec_q5_0, .bits = 5, .levels = levels, .quantize = quantize};
+    .codec = &kv_codec_q5_0, .bits = 5, .lowest = -16, .quantize = quantize};
 
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {

@@ -129,19 +129,47 @@ static void decode_row(const struct kv_grid *grid, const uint8_t *atom, uint32_t
     }
 }
 
-/* The same two roundings as grid_decode, each channel with its own grid. */
+/* The grids of n channels, apart: halves become floats by the kernel, some at a time. */
+static void widen_grids(const struct kv_grid *grid, const uint8_t *metadata, uint32_t n, float *restrict scales,
+                        float *restrict minima)
+{
+    enum { SOME = 64 };
+    uint16_t halves[2 * SOME];
+    float pairs[2 * SOME];
+    for (uint32_t c = 0; c < n; c += SOME) {
+        const uint32_t some = n - c < SOME ? n - c : SOME;
+        memcpy(halves, metadata + (size_t)c * sizeof *halves * 2, some * sizeof *halves * 2);
+        grid->kernels->widen_half(halves, pairs, 2 * (size_t)some);
+        for (uint32_t i = 0; i < some; i++)
+            scales[c + i] = pairs[2 * i], minima[c + i] = pairs[2 * i + 1];
+    }
+}
+
+static void widen_symmetric_grids(const struct kv_grid *grid, const uint8_t *metadata, uint32_t n,
+                                  float *scales, float *minima)
+{
+    for (uint32_t c = 0; c < n; c++) {
+        scales[c] = kv_kept_half(metadata + grid->group_bytes * (size_t)c);
+        minima[c] = lowest(grid, scales[c]);
+    }
+}
+
+/* The same two roundings as grid_decode, each channel with its own grid. Whole rows are unpacked all
+ * at once. */
 static void decode_channels(const struct kv_grid *grid, const uint8_t *atom, uint32_t first,
                             uint32_t n, float *out)
 {
     float *restrict scales = grid->grid, *restrict minima = grid->grid + n;
     const uint8_t *metadata = atom + grid->payload_bytes + grid->group_bytes * (size_t)first;
-    for (uint32_t c = 0; c < n; c++) {
-        scales[c] = kv_kept_half(metadata + grid->group_bytes * (size_t)c);
-        minima[c] = kept_minimum(grid, metadata + grid->group_bytes * (size_t)c);
-    }
+    const bool whole = n == grid->dim;
+    if (is_symmetric(grid)) widen_symmetric_grids(grid, metadata, n, scales, minima);
+    else widen_grids(grid, metadata, n, scales, minima);
+    if (whole) grid->kernels->unpack_bits(atom, (size_t)grid->block * n, grid->bits, grid->codes);
     for (uint32_t t = 0; t < grid->block; t++) {
-        const uint8_t *codes = kv_unpack_some(grid->kernels, atom, (size_t)t * grid->dim + first, n,
-                                              grid->bits, grid->codes);
+        const uint8_t *codes = grid->codes + (size_t)t * n;
+        if (!whole)
+            codes = kv_unpack_some(grid->kernels, atom, (size_t)t * grid->dim + first, n, grid->bits,
+                                   grid->codes);
         float *restrict row = out + (size_t)t * n;
         for (uint32_t c = 0; c < n; c++) row[c] = (float)codes[c] * scales[c] + minima[c];
     }

@@ -96,15 +96,18 @@ static void pack(const uint8_t *restrict codes, uint32_t bits, uint8_t *restrict
     for (int j = 0; j < HALF; j++) at[j] = (uint8_t)((codes[j] & 15) | codes[j + HALF] << 4);
 }
 
-static void unpack(const uint8_t *restrict at, uint32_t bits, uint8_t *restrict codes)
+static void unpack(const struct kv_kernels *kernels, const uint8_t *restrict at, uint32_t bits,
+                   uint8_t *restrict codes)
 {
     const uint8_t *nibbles = bits == 5 ? at + 4 : at;
+    uint8_t fifths[BLOCK];
     for (int j = 0; j < HALF; j++) {
         codes[j] = nibbles[j] & 15;
         codes[j + HALF] = nibbles[j] >> 4;
     }
-    for (int j = 0; bits == 5 && j < BLOCK; j++)
-        codes[j] = (uint8_t)(codes[j] | (at[j / 8] >> j % 8 & 1) << 4);
+    if (bits != 5) return;
+    kernels->unpack_bits(at, BLOCK, 1, fifths);
+    for (int j = 0; j < BLOCK; j++) codes[j] = (uint8_t)(codes[j] | fifths[j] << 4);
 }
 
 static void encode_block(const struct llama_code *self, const float *x, uint8_t *at)
@@ -140,11 +143,12 @@ static void decode_block(const struct llama_code *self, const uint8_t *at, float
         decode_bytes(packed, d, out);
         return;
     }
-    unpack(packed, format->bits, codes);
-    if (format->minimum)
-        self->kernels->grid_decode(codes, BLOCK, kv_kept_half(at + 2), d, out);
-    else
+    unpack(self->kernels, packed, format->bits, codes);
+    if (format->levels)
         self->kernels->lookup(codes, BLOCK, format->levels, d, out);
+    else   /* lowest is a small integer and d a half: products and sum are exact */
+        self->kernels->grid_decode(codes, BLOCK,
+                                   format->minimum ? kv_kept_half(at + 2) : format->lowest * d, d, out);
 }
 
 static void decode_row(const struct llama_code *self, const uint8_t *atom, uint32_t first,

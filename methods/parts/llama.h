@@ -19,7 +19,8 @@ struct kv_llama_format {
     const struct kv_codec *codec;
     uint32_t bits;
     bool minimum;        /* m is kept: x_hat = code * d + m */
-    const float *levels; /* [1 << bits] otherwise: x_hat = levels[code] * d */
+    const float *levels; /* [1 << bits]: x_hat = levels[code] * d */
+    float lowest;        /* when neither: x_hat = (code + lowest) * d */
     /* x [32] -> codes [32] and d, m. */
     void (*quantize)(const struct kv_kernels *kernels, const float *x, uint8_t *codes, float *d,
                      float *m);

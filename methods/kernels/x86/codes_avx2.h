@@ -137,15 +137,25 @@ static inline void pack_step(const uint8_t *codes, uint32_t bits, uint8_t *packe
                          _mm_packus_epi16(_mm_packus_epi32(low, high), low));
 }
 
-/* And back, for 1 and 4 bits. */
+/* Bytes of two parts of `bits` bits, the low one first, to bytes of one: 16 become 32. */
+static inline void split_parts(__m128i both, int bits, __m128i out[2])
+{
+    const __m128i part = _mm_set1_epi8((char)((1 << bits) - 1)), first = _mm_and_si128(both, part);
+    const __m128i second = _mm_and_si128(_mm_srli_epi16(both, bits), part);
+    out[0] = _mm_unpacklo_epi8(first, second);
+    out[1] = _mm_unpackhi_epi8(first, second);
+}
+
+/* And back. Two bits are halves of nibbles. */
 static inline void unpack_step(const uint8_t *packed, uint32_t bits, uint8_t *codes)
 {
-    if (bits == 4) {
-        const __m128i both = _mm_loadu_si128((const __m128i *)(const void *)packed);
-        const __m128i low = _mm_set1_epi8(15), first = _mm_and_si128(both, low);
-        const __m128i second = _mm_and_si128(_mm_srli_epi16(both, 4), low);
-        _mm_storeu_si128((__m128i *)(void *)codes, _mm_unpacklo_epi8(first, second));
-        _mm_storeu_si128((__m128i *)(void *)(codes + 16), _mm_unpackhi_epi8(first, second));
+    const __m128i *from = (const __m128i *)(const void *)packed;
+    if (bits > 1) {
+        __m128i x[2];
+        split_parts(bits == 4 ? _mm_loadu_si128(from) : _mm_loadl_epi64(from), 4, x);
+        if (bits == 2) split_parts(x[0], 2, x);
+        _mm_storeu_si128((__m128i *)(void *)codes, x[0]);
+        _mm_storeu_si128((__m128i *)(void *)(codes + 16), x[1]);
         return;
     }
     const __m256i spread_bytes = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2,
@@ -182,9 +192,11 @@ static void KERNEL(unpack_codes)(const uint8_t *packed, size_t n, uint32_t bits,
         if (n) memcpy(codes, packed, n);
         return;
     }
-    for (; n >= STEP && (bits == 1 || bits == 4); n -= STEP) {
+    for (; n >= STEP && (bits == 1 || bits == 2 || bits == 4); n -= STEP) {
         if (bits == 1)
             unpack_step(packed, 1, codes);
+        else if (bits == 2)
+            unpack_step(packed, 2, codes);
         else
             unpack_step(packed, 4, codes);
         packed += 4 * (size_t)bits, codes += STEP;
