@@ -936,6 +936,21 @@ static int audit_lane(const struct kv_held *lane, struct kv_error *err)
     return KV_OK;
 }
 
+/* Rows that a policy may hold count against its budget: those of the prompt where it acts on it alone. */
+static int audit_budget(const struct kv_cache *cache, const struct kv_held *lane, uint32_t p,
+                        struct kv_error *err)
+{
+    const struct kv_chooser *self = cache->choosers[p];
+    if (!self->type->score) return KV_OK;
+    uint32_t n = lane->n;
+    while (self->trim.prompt_only && n > 0 &&
+           lane->positions[n - 1] >= cache->plan.source.geometry->prefill)
+        n--;
+    if (n <= lane->budget[p]) return KV_OK;
+    return kv_fail(err, KV_EGATE, "%s: head %u holds %u rows of a budget of %u", self->type->name,
+                   lane->head, n, lane->budget[p]);
+}
+
 int kv_cache_audit(const struct kv_cache *cache, struct kv_error *err)
 {
     int status = KV_OK;
@@ -943,6 +958,9 @@ int kv_cache_audit(const struct kv_cache *cache, struct kv_error *err)
         status = kv_bank_audit(&cache->banks[b], err);
     for (uint32_t i = 0; status == KV_OK && i < cache->plan.n_heads; i++)
         status = audit_lane(&cache->lanes[i], err);
+    for (uint32_t i = 0; status == KV_OK && i < cache->plan.n_heads; i++)
+        for (uint32_t p = 0; status == KV_OK && p < cache->plan.spec->n_policies; p++)
+            status = audit_budget(cache, &cache->lanes[i], p, err);
     for (uint32_t b = 0; status == KV_OK && b < cache->n_banks; b++) {
         uint64_t held = 0, holders = 0;
         const struct kv_bank *bank = &cache->banks[b];
