@@ -218,7 +218,8 @@ static enum kv_verdict swapping_heads_swaps_answers(struct kv_check *check)
     double delta = 0.0;
     for (size_t i = 0; verdict == KV_PASS && i < a.n; i++)
         delta = larger(delta, fabs((double)a.outputs[i] - b.outputs[(i + half) % a.n]));
-    if (verdict == KV_PASS && delta > 1e-4)
+    /* Sums over heads change their order, and latents their last place as halves. */
+    if (verdict == KV_PASS && delta > 0x1p-11)
         verdict = KV_FAIL, kv_fail(&check->why, 0, "answers of swapped heads differ by %.3g", delta);
     kv_played_forget(&a);
     kv_played_forget(&b);

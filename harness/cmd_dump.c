@@ -34,6 +34,7 @@ struct dump { /* everything that one dump holds */
     struct kv_answer_arrays answers;
     uint32_t *scored, n_scored;
     struct kv_replay_account account;
+    bool turned; /* answers are of another space than the rows that are written */
     struct kv_dump_file *file;
 };
 
@@ -287,6 +288,8 @@ static int replay_units(struct dump *dump, struct kv_error *err)
             .exact_layer =
                 kv_spec_is_exact_layer(spec, dump->owner->info->index, geometry->model_layers)};
         status = kv_replay_keep(&replay, 1, &account, pool, &caches[0], &caches[1], err);
+        for (uint32_t b = 0; status == KV_OK && b < caches[0]->n_banks; b++)
+            dump->turned |= caches[0]->banks[b].must_turn;
         for (uint32_t i = 0; status == KV_OK && i < heads; i++)
             if (head_wanted(dump->options.heads, h + i))
                 status = write_head(dump, h + i, caches, i, err);
@@ -317,6 +320,7 @@ static int write_attributes(struct dump *dump, struct kv_error *err)
         {"basis_bytes_value", bytes->basis[1]},
         {"policy_bytes", dump->account.policy_bytes},
         {"workspace_bytes", dump->account.workspace_bytes},
+        {"turned", dump->turned},
         {"layer", dump->reader->info->index},
         {"seed", (int64_t)dump->options.seed}};
     int status = KV_OK;

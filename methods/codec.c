@@ -1,5 +1,5 @@
-/* Makes the codec of a stage, with the modifiers that need only its rows: center=, outliers=, rotate=
- * (wrapped around it, in this order), sinks=, recent=. */
+/* Makes the codec of a stage, with the modifiers that need only its rows: center=, outliers=,
+ * rotate= (wrapped around it, in this order), sinks=, recent=. */
 #include "methods/codec.h"
 #include "methods/spec.h"
 
@@ -28,6 +28,19 @@ static int refuse_later(const struct kv_codec *codec, const struct kv_stage *res
     return KV_OK;
 }
 
+/* Rows that are turned by definition are met by queries: nothing stands between. */
+static int refuse_turned(const struct kv_codec *codec, const struct kv_stage *rest,
+                         struct kv_error *err)
+{
+    for (; rest; rest = rest->rest)
+        if (rest->codec->turn && rest->codec->turn->row)
+            return kv_fail(err, KV_EUNSUPPORTED,
+                           "%s: %s is the outermost codec or none: modifiers of rows go on"
+                           " the one inside it",
+                           codec->name, rest->codec->name);
+    return KV_OK;
+}
+
 static int create(struct kv_code **out, const struct kv_codec *codec, const void *config,
                   const struct kv_stage *rest, const struct kv_setup *setup, uint32_t dim,
                   struct kv_error *err)
@@ -43,7 +56,8 @@ static int create(struct kv_code **out, const struct kv_codec *codec, const void
         const int status = refuse_later(codec, rest, err);
         if (status) return status;
     }
-    const int status = codec->create(out, &own, err);
+    int status = refuse_turned(codec, rest, err);
+    if (status == KV_OK) status = codec->create(out, &own, err);
     /* A codec may make one of another type: what is fitted only in some settings. */
     if (status == KV_OK && !(*out)->type) (*out)->type = codec;
     return status;
@@ -62,9 +76,11 @@ static int create_wrapped(struct kv_code **out, const struct kv_stage *stage,
     struct kv_stage turn = {
         .codec = &kv_codec_hadamard, .modifiers = {plain, plain}, .rest = &bare};
     struct kv_stage *inner = wanted->rotate ? &turn : &bare;
-    double share = wanted->outliers;   /* all of that codec's parameters */
-    struct kv_stage apart = {.codec = &kv_codec_outliers, .config = {&share, &share},
-                             .modifiers = {plain, plain}, .rest = inner};
+    double share = wanted->outliers; /* all of that codec's parameters */
+    struct kv_stage apart = {.codec = &kv_codec_outliers,
+                             .config = {&share, &share},
+                             .modifiers = {plain, plain},
+                             .rest = inner};
     if (wanted->outliers > 0) inner = &apart;
     struct kv_stage mean = {.codec = &kv_codec_center, .modifiers = {plain, plain}, .rest = inner};
     return kv_create_code(out, wanted->center ? &mean : inner, setup, dim, err);

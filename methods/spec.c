@@ -168,6 +168,9 @@ static int check_chain(const struct kv_cache_spec *cache, enum kv_side side, str
     if (joint && outer->modifiers[0].exact_side)
         return kv_fail(err, KV_EUSAGE, "%s: side: expected both with span=joint, found one",
                        outer->codec->name);
+    if (outer->codec->turn && outer->codec->turn->row && (outer->modifiers->rotated || outer->modifiers->unrotated))
+        return kv_fail(err, KV_EUSAGE, "%s: keys: it has rotated and unrotated parts of its own",
+                       outer->codec->name);
     for (const struct kv_stage *stage = outer; stage; stage = stage->rest) {
         const struct kv_modifiers *m = stage->modifiers;
         if (joint && !kv_stage_same_sides(stage))

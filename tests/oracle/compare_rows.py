@@ -18,6 +18,7 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")   # one process a core instead: products are small
 
+import mla
 import specs
 import structure
 from rows import all_rows
@@ -48,6 +49,7 @@ gqa:heads=1:align=procrustes interleave:budget=100 interleave:budget=64:locals=2
 layer-share layer-share:shared=0.5:choose=similar+int:bits=4 k.layer-share:shared=3
 layer-share:span=heads:choose=similar:shared=3
 layer-share:map=0-1-2-3-4-5-6-2-8-5-10-11-12-9-14-15-16-12-18-19-20-21-22-23-24-25-26-27-24-29
+mla:fold=4 mla:rank=0.3:rope=128:recent=24+int:bits=4 h2o:budget=64+mla:rank=96:rope=1.0
 k.int:bits=2+v.kivi:bits=4 v.svd:rank=16+v.int:bits=8 h2o:budget=64+k.kivi:bits=2:residual_length=32
 int:bits=4:grid=symmetric int:bits=3:group_size=32:residual_length=40
 int:bits=2:grid=symmetric:axis=channel:group_size=32:residual_length=64
@@ -122,6 +124,8 @@ def compare_value(column, want, got, floor, expected, on_basis=False):
         return None
     if want is None or got is None:
         return f"oracle {want}, program {'empty' if got is None else got}"
+    if want == got:
+        return None
     if column in EXACT:
         same = abs(want - got) <= 1e-8 * max(1.0, abs(want))     # %.9g of an exact quotient
     else:
@@ -177,7 +181,7 @@ def compare_spec(report, trace, name, spec, want, printed, audit):
         for column in columns_for(spec):
             if column in row:
                 problem = compare_value(column, expected.get(column), value_of(row, column), floor,
-                                        expected, structure.knows(spec))
+                                        expected, structure.knows(spec) or mla.knows(spec))
                 report.note(where, column, problem)
         for column, problem in distortion_claims(trace, spec, row):
             report.note(where, column, problem)
@@ -204,7 +208,9 @@ def both_rows(spec):
     if (Path(JOB["path"]).stem, spec.split(":")[0]) in UNSETTLED:
         return None, None, "not covered: unsettled on rows without a direction"
     try:
-        if not structure.knows(spec):
+        if mla.knows(spec):
+            mla.check(trace, spec)
+        elif not structure.knows(spec):
             specs.check(trace, spec)
         elif any(layer.value_is_key_prefix for layer in trace.layers.values()):
             raise specs.Unknown("low rank where the keys hold the values")

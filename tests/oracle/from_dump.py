@@ -28,7 +28,7 @@ def read_dump(path):
         return dict(output=file["output"][()].astype(np.float64),
                     reference=file["reference"][()].astype(np.float64),
                     queries=file["queries"][()].astype(np.int64), heads=heads,
-                    method=text(file.attrs["method"]),
+                    method=text(file.attrs["method"]), turned=bool(file.attrs["turned"]),
                     bytes={name: int(file.attrs[name]) for name in BYTE_CLASSES})
 
 
@@ -79,9 +79,10 @@ def causal(dump):
 
 
 def last_answer_follows(dump):
-    """Not where rows are passed over or merged, or encoded after the answer that read them exact."""
+    """Not where rows are passed over or merged, read in another space than the file has them in, or
+    encoded after the answer that read them exact."""
     names = {stage.name for stage in specs.parse(dump["method"])}
-    return not names & {"topk", "quest", "cam"} and all(np.all(head["read_from"] <= dump["queries"][-1])
+    return not names & {"topk", "quest", "cam"} and not dump["turned"] and all(np.all(head["read_from"] <= dump["queries"][-1])
                               for head in dump["heads"].values())
 
 

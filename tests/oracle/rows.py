@@ -1,5 +1,6 @@
 """One row per layer and the pooled one, under the column names of rows.csv."""
 import metrics
+import mla
 from replay import replay_layers
 import structure
 
@@ -41,7 +42,9 @@ def stored_row(trace, replay, index):
 def layer_rows(trace, spec):
     """layer index -> row, and layer index -> answers (for the probes' sums over layers)."""
     rows, answers = {}, {}
-    layers = structure.replay_groups if structure.knows(spec) else replay_layers
+    layers = replay_layers
+    for kind in (structure, mla):
+        layers = (kind.replay_groups if kind.knows(spec) else layers)
     for replay, by_layer in layers(trace, spec):
         for index, answer in by_layer.items():
             rows[index] = {**metrics.layer_metrics(answer), **stored_row(trace, replay, index),

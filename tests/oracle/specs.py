@@ -27,7 +27,7 @@ POLICIES = {"full", "window", "streaming", "random", "topk", "h2o", "tova", "kno
             "lagkv", "snapkv", "quest", "pyramidkv", "adakv", "chunkkv", "criticalkv", "cake",
             "expected-attention", "scissorhands", "cam", "interleave"}
 CODECS = {"center", "outliers", "hadamard", "f32", "f16", "bf16", "int", "kivi", "svd", "turboquant",
-          "qjl", "polar-wu", "polar-han", "kvquant", "gear", "palu", "xkv", "kq-svd", "autoencoder", "think", "minicache", "layer-share", "gqa", "fp8", "mxfp4", "nvfp4",
+          "qjl", "polar-wu", "polar-han", "kvquant", "gear", "palu", "xkv", "kq-svd", "mla", "autoencoder", "think", "minicache", "layer-share", "gqa", "fp8", "mxfp4", "nvfp4",
           "sign", "ternary"} | set(Llama.BLOCKS)
 RANDOM_STAGES = {"random", "turboquant", "qjl", "polar-han"}        # rows cannot agree with another generator
 

@@ -1,11 +1,12 @@
 /* Vectors of methods: NAME.txt of a folder, worked by hand or taken from a named source, each
  * through the real codec or the real cache. Words, `#` begins a comment:
  *
- *     codec SPEC       side keys|values    dim D    rows N  x...      what is stored
+ *     codec SPEC       side keys|values|both   dim D    rows N  x...   what is stored
  *     payload BYTES    metadata BYTES      of an atom
  *     bytes HEX                            of all atoms, optional   decoded x...   within tolerance
  * T policy SPEC      dim D    keys N  x...   [queries N  x...]      a prompt; queries are 0 without
  *     kept P...        the positions that stay after it
+ * both: a key and a value of D / 2 columns each.
  *
  * A file may hold several; each ends with `decoded` or `kept`. Prints TAP. */
 #include <dirent.h>
@@ -98,11 +99,28 @@ static int same_bytes(const char **wanted, const uint8_t *atom, size_t n, struct
     return KV_OK;
 }
 
+/* A row there and back; of codecs that turn rows by their definition, as a reader of recorded rows
+ * sees it. */
+static void pass(struct kv_code *code, uint32_t token, const float *row, uint8_t *atom, float *out,
+                 bool back)
+{
+    static float turned[MOST_VALUES];
+    const bool turns = kv_code_must_turn(code);
+    if (!back) {
+        if (turns) code->type->turn->row(code, token, row, turned);
+        code->type->encode(code, turns ? turned : row, atom);
+        return;
+    }
+    code->type->decode(code, atom, 1, 0, code->dim, turns ? turned : out);
+    if (turns) code->type->turn->back(code, token, turned, out);
+}
+
 static int round_trip(struct vector *vector, struct kv_setup *setup, const struct kv_spec *spec,
                       float *decoded, struct kv_error *err)
 {
     struct kv_code *code;
-    int status = kv_create_code(&code, kv_chain(&spec->caches[0], setup->side), setup, vector->dim, err);
+    int status =
+        kv_create_code(&code, kv_chain(&spec->caches[0], setup->side), setup, vector->dim, err);
     if (status != KV_OK) return status;
     uint32_t *positions = kv_pool_take(setup->pool, vector->rows * sizeof *positions);
     for (uint32_t i = 0; i < vector->rows; i++) positions[i] = i;
@@ -119,10 +137,11 @@ static int round_trip(struct vector *vector, struct kv_setup *setup, const struc
     uint8_t *atom = kv_pool_take(setup->pool, kv_atom_bytes(code));
     const char *wanted = vector->bytes;
     for (uint32_t i = 0; i + code->block <= vector->rows; i += code->block) {
-        code->type->encode(code, vector->values + (size_t)i * vector->dim, atom);
+        const float *row = vector->values + (size_t)i * vector->dim;
+        pass(code, i, row, atom, NULL, false);
         status = same_bytes(&wanted, atom, kv_atom_bytes(code), err);
         if (status != KV_OK) return status;
-        code->type->decode(code, atom, 1, 0, vector->dim, decoded + (size_t)i * vector->dim);
+        pass(code, i, row, atom, decoded + (size_t)i * vector->dim, true);
     }
     return KV_OK;
 }
@@ -153,8 +172,10 @@ static int held_after(struct vector *vector, struct kv_geometry *geometry, struc
     struct kv_tensor queries = keys;
     queries.data = vector->queries;
     const struct kv_trace_layer info = {.dtype = KV_F32, .geometry = *geometry};
-    float *identity = kv_pool_take(setup->pool, (size_t)vector->dim * vector->dim * sizeof *identity);
-    for (uint32_t c = 0; identity && c < vector->dim; c++) identity[(size_t)c * vector->dim + c] = 1.0f;
+    float *identity =
+        kv_pool_take(setup->pool, (size_t)vector->dim * vector->dim * sizeof *identity);
+    for (uint32_t c = 0; identity && c < vector->dim; c++)
+        identity[(size_t)c * vector->dim + c] = 1.0f;
     const struct kv_layer layer = {
         .info = &info, .q = queries, .k = keys, .v = keys, .w_o = identity, .hidden = vector->dim};
     const struct kv_wants wants = kv_cache_wants(&spec->caches[0]);
@@ -196,13 +217,16 @@ static int check_with(struct vector *vector, bool codec, const struct kv_spec *s
 {
     static int32_t positions[MOST_VALUES];
     struct kv_kernels kernels;
-    const uint32_t tokens = codec ? 2 : vector->rows + 1; /* one step follows the prompt */
+    /* One step follows the prompt. */
+    const bool both = vector->side == KV_BOTH_SIDES;
+    const uint32_t tokens = codec && !both ? 2 : vector->rows + 1;
+    const uint32_t width = both ? vector->dim / 2 : vector->dim;
     struct kv_geometry geometry = {.model_layers = 1,
                                    .q_heads = 1,
                                    .kv_heads = 1,
                                    .group = 1,
-                                   .key_dim = vector->dim,
-                                   .value_dim = vector->dim,
+                                   .key_dim = width,
+                                   .value_dim = width,
                                    .tokens = tokens,
                                    .prefill = tokens - 1,
                                    .question_start = tokens - 1,
@@ -272,6 +296,7 @@ static int take(struct reader *in, struct vector *vector, const char *key, bool 
     } else if (strcmp(key, "side") == 0) {
         const char *side = word(in);
         vector->side = side && strcmp(side, "values") == 0 ? KV_VALUES : KV_KEYS;
+        if (side && strcmp(side, "both") == 0) vector->side = KV_BOTH_SIDES;
     } else if (strcmp(key, "bytes") == 0) {
         const char *bytes = word(in);
         snprintf(vector->bytes, sizeof vector->bytes, "%s", bytes ? bytes : "");
