@@ -24,6 +24,8 @@ static bool drops(const struct kv_stage *stage) { return stage->policy->score !=
 static bool selects(const struct kv_stage *stage) { return stage->policy->select != NULL; }
 static bool any(const struct kv_stage *stage) { return stage->policy->score || stage->policy->select; }
 
+static bool keeps_no_rows(const struct kv_check *check) { return check->spec->caches[0].answer != NULL; }
+
 static bool feeds_back(const struct kv_check *check)
 {
     for (uint32_t c = 0; c < check->spec->n_caches; c++)
@@ -33,6 +35,7 @@ static bool feeds_back(const struct kv_check *check)
 
 static bool fits_prompt(const struct kv_check *check)
 {
+    if (keeps_no_rows(check)) return check->spec->caches[0].answer->answer->fit != NULL;
     for (uint32_t c = 0; c < check->spec->n_caches; c++)
         for (int side = 0; side < kv_n_chains(&check->spec->caches[c]); side++)
             for (const struct kv_stage *s = kv_chain(&check->spec->caches[c], side); s; s = s->rest)
@@ -155,6 +158,7 @@ static const double ROUNDING = 2e-5;
 static enum kv_verdict both_roads_agree(struct kv_check *check)
 {
     if (feeds_back(check)) return kv_check_skip(check, "answers feed back: only the slow road applies");
+    if (keeps_no_rows(check)) return kv_check_skip(check, "no rows: a road of its own");
     struct kv_play slow = kv_play_usual(check);
     slow.road = KV_ROAD_SLOW;
     return twice(check, &slow, false, ROUNDING);
@@ -293,6 +297,7 @@ static enum kv_verdict garbled_codes_change_the_answers(struct kv_check *check)
 
 static enum kv_verdict nothing_lost_answers_exactly(struct kv_check *check)
 {
+    if (keeps_no_rows(check)) return kv_check_skip(check, "keeps no rows");
     if (check->spec->n_caches > 1 || has_policy(check, any)) return kv_check_skip(check, "chooses rows");
     for (int side = 0; side < 2; side++) {
         const struct kv_stage *stage = kv_chain(&check->spec->caches[0], side);

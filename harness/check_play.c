@@ -64,7 +64,7 @@ static int play_unit(const struct kv_replay *replay, const struct neighbours *be
         replays[i].n_scored = 0;
     }
     const int status = kv_replay_keep(replays, 1 + beside->n, accounts, pool, mains, rests, err);
-    if (status == KV_OK) note_held(replay, mains[own], played);
+    if (status == KV_OK && mains[own]) note_held(replay, mains[own], played);
     *account = accounts[own];
     kv_pool_destroy(pool);
     return status;

@@ -33,6 +33,8 @@ static int check_all(const struct check_options *options, struct kv_check_counts
         status = check_list(others[i], options, counts, err);
     for (int i = 0; status == KV_OK && kv_codecs[i]; i++)
         status = check_list(kv_codecs[i]->name, options, counts, err);
+    for (int i = 0; status == KV_OK && kv_answers[i]; i++)
+        status = check_list(kv_answers[i]->name, options, counts, err);
     for (int i = 0; status == KV_OK && kv_policies[i]; i++) {
         status = check_list(kv_policies[i]->name, options, counts, err);
         for (size_t b = 0; status == KV_OK && b < sizeof below / sizeof *below; b++) {

@@ -53,6 +53,9 @@ static int list_methods(cJSON *list, struct kv_error *err)
     for (int i = 0; kv_codecs[i]; i++)
         done = done && add_method(list, "codec", kv_codecs[i]->name, kv_codecs[i]->summary,
                                   kv_codecs[i]->paper);
+    for (int i = 0; kv_answers[i]; i++)
+        done = done && add_method(list, "answer", kv_answers[i]->name, kv_answers[i]->summary,
+                                  kv_answers[i]->paper);
     for (int i = 0; kv_presets[i].name; i++) {
         char summary[256];
         snprintf(summary, sizeof summary, "%s: %s", kv_presets[i].spec, kv_presets[i].meaning);
@@ -350,7 +353,10 @@ static bool add_canonical(cJSON *object, const char *name)
 static bool add_common(cJSON *object, const char *kind, const char *name, const char *summary,
                        const char *paper)
 {
-    char *formula = head_comment(strcmp(kind, "codec") == 0 ? "codecs" : "policies", name);
+    char *formula = head_comment(strcmp(kind, "codec") == 0    ? "codecs"
+                                 : strcmp(kind, "answer") == 0 ? "answers"
+                                                               : "policies",
+                                 name);
     const bool done = formula && add_text(object, "name", name) && add_text(object, "kind", kind) &&
                       add_text(object, "summary", summary) && add_text(object, "paper", paper) &&
                       add_text(object, "formula", formula) && add_canonical(object, name);
@@ -386,6 +392,21 @@ static bool describe_codec(cJSON *object, const struct kv_codec *codec)
                       codec_capabilities(capabilities, codec);
     free(config);
     return done && add_common(object, "codec", codec->name, codec->summary, codec->paper);
+}
+
+static bool describe_answer(cJSON *object, const struct kv_answer *answer)
+{
+    void *config = calloc(1, answer->config_size + 1);
+    cJSON *params = cJSON_AddArrayToObject(object, "parameters");
+    cJSON *capabilities = cJSON_AddArrayToObject(object, "capabilities");
+    if (config) kv_params_defaults(answer->params, config);
+    const bool done = config && params && capabilities &&
+                      add_params(params, "own", answer->params, config) &&
+                      add_capability(capabilities, true, "keeps no rows: nothing may stand beside it") &&
+                      add_capability(capabilities, answer->fit != NULL,
+                                     "fitted on the prompt (calibration: online)");
+    free(config);
+    return done && add_common(object, "answer", answer->name, answer->summary, answer->paper);
 }
 
 static void print_method(const cJSON *object)
@@ -457,6 +478,7 @@ static int unknown(const char *name, struct kv_error *err)
     for (int i = 0; i < N_LISTS; i++) names[n++] = lists[i].name;
     for (int i = 0; kv_policies[i] && n < 250; i++) names[n++] = kv_policies[i]->name;
     for (int i = 0; kv_codecs[i] && n < 250; i++) names[n++] = kv_codecs[i]->name;
+    for (int i = 0; kv_answers[i] && n < 250; i++) names[n++] = kv_answers[i]->name;
     for (int i = 0; kv_presets[i].name && n < 250; i++) names[n++] = kv_presets[i].name;
     const char *near = kv_nearest(name, names);
     return kv_fail(err, KV_EUSAGE,
@@ -471,10 +493,13 @@ static int list_one(const char *name, bool json, struct kv_error *err)
     const struct kv_codec *codec = kv_codec_find(name);
     for (const struct kv_preset *preset = kv_presets; preset->name; preset++)
         if (strcmp(preset->name, name) == 0) return describe_preset(name, preset, json, err);
-    if (!policy && !codec) return unknown(name, err);
+    const struct kv_answer *answer = kv_answer_find(name);
+    if (!policy && !codec && !answer) return unknown(name, err);
     cJSON *object = cJSON_CreateObject();
     int status = KV_OK;
-    if (!object || !(policy ? describe_policy(object, policy) : describe_codec(object, codec)))
+    if (!object || !(policy  ? describe_policy(object, policy)
+                     : codec ? describe_codec(object, codec)
+                             : describe_answer(object, answer)))
         status = kv_fail(err, KV_EMEMORY, "list: out of memory");
     else if (json)
         status = print_json(object, err);

@@ -19,7 +19,7 @@ static int check_name(const char *name, struct kv_error *err)
         return kv_fail(err, KV_EUSAGE,
                        "new: %s: expected a name of a-z, 0-9, - and _ that begins with a letter",
                        name);
-    if (kv_codec_find(name) || kv_policy_find(name))
+    if (kv_codec_find(name) || kv_policy_find(name) || kv_answer_find(name))
         return kv_fail(err, KV_EUSAGE, "new: %s: a method of that name exists", name);
     for (int i = 0; kv_presets[i].name; i++)
         if (strcmp(kv_presets[i].name, name) == 0)

@@ -8,6 +8,7 @@
 #include "harness/mirror.h"
 #include "harness/query_rows.h"
 #include "harness/slow_answer.h"
+#include "harness/state_replay.h"
 #include "methods/view.h"
 
 /* A cache that layers= leaves exact: everything stays, in the default codec. */
@@ -32,7 +33,7 @@ uint32_t kv_replay_unit_heads(const struct kv_spec *spec, const struct kv_geomet
     return 1;
 }
 
-static int check_stop(const struct kv_replay *replay, struct kv_error *err)
+int kv_replay_stops(const struct kv_replay *replay, struct kv_error *err)
 {
     if (replay->stop && *replay->stop) return kv_fail(err, KV_EINTERRUPTED, "interrupted");
     if (replay->deadline > 0.0 && kv_clock_seconds() > replay->deadline)
@@ -309,11 +310,11 @@ static int run_fast(struct unit *units, uint32_t n, struct kv_error *err)
         for (uint32_t u = 0; u < n; u++) count_reads(&units[u]);
         kv_cache_end(first->main, t, NULL);
         if ((status = audit_all(units, n, err)) != KV_OK) return status;
-        if (t % 64 == 0 && (status = check_stop(first->replay, err)) != KV_OK) return status;
+        if (t % 64 == 0 && (status = kv_replay_stops(first->replay, err)) != KV_OK) return status;
     }
     for (uint32_t u = 0; u < n; u++)
         for (uint32_t lane = 0; status == KV_OK && lane < first->replay->n_heads; lane++) {
-            status = check_stop(first->replay, err);
+            status = kv_replay_stops(first->replay, err);
             if (status == KV_OK && units[u].replay->n_scored) status = sweep_lane(&units[u], lane, err);
         }
     return status;
@@ -365,7 +366,7 @@ static int run_slow(struct unit *units, uint32_t n, struct kv_error *err)
         for (uint32_t u = 0; u < n; u++) answer_slow(&units[u], t, step.weights + (size_t)u * heads);
         kv_cache_end(units->main, t, step.weights[0] ? step.weights : NULL);
         status = audit_all(units, n, err);
-        if (status == KV_OK && t % 16 == 0) status = check_stop(units->replay, err);
+        if (status == KV_OK && t % 16 == 0) status = kv_replay_stops(units->replay, err);
     }
     return status;
 }
@@ -434,6 +435,10 @@ int kv_replay_keep(const struct kv_replay *replays, uint32_t n, struct kv_replay
                    struct kv_pool *pool, struct kv_cache **main, struct kv_cache **rest,
                    struct kv_error *err)
 {
+    if (replays->spec->caches[0].answer && !replays->exact_layer) {
+        *main = *rest = NULL, *accounts = (struct kv_replay_account){0};
+        return kv_state_replay(replays, accounts, pool, err);
+    }
     struct unit *units = kv_pool_take(pool, n * sizeof *units);
     if (!units) return kv_fail(err, KV_EMEMORY, "out of memory for a layer group");
     for (uint32_t u = 0; u < n; u++) {

@@ -6,6 +6,8 @@
  *   slow  token by token over a decoded mirror of the held rows: policies that observe weights or
  *         select per query.
  *
+ *   state a method that keeps no rows (methods/answer.h): state_replay.h. It has no caches.
+ *
  * A result is a function of (trace, spec, seed, isa) alone. */
 #ifndef KVBENCH_HARNESS_REPLAY_H
 #define KVBENCH_HARNESS_REPLAY_H
@@ -69,6 +71,9 @@ int kv_replay_group(const struct kv_replay *replays, uint32_t n, struct kv_repla
 int kv_replay_keep(const struct kv_replay *replays, uint32_t n, struct kv_replay_account *accounts,
                    struct kv_pool *pool, struct kv_cache **main, struct kv_cache **rest,
                    struct kv_error *err);
+
+/* KV_EINTERRUPTED or KV_ETIMEOUT when the replay is to end here. */
+int kv_replay_stops(const struct kv_replay *replay, struct kv_error *err);
 
 /* How many KV heads a unit of this spec has: 1, or all of the layer. */
 uint32_t kv_replay_unit_heads(const struct kv_spec *spec, const struct kv_geometry *geometry);

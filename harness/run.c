@@ -289,7 +289,7 @@ static void measure(struct job *job, const struct layer_run *layer,
     const uint32_t n_fisher = run->trace->n_fisher < 64 ? run->trace->n_fisher : 64;
     for (uint32_t s = 0; read->fisher && s < n_fisher; s++)
         fisher[s] = (struct kv_gradient_view){read->fisher[s].tensor, read->fisher[s].unit};
-    bool reads_all = true;
+    bool reads_all = !job->spec->caches[0].answer;   /* without rows nothing is known of masses */
     for (uint32_t c = 0; c < job->spec->n_caches; c++)
         for (uint32_t p = 0; p < job->spec->caches[c].n_policies; p++) {
             const struct kv_policy *policy = job->spec->caches[c].policies[p]->policy;

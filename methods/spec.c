@@ -62,7 +62,7 @@ static int cut_parameters(struct parameters *parameters, char *at, const char *w
 static int set_parameters(struct kv_stage *stage, struct kv_spec *spec, char *text,
                           struct kv_error *err)
 {
-    const char *who = stage->policy ? stage->policy->name : stage->codec->name;
+    const char *who = kv_stage_name(stage);
     struct parameters parameters;
     int status = cut_parameters(&parameters, text, who, err);
     for (int sided = 0; sided < 2; sided++)
@@ -138,6 +138,21 @@ static int add_codec(struct kv_cache_spec *cache, struct kv_stage *stage, int si
             return kv_fail(err, KV_EUSAGE, "%s stores codes: %s cannot follow it",
                            (*end)->codec->name, stage->codec->name);
     *end = stage;
+    return KV_OK;
+}
+
+static int add_stage(struct kv_cache_spec *cache, struct kv_stage *stage, int side,
+                     struct kv_error *err)
+{
+    const char *name = kv_stage_name(stage);
+    if (stage->codec) return add_codec(cache, stage, side, err);
+    if (side != KV_BOTH_SIDES)
+        return kv_fail(err, KV_EUSAGE, "%s: %s speaks of both sides, found %s%s", name,
+                       stage->policy ? "a policy" : "a state", side == KV_KEYS ? "k." : "v.", name);
+    if (stage->policy) return add_policy(cache, stage, err);
+    if (cache->answer)
+        return kv_fail(err, KV_EUSAGE, "%s keeps no rows: expected it once", name);
+    cache->answer = stage;
     return KV_OK;
 }
 
@@ -218,6 +233,17 @@ static int check_rest(const struct kv_spec *spec, struct kv_error *err)
     return KV_OK;
 }
 
+/* Nothing can be done to rows that are not there. */
+static int check_alone(const struct kv_spec *spec, struct kv_error *err)
+{
+    const struct kv_cache_spec *cache = spec->caches;
+    const struct kv_stage *answer = cache->answer ? cache->answer : spec->caches[1].answer;
+    if (!answer || (spec->n_caches == 1 && !cache->n_policies && !cache->codec && !cache->values))
+        return KV_OK;
+    return kv_fail(err, KV_EUSAGE, "%s keeps no rows: expected no stage beside it, found %s",
+                   answer->answer->name, spec->asked);
+}
+
 /* What the codecs of a chain do to rows. */
 static void classify(const struct kv_stage *stage, bool *coded, bool *low_rank)
 {
@@ -244,6 +270,7 @@ static const char *family_of(const struct kv_spec *spec)
         for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)
             classify(kv_chain(&spec->caches[c], side), &coded, &low_rank);
     }
+    if (spec->caches[0].answer) return "state";
     if ((drops || selects) + coded + low_rank > 1) return "hybrid";
     return drops      ? "evictor"
            : selects  ? "sparse reader"
@@ -301,6 +328,7 @@ static int print_spec(struct kv_spec *spec, struct kv_pool *pool, struct kv_erro
             if (!first || c > 0) append(text, "+");
             kv_stage_print(spec->caches[c].policies[p], text, sizeof text);
         }
+        if (spec->caches[c].answer) kv_stage_print(spec->caches[c].answer, text, sizeof text);
         for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)
             for (const struct kv_stage *stage = kv_chain(&spec->caches[c], side); stage;
                  stage = stage->rest, first = false) {
@@ -401,18 +429,14 @@ static int parse_spec(struct kv_spec *spec, const char *text, struct kv_error *e
             struct kv_cache_spec *cache = &spec->caches[spec->n_caches - 1];
             int side;
             status = parse_stage(&stage, spec, cut_side(at, &side), pool, err);
-            if (status == KV_OK && stage->policy && side != KV_BOTH_SIDES)
-                status = kv_fail(err, KV_EUSAGE, "%s: a policy speaks of both sides, found %.100s",
-                                 stage->policy->name, at);
-            if (status == KV_OK)
-                status = stage->policy ? add_policy(cache, stage, err)
-                                       : add_codec(cache, stage, side, err);
+            if (status == KV_OK) status = add_stage(cache, stage, side, err);
         }
         if (status != KV_OK) return status;
         at = next;
     }
     for (uint32_t c = 0; c < spec->n_caches; c++) settle_spans(&spec->caches[c]);
-    status = check_rest(spec, err);
+    status = check_alone(spec, err);
+    if (status == KV_OK) status = check_rest(spec, err);
     for (uint32_t c = 0; status == KV_OK && c < spec->n_caches; c++)
         status = check_spans(&spec->caches[c], err);
     if (status != KV_OK) return status;

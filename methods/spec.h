@@ -14,6 +14,7 @@
 #ifndef KVBENCH_METHODS_SPEC_H
 #define KVBENCH_METHODS_SPEC_H
 
+#include "methods/answer.h"
 #include "methods/codec.h"
 #include "methods/policy.h"
 
@@ -27,8 +28,9 @@ struct kv_modifiers {             /* of a codec stage, known to the cache only *
 };
 
 struct kv_stage {
-    const struct kv_policy *policy;   /* one of the two is set */
+    const struct kv_policy *policy;   /* one of the three is set */
     const struct kv_codec *codec;
+    const struct kv_answer *answer;   /* stands alone: no rows are kept */
     void *config[2];                  /* of KV_KEYS and KV_VALUES (k. and v. prefixes); a policy's: [0] */
     struct kv_modifiers modifiers[2]; /* likewise */
     struct kv_trim trim;              /* policy with a score: defaults overridden by its parameters */
@@ -43,6 +45,7 @@ struct kv_cache_spec {
     struct kv_stage *codec;                       /* outermost, or NULL: the default (f16) */
     struct kv_stage *values;                      /* sided: the values' own; codec is the keys' */
     bool sided;
+    struct kv_stage *answer;                      /* answers without rows, and nothing beside it; or NULL */
 };
 
 /* The outermost codec of a side, or NULL. */
@@ -57,7 +60,7 @@ static inline int kv_n_chains(const struct kv_cache_spec *cache) { return cache-
 struct kv_spec {
     char *text;                   /* canonical: defaults filled in, parameters as declared */
     char *asked;                  /* as typed */
-    const char *family;           /* "exact", "quantizer", "evictor", "sparse reader", "low rank", "hybrid" */
+    const char *family;           /* "exact", "quantizer", "evictor", "sparse reader", "low rank", "hybrid", "state" */
     uint32_t n_caches;            /* 2 when `rest` was given */
     struct kv_cache_spec caches[KV_MAX_CACHES];
     uint64_t layers[16];          /* layers= as a bitmap of model layers; all ones = all. Others stay exact */

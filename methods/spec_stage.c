@@ -65,9 +65,11 @@ const struct kv_param kv_modifier_params[] = {
      "the side that is compressed; the other stays exact"},
     {0}};
 
-static const char *stage_name(const struct kv_stage *stage)
+const char *kv_stage_name(const struct kv_stage *stage)
 {
-    return stage->policy ? stage->policy->name : stage->codec->name;
+    return stage->policy ? stage->policy->name
+           : stage->codec ? stage->codec->name
+                          : stage->answer->name;
 }
 
 static int unknown_method(const char *name, struct kv_error *err)
@@ -76,6 +78,7 @@ static int unknown_method(const char *name, struct kv_error *err)
     size_t n = 0;
     for (int i = 0; kv_codecs[i] && n < 500; i++) names[n++] = kv_codecs[i]->name;
     for (int i = 0; kv_policies[i] && n < 500; i++) names[n++] = kv_policies[i]->name;
+    for (int i = 0; kv_answers[i] && n < 500; i++) names[n++] = kv_answers[i]->name;
     for (int i = 0; kv_presets[i].name && n < 500; i++) names[n++] = kv_presets[i].name;
     names[n] = NULL;
     const char *near = kv_nearest(name, names);
@@ -90,9 +93,14 @@ int kv_stage_create(struct kv_stage **out, const char *name, struct kv_pool *poo
     if (!stage) return kv_fail(err, KV_EMEMORY, "out of memory for a spec");
     stage->policy = kv_policy_find(name);
     stage->codec = stage->policy ? NULL : kv_codec_find(name);
-    if (!stage->policy && !stage->codec) return unknown_method(name, err);
-    const struct kv_param *params = stage->policy ? stage->policy->params : stage->codec->params;
-    const size_t size = stage->policy ? stage->policy->config_size : stage->codec->config_size;
+    stage->answer = stage->policy || stage->codec ? NULL : kv_answer_find(name);
+    if (!stage->policy && !stage->codec && !stage->answer) return unknown_method(name, err);
+    const struct kv_param *params = stage->policy ? stage->policy->params
+                                    : stage->codec ? stage->codec->params
+                                                   : stage->answer->params;
+    const size_t size = stage->policy ? stage->policy->config_size
+                        : stage->codec ? stage->codec->config_size
+                                       : stage->answer->config_size;
     for (int side = 0; side < 2; side++) {
         stage->config[side] = kv_pool_take(pool, size);
         if (!stage->config[side]) return kv_fail(err, KV_EMEMORY, "out of memory for a spec");
@@ -189,7 +197,7 @@ static int set_modifier(struct kv_stage *stage, int side, const char *key, const
     struct modifier_values values = {0};
     struct kv_modifiers *modifiers = &stage->modifiers[side];
     const int status =
-        kv_params_set(kv_modifier_params, &values, stage_name(stage), key, value, err);
+        kv_params_set(kv_modifier_params, &values, kv_stage_name(stage), key, value, err);
     if (status != KV_OK) return status;
     if (strcmp(key, "sinks") == 0)
         modifiers->sinks = (int32_t)values.sinks;
@@ -277,10 +285,12 @@ static int set_codec(struct kv_stage *stage, const char *key, const char *value,
 int kv_stage_set(struct kv_stage *stage, struct kv_spec *spec, const char *key, const char *value,
                  struct kv_error *err)
 {
-    if (strcmp(key, "layers") == 0) return set_layers(spec, stage_name(stage), value, err);
+    if (strcmp(key, "layers") == 0) return set_layers(spec, kv_stage_name(stage), value, err);
     if (strcmp(key, "exact_layers") == 0)
-        return set_exact_layers(spec, stage_name(stage), value, err);
-    if (strcmp(key, "query") == 0) return set_query(spec, stage_name(stage), value, err);
+        return set_exact_layers(spec, kv_stage_name(stage), value, err);
+    if (strcmp(key, "query") == 0) return set_query(spec, kv_stage_name(stage), value, err);
+    if (stage->answer)
+        return kv_params_set(stage->answer->params, stage->config[0], kv_stage_name(stage), key, value, err);
     return stage->policy ? set_policy(stage, key, value, err) : set_codec(stage, key, value, err);
 }
 
@@ -355,7 +365,7 @@ static void print_trim(const struct kv_stage *stage, const struct kv_param *para
 
 void kv_stage_print(const struct kv_stage *stage, char *text, size_t capacity)
 {
-    append(text, capacity, stage_name(stage));
+    append(text, capacity, kv_stage_name(stage));
     if (stage->policy) {
         if (stage->policy->score)
             for (const struct kv_param *param = kv_trim_params; param->name; param++) {
@@ -363,6 +373,10 @@ void kv_stage_print(const struct kv_stage *stage, char *text, size_t capacity)
                     print_trim(stage, param, text, capacity);
             }
         kv_params_print(stage->policy->params, stage->config[0], text, capacity);
+        return;
+    }
+    if (stage->answer) {
+        kv_params_print(stage->answer->params, stage->config[0], text, capacity);
         return;
     }
     print_codec_params(stage, text, capacity);

@@ -8,6 +8,8 @@
 int kv_stage_create(struct kv_stage **out, const char *name, struct kv_pool *pool,
                     struct kv_error *err);
 
+const char *kv_stage_name(const struct kv_stage *stage);
+
 /* Sets one `key=value`; spec receives layers=, exact_layers= and query=. */
 int kv_stage_set(struct kv_stage *stage, struct kv_spec *spec, const char *key, const char *value,
                  struct kv_error *err);

@@ -141,6 +141,7 @@ unsigned kv_figure_colour(const struct kv_results *results, const struct kv_row 
 const struct kv_figure_family kv_figure_families[KV_FIGURE_FAMILIES] = {
     {"exact", "exact", 4},          {"quantizer", "quantizer", 7}, {"evictor", "evictor", 9},
     {"sparse reader", "sparse-reader", 13}, {"low rank", "low-rank", 5}, {"hybrid", "hybrid", 15},
+    {"state", "state", 11},
 };
 
 size_t kv_figure_family(const struct kv_row *row)

@@ -41,7 +41,7 @@ void kv_figure_end_block(FILE *data);
 static const double kv_letter_width = 7.1; /* pixels, mean of DejaVu Sans at 10; others are narrower */
 
 /* -- colours and shapes: a colour follows from the method's name, a shape from its family -- */
-enum { KV_FIGURE_FAMILIES = 6, KV_FIGURE_FADED = 0x90 };   /* alpha of what is off the front */
+enum { KV_FIGURE_FAMILIES = 7, KV_FIGURE_FADED = 0x90 };   /* alpha of what is off the front */
 struct kv_figure_family { const char *family, *word; int shape; };
 extern const struct kv_figure_family kv_figure_families[KV_FIGURE_FAMILIES];
 unsigned kv_figure_colour(const struct kv_results *results, const struct kv_row *row);

@@ -270,6 +270,30 @@ static void add(struct kv_memory_bytes *sum, const struct counting *counting,
     sum->total = sum->payload + sum->metadata + sum->residual + sum->basis;
 }
 
+/* A method without rows: a state for every head, of any length. */
+static int create_state(struct counting *counting, struct kv_error *err)
+{
+    const struct kv_stage *stage = counting->spec->caches[0].answer;
+    const struct kv_setup setup = {.geometry = &counting->geometry,
+                                   .config = stage->config[0],
+                                   .kernels = counting->kernels,
+                                   .pool = counting->pool,
+                                   .seed = 1,
+                                   .n_heads = 1};
+    struct kv_state *state;
+    return stage->answer->create(&state, &setup, err);
+}
+
+static void add_states(struct kv_memory_bytes *sum, const struct counting *counting,
+                       const struct kv_memory_shape *shape)
+{
+    const int64_t states = (int64_t)shape->kv_heads * counting->n_layers;
+    sum->payload = states * kv_pool_used(counting->pool, KV_PAYLOAD);
+    sum->metadata = states * kv_pool_used(counting->pool, KV_METADATA);
+    sum->basis = states * kv_pool_used(counting->pool, KV_BASIS_ONLINE);
+    sum->total = sum->payload + sum->metadata + sum->basis;
+}
+
 /* -- laws ---------------------------------------------------------------------------------------
  */
 
@@ -311,6 +335,7 @@ static bool joins_sides(const struct kv_spec *spec)
 
 static bool is_fitted(const struct kv_spec *spec)
 {
+    if (spec->caches[0].answer) return false; /* its size is what create charged */
     for (uint32_t c = 0; c < spec->n_caches; c++)
         for (int side = 0; side < 2; side++)
             for (const struct kv_stage *stage = chain_of(spec, c, side); stage; stage = stage->rest)
@@ -362,6 +387,7 @@ static int open_counting(struct counting *counting, const struct kv_memory_law *
         status = make_tensor(counting, &counting->values, counting->geometry.value_dim, err);
     if (status == KV_OK) status = make_rotary(counting, err);
     if (status == KV_OK) status = make_prompts(counting, err);
+    if (status == KV_OK && law->spec->caches[0].answer) return create_state(counting, err);
     if (status == KV_OK) status = create_caches(counting, err);
     return status;
 }
@@ -371,6 +397,10 @@ static int ask(struct kv_memory_law *law, uint32_t p, uint32_t tokens, uint32_t 
                struct kv_memory_bytes *bytes)
 {
     const struct counting *counting = &law->counting[p];
+    if (law->spec->caches[0].answer) {
+        add_states(bytes, counting, &law->shape);
+        return KV_OK;
+    }
     for (uint32_t m = 0; m < counting->n_layers; m++)
         for (uint32_t b = 0; b < counting->main[m]->n_banks; b++)
             kv_bank_count_rows(&counting->main[m]->banks[b], tokens, prompt_of(tokens, decode));
@@ -426,6 +456,10 @@ int kv_memory_law_create(struct kv_memory_law **out, const struct kv_spec *spec,
     if (shape->value_dim == 0 && joins_sides(law->spec))
         status = kv_fail(err, KV_EUNSUPPORTED,
                          "an MLA layer has one vector a token: there are no sides to join");
+    if (shape->value_dim == 0 && law->spec->caches[0].answer)
+        status =
+            kv_fail(err, KV_EUNSUPPORTED,
+                    "an MLA layer's values are columns of its keys: how many is not known here");
     for (uint32_t p = 0; law->direct && status == KV_OK && p < law->n_patterns; p++)
         status = open_counting(&law->counting[p], law, p ? RANDOM : FLAT, CREATED_ROWS, 0, err);
     if (status != KV_OK)

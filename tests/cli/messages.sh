@@ -40,6 +40,9 @@ refuse 'layer-share: map: expected at most 256 whole numbers from 0 to 1023 join
     --methods layer-share:map=0--2
 refuse 'joined by -, none left out, found 0-x' --methods layer-share:map=0-x
 refuse 'policies come before codecs' --methods int+h2o
+refuse 'linear-state keeps no rows: expected no stage beside it' --methods linear-state+int
+refuse 'linear-state keeps no rows: expected no stage beside it' --methods h2o+linear-state
+refuse 'linear-state: a state speaks of both sides, found k.linear-state' --methods k.linear-state
 refuse 'at most one may' --methods quest+topk
 
 refuse 'list: expected methods, columns' list xyzzy

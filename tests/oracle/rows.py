@@ -2,6 +2,7 @@
 import metrics
 import mla
 from replay import replay_layers
+import linear_state
 import structure
 
 BYTE_COLUMNS = ("resident", "payload", "metadata", "residual", "basis")
@@ -36,19 +37,21 @@ def stored_row(trace, replay, index):
         return {**row, **{f"{name}_bytes": 0 for name in BYTE_COLUMNS}}
     held = [int(cache.held.sum()) for cache in replay.heads]
     row.update(byte_row(replay.byte_counts(), replay.owner, trace.tokens))
-    return dict(with_bits(row), kept_tokens=sum(held) / len(held))
+    return dict(with_bits(row), kept_tokens=sum(held) / len(held) if held else None)
 
 
 def layer_rows(trace, spec):
     """layer index -> row, and layer index -> answers (for the probes' sums over layers)."""
     rows, answers = {}, {}
     layers = replay_layers
-    for kind in (structure, mla):
+    for kind in (structure, mla, linear_state):
         layers = (kind.replay_groups if kind.knows(spec) else layers)
     for replay, by_layer in layers(trace, spec):
         for index, answer in by_layer.items():
             rows[index] = {**metrics.layer_metrics(answer), **stored_row(trace, replay, index),
                            **metrics.probe_metrics(trace, {index: answer})}
+            if linear_state.knows(spec):               # no weights are given to rows
+                rows[index].update(dict.fromkeys(("attention_kl", "lost_mass", "mass_drift")))
         answers.update(by_layer)
     return rows, answers
 

@@ -29,6 +29,7 @@ POLICIES = {"full", "window", "streaming", "random", "topk", "h2o", "tova", "kno
 CODECS = {"center", "outliers", "hadamard", "f32", "f16", "bf16", "int", "kivi", "svd", "turboquant",
           "qjl", "polar-wu", "polar-han", "kvquant", "gear", "palu", "xkv", "kq-svd", "mla", "autoencoder", "think", "minicache", "layer-share", "gqa", "fp8", "mxfp4", "nvfp4",
           "sign", "ternary"} | set(Llama.BLOCKS)
+STATES = {"linear-state"}                     # keep no rows (linear_state.py)
 RANDOM_STAGES = {"random", "turboquant", "qjl", "polar-han"}        # rows cannot agree with another generator
 
 
@@ -61,7 +62,7 @@ def number(text):
 def parse_stage(text):
     name, *pairs = text.split(":")
     side, name = (name[0], name[2:]) if name[:2] in ("k.", "v.") else ("kv", name)
-    if name not in POLICIES | CODECS:
+    if name not in POLICIES | CODECS | STATES:
         raise Unknown(f"no stage {name}")
     params = {key: number(value) for key, value in (pair.split("=", 1) for pair in pairs)}
     return Stage(name, params, side)
