@@ -310,7 +310,7 @@ static bool gather_sample(const struct fit *fit, struct kv_sample *sample)
     float *row = kv_pool_take(bank->pool, (size_t)fit->n * bank->dim * sizeof *row);
     uint32_t *positions = kv_pool_take(bank->pool, fit->n * sizeof *positions);
     if (!row || !positions) return false;
-    *sample = (struct kv_sample){.n = fit->n, .rows = row, .positions = positions};
+    *sample = (struct kv_sample){.n = fit->n, .sizes_only = bank->counts_only, .rows = row, .positions = positions};
     for (uint32_t i = 0; i < fit->n; i++) {
         positions[i] = fit->from->first + i;
         for (uint32_t lane = 0; lane < bank->n_lanes; lane++)

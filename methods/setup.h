@@ -36,6 +36,7 @@ struct kv_setup {
  * calibration text of the same layers and heads. */
 struct kv_sample {
     uint32_t n;
+    bool sizes_only;             /* of a bank that counts: rows are zeros, what is found is never used */
     const float *rows;           /* [n][dim] in the codec's column order (keys unrotated if so marked) */
     const uint32_t *positions;   /* [n] */
     const float *queries;        /* [n_queries][key_dim] where the codec wants them, else NULL: the query

@@ -108,6 +108,7 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
 {
     struct auto_code *self = (struct auto_code *)code;
     const size_t dim = code->dim, rank = self->low.n_latents;
+    if (sample->sizes_only) return kv_low_rank_finish(&self->low, sample, dim * (rank + 1), err);
     double *covariance = calloc(dim * dim + 2 * rank * dim, sizeof *covariance);
     if (!covariance) return kv_fail(err, KV_EMEMORY, "autoencoder: no memory for %zu columns", dim);
     double *columns = covariance + dim * dim;

@@ -187,7 +187,7 @@ static int align(struct gqa_code *self, const struct kv_sample *sample, struct k
         if (reference_of(self, h) == h) continue;
         if (self->rope)
             align_keys(self, sample, h);
-        else
+        else if (!sample->sizes_only)
             status = align_freely(self, sample, h, matrix, err);
         kv_pool_charge(self->pool, KV_BASIS_ONLINE, 2 * (int64_t)width * (self->rope ? 1 : width));
     }

@@ -172,12 +172,13 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     struct kq_code *self = (struct kq_code *)code;
     const size_t dim = code->dim;
     const bool energy = self->setup.side == KV_VALUES && self->values == PCA;
+    const size_t halves = (energy ? 1 : 2) * dim * self->low.n_latents;
+    if (sample->sizes_only) return kv_low_rank_finish(&self->low, sample, halves, err);
     double *memory = calloc(4 * dim * dim + 4 * dim, sizeof *memory);
     if (!memory) return kv_fail(err, KV_EMEMORY, "kq-svd: no memory for Gram matrices of %zu", dim);
     const int status =
         energy ? fit_energy(self, sample, memory, err) : fit_maps(self, sample, memory, err);
     free(memory);
-    const size_t halves = (energy ? 1 : 2) * dim * self->low.n_latents;
     return status ? status : kv_low_rank_finish(&self->low, sample, halves, err);
 }
 

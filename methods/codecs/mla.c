@@ -659,7 +659,10 @@ static int fit_inner(struct mla_code *self, const struct kv_sample *sample, stru
     if (!rows) return kv_fail(err, KV_EMEMORY, "mla: no memory for %u rows", sample->n);
     for (uint32_t i = 0; i < sample->n; i++)
         sample_row(self, sample, i, rows + (size_t)i * self->code.dim);
-    const struct kv_sample turned = {.n = sample->n, .rows = rows, .positions = sample->positions};
+    const struct kv_sample turned = {.n = sample->n,
+                                     .sizes_only = sample->sizes_only,
+                                     .rows = rows,
+                                     .positions = sample->positions};
     const int status = self->inner->type->fit(self->inner, &turned, err);
     free(rows);
     self->code.payload_bytes = self->inner->payload_bytes;
@@ -672,10 +675,10 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     struct mla_code *self = (struct mla_code *)code;
     const struct shape *shape = &self->shape;
     if (shape->whole) return fit_inner(self, sample, err);
-    if (sample->n < shape->rank)
+    if (!sample->sizes_only && sample->n < shape->rank)
         return kv_fail(err, KV_EUNSUPPORTED, "mla: rank %u of a prompt of %u rows", shape->rank,
                        sample->n);
-    const int status = fit_maps(self, sample, err);
+    const int status = sample->sizes_only ? KV_OK : fit_maps(self, sample, err);
     const int64_t halves = (int64_t)basis_rows(shape) * shape->rank +
                            (int64_t)shape->kept * shape->heads * shape->fold;
     kv_pool_charge(self->pool, KV_BASIS_ONLINE, 2 * halves + (shape->latent_already ? 0 : 4));

@@ -85,10 +85,11 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     double *values = memory + width * width;
     for (uint32_t b = 0; !status && b < self->n_blocks; b++) {
         struct kv_directions *block = &self->blocks[b];
+        halves += (size_t)block->width * block->rank;
+        if (sample->sizes_only) continue;
         kv_low_rank_gram(block, sample, code->dim, NULL, memory);
         status = kv_eigen_symmetric(memory, block->width, values, err);
         if (!status) set_scaled(block, memory, values, values + width);
-        halves += (size_t)block->width * block->rank;
     }
     free(memory);
     return status ? status : kv_low_rank_finish(self, sample, halves, err);

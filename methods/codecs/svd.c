@@ -46,6 +46,8 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
 {
     struct kv_low_rank *self = (struct kv_low_rank *)code;
     const uint32_t dim = code->dim;
+    if (sample->sizes_only)
+        return kv_low_rank_finish(self, sample, (size_t)dim * self->n_latents, err);
     double *matrix = calloc((size_t)dim * dim + dim, sizeof *matrix);
     if (!matrix) return kv_fail(err, KV_EMEMORY, "svd: no memory for a Gram matrix of %u", dim);
     kv_low_rank_gram(self->blocks, sample, dim, NULL, matrix);

@@ -69,6 +69,7 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
 {
     struct kv_low_rank *self = (struct kv_low_rank *)code;
     const size_t dim = code->dim;
+    if (sample->sizes_only) return kv_low_rank_finish(self, sample, dim * self->n_latents, err);
     double *matrix = calloc(dim * dim + dim, sizeof *matrix);
     if (!matrix) return kv_fail(err, KV_EMEMORY, "xkv: no memory for a Gram matrix of %zu", dim);
     kv_low_rank_gram(self->blocks, sample, code->dim, NULL, matrix);

@@ -108,7 +108,7 @@ static void project(const struct kv_code *code, const float *row, float *latents
 int kv_low_rank_finish(struct kv_low_rank *self, const struct kv_sample *sample, size_t halves,
                        struct kv_error *err)
 {
-    if (sample->n < self->blocks->rank)
+    if (!sample->sizes_only && sample->n < self->blocks->rank)
         return kv_fail(err, KV_EUNSUPPORTED, "%s: rank %u of a prompt of %u rows",
                        self->code.type->name, self->blocks->rank, sample->n);
     kv_pool_charge(self->pool, KV_BASIS_ONLINE, 2 * (int64_t)halves);

@@ -29,7 +29,10 @@ static int fit_mapped(const struct kv_code *outer, struct kv_code *inner,
                        sample->n);
     for (uint32_t i = 0; i < sample->n; i++)
         map(outer, sample->rows + (size_t)i * outer->dim, rows + (size_t)i * inner->dim);
-    const struct kv_sample mapped = {.n = sample->n, .rows = rows, .positions = sample->positions};
+    const struct kv_sample mapped = {.n = sample->n,
+                                     .sizes_only = sample->sizes_only,
+                                     .rows = rows,
+                                     .positions = sample->positions};
     const int status = inner->type->fit(inner, &mapped, err);
     free(rows);
     return status;

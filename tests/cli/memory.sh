@@ -72,6 +72,11 @@ bytes smollm2-135m 2048 svd:rank=96:span=heads payload_bytes 23592960
 bytes smollm2-135m 2048 svd:rank=96:span=heads basis_bytes 2211840
 bytes smollm2-135m 2048 svd:rank=136:span=heads+int:bits=3:group_size=136 bytes $((6758400 + 3133440))
 bytes smollm2-135m 2048 svd:rank=96:span=heads+int:bits=2:group_size=96 bytes $((3440640 + 2211840))
+# TransMLA's 512 + 64 of 2048; ranks above the rows that a codec is made on here. Bases: maps of a layer.
+bytes llama-3-8b 8192 mla payload_bytes $((8192 * 32 * 576 * 2))
+bytes llama-3-8b 8192 mla basis_bytes $((32 * (2 * 2048 * 512 + 8 * 2 * 64 + 4)))
+bytes llama-3-8b 8192 palu:rank=0.5 basis_bytes $((32 * 2 * 2 * 2 * 512 * 256))
+bytes llama-3-8b 8192 svd:rank=512:span=all basis_bytes $((32 * 2 * 2048 * 512))
 bytes smollm2-135m 2048 window:budget=512:layers=0-24 bytes 17694720
 
 # Weights against the cache: counted by formula, or the entry's own bytes of a 1-bit model.
