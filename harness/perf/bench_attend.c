@@ -3,6 +3,7 @@
  * most 1.05 times the time of floats from 96 rows on, 1.2 times at 24. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "harness/perf/benches.h"
 #include "harness/perf/coded_rows.h"
@@ -14,7 +15,8 @@ struct attending {
     struct kv_sweep_case floats;
     struct kv_sweep sweep;         /* the same over codes */
     struct kv_coded_rows coded[2]; /* keys, values */
-    float *spare;
+    float *spare, *scratch;
+    float *queries, *sums; /* turned, where the codec reads rows so; timed with the rest */
 };
 
 static void decode_lines(void *source, uint32_t first, uint32_t n, float *keys, float *values)
@@ -24,10 +26,27 @@ static void decode_lines(void *source, uint32_t first, uint32_t n, float *keys, 
     if (values) kv_coded_rows_read(&work->coded[KV_VALUES], first, n, values, work->spare);
 }
 
+static const struct kv_turn *turn_of(const struct attending *work, enum kv_side side)
+{
+    const struct kv_code *code = work->coded[side].code;
+    return kv_turned_columns(code, side) ? code->type->turn : NULL;
+}
+
 static double attend_codes(void *context)
 {
     struct attending *work = context;
-    kv_sweep_run(&work->sweep, work->floats.scratch);
+    const struct kv_turn *keys = turn_of(work, KV_KEYS), *values = turn_of(work, KV_VALUES);
+    const size_t dim = work->floats.geometry.key_dim;
+    const uint32_t *columns = work->sweep.lines.columns;
+    for (size_t r = 0; keys && r < work->sweep.rows.n; r++)
+        keys->query(work->coded[KV_KEYS].code, 0, 0, work->floats.queries + r * dim,
+                    work->queries + r * columns[0]);
+    kv_sweep_run(&work->sweep, work->scratch);
+    for (size_t r = 0; values && r < work->sweep.rows.n; r++) {
+        memset(work->floats.outputs + r * dim, 0, dim * sizeof(float));
+        values->output(work->coded[KV_VALUES].code, 0, work->sums + r * columns[1],
+                       work->floats.outputs + r * dim);
+    }
     return work->floats.flops;
 }
 
@@ -46,6 +65,20 @@ static void see_all(struct attending *work)
     work->sweep.lines.source = work;
 }
 
+/* Queries and sums of rows that are read without their way back. */
+static bool reserve(struct attending *work)
+{
+    struct kv_sweep *sweep = &work->sweep;
+    for (int side = 0; side < 2; side++)
+        sweep->lines.columns[side] = kv_coded_rows_columns(&work->coded[side]);
+    work->queries = calloc((size_t)sweep->rows.n * sweep->lines.columns[0], sizeof(float));
+    work->sums = calloc((size_t)sweep->rows.n * sweep->lines.columns[1], sizeof(float));
+    work->scratch = kv_perf_normals(kv_sweep_scratch(sweep), 5);
+    if (turn_of(work, KV_KEYS)) sweep->rows.queries = work->queries;
+    if (turn_of(work, KV_VALUES)) sweep->answers.outputs = work->sums;
+    return work->queries && work->sums && work->scratch;
+}
+
 static int prepare(struct attending *work, struct kv_perf *perf, const struct kv_spec *spec,
                    const uint32_t shape[3], struct kv_error *err)
 {
@@ -60,8 +93,9 @@ static int prepare(struct attending *work, struct kv_perf *perf, const struct kv
         status = kv_coded_rows_create(
             &work->coded[side], spec, &perf->kernels, side ? KV_VALUES : KV_KEYS,
             side ? work->floats.values : work->floats.keys, tokens, dim, err);
-    if (status == KV_OK) see_all(work);
-    return status;
+    if (status != KV_OK) return status;
+    see_all(work);
+    return reserve(work) ? KV_OK : kv_fail(err, KV_EMEMORY, "perf attend: out of memory");
 }
 
 static int measure(struct kv_perf *perf, const struct kv_spec *spec, const uint32_t shape[3],
@@ -84,7 +118,7 @@ static int measure(struct kv_perf *perf, const struct kv_spec *spec, const uint3
         status = kv_perf_skip(perf, name, err->text, err);
     for (int side = 0; side < 2; side++) kv_coded_rows_free(&work.coded[side]);
     kv_sweep_case_free(&work.floats);
-    free(work.spare);
+    free(work.spare), free(work.scratch), free(work.queries), free(work.sums);
     return status;
 }
 

@@ -70,20 +70,35 @@ void kv_coded_rows_free(struct kv_coded_rows *coded)
     coded->pool = NULL;
 }
 
+uint32_t kv_coded_rows_columns(const struct kv_coded_rows *coded)
+{
+    const uint32_t turned = kv_turned_columns(coded->code, KV_KEYS);
+    return turned ? turned : coded->code->dim;
+}
+
+static void decode_rows(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
+                        float *out)
+{
+    if (kv_turned_columns(code, KV_KEYS))
+        code->type->turn->decode_turned(code, atoms, n_atoms, out);
+    else
+        code->type->decode(code, atoms, n_atoms, 0, code->dim, out);
+}
+
 void kv_coded_rows_read(const struct kv_coded_rows *coded, uint32_t first, uint32_t n, float *out,
                         float *spare)
 {
     const struct kv_code *code = coded->code;
-    const uint32_t block = code->block, dim = code->dim;
+    const uint32_t block = code->block, dim = kv_coded_rows_columns(coded);
     while (n > 0) {
         const uint32_t inside = first % block;
         const uint8_t *atom = coded->atoms + first / block * kv_atom_bytes(code);
         uint32_t now = n < block - inside ? n : block - inside;
         if (inside == 0 && n >= block) {
             now = n / block * block;
-            code->type->decode(code, atom, now / block, 0, dim, out);
+            decode_rows(code, atom, now / block, out);
         } else {
-            code->type->decode(code, atom, 1, 0, dim, spare);
+            decode_rows(code, atom, 1, spare);
             memcpy(out, spare + (size_t)inside * dim, (size_t)now * dim * sizeof *out);
         }
         first += now, n -= now, out += (size_t)now * dim;

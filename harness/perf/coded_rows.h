@@ -22,6 +22,8 @@ int kv_coded_rows_create(struct kv_coded_rows *coded, const struct kv_spec *spec
                          uint32_t n, uint32_t dim, struct kv_error *err);
 void kv_coded_rows_free(struct kv_coded_rows *coded);
 
+/* Columns of a row as it is read: turned where the codec offers that (struct kv_turn). */
+uint32_t kv_coded_rows_columns(const struct kv_coded_rows *coded);
 /* Rows first .. first + n - 1, decoded; a part of an atom is decoded whole into `spare`
  * [block][dim]. */
 void kv_coded_rows_read(const struct kv_coded_rows *coded, uint32_t first, uint32_t n, float *out,

@@ -25,7 +25,8 @@ struct hadamard_code {
 static void turn(const struct hadamard_code *self, float *x, uint32_t n)
 {
     if (self->span < 2) return;
-    for (uint32_t c = 0; c < n; c += self->span) self->kernels->hadamard(x + c, NULL, x + c, self->span);
+    for (uint32_t c = 0; c < n; c += self->span)
+        self->kernels->hadamard(x + c, NULL, x + c, self->span);
     self->kernels->scale(x, n, self->factor);
 }
 
@@ -68,13 +69,50 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
     }
 }
 
+/* Without the way back: the inner codec's rows as they are. The transform is its own inverse. */
+
+static uint32_t turned_columns(const struct kv_code *code, enum kv_side side)
+{
+    (void)side;
+    return ((const struct hadamard_code *)code)->span < 2 ? 0 : code->dim;
+}
+
+static void decode_turned(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
+                          float *out)
+{
+    const struct kv_code *inner = ((const struct hadamard_code *)code)->inner;
+    inner->type->decode(inner, atoms, n_atoms, 0, code->dim, out);
+}
+
+static void turn_query(const struct kv_code *code, uint32_t lane, uint32_t token,
+                       const float *query, float *turned)
+{
+    (void)lane, (void)token;
+    turn_row(code, query, turned);
+}
+
+static void turn_output(const struct kv_code *code, uint32_t lane, const float *turned,
+                        float *output)
+{
+    float *row = ((const struct hadamard_code *)code)->rows;
+    (void)lane;
+    turn_row(code, turned, row);
+    for (uint32_t c = 0; c < code->dim; c++) output[c] += row[c];
+}
+
+static const struct kv_turn turned = {.columns = turned_columns,
+                                      .decode_turned = decode_turned,
+                                      .query = turn_query,
+                                      .output = turn_output};
+
 /* The face of an object whose inner codec is fitted: without one the cache need not gather rows. */
 static const struct kv_codec fitted = {.name = "hadamard",
                                        .traits = KV_LEAVES_ROWS,
                                        .fit = fit,
                                        .encode = encode,
                                        .decode = decode,
-                                       .used = kv_wrapped_used};
+                                       .used = kv_wrapped_used,
+                                       .turn = &turned};
 
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
@@ -108,4 +146,5 @@ const struct kv_codec kv_codec_hadamard = {
     .create = create,
     .encode = encode,
     .decode = decode,
-    .used = kv_wrapped_used};
+    .used = kv_wrapped_used,
+    .turn = &turned};

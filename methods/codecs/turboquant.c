@@ -349,29 +349,39 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 
 /* coded += what the signs say of the residual, times size. */
 static void decode_signs(const struct turboquant_code *self, const struct part *part,
-                         const uint8_t *signs, float size)
+                         const uint8_t *signs, float size, float *coded)
 {
     self->kernels->unpack_bits(signs, part->n, 1, self->signs);
     for (uint32_t i = 0; i < part->n; i++) self->gathered[i] = self->signs[i] ? 1.0f : -1.0f;
     kv_rotation_undo(&part->sketch, self->gathered, self->turned);
-    for (uint32_t i = 0; i < part->n; i++) self->coded[i] += self->turned[i] * size;
+    for (uint32_t i = 0; i < part->n; i++) coded[i] += self->turned[i] * size;
 }
 
-static const uint8_t *decode_part(const struct turboquant_code *self, const struct part *part,
-                                  const uint8_t *atom, float *out)
+/* n y_hat, as it was coded. */
+static const uint8_t *decode_turned_part(const struct turboquant_code *self,
+                                         const struct part *part, const uint8_t *atom, float *coded)
 {
     const bool prod = self->config.mode == MODE_PROD;
     const uint8_t *signs = atom + part->codes_bytes, *norms = signs + part->signs_bytes;
     const float size = kv_kept_half(norms);
     if (part->bits) {
         self->kernels->unpack_bits(atom, part->n, part->bits, self->codes);
-        self->kernels->lookup(self->codes, part->n, part->table, size, self->coded);
+        self->kernels->lookup(self->codes, part->n, part->table, size, coded);
     } else {
-        memset(self->coded, 0, part->n * sizeof *self->coded);
+        memset(coded, 0, part->n * sizeof *coded);
     }
-    if (prod) decode_signs(self, part, signs, size * kv_kept_half(norms + 2) * part->sketch_factor);
-    kv_rotation_undo(&part->rotation, self->coded, out);
+    if (prod)
+        decode_signs(self, part, signs, size * kv_kept_half(norms + 2) * part->sketch_factor,
+                     coded);
     return norms + (prod ? 4 : 2);
+}
+
+static const uint8_t *decode_part(const struct turboquant_code *self, const struct part *part,
+                                  const uint8_t *atom, float *out)
+{
+    atom = decode_turned_part(self, part, atom, self->coded);
+    kv_rotation_undo(&part->rotation, self->coded, out);
+    return atom;
 }
 
 static void decode_row(const struct turboquant_code *self, const uint8_t *atom, float *row)
@@ -402,9 +412,57 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
     }
 }
 
+/* ---- without the way back: queries are rotated, and sums of values rotated back ---- */
+
+static uint32_t turned_columns(const struct kv_code *code, enum kv_side side)
+{
+    (void)side;
+    return code->dim;
+}
+
+static void decode_turned(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
+                          float *out)
+{
+    const struct turboquant_code *self = (const struct turboquant_code *)code;
+    for (uint32_t a = 0; a < n_atoms; a++)
+        for (uint32_t p = 0; p < self->n_parts; out += self->parts[p++].n)
+            atoms = decode_turned_part(self, &self->parts[p], atoms, out);
+}
+
+static void turn_query(const struct kv_code *code, uint32_t lane, uint32_t token,
+                       const float *query, float *turned)
+{
+    const struct turboquant_code *self = (const struct turboquant_code *)code;
+    const uint32_t *order = self->order;
+    (void)lane, (void)token;
+    for (uint32_t p = 0; p < self->n_parts;
+         order += self->parts[p].n, turned += self->parts[p++].n) {
+        for (uint32_t i = 0; i < self->parts[p].n; i++) self->gathered[i] = query[order[i]];
+        kv_rotation_apply(&self->parts[p].rotation, self->gathered, turned);
+    }
+}
+
+static void turn_output(const struct kv_code *code, uint32_t lane, const float *turned,
+                        float *output)
+{
+    const struct turboquant_code *self = (const struct turboquant_code *)code;
+    const uint32_t *order = self->order;
+    (void)lane;
+    for (uint32_t p = 0; p < self->n_parts;
+         order += self->parts[p].n, turned += self->parts[p++].n) {
+        kv_rotation_undo(&self->parts[p].rotation, turned, self->row);
+        for (uint32_t i = 0; i < self->parts[p].n; i++) output[order[i]] += self->row[i];
+    }
+}
+
+static const struct kv_turn turn = {.columns = turned_columns,
+                                    .decode_turned = decode_turned,
+                                    .query = turn_query,
+                                    .output = turn_output};
+
 /* The face of whole bits, which need no prompt: the cache gathers all its rows for a fit. */
 static const struct kv_codec whole = {
-    .name = "turboquant", .traits = KV_RANDOM, .encode = encode, .decode = decode};
+    .name = "turboquant", .traits = KV_RANDOM, .encode = encode, .decode = decode, .turn = &turn};
 
 const struct kv_codec kv_codec_turboquant = {
     .name = "turboquant",
@@ -416,4 +474,5 @@ const struct kv_codec kv_codec_turboquant = {
     .create = create,
     .fit = fit,
     .encode = encode,
-    .decode = decode};
+    .decode = decode,
+    .turn = &turn};
