@@ -30,6 +30,7 @@
 #include "methods/codec.h"
 #include "methods/parts/codes.h"
 #include "methods/parts/eigen.h"
+#include "methods/parts/sort.h"
 
 extern const struct kv_codec kv_codec_gear;
 
@@ -251,12 +252,6 @@ static int find_basis(struct gear_code *self, struct kv_error *err)
 
 /* ---- fit: of the prompt ---- */
 
-static int by_value(const void *a, const void *b)
-{
-    const float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
 static void fit_channel(struct gear_code *self, const float *rows, uint32_t n, uint32_t c,
                         float *column)
 {
@@ -265,7 +260,7 @@ static void fit_channel(struct gear_code *self, const float *rows, uint32_t n, u
     uint32_t others = 0;
     float min = INFINITY, max = -INFINITY;
     for (uint32_t t = 0; t < n; t++) column[t] = rows[(size_t)t * dim + c];
-    qsort(column, n, sizeof *column, by_value);
+    kv_sort_floats(column, n);
     self->low[c] = count ? column[count - 1] : -INFINITY,
     self->high[c] = count ? column[n - count] : INFINITY;
     for (uint32_t t = 0; t < n; t++) {

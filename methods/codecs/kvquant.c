@@ -33,6 +33,7 @@
 
 #include "methods/parts/codes.h"
 #include "methods/parts/kmeans.h"
+#include "methods/parts/sort.h"
 #include "methods/policy.h"
 #include "methods/codec.h"
 
@@ -198,12 +199,6 @@ static void normalise(struct kvquant_code *self, const float *row)
 
 /* ---- fit ---- */
 
-static int by_value(const void *a, const void *b)
-{
-    const float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
 /* The quantile between two neighbours, linearly. */
 static double quantile(const float *sorted, uint32_t n, double share)
 {
@@ -220,7 +215,7 @@ static int fit_channels(struct kvquant_code *self, const float *rows, uint32_t n
     if (!column) return kv_fail(err, KV_EMEMORY, "kvquant: no memory for a channel");
     for (uint32_t c = 0; n && c < dim; c++) {
         for (uint32_t t = 0; t < n; t++) column[t] = rows[(size_t)t * dim + c];
-        qsort(column, n, sizeof *column, by_value);
+        kv_sort_floats(column, n);
         const float low = (float)quantile(column, n, 0.5 * self->config.outliers);
         const float high = (float)quantile(column, n, 1 - 0.5 * self->config.outliers);
         self->offset[c] = finite_half((low + high) * 0.5f);

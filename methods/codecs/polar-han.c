@@ -80,16 +80,17 @@ static void set_table(struct table *table, const double *angles)
 static int make_tables(struct polar_code *self, struct kv_error *err)
 {
     enum { POINTS = 16384 };
-    struct kv_weighted *points = malloc(POINTS * sizeof *points);
+    struct kv_weighted *points = malloc(POINTS * (sizeof *points + sizeof(double)));
     if (!points) return kv_fail(err, KV_EMEMORY, "polar-han: no memory for a table");
+    double *sines = (double *)(points + POINTS), cosine;
+    for (int i = 0; i < POINTS; i++) kv_cos_sin((i + 0.5) * (PI / POINTS), &cosine, sines + i);
     for (int level = 0; level < LEVELS; level++) {
         double angles[CELLS];
         for (int i = 0; i < POINTS; i++) {
-            double cosine, sine, weight = 1;
-            const double psi = (i + 0.5) * (PI / 2 / POINTS);
-            kv_cos_sin(2 * psi, &cosine, &sine);
-            for (int k = 0; k < (2 << level) - 1; k++) weight *= sine;
-            points[i] = (struct kv_weighted){.value = psi, .weight = weight};
+            double weight = 1;
+            for (int k = 0; k < (2 << level) - 1; k++) weight *= sines[i];
+            points[i] =
+                (struct kv_weighted){.value = (i + 0.5) * (PI / 2 / POINTS), .weight = weight};
         }
         kv_kmeans(points, POINTS, CELLS, angles);
         set_table(&self->tables[level], angles);
