@@ -15,20 +15,44 @@ struct head_rows { /* of one KV head, widened */
     double *keys, *values; /* [tokens][dim] */
     double *query, *output_gradient;
     double *weights, *slopes, *along;        /* [tokens] a, cap', g.v */
-    double *key_gradients, *value_gradients; /* [n][dim] of one window and probe */
+    double *key_gradients, *value_gradients; /* [probes][n][dim] of one window */
     float *scratch;                          /* one row */
     struct kv_rotary rotary;
 };
 
-/* exp(y), y <= 0: 2^n times a Taylor series of the rest, whose next term is below 2^-53. */
+static double power_of_two(int n)
+{
+    const uint64_t bits = (uint64_t)(n + 1023) << 52;
+    double power;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
+
+/* exp(y), y <= 0: 2^n times a Taylor series of the rest, whose next term is below 2^-53. Adding
+ * 1.5 * 2^52 leaves the nearest integer. */
 static double exponential(double y)
 {
+    static const double inverse_factorials[] = {1.0,
+                                                1.0,
+                                                1.0 / 2,
+                                                1.0 / 6,
+                                                1.0 / 24,
+                                                1.0 / 120,
+                                                1.0 / 720,
+                                                1.0 / 5040,
+                                                1.0 / 40320,
+                                                1.0 / 362880,
+                                                1.0 / 3628800,
+                                                1.0 / 39916800,
+                                                1.0 / 479001600,
+                                                1.0 / 6227020800,
+                                                1.0 / 87178291200};
     if (!(y > -700.0)) return 0.0;
-    const double n = floor(y * 1.4426950408889634 + 0.5);
+    const double n = (y * 1.4426950408889634 + 0x1.8p52) - 0x1.8p52;
     const double r = y - n * 0.693147180369123816490 - n * 1.90821492927058770002e-10;
-    double sum = 1.0;
-    for (int k = 14; k > 0; k--) sum = 1.0 + sum * r / k;
-    return ldexp(sum, (int)n);
+    double sum = inverse_factorials[14];
+    for (int k = 13; k >= 0; k--) sum = inverse_factorials[k] + sum * r;
+    return sum * power_of_two((int)n);
 }
 
 static double *take(struct kv_pool *pool, size_t n)
@@ -47,7 +71,8 @@ static double *widen(struct head_rows *rows, const struct kv_tensor *tensor, str
     return out;
 }
 
-static int reserve(struct head_rows *rows, struct kv_pool *pool, struct kv_error *err)
+static int reserve(struct head_rows *rows, uint32_t probes, struct kv_pool *pool,
+                   struct kv_error *err)
 {
     const struct kv_geometry *geometry = rows->geometry;
     const uint32_t key_dim = geometry->key_dim, value_dim = geometry->value_dim;
@@ -55,8 +80,8 @@ static int reserve(struct head_rows *rows, struct kv_pool *pool, struct kv_error
     rows->scratch = kv_pool_take(pool, widest * sizeof(float));
     rows->query = take(pool, 2 * widest);
     rows->weights = take(pool, 3 * (size_t)geometry->tokens);
-    rows->key_gradients = take(pool, (size_t)rows->n * key_dim);
-    rows->value_gradients = take(pool, (size_t)rows->n * value_dim);
+    rows->key_gradients = take(pool, (size_t)probes * rows->n * key_dim);
+    rows->value_gradients = take(pool, (size_t)probes * rows->n * value_dim);
     if (!rows->scratch || !rows->query || !rows->weights || !rows->key_gradients ||
         !rows->value_gradients)
         return kv_fail(err, KV_EMEMORY, "out of memory for probe gradients");
@@ -112,12 +137,14 @@ static void attend(struct head_rows *rows, uint32_t q_head, uint32_t t)
     for (uint32_t j = first; j <= t; j++) rows->weights[j] /= sum;
 }
 
-/* Adds one query's share, its output gradient being known. */
-static void backward(struct head_rows *rows, uint32_t t)
+/* Adds one query's share to the gradients of probe p, its output gradient being known. */
+static void backward(struct head_rows *rows, uint32_t p, uint32_t t)
 {
     const struct kv_geometry *geometry = rows->geometry;
     const uint32_t key_dim = geometry->key_dim, value_dim = geometry->value_dim;
     const uint32_t first = first_visible(geometry, t);
+    double *key_gradients = rows->key_gradients + (size_t)p * rows->n * key_dim;
+    double *value_gradients = rows->value_gradients + (size_t)p * rows->n * value_dim;
     double mean = 0;
     for (uint32_t j = first; j <= t; j++) {
         if (rows->weights[j] < NEGLIGIBLE) continue;
@@ -129,29 +156,32 @@ static void backward(struct head_rows *rows, uint32_t t)
         const double weight = rows->weights[j];
         if (weight < NEGLIGIBLE) continue;
         const double factor = weight * (rows->along[j] - mean) * rows->slopes[j] * geometry->scale;
-        double *restrict key = rows->key_gradients + (size_t)j * key_dim;
-        double *restrict value = rows->value_gradients + (size_t)j * value_dim;
+        double *restrict key = key_gradients + (size_t)j * key_dim;
+        double *restrict value = value_gradients + (size_t)j * value_dim;
         for (uint32_t c = 0; c < value_dim; c++) value[c] += weight * rows->output_gradient[c];
         for (uint32_t c = 0; c < key_dim; c++) key[c] += factor * rows->query[c];
     }
 }
 
-/* Gradients of one probe over window w, whose first token is row `at` of the probe. */
-static void differentiate(struct head_rows *rows, const struct kv_gradient *probe, uint32_t w,
-                          uint32_t at)
+/* Gradients of all probes over window w, whose first token is row `at` of each: attention once. */
+static void differentiate(struct head_rows *rows, const struct kv_gradient *probes,
+                          uint32_t n_probes, uint32_t w, uint32_t at)
 {
     const struct kv_geometry *geometry = rows->geometry;
     const uint32_t *window = rows->layer->windows[w];
-    memset(rows->key_gradients, 0, (size_t)rows->n * geometry->key_dim * sizeof(double));
-    memset(rows->value_gradients, 0, (size_t)rows->n * geometry->value_dim * sizeof(double));
+    const size_t size = (size_t)n_probes * rows->n * sizeof(double);
+    memset(rows->key_gradients, 0, size * geometry->key_dim);
+    memset(rows->value_gradients, 0, size * geometry->value_dim);
     for (uint32_t g = 0; g < geometry->group; g++)
         for (uint32_t t = window[0]; t < window[1]; t++) {
             const uint32_t q_head = rows->head * geometry->group + g;
             attend(rows, q_head, t);
-            kv_tensor_widen(&probe->tensor, q_head, at + t - window[0], 1, rows->scratch);
-            for (uint32_t c = 0; c < geometry->value_dim; c++)
-                rows->output_gradient[c] = rows->scratch[c] * probe->unit;
-            backward(rows, t);
+            for (uint32_t p = 0; p < n_probes; p++) {
+                kv_tensor_widen(&probes[p].tensor, q_head, at + t - window[0], 1, rows->scratch);
+                for (uint32_t c = 0; c < geometry->value_dim; c++)
+                    rows->output_gradient[c] = rows->scratch[c] * probes[p].unit;
+                backward(rows, p, t);
+            }
         }
 }
 
@@ -168,14 +198,16 @@ struct sums {
     double *keys, *unrotated_keys, *values;
 };
 
-static void add_squares(struct head_rows *rows, const struct sums *sums, double share)
+static void add_squares(struct head_rows *rows, uint32_t p, const struct sums *sums, double share)
 {
     const uint32_t key_dim = rows->geometry->key_dim, value_dim = rows->geometry->value_dim;
+    const double *key_gradients = rows->key_gradients + (size_t)p * rows->n * key_dim;
+    const double *value_gradients = rows->value_gradients + (size_t)p * rows->n * value_dim;
     for (size_t i = 0; i < (size_t)rows->n * value_dim; i++)
-        sums->values[i] += share * rows->value_gradients[i] * rows->value_gradients[i];
+        sums->values[i] += share * value_gradients[i] * value_gradients[i];
     for (uint32_t t = 0; t < rows->n; t++) {
         const size_t at = (size_t)t * key_dim;
-        const double *gradient = rows->key_gradients + at;
+        const double *gradient = key_gradients + at;
         /* Gradients are tiny: the largest of the row is 1 while it passes through floats. */
         double largest = 0;
         for (uint32_t c = 0; c < key_dim; c++)
@@ -209,12 +241,11 @@ static int squares_of(struct kv_squares *squares, struct head_rows *rows,
     const struct sums sums = {take(pool, n_keys), take(pool, n_keys), take(pool, n_values)};
     if (!sums.keys || !sums.unrotated_keys || !sums.values)
         return kv_fail(err, KV_EMEMORY, "out of memory for probe gradients");
-    for (uint32_t p = 0; p < n_probes; p++)
-        for (uint32_t w = 0, at = 0; w < rows->layer->n_windows; w++) {
-            differentiate(rows, &probes[p], w, at);
-            add_squares(rows, &sums, 1.0 / n_probes);
-            at += rows->layer->windows[w][1] - rows->layer->windows[w][0];
-        }
+    for (uint32_t w = 0, at = 0; w < rows->layer->n_windows; w++) {
+        differentiate(rows, probes, n_probes, w, at);
+        for (uint32_t p = 0; p < n_probes; p++) add_squares(rows, p, &sums, 1.0 / n_probes);
+        at += rows->layer->windows[w][1] - rows->layer->windows[w][0];
+    }
     *squares = (struct kv_squares){narrow(sums.keys, n_keys, pool),
                                    narrow(sums.unrotated_keys, n_keys, pool),
                                    narrow(sums.values, n_values, pool)};
@@ -233,7 +264,7 @@ int kv_probe_squares(struct kv_prompt *prompt, const struct kv_layer *layer, uin
                              .layer = layer,
                              .head = head,
                              .n = layer->info->geometry.prefill};
-    int status = reserve(&rows, pool, err);
+    int status = reserve(&rows, fisher ? layer->n_fisher : 1, pool, err);
     if (status == KV_OK && fisher)
         status = squares_of(&prompt->fisher, &rows, layer->fisher, layer->n_fisher, pool, err);
     if (status == KV_OK && label)
