@@ -1,16 +1,21 @@
 /* linear-state: attention without a softmax over rows, from a state of constant size: the floor
  * that Mamba-like layers stand for (Katharopoulos et al., Transformers are RNNs, arXiv 2006.16236).
  *
- * S_t = g S_{t-1} + phi(k_t) v_t^T, z_t = g z_{t-1} + phi(k_t); o_t = S_t^T phi(q_t) / (z_t .
- * phi(q_t)), 0 where nothing answers. y = a x, of keys and queries as recorded. features=hedgehog
- * phi(x) = (softmax(y), softmax(-y)) (Zhang et al., Hedgehog, arXiv 2402.04347, section 4, with a
- * times the identity for its learned matrix) features=elu       phi(x) = elu(y) + 1 (Katharopoulos
- * et al., section 3.2) One decay g a head is what Mamba-2 keeps of the past (Dao and Gu, arXiv
- * 2405.21060) and RetNet (Sun et al., arXiv 2307.08621), there a fixed 1 - 2^-k, here one of these.
- * sharpness a and decay g are given, or (0) fitted to the head: of a in 1/4, 1/2, 1, 2 and g in 1,
- * 1 - 2^-8, ..., 1 - 2^-2 the first pair whose answers to the last 32 queries of the prompt (or
- * calibration) have the smallest squared distance to exact attention of this layer, its window,
- * soft cap and sink logits included.
+ *   S_t = g S_{t-1} + phi(k_t) v_t^T,  z_t = g z_{t-1} + phi(k_t)
+ *   o_t = S_t^T phi(q_t) / (z_t . phi(q_t)), 0 where nothing answers
+ *
+ * With y = a x, of keys and queries as recorded:
+ *
+ *   features=hedgehog   phi(x) = (softmax(y), softmax(-y)) (Zhang et al., Hedgehog, arXiv
+ *                       2402.04347, section 4, a times the identity for its learned matrix)
+ *   features=elu        phi(x) = elu(y) + 1 (Katharopoulos et al., section 3.2)
+ *
+ * One decay g a head is what Mamba-2 keeps of the past (Dao and Gu, arXiv 2405.21060), and RetNet
+ * (Sun et al., arXiv 2307.08621), there a fixed 1 - 2^-k, here one of these. sharpness a and decay
+ * g are given, or (0) fitted to the head: of a in 1/4, 1/2, 1, 2 and g in 1, 1 - 2^-8, ..., 1 -
+ * 2^-2 the first pair whose answers to the last 32 queries of the prompt (or calibration) have the
+ * smallest squared distance to exact attention of this layer, its window, soft cap and sink logits
+ * included.
  *
  * Bytes of a KV head, whatever the length: S in f32, 4 D d_v, D = d_k (elu) or 2 d_k; z, 4 D; 4 for
  * each of a and g that is fitted.
