@@ -7,6 +7,7 @@
 #include "harness/cell_row.h"
 #include "harness/commands.h"
 #include "harness/dump_file.h"
+#include "harness/layer_groups.h"
 #include "harness/prompt_statistics.h"
 #include "harness/provenance.h"
 #include "harness/question.h"
@@ -20,6 +21,12 @@ struct dump_options {
     uint32_t queries;
 };
 
+struct beside { /* a layer that the method's codecs serve together with the one dumped */
+    struct kv_layer *layer;
+    struct kv_trace_layer hidden;
+    struct kv_prompt *prompts;
+};
+
 struct dump { /* everything that one dump holds */
     struct dump_options options;
     struct kv_spec_list specs;
@@ -29,6 +36,8 @@ struct dump { /* everything that one dump holds */
     struct kv_trace_layer hidden[2]; /* descriptions of both, where the question is not known */
     struct kv_reference *reference;
     struct kv_prompt *prompts;
+    struct beside *group; /* [n_group]; the one at `own` is empty: it is dumped */
+    uint32_t n_group, own;
     struct kv_layer_survey survey;
     struct kv_pool *pool;
     struct kv_answer_arrays answers;
@@ -129,16 +138,64 @@ static int take_survey(struct dump *dump, struct kv_error *err)
     return status;
 }
 
-/* One layer is opened: a codec that joins several would give other rows than `run`. */
-static int check_alone(const struct dump *dump, struct kv_error *err)
+/* Reads the other layers of the dumped layer's group. */
+static int open_members(struct dump *dump, const struct kv_layer_group *group, struct kv_error *err)
 {
-    uint32_t most;
-    const struct kv_spec *spec = &dump->specs.specs[0];
-    const int status =
-        kv_cache_layer_group(&most, &spec->caches[0], &dump->owner->info->geometry, err);
-    if (status != KV_OK || most == 1) return status;
-    return kv_fail(err, KV_EUNSUPPORTED, "dump: %s joins layers: expected a method of one layer",
-                   spec->text);
+    dump->group = calloc(group->n, sizeof *dump->group);
+    if (!dump->group) return kv_fail(err, KV_EMEMORY, "out of memory");
+    dump->n_group = group->n;
+    int status = KV_OK;
+    for (uint32_t m = 0; status == KV_OK && m < group->n; m++) {
+        if (dump->trace->layers[group->layers[m]].index == dump->reader->info->index)
+            dump->own = m;
+        else
+            status = kv_trace_read_layer(&dump->group[m].layer, dump->trace, group->layers[m],
+                                         KV_READ_GRADIENTS | KV_READ_PROJECTION, err);
+    }
+    return status;
+}
+
+/* The group that `run` forms over all recorded layers, of which this layer is one. */
+static int open_group(struct dump *dump, struct kv_error *err)
+{
+    const uint32_t n = dump->trace->n_layers;
+    struct kv_layer_groups groups = {0};
+    uint32_t *layers = calloc(n, sizeof *layers);
+    if (!layers) return kv_fail(err, KV_EMEMORY, "out of memory");
+    for (uint32_t i = 0; i < n; i++) layers[i] = i;
+    int status = kv_layer_groups_form(&groups, dump->trace, layers, n, &dump->specs.specs[0], err);
+    for (uint32_t g = 0; status == KV_OK && !dump->group && g < groups.n; g++)
+        for (uint32_t m = 0; m < groups.groups[g].n; m++)
+            if (!dump->group &&
+                dump->trace->layers[groups.groups[g].layers[m]].index == dump->reader->info->index)
+                status = open_members(dump, &groups.groups[g], err);
+    kv_layer_groups_free(&groups);
+    free(layers);
+    return status;
+}
+
+/* What the policies want known of the prompt: of the dumped layer, and of those beside it. */
+static int compute_prompts(struct dump *dump, struct kv_error *err)
+{
+    const uint32_t heads = dump->owner->info->geometry.kv_heads;
+    struct kv_wants wants = {0};
+    for (uint32_t c = 0; c < dump->specs.specs[0].n_caches; c++) {
+        const struct kv_wants one = kv_cache_wants(&dump->specs.specs[0].caches[c]);
+        kv_wants_merge(&wants, &one);
+    }
+    int status = KV_OK;
+    for (uint32_t m = 0; status == KV_OK && m < dump->n_group; m++) {
+        struct beside *member = &dump->group[m];
+        const struct kv_layer *layer = m == dump->own ? dump->owner : member->layer;
+        member->prompts = m == dump->own ? dump->prompts
+                                         : kv_pool_take(dump->pool, heads * sizeof *dump->prompts);
+        if (!member->prompts) return kv_fail(err, KV_EMEMORY, "out of memory");
+        if (m != dump->own) kv_question_hide(&dump->specs.specs[0], member->layer, &member->hidden);
+        for (uint32_t h = 0; status == KV_OK && h < heads; h++)
+            status = kv_prompt_compute(&member->prompts[h], layer, h, &wants, &dump->kernels,
+                                       dump->pool, err);
+    }
+    return status;
 }
 
 static int prepare(struct dump *dump, struct kv_error *err)
@@ -152,7 +209,7 @@ static int prepare(struct dump *dump, struct kv_error *err)
     if (status == KV_OK)
         status = kv_question_check(&dump->specs.specs[0], dump->trace->question_start,
                                    dump->trace->prefill, err);
-    if (status == KV_OK) status = check_alone(dump, err);
+    if (status == KV_OK) status = open_group(dump, err);
     if (status == KV_OK) status = reserve(dump, err);
     if (status == KV_OK) status = take_survey(dump, err);
     if (status != KV_OK) return status;
@@ -166,15 +223,7 @@ static int prepare(struct dump *dump, struct kv_error *err)
                                              .version = kv_code_version(),
                                              .threads = 1};
     status = kv_reference_get(&dump->reference, &input, err);
-    struct kv_wants wants = {0};
-    for (uint32_t c = 0; c < dump->specs.specs[0].n_caches; c++) {
-        const struct kv_wants one = kv_cache_wants(&dump->specs.specs[0].caches[c]);
-        kv_wants_merge(&wants, &one);
-    }
-    for (uint32_t h = 0; status == KV_OK && h < dump->owner->info->geometry.kv_heads; h++)
-        status = kv_prompt_compute(&dump->prompts[h], dump->owner, h, &wants, &dump->kernels,
-                                   dump->pool, err);
-    return status;
+    return status == KV_OK ? compute_prompts(dump, err) : status;
 }
 
 /* [kv_heads][scored][group][dim] -> [q_heads][scored][dim], as the file has it. */
@@ -259,41 +308,59 @@ static bool head_wanted(const char *heads, uint32_t head)
     return !heads;
 }
 
+/* The dumped layer is answered; those beside it are only replayed. */
+static struct kv_replay replay_of(const struct dump *dump, uint32_t m, uint32_t first, uint32_t n)
+{
+    const struct kv_spec *spec = &dump->specs.specs[0];
+    const bool own = m == dump->own;
+    const struct kv_layer *owner = own ? dump->owner : dump->group[m].layer;
+    const struct kv_trace_layer *info = owner->info;
+    return (struct kv_replay){
+        .owner = owner,
+        .reader = own ? dump->reader : owner,
+        .spec = spec,
+        .kernels = &dump->kernels,
+        .prompts = dump->group[m].prompts,
+        .survey = kv_survey_at(&dump->survey, info->index),
+        .first_head = first,
+        .n_heads = n,
+        .n_scored = own ? dump->n_scored : 0,
+        .scored = dump->scored,
+        .exact_log_sum_exp = dump->reference->log_sum_exp,
+        .seed = dump->options.seed,
+        .answers = dump->answers,
+        .exact_layer = kv_spec_is_exact_layer(spec, info->index, info->geometry.model_layers)};
+}
+
+static int replay_unit(struct dump *dump, uint32_t first, uint32_t heads, struct kv_pool *pool,
+                       struct kv_error *err)
+{
+    const uint32_t n = dump->n_group, own = dump->own;
+    struct kv_replay *replays = kv_pool_take(pool, n * sizeof *replays);
+    struct kv_replay_account *accounts = kv_pool_take(pool, n * sizeof *accounts);
+    struct kv_cache **caches = kv_pool_take(pool, 2 * (size_t)n * sizeof *caches);
+    if (!replays || !accounts || !caches) return kv_fail(err, KV_EMEMORY, "out of memory");
+    for (uint32_t m = 0; m < n; m++) replays[m] = replay_of(dump, m, first, heads);
+    int status = kv_replay_keep(replays, n, accounts, pool, caches, caches + n, err);
+    struct kv_cache *of_layer[2] = {caches[own], caches[n + own]}; /* none where no rows are kept */
+    for (uint32_t b = 0; status == KV_OK && of_layer[0] && b < of_layer[0]->n_banks; b++)
+        dump->turned |= of_layer[0]->banks[b].must_turn;
+    for (uint32_t i = 0; status == KV_OK && i < heads; i++)
+        if (head_wanted(dump->options.heads, first + i))
+            status = write_head(dump, first + i, of_layer, i, err);
+    if (status == KV_OK) kv_account_add(&dump->account, &accounts[own]);
+    return status;
+}
+
 static int replay_units(struct dump *dump, struct kv_error *err)
 {
     const struct kv_geometry *geometry = &dump->owner->info->geometry;
-    const struct kv_spec *spec = &dump->specs.specs[0];
-    const uint32_t heads = kv_replay_unit_heads(spec, geometry);
+    const uint32_t heads = kv_replay_unit_heads(&dump->specs.specs[0], geometry);
     int status = KV_OK;
     for (uint32_t h = 0; status == KV_OK && h < geometry->kv_heads; h += heads) {
-        struct kv_replay_account account;
-        struct kv_cache *caches[2] = {NULL, NULL};
         struct kv_pool *pool = kv_pool_create(0);
         if (!pool) return kv_fail(err, KV_EMEMORY, "out of memory");
-        const struct kv_survey survey = kv_survey_at(&dump->survey, dump->owner->info->index);
-        const struct kv_replay replay = {
-            .owner = dump->owner,
-            .reader = dump->reader,
-            .spec = spec,
-            .kernels = &dump->kernels,
-            .prompts = dump->prompts,
-            .survey = survey,
-            .first_head = h,
-            .n_heads = heads,
-            .n_scored = dump->n_scored,
-            .scored = dump->scored,
-            .exact_log_sum_exp = dump->reference->log_sum_exp,
-            .seed = dump->options.seed,
-            .answers = dump->answers,
-            .exact_layer =
-                kv_spec_is_exact_layer(spec, dump->owner->info->index, geometry->model_layers)};
-        status = kv_replay_keep(&replay, 1, &account, pool, &caches[0], &caches[1], err);
-        for (uint32_t b = 0; status == KV_OK && b < caches[0]->n_banks; b++)
-            dump->turned |= caches[0]->banks[b].must_turn;
-        for (uint32_t i = 0; status == KV_OK && i < heads; i++)
-            if (head_wanted(dump->options.heads, h + i))
-                status = write_head(dump, h + i, caches, i, err);
-        if (status == KV_OK) kv_account_add(&dump->account, &account);
+        status = replay_unit(dump, h, heads, pool, err);
         kv_pool_destroy(pool);
     }
     return status;
@@ -362,6 +429,8 @@ int kv_cmd_dump(int argc, char **argv, struct kv_error *err)
     kv_reference_free(dump.reference);
     if (dump.owner != dump.reader) kv_layer_free(dump.owner);
     kv_layer_free(dump.reader);
+    for (uint32_t m = 0; m < dump.n_group; m++) kv_layer_free(dump.group[m].layer);
+    free(dump.group);
     kv_trace_close(dump.trace);
     kv_pool_destroy(dump.pool);
     free(dump.scored);
