@@ -6,10 +6,11 @@
  * align=procrustes, the first head of a group being its reference: values, R_h = U V^T of the SVD
  * of X_h^T X_ref, the orthogonal matrix that brings X_h nearest to X_ref; keys, one angle for each
  * rotary pair (what commutes with the rotation): atan2(sum x_h y_ref - y_h x_ref, sum x_h x_ref +
- * y_h y_ref); dimensions that do not rotate stay. Maps are halves.
+ * y_h y_ref); dimensions that do not rotate stay. In a layer that rotates nothing keys turn as
+ * values do. Maps are halves.
  *
  * Bytes: the inner codec's (default f16) for rows of G d columns; of every aligned head that is no
- * reference 2 d (keys: cosines and sines) or 2 d^2 (values), which weights could absorb.
+ * reference 2 d (cosines and sines) or, turned freely, 2 d^2, which weights could absorb.
  *
  * Departures: one reference, no iteration to a mean and no search for good groups; nothing is
  * trained, so the error is that of a model switched over. */

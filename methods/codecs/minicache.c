@@ -2,13 +2,14 @@
  * arXiv 2405.14366, section 4).
  *
  * Layers from the model's depth `start` on are paired (those recorded; a last one without a partner
- * stays as it is, in halves, and so do all before). Per token, KV head and side, x1 and x2 of the two layers:
- * u = x / |x|, W the angle between u1 and u2; e = sin((1 - t) W) / sin W u1 + sin(t W) / sin W u2;
- * where sin W < 1e-6, (1 - t) u1 + t u2 brought to length 1. x_hat = |x| e. Rows of extreme angle
- * are kept as they are beside it: retain=largest, the ceil(retained * n) prompt rows of largest
- * angle (the paper's intent, and KVCache-Factory's code); retain=below, those at or below d_min +
- * (d_max - d_min) * retained (what xKV's code does). A decoded row is held to the same angle.
- * Rotation leaves angles and interpolation alone: keys as recorded.
+ * stays as it is, in halves, and so do all before). Per token, KV head and side, x1 and x2 of the
+ * two layers: u = x / |x|, W the angle between u1 and u2; e = sin((1 - t) W) / sin W u1 + sin(t W)
+ * / sin W u2; where sin W < 1e-6, (1 - t) u1 + t u2 brought to length 1. x_hat = |x| e. Rows of
+ * extreme angle are kept as they are beside it: retain=largest, the ceil(retained * n) prompt rows
+ * of largest angle (the paper's intent, and KVCache-Factory's code); retain=below, those at or
+ * below d_min + (d_max - d_min) * retained (what xKV's code does); all rows of the last angle. A
+ * decoded row is held to the same. A row of zeros has no direction and is at angle 0: e is the
+ * other layer's. Rotation leaves angles and interpolation alone: keys as recorded.
  *
  * Bytes of a pair of rows: e in halves, 2 d; two norms in f32, 8; of a retained pair also both rows
  * in halves and an index, 4 d + 4. A group's bytes are parted evenly between its layers.

@@ -16,8 +16,8 @@
  * Bytes of a group of G tokens, P pairs: payload ceil(G P radius_bits / 8) + ceil(G P angle_bits /
  * 8), metadata 8 P: 4 + 0.25 bits at 4 and 4 bits and G = 128.
  *
- * Departures: codes are two streams, not a byte each pair; a constant group gives code 0. A span
- * over heads pairs within each head. */
+ * Departures: codes are two streams, not a byte each pair; a constant group gives code 0; a pair of
+ * zeros has angle 0, whatever their signs. A span over heads pairs within each head. */
 #include <math.h>
 
 #include "methods/codec.h"

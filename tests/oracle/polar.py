@@ -51,7 +51,7 @@ class PolarWuKeys(Codec):
         padded = np.concatenate([np.asarray(rows, dtype=np.float64), np.zeros((len(rows), 1))], axis=1)
         x, y = padded[:, self.pairs[:, 0]], padded[:, self.pairs[:, 1]]
         shape = (-1, self.block, len(self.pairs))
-        angle = np.arctan2(y, x)
+        angle = np.arctan2(y + 0.0, x + 0.0)      # a pair of zeros has angle 0, whatever their signs
         angle = cells(np.where(angle < 0, angle + TURN, angle).reshape(shape), self.angle_bits, 1)
         radius = cells(np.sqrt(x * x + y * y).reshape(shape), self.radius_bits, 1)
         angle, radius = angle.reshape(x.shape), radius.reshape(x.shape)

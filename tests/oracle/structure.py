@@ -180,10 +180,16 @@ def minicache(of):
     dim, t = of.width, of.params.get("t", 0.6)
     x = of.rows.reshape(-1, 2, dim)
     norms = np.linalg.norm(x, axis=2)
-    u = x / norms[..., None]
-    angle = np.arccos(np.clip((u[:, 0] * u[:, 1]).sum(axis=1), -1, 1))
-    weights = np.stack([np.sin((1 - t) * angle), np.sin(t * angle)], axis=1) / np.sin(angle)[:, None]
-    shared = through_f16((weights[..., None] * u).sum(axis=1))
+    u = x / np.where(norms > 0, norms, 1)[..., None]
+    # Half the angle from |u1 - u2| and |u1 + u2|: arccos loses what is near 0. A zero row has none.
+    angle = 2 * np.arctan2(np.linalg.norm(u[:, 0] - u[:, 1], axis=1), np.linalg.norm(u[:, 0] + u[:, 1], axis=1))
+    angle[(norms == 0).any(axis=1)] = 0
+    flat = np.sin(angle) < 1e-6
+    weights = np.where(flat, [[1 - t], [t]], np.stack([np.sin((1 - t) * angle), np.sin(t * angle)])
+                       / np.where(flat, 1, np.sin(angle)))
+    shared = (weights.T[..., None] * u).sum(axis=1)
+    length = np.where(flat, np.linalg.norm(shared, axis=1), 1)
+    shared = through_f16(shared / np.where(length > 0, length, 1)[:, None])
     share, prompt = of.params.get("retained", 0.05), np.sort(angle[:of.prompt])[::-1]
     if of.params.get("retain", "largest") == "below":
         kept = angle <= prompt[-1] + (prompt[0] - prompt[-1]) * share if share else angle < 0
@@ -206,7 +212,7 @@ def gqa(of):
         first = group_of.index(group_of[h])
         aligned = of.params.get("align", "none") == "procrustes" and first != h
         turns.append(turn_onto(of, x[:of.prompt, h], x[:of.prompt, first]) if aligned else np.eye(dim))
-        basis += 2 * dim * (1 if of.side == "k" else dim) * aligned
+        basis += 2 * dim * (1 if keeps_pairs(of) else dim) * aligned
     pooled = np.hstack([np.mean([x[:, h] @ turns[h] for h in range(n) if group_of[h] == g], axis=0)
                         for g in range(groups)])
     latents, codec = of.inner(pooled)
@@ -215,9 +221,13 @@ def gqa(of):
     return from_inner(rows, codec, basis)
 
 
+def keeps_pairs(of):
+    return of.side == "k" and of.layers[0].rope_layout != "none"
+
+
 def turn_onto(of, own, reference):
-    """Values: orthogonal Procrustes. Keys: an angle for each rotary pair."""
-    if of.side == "v":
+    """Orthogonal Procrustes; keys that rotate, what commutes with it: an angle for each rotary pair."""
+    if not keeps_pairs(of):
         u, _, vt = np.linalg.svd(own.T @ reference)
         return through_f16(u @ vt)
     turn = np.eye(of.width)
@@ -260,7 +270,7 @@ def mapped_sources(of, given):
 
 def check(trace, spec):
     """Raises ValueError where the layers of the trace do not allow a map or so many readers."""
-    for side in sides_of(trace, spec):
+    for side in sides_of(list(trace.layers.values()), spec):
         stage = stages_of(spec, side[0])[:1]
         if not stage or stage[0].name != "layer-share":
             continue
@@ -445,7 +455,8 @@ class StructureReplay(LayerReplay):
         self.policy = policies.Policy(SimpleNamespace(length=trace.prefill_length, layer=owner))
         self.layers = [owner] + readers
         self.group = group
-        self.heads = [HeadCache(self.bank("k", h), self.bank("v", h), trace.tokens)
+        prefix = owner.v.shape[2] if owner.value_is_key_prefix else 0
+        self.heads = [HeadCache(self.bank("k", h), self.bank("v", h), trace.tokens, prefix)
                       for h in range(len(owner.k))]
         self.answers = {layer.index: empty_answers(trace, layer) for layer in self.layers}
 
@@ -480,7 +491,8 @@ class StructureReplay(LayerReplay):
             if any(mine):
                 self.count_object(total, kind, of, stored, mine.index(True), len(of.layers))
         for side, name in (("k", "key"), ("v", "value")):
-            if not any(side in kind for kind, *_ in self.group):
+            if not any(side in kind for kind, *_ in self.group) and \
+                    not (side == "v" and self.owner.value_is_key_prefix):
                 size = self.owner.element_bytes * (self.owner.k if side == "k" else self.owner.v).size
                 total["payload"] += size
                 total[name] += size
@@ -501,8 +513,10 @@ class StructureReplay(LayerReplay):
             total["key" if "k" in kind else "value"] += part
 
 
-def sides_of(trace, spec):
-    """Objects hold one side each, or both."""
+def sides_of(members, spec):
+    """Objects hold one side each, or both; where values are columns of the keys there are keys alone."""
+    if members[0].value_is_key_prefix:
+        return ["k"]
     stages = [s for s in specs.parse(spec) if s.name in specs.CODECS]
     joint = stages[0].side == "kv" and (stages[0].name in JOINT_SIDES and "span" not in stages[0].params
                                         or stages[0].params.get("span") in ("joint", "all"))
@@ -513,7 +527,7 @@ def replay_groups(trace, spec):
     """Yields (replay, answers by layer) like replay.replay_layers."""
     for members in layer_groups(trace, spec):
         group = []
-        for side in sides_of(trace, spec):
+        for side in sides_of(members, spec):
             if stages_of(spec, side[0]):
                 group += [(side, *found) for found in objects_of(trace, spec, members, side)]
         for owner in members:
