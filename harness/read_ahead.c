@@ -6,10 +6,10 @@
 static void *work(void *context)
 {
     struct kv_read_ahead *ahead = context;
-    ahead->status = ahead->trace ? kv_trace_read_layer(&ahead->layer, ahead->trace, ahead->index,
-                                                       ahead->what, &ahead->error)
-                                 : kv_trace_open(&ahead->opened, ahead->path, ahead->flags,
-                                                 &ahead->error);
+    ahead->status = ahead->trace
+                        ? kv_trace_read_layer(&ahead->layer, ahead->trace, ahead->index,
+                                              ahead->what, &ahead->error)
+                        : kv_trace_open(&ahead->opened, ahead->path, ahead->flags, &ahead->error);
     return NULL;
 }
 

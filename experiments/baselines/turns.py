@@ -33,9 +33,17 @@ def skip(why):
 
 
 def serve(name, work):
-    work()
-    print(name, flush=True)
-    for _ in sys.stdin:
+    def seconds():
         begin = time.process_time()
         work()
-        print(repr(time.process_time() - begin), flush=True)
+        return time.process_time() - begin
+
+    serve_seconds(name, seconds)
+
+
+def serve_seconds(name, seconds):
+    """For work whose seconds are not simply those of a call."""
+    seconds()
+    print(name, flush=True)
+    for _ in sys.stdin:
+        print(repr(seconds()), flush=True)

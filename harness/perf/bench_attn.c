@@ -5,17 +5,77 @@
  * The keys include some that every query is far from, so that weights would be subnormal (weights
  * below 2^-60 of a row's largest are exactly 0: kernels.h). */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "harness/perf/benches.h"
 #include "harness/perf/sweep_case.h"
 
-enum { HEADS = 4 };
+enum { HEADS = 4, ROWS = 96, COLUMNS = 256 };
 
 static double goal_of(const struct kv_kernels *kernels, uint32_t dim)
 {
     if (!strcmp(kernels->isa, "avx512")) return dim >= 128 ? 0.85 : 0.82;
     return 0.75;
+}
+
+/* The parts of a sweep, each alone on one tile in the cache: products, and exponentials (a weight). */
+struct parts {
+    const struct kv_kernels *kernels;
+    uint32_t dim;
+    float *queries, *panels, *logits, *values, *outputs;
+};
+
+static double multiply(void *context)
+{
+    const struct parts *parts = context;
+    parts->kernels->logits(parts->queries, ROWS, parts->dim, parts->panels, COLUMNS, 1e-3f,
+                           parts->logits, COLUMNS);
+    parts->kernels->accumulate(parts->logits, ROWS, COLUMNS, parts->values, COLUMNS, parts->dim,
+                               parts->outputs);
+    return 4.0 * ROWS * COLUMNS * parts->dim;
+}
+
+static double exponentiate(void *context)
+{
+    const struct parts *parts = context;
+    for (uint32_t r = 0; r < ROWS; r++) {
+        float *row = parts->logits + r * COLUMNS;
+        parts->kernels->exp_sum(row, COLUMNS, parts->kernels->max(row, COLUMNS));
+    }
+    return ROWS * COLUMNS;
+}
+
+/* Columns that blocks of rows compute, over those that count. */
+static double masked(const struct kv_sweep_case *work)
+{
+    enum { GRAIN = 16 };
+    double computed = 0;
+    for (uint32_t r = 0; r < work->sweep.rows.n; r += ROWS) {
+        const uint32_t last = r + ROWS < work->sweep.rows.n ? r + ROWS : work->sweep.rows.n;
+        computed += (double)(last - r) * ((work->token[last - 1] + GRAIN) / GRAIN * GRAIN);
+    }
+    return 4.0 * work->geometry.key_dim * computed / work->flops;
+}
+
+static void explain(void *context, char reason[KV_PERF_REASON])
+{
+    const struct kv_sweep_case *work = context;
+    struct parts parts = {.kernels = work->sweep.kernels, .dim = work->geometry.key_dim};
+    const size_t dim = parts.dim;
+    float *memory = kv_perf_normals((2 * ROWS + 2 * COLUMNS) * dim + ROWS * COLUMNS, 7);
+    if (!memory) return;
+    parts.queries = memory, parts.outputs = memory + ROWS * dim, parts.panels = memory + 2 * ROWS * dim;
+    parts.values = parts.panels + COLUMNS * dim, parts.logits = parts.values + COLUMNS * dim;
+    const double peak = kv_perf_best(kv_perf_peak, (void *)parts.kernels);
+    const double products = kv_perf_best(multiply, &parts), weights = kv_perf_best(exponentiate, &parts);
+    const double flops = 4.0 * parts.dim;   /* a weight */
+    snprintf(reason, KV_PERF_REASON,
+             "arithmetic: tiles in cache, products alone at %.2f of the peak, %.2f G exponentials/s, "
+             "%.2f columns computed for each that counts: at most %.2f",
+             products / peak, weights / 1e9, masked(work),
+             flops / peak / (flops / products + 1 / weights) / masked(work));
+    free(memory);
 }
 
 static int measure(struct kv_perf *perf, uint32_t tokens, uint32_t dim, struct kv_error *err)
@@ -33,7 +93,8 @@ static int measure(struct kv_perf *perf, uint32_t tokens, uint32_t dim, struct k
                                      .kind = KV_PERF_AT_LEAST,
                                      .goal = goal_of(&perf->kernels, dim),
                                      .shape = shape,
-                                     .shape_work = work.flops};
+                                     .shape_work = work.flops,
+                                     .explain = explain};
     const int status =
         work.bad ? kv_fail(err, KV_EMEMORY, "perf attn: out of memory for %u tokens", tokens)
                  : kv_perf_measure(perf, &row, err);

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "harness/base/rng.h"
 #include "harness/perf/benches.h"
@@ -173,24 +172,6 @@ static int create(struct decode *decode, const struct format *format, struct kv_
                   : kv_fail(err, KV_EMEMORY, "perf decode: out of memory for %u tokens", decode->tokens);
 }
 
-/* Best rate of some 10 ms stretches of one thread, in units a second. */
-static double best_rate(kv_perf_work *run, void *context)
-{
-    double best = 0;
-    for (int i = 0; i < 7; i++) {
-        struct timespec begin, end;
-        double work = 0, seconds;
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
-        do {
-            work += run(context);
-            clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
-            seconds = (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
-        } while (seconds < 0.01);
-        best = fmax(best, work / seconds);
-    }
-    return best;
-}
-
 /* Why arithmetic keeps the goal out of reach, or an empty text: what the same kernels reach when their
  * bytes lie in the cache, and what multiply-adds alone would allow, is less than the goal asks. */
 static int explain(struct kv_perf *perf, const struct format *format, struct decode *decode, double goal,
@@ -203,9 +184,9 @@ static int explain(struct kv_perf *perf, const struct format *format, struct dec
     if (status == KV_OK) {
         const int threads = decode->threads;
         const double values_a_byte = KV_STRIPE / (double)row_bytes;
-        const double cached = best_rate(decode_all, &small) * threads;
-        const double adds = best_rate(kv_perf_peak, &perf->kernels) / 2 * threads / values_a_byte;
-        const double read = best_rate(read_all, decode);
+        const double cached = kv_perf_best(decode_all, &small) * threads;
+        const double adds = kv_perf_best(kv_perf_peak, &perf->kernels) / 2 * threads / values_a_byte;
+        const double read = kv_perf_best(read_all, decode);
         if (cached < goal * read)
             snprintf(reason, capacity, "arithmetic: in cache %.1f GB/s, by multiply-adds alone %.1f, goal %.1f",
                      cached / 1e9, adds / 1e9, goal * read / 1e9);

@@ -12,6 +12,7 @@
 #include "harness/perf/benches.h"
 #include "harness/perf/full_attention.h"
 #include "harness/perf/made_trace.h"
+#include "harness/perf/sweep_case.h"
 #include "harness/row.h"
 #include "harness/run.h"
 
@@ -165,10 +166,67 @@ static int measure(struct kv_perf *perf, const struct way *wanted, struct kv_err
     return print_way(perf, &way, seconds, fit_exponent(way.at, seconds, way.n), err);
 }
 
+/* -- two threads beside one: each with a head of its own ---------------------------------------- */
+
+struct crew {
+    const struct kv_kernels *kernels;
+    struct kv_sweep_case heads[2];
+    int threads;
+};
+
+static double crew_peak(void *context)
+{
+    const struct crew *crew = context;
+    double work = 0;
+#pragma omp parallel for num_threads(crew->threads) reduction(+ : work)
+    for (int i = 0; i < crew->threads; i++) work += kv_perf_peak((void *)crew->kernels);
+    return work;
+}
+
+static double crew_attention(void *context)
+{
+    struct crew *crew = context;
+    double work = 0;
+#pragma omp parallel for num_threads(crew->threads) reduction(+ : work)
+    for (int i = 0; i < crew->threads; i++) work += kv_sweep_case_run(&crew->heads[i]);
+    return work;
+}
+
+static int measure_crew(struct kv_perf *perf, struct crew *crew, double goal, double *share,
+                        struct kv_error *err)
+{
+    char name[64];
+    snprintf(name, sizeof name, "attention T=%u d=%u, %d thread%s", crew->heads[0].geometry.tokens,
+             crew->heads[0].geometry.key_dim, crew->threads, crew->threads > 1 ? "s" : "");
+    const struct kv_perf_case row = {
+        .name = name, .unit = "GFLOP/s", .unit_size = 1e9, .limit = {"fma peak", crew_peak, crew},
+        .ours = {"sweep", crew_attention, crew}, .clock = KV_PERF_WALL,
+        .kind = goal > 0 ? KV_PERF_AT_LEAST : KV_PERF_NO_GOAL, .goal = goal, .median_ratio = share};
+    return kv_perf_measure(perf, &row, err);
+}
+
+/* A second thread is to bring 0.95 of what it brings to the peak: the share of the peak, of which the
+ * peak's own gain is taken out, stays. */
+static int measure_threads(struct kv_perf *perf, struct kv_error *err)
+{
+    const uint32_t tokens = perf->options.tiny ? 96 : 4096;
+    struct crew crew = {.kernels = &perf->kernels, .threads = 1};
+    double share = 0, both = 0;
+    int status = KV_OK;
+    for (int i = 0; i < 2; i++) kv_sweep_case_create(&crew.heads[i], &perf->kernels, tokens, 128, 1, 0);
+    if (crew.heads[0].bad || crew.heads[1].bad)
+        status = kv_fail(err, KV_EMEMORY, "perf scale: out of memory for %u tokens", tokens);
+    if (status == KV_OK) status = measure_crew(perf, &crew, 0, &share, err);
+    crew.threads = 2;
+    if (status == KV_OK) status = measure_crew(perf, &crew, 0.95 * share, &both, err);
+    for (int i = 0; i < 2; i++) kv_sweep_case_free(&crew.heads[i]);
+    return status;
+}
+
 int kv_perf_scale(struct kv_perf *perf, struct kv_error *err)
 {
     int status = KV_OK;
     for (size_t i = 0; status == KV_OK && i < sizeof ways / sizeof *ways; i++)
         status = measure(perf, &ways[i], err);
-    return status;
+    return status == KV_OK ? measure_threads(perf, err) : status;
 }

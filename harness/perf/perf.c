@@ -182,6 +182,20 @@ static int start_script(struct kv_perf *perf, struct measured *measured,
     return status;
 }
 
+/* Judges and prints; asks for a reason where the goal is missed. */
+static int finish(struct kv_perf *perf, const struct kv_perf_case *row, struct kv_perf_result *result,
+                  struct kv_error *err)
+{
+    struct kv_perf_case explained = *row;
+    char reason[KV_PERF_REASON] = "";
+    judge(perf, row, result);
+    if (row->median_ratio) *row->median_ratio = result->ratio.median;
+    const bool missed = (row->goal > 0 || row->yardstick_goal > 0) && !result->meets;
+    if (missed && !row->reason && row->explain) row->explain(row->ours.context, reason);
+    if (*reason) explained.reason = reason;
+    return kv_perf_row_print(perf, &explained, result, err);
+}
+
 int kv_perf_measure(struct kv_perf *perf, const struct kv_perf_case *row, struct kv_error *err)
 {
     const uint32_t n = perf->options.repeats;
@@ -198,8 +212,39 @@ int kv_perf_measure(struct kv_perf *perf, const struct kv_perf_case *row, struct
     kv_script_stop(&measured.script);
     free(all);
     if (status != KV_OK) return status;
-    judge(perf, row, &result);
-    return kv_perf_row_print(perf, row, &result, err);
+    return finish(perf, row, &result, err);
+}
+
+int kv_perf_compare(struct kv_perf *perf, const struct kv_perf_case *row, double *limits,
+                    double *ours, uint32_t n, const struct kv_load *before, struct kv_error *err)
+{
+    struct kv_perf_result result = {.foreign = NAN, .cpu_share = NAN, .repeats = n};
+    const struct kv_load after = kv_load_read(0);
+    double *ratios = malloc(n * sizeof *ratios), none = NAN;
+    if (!ratios) return kv_fail(err, KV_EMEMORY, "perf: out of memory for %u repeats", n);
+    for (uint32_t i = 0; i < n; i++) ratios[i] = ours[i] / limits[i];
+    result.foreign = kv_load_foreign(before, &after);
+    result.limit = range(limits, n);
+    result.ours = range(ours, n);
+    result.ratio = range(ratios, n);
+    result.yardstick = result.against = range(&none, 1);
+    free(ratios);
+    return finish(perf, row, &result, err);
+}
+
+double kv_perf_best(kv_perf_work *run, void *context)
+{
+    double best = 0;
+    for (int i = 0; i < 7; i++) {
+        const double begin = now(CLOCK_THREAD_CPUTIME_ID);
+        double work = 0, seconds;
+        do {
+            work += run(context);
+            seconds = now(CLOCK_THREAD_CPUTIME_ID) - begin;
+        } while (seconds < 0.01);
+        if (work / seconds > best) best = work / seconds;
+    }
+    return best;
 }
 
 struct kv_perf_sizes kv_perf_sizes(const struct kv_perf *perf, const struct kv_perf_sizes *given,

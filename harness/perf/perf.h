@@ -64,6 +64,12 @@ enum kv_perf_goal {
     KV_PERF_AT_MOST   /* ratio = our time for a unit / the limit's time for a unit */
 };
 
+enum { KV_PERF_REASON = 200 };
+
+/* Measures why this machine, or the work itself, keeps a goal out of reach; an empty text when it
+ * finds no reason. */
+typedef void kv_perf_explain(void *context, char reason[KV_PERF_REASON]);
+
 struct kv_perf_case {
     const char *name; /* shape: "T=4096 d=128" */
     const char *unit; /* of the printed rates: "GFLOP/s" */
@@ -76,11 +82,22 @@ struct kv_perf_case {
     const char *shape;     /* what a --vs script is told: "tokens=4096 dim=128"; or NULL */
     double shape_work;     /* units that the script does a turn */
     const char *reason;    /* why this machine cannot meet the goal, or NULL */
+    kv_perf_explain *explain; /* asked when the goal is missed and no reason is given; with ours' context */
+    double *median_ratio;  /* receives it; or NULL */
 };
 
 /* Measures and prints one row. A --vs script takes the yardstick's place where the case has a
  * shape. */
 int kv_perf_measure(struct kv_perf *perf, const struct kv_perf_case *row, struct kv_error *err);
+
+/* The same of quantities that are no rates of work (memory, shares of a run): n values each, already
+ * in the case's unit; ratio = ours / limit. */
+struct kv_load;
+int kv_perf_compare(struct kv_perf *perf, const struct kv_perf_case *row, double *limits,
+                    double *ours, uint32_t n, const struct kv_load *before, struct kv_error *err);
+
+/* Best rate of some 10 ms stretches of one thread, in units a second: for explanations. */
+double kv_perf_best(kv_perf_work *run, void *context);
 
 /* A row that could not be measured, with the reason. */
 int kv_perf_skip(struct kv_perf *perf, const char *name, const char *reason, struct kv_error *err);

@@ -54,7 +54,7 @@ static void print_line(const struct kv_perf_case *row, const struct kv_perf_resu
                ratio, row->yardstick_goal > 0 ? ", goal " : "",
                row->yardstick_goal > 0 ? value : "");
     }
-    if (row->reason && !result->meets && row->goal > 0) printf("    %s\n", row->reason);
+    if (row->reason && !result->meets) printf("    %s\n", row->reason);
     fflush(stdout);
 }
 
