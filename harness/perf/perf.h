@@ -115,6 +115,9 @@ kv_perf_work kv_perf_cycles; /* CPU cycles: dependent additions, one each */
  * beside a neighbour that takes a share of the units. Context: a kv_kernels. */
 kv_perf_work kv_perf_wide_steps;
 
+/* Seconds of a unit of work, the best of some stretches: what a reason quotes. */
+double kv_perf_seconds(kv_perf_work *run, void *context);
+
 struct kv_perf_buffer {
     const void *data;
     size_t bytes;
