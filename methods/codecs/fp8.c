@@ -40,7 +40,7 @@ struct fp8_code {
     const struct kv_kernels *kernels;
     struct kv_scales scales; /* of a row with scale=token: only n and width are of use */
     bool per_token;
-    float table[256], *scaled; /* [dim] */
+    float *scaled; /* [dim] */
 };
 
 static uint32_t span(const void *config)
@@ -82,7 +82,7 @@ static void decode_row(const struct fp8_code *self, const uint8_t *atom, uint32_
         const uint32_t stop = end < first + n ? end : first + n;
         float scale = self->scales.of[s];
         if (self->per_token) memcpy(&scale, atom + self->code.dim + 4 * (size_t)s, sizeof scale);
-        self->kernels->lookup(atom + c, stop - c, self->table, scale, out + (c - first));
+        kv_minifloat_decode(self->format, atom + c, stop - c, scale, out + (c - first));
         c = stop;
     }
 }
@@ -111,7 +111,6 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     const enum kv_scale of = self->per_token ? KV_SCALE_HEAD : (enum kv_scale)config->scale;
     const int status = kv_scales_create(&self->scales, setup, of, err);
     if (status) return status;
-    kv_minifloat_table(self->format, self->table);
     self->scaled = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim * sizeof(float));
     if (!self->scaled) return kv_fail(err, KV_EMEMORY, "fp8: no memory for a row");
     self->code = (struct kv_code){.type = fits ? &fitted : &kv_codec_fp8,

@@ -74,17 +74,18 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
     self->kernels->pack_bits(self->codes, code->dim, 4, atom);
 }
 
+static float scale_of(const struct kv_code *code, const uint8_t *atom, uint32_t group)
+{
+    return power_of_two(atom[code->payload_bytes + group] - 127);
+}
+
 static void decode_row(const struct mxfp4_code *self, const uint8_t *atom, uint32_t first,
                        uint32_t n, float *out)
 {
     const uint8_t *codes = kv_unpack_some(self->kernels, atom, first, n, 4, self->codes);
-    for (uint32_t done = 0; done < n;) {
-        const uint32_t g = (first + done) / self->group, in_group = (g + 1) * self->group - first;
-        const uint32_t stop = in_group < n ? in_group : n;
-        const float scale = power_of_two(atom[self->code.payload_bytes + g] - 127);
-        self->kernels->lookup(codes + done, stop - done, self->table, scale, out + done);
-        done = stop;
-    }
+    const struct kv_grouped row = {self->kernels, self->table, self->group,
+                                   &self->code,   atom,        scale_of};
+    kv_look_up_groups(&row, codes, first, n, out);
 }
 
 static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
@@ -112,7 +113,7 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
                                   .dim = setup->dim,
                                   .block = 1,
                                   .payload_bytes = kv_packed_bytes(setup->dim, 4),
-                                  .metadata_bytes = (setup->dim + self->group - 1) / self->group,
+                                  .metadata_bytes = kv_groups(setup->dim, self->group),
                                   .tiers = {.flush = 1, .coded_at_once = true}};
     *out = &self->code;
     return KV_OK;

@@ -81,18 +81,18 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
     self->kernels->pack_bits(self->codes, code->dim, 4, atom);
 }
 
+static float scale_of(const struct kv_code *code, const uint8_t *atom, uint32_t group)
+{
+    const struct nvfp4_code *self = (const struct nvfp4_code *)code;
+    return self->scales_of_code[atom[code->payload_bytes + group]] * tensor_scale(self, group);
+}
+
 static void decode_row(const struct nvfp4_code *self, const uint8_t *atom, uint32_t first,
                        uint32_t n, float *out)
 {
     const uint8_t *codes = kv_unpack_some(self->kernels, atom, first, n, 4, self->codes);
-    for (uint32_t done = 0; done < n;) {
-        const uint32_t group = (first + done) / GROUP, in_group = (group + 1) * GROUP - first;
-        const uint32_t stop = in_group < n ? in_group : n;
-        const float t = self->scales_of_code[atom[self->code.payload_bytes + group]] *
-                        tensor_scale(self, group);
-        self->kernels->lookup(codes + done, stop - done, self->table, t, out + done);
-        done = stop;
-    }
+    const struct kv_grouped row = {self->kernels, self->table, GROUP, &self->code, atom, scale_of};
+    kv_look_up_groups(&row, codes, first, n, out);
 }
 
 static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
@@ -128,7 +128,7 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
                                   .dim = setup->dim,
                                   .block = 1,
                                   .payload_bytes = kv_packed_bytes(setup->dim, 4),
-                                  .metadata_bytes = (setup->dim + GROUP - 1) / GROUP,
+                                  .metadata_bytes = kv_groups(setup->dim, GROUP),
                                   .tiers = {.flush = 1, .coded_at_once = true}};
     *out = &self->code;
     return KV_OK;

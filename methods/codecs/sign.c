@@ -40,11 +40,6 @@ static double sum_of_magnitudes(const float *x, uint32_t n)
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-static void are_positive(const float *restrict x, uint32_t n, uint8_t *restrict bits)
-{
-    for (uint32_t i = 0; i < n; i++) bits[i] = x[i] > 0;
-}
-
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 {
     struct sign_code *self = (struct sign_code *)code;
@@ -53,7 +48,7 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
         const uint32_t left = code->dim - first, n = left < self->group ? left : self->group;
         kv_keep_half(metadata, (float)(sum_of_magnitudes(rows + first, n) / n));
     }
-    are_positive(rows, code->dim, self->codes);
+    kv_are_positive(rows, code->dim, self->codes);
     self->kernels->pack_bits(self->codes, code->dim, 1, atom);
 }
 
@@ -62,13 +57,9 @@ static void decode_row(const struct sign_code *self, const uint8_t *atom, uint32
 {
     static const float signs[2] = {-1, 1};
     const uint8_t *codes = kv_unpack_some(self->kernels, atom, first, n, 1, self->codes);
-    for (uint32_t done = 0; done < n;) {
-        const uint32_t g = (first + done) / self->group, in_group = (g + 1) * self->group - first;
-        const uint32_t stop = in_group < n ? in_group : n;
-        const float scale = kv_kept_half(atom + self->code.payload_bytes + 2 * (size_t)g);
-        self->kernels->lookup(codes + done, stop - done, signs, scale, out + done);
-        done = stop;
-    }
+    const struct kv_grouped row = {self->kernels, signs, self->group,
+                                   &self->code,   atom,  kv_half_scale};
+    kv_look_up_groups(&row, codes, first, n, out);
 }
 
 static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
@@ -88,13 +79,12 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     self->group = config->group_size < setup->dim ? config->group_size : setup->dim;
     self->codes = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim + 7);
     if (!self->codes) return kv_fail(err, KV_EMEMORY, "sign: no memory for a row");
-    self->code =
-        (struct kv_code){.type = &kv_codec_sign,
-                         .dim = setup->dim,
-                         .block = 1,
-                         .payload_bytes = kv_packed_bytes(setup->dim, 1),
-                         .metadata_bytes = 2 * ((setup->dim + self->group - 1) / self->group),
-                         .tiers = {.flush = 1, .coded_at_once = true}};
+    self->code = (struct kv_code){.type = &kv_codec_sign,
+                                  .dim = setup->dim,
+                                  .block = 1,
+                                  .payload_bytes = kv_packed_bytes(setup->dim, 1),
+                                  .metadata_bytes = 2 * kv_groups(setup->dim, self->group),
+                                  .tiers = {.flush = 1, .coded_at_once = true}};
     *out = &self->code;
     return KV_OK;
 }

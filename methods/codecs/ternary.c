@@ -72,13 +72,9 @@ static void decode_row(const struct ternary_code *self, const uint8_t *atom, uin
 {
     static const float levels[3] = {-1.224006f, 0, 1.224006f};
     const uint8_t *codes = unpack(self, atom, first, n);
-    for (uint32_t done = 0; done < n;) {
-        const uint32_t g = (first + done) / self->group, in_group = (g + 1) * self->group - first;
-        const uint32_t stop = in_group < n ? in_group : n;
-        const float scale = kv_kept_half(atom + self->code.payload_bytes + 2 * (size_t)g);
-        self->kernels->lookup(codes + done, stop - done, levels, scale, out + done);
-        done = stop;
-    }
+    const struct kv_grouped row = {self->kernels, levels, self->group,
+                                   &self->code,   atom,   kv_half_scale};
+    kv_look_up_groups(&row, codes, first, n, out);
 }
 
 static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
@@ -98,13 +94,12 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     self->group = config->group_size < setup->dim ? config->group_size : setup->dim;
     self->codes = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim + 4);
     if (!self->codes) return kv_fail(err, KV_EMEMORY, "ternary: no memory for a row");
-    self->code =
-        (struct kv_code){.type = &kv_codec_ternary,
-                         .dim = setup->dim,
-                         .block = 1,
-                         .payload_bytes = (setup->dim + 4) / 5,
-                         .metadata_bytes = 2 * ((setup->dim + self->group - 1) / self->group),
-                         .tiers = {.flush = 1, .coded_at_once = true}};
+    self->code = (struct kv_code){.type = &kv_codec_ternary,
+                                  .dim = setup->dim,
+                                  .block = 1,
+                                  .payload_bytes = (setup->dim + 4) / 5,
+                                  .metadata_bytes = 2 * kv_groups(setup->dim, self->group),
+                                  .tiers = {.flush = 1, .coded_at_once = true}};
     *out = &self->code;
     return KV_OK;
 }

@@ -309,7 +309,7 @@ static float encode_signs(struct turboquant_code *self, const struct part *part,
 {
     for (uint32_t i = 0; i < part->n; i++) self->coded[i] = self->turned[i] - self->coded[i];
     kv_rotation_apply(&part->sketch, self->coded, self->turned);
-    for (uint32_t i = 0; i < part->n; i++) self->signs[i] = self->turned[i] > 0;
+    kv_are_positive(self->turned, part->n, self->signs);
     self->kernels->pack_bits(self->signs, part->n, 1, atom);
     return sqrtf(self->kernels->sum_squares(self->coded, part->n));
 }
@@ -352,7 +352,7 @@ static void decode_signs(const struct turboquant_code *self, const struct part *
                          const uint8_t *signs, float size, float *coded)
 {
     self->kernels->unpack_bits(signs, part->n, 1, self->signs);
-    for (uint32_t i = 0; i < part->n; i++) self->gathered[i] = self->signs[i] ? 1.0f : -1.0f;
+    kv_signs_of(self->signs, part->n, self->gathered);
     kv_rotation_undo(&part->sketch, self->gathered, self->turned);
     for (uint32_t i = 0; i < part->n; i++) coded[i] += self->turned[i] * size;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "harness/base/half.h"
+#include "methods/codec.h"
 #include "methods/kernels/kernels.h"
 
 /* Bytes of n packed codes. */
@@ -42,6 +43,18 @@ static inline void kv_divide(const float *restrict x, size_t n, float scale, flo
         for (size_t i = 0; i < n; i++) out[i] = x[i] / scale;
 }
 
+/* bits[i] = x[i] > 0 */
+static inline void kv_are_positive(const float *restrict x, size_t n, uint8_t *restrict bits)
+{
+    for (size_t i = 0; i < n; i++) bits[i] = x[i] > 0;
+}
+
+/* signs[i] = 1 where the bit is 1, -1 where it is 0 */
+static inline void kv_signs_of(const uint8_t *restrict bits, size_t n, float *restrict signs)
+{
+    for (size_t i = 0; i < n; i++) signs[i] = (float)(2 * (int)bits[i] - 1);
+}
+
 /* A half that is kept and used must stay finite, or a later product makes NaN of it: what is beyond
  * the largest half becomes the largest half. */
 static inline uint16_t kv_finite_half(float value)
@@ -65,6 +78,41 @@ static inline float kv_kept_half(const uint8_t *at)
     uint16_t half;
     memcpy(&half, at, sizeof half);
     return kv_half_to_float(half);
+}
+
+/* A row of codes of one table, whose groups of `width` columns (the last may be short) share a
+ * scale. */
+struct kv_grouped {
+    const struct kv_kernels *kernels;
+    const float *table;
+    uint32_t width;
+    const struct kv_code *code;
+    const uint8_t *atom;
+    float (*scale)(const struct kv_code *code, const uint8_t *atom, uint32_t group);
+};
+
+static inline uint32_t kv_groups(uint32_t columns, uint32_t width)
+{
+    return (columns + width - 1) / width;
+}
+
+/* Values of columns first .. first + n - 1, which are those of codes[0 .. n - 1]. */
+static inline void kv_look_up_groups(const struct kv_grouped *row, const uint8_t *codes,
+                                     uint32_t first, uint32_t n, float *out)
+{
+    for (uint32_t done = 0; done < n;) {
+        const uint32_t group = (first + done) / row->width, end = (group + 1) * row->width - first;
+        const uint32_t stop = end < n ? end : n;
+        row->kernels->lookup(codes + done, stop - done, row->table,
+                             row->scale(row->code, row->atom, group), out + done);
+        done = stop;
+    }
+}
+
+/* Where the scale of a group is a half in the metadata. */
+static inline float kv_half_scale(const struct kv_code *code, const uint8_t *atom, uint32_t group)
+{
+    return kv_kept_half(atom + code->payload_bytes + 2 * (size_t)group);
 }
 
 #endif

@@ -41,6 +41,22 @@ void kv_minifloat_encode(const struct kv_minifloat *format, const float *x, size
     }
 }
 
+/* Fields where a float's are, times a power of two: exact, so that the product with the factor is
+ * the only rounding, as of a table's value. */
+void kv_minifloat_decode(const struct kv_minifloat *format, const uint8_t *restrict codes, size_t n,
+                         float factor, float *restrict out)
+{
+    const uint32_t sign_bit = 1u << (format->exponent_bits + format->mantissa_bits);
+    const uint32_t shift = 23 - format->mantissa_bits;
+    const uint32_t sign_shift = 31 - format->exponent_bits - format->mantissa_bits;
+    const float rebias = from_bits((254 - format->bias) << 23);
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t size = (codes[i] & (sign_bit - 1)) << shift, sign = (codes[i] & sign_bit)
+                                                                           << sign_shift;
+        out[i] = from_bits(size | sign) * rebias * factor;
+    }
+}
+
 float kv_minifloat_value(const struct kv_minifloat *format, uint8_t code)
 {
     const uint32_t fields = (1u << (format->exponent_bits + format->mantissa_bits)) - 1;

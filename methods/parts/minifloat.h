@@ -16,7 +16,11 @@ extern const struct kv_minifloat kv_e4m3, kv_e5m2, kv_e2m1;
 
 /* x [n] -> codes [n], the sign above exponent and mantissa. */
 void kv_minifloat_encode(const struct kv_minifloat *format, const float *x, size_t n,
-                         uint8_t *codes);
+                         uint8_t *restrict codes);
+/* out[i] = value of codes[i], rounded product with factor: kv_minifloat_table's values and lookup's
+ * product. */
+void kv_minifloat_decode(const struct kv_minifloat *format, const uint8_t *restrict codes, size_t n,
+                         float factor, float *restrict out);
 float kv_minifloat_value(const struct kv_minifloat *format, uint8_t code);
 
 /* 2^(1 + exponent_bits + mantissa_bits) values by code; NaN and infinite codes as the numbers that

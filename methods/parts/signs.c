@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "methods/parts/codebook.h"
+#include "methods/parts/codes.h"
 
 static const double PI = 3.14159265358979323846;
 
@@ -44,16 +45,6 @@ uint32_t kv_sketch_bytes(uint32_t n, uint32_t m)
 
 /* Loops whose arrays are told to be apart: compilers make vectors of them. */
 
-static void are_positive(const float *restrict x, uint32_t n, uint8_t *restrict bits)
-{
-    for (uint32_t i = 0; i < n; i++) bits[i] = x[i] > 0;
-}
-
-static void signs_of(const uint8_t *restrict bits, uint32_t n, float *restrict signs)
-{
-    for (uint32_t i = 0; i < n; i++) signs[i] = (float)(2 * (int)bits[i] - 1);
-}
-
 static void add_times(const float *restrict x, uint32_t n, float factor, float *restrict out)
 {
     for (uint32_t i = 0; i < n; i++) out[i] += x[i] * factor;
@@ -65,7 +56,7 @@ void kv_sketch_encode(const struct kv_sketch *sketch, const float *x, uint32_t m
     for (uint32_t b = 0, first = 0; first < m; b++, first += sketch->n) {
         const uint32_t n = in_block(sketch->n, m, first);
         kv_rotation_apply(&sketch->blocks[b], x, sketch->projected);
-        are_positive(sketch->projected, n, sketch->bits);
+        kv_are_positive(sketch->projected, n, sketch->bits);
         kernels->pack_bits(sketch->bits, n, 1, packed);
         packed += (n + 7) / 8;
     }
@@ -81,7 +72,7 @@ void kv_sketch_decode(const struct kv_sketch *sketch, const uint8_t *packed, uin
     for (uint32_t b = 0, first = 0; first < m; b++, first += sketch->n) {
         const uint32_t n = in_block(sketch->n, m, first);
         kernels->unpack_bits(packed, n, 1, sketch->bits);
-        signs_of(sketch->bits, n, sketch->signs);
+        kv_signs_of(sketch->bits, n, sketch->signs);
         for (uint32_t i = n; i < sketch->n; i++) sketch->signs[i] = 0;
         kv_rotation_undo(&sketch->blocks[b], sketch->signs, sketch->projected);
         add_times(sketch->projected, sketch->n, factor, out);
