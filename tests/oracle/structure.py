@@ -356,6 +356,12 @@ def knows(spec):
     return any(s.name in METHODS and (s.name != "svd" or {"span", "keys"} & set(s.params)) for s in firsts)
 
 
+def finds_basis(spec):
+    """Directions of more rows than there are columns; of fewer, some are nobody's."""
+    return any(s.name in {"svd", "palu", "xkv", "kq-svd", "autoencoder"} or s.params.get("align") == "procrustes"
+               for s in specs.parse(spec))
+
+
 def same_kind(a, b):
     return (a.k.shape, a.v.shape, a.q.shape, a.window, a.rope_layout, a.rope_dims) == \
         (b.k.shape, b.v.shape, b.q.shape, b.window, b.rope_layout, b.rope_dims)
