@@ -1,5 +1,5 @@
 #!/bin/sh
-# memory and run have one law of bytes: every codec and every policy, alone and together, comes to the same
+# memory and run have one law of bytes: every codec, every policy and every state, alone and together, comes to the same
 # bytes of every class on a recording of the same shape. Where memory says that the data decide, run lies
 # between the two figures.
 . "$(dirname "$0")/common.sh"
@@ -10,8 +10,10 @@ cat >config.json <<'END'
 END
 codecs=$(kvbench list methods --json | awk -F'"' '/"kind"/ {kind = $4} /"name"/ && kind == "codec" {print $4}')
 policies=$(kvbench list methods --json | awk -F'"' '/"kind"/ {kind = $4} /"name"/ && kind == "policy" {print $4}')
+answers=$(kvbench list methods --json | awk -F'"' '/"kind"/ {kind = $4} /"name"/ && kind == "answer" {print $4}')
+[ "$answers" ] || complain 'expected a method without rows, found none'
 methods=
-for name in $codecs $policies; do methods="$methods${methods:+,}$name"; done
+for name in $codecs $policies $answers; do methods="$methods${methods:+,}$name"; done
 for name in $policies; do methods="$methods,$name+int:bits=4"; done
 methods="$methods,svd:rank=16+int:bits=4,int:bits=4:sinks=4:recent=20,int:bits=4:span=heads,window:budget=40+f16+rest+int:bits=2"
 methods="$methods,int:bits=2:layers=1,kivi:group_size=16:residual_length=48,h2o:budget=0.3+kivi:group_size=16:residual_length=32"
