@@ -68,13 +68,40 @@ static int settle(struct kv_cache *cache, uint32_t p, struct kv_error *err)
                    least * geometry->kv_heads / cache->plan.n_heads, asked);
 }
 
+/* A share of a short prompt may be no row at all: nothing could be answered. */
+static int check_budget(const char *name, struct kv_budget budget, uint32_t prompt,
+                        struct kv_error *err)
+{
+    if (!(budget.share > 0.0) || kv_budget_tokens(budget, prompt) > 0) return KV_OK;
+    return kv_fail(err, KV_EUNSUPPORTED, "%s: %g%% of a prompt of %u rows is no row", name,
+                   100.0 * budget.share, prompt);
+}
+
+static int check_budgets(const struct kv_stage *stage, uint32_t prompt, struct kv_error *err)
+{
+    const struct kv_policy *policy = stage->policy;
+    int status =
+        policy->score ? check_budget(policy->name, stage->trim.budget, prompt, err) : KV_OK;
+    for (const struct kv_param *param = policy->params; status == KV_OK && param && param->name;
+         param++)
+        if (kv_param_kind(param) == KV_PARAM_BUDGET)
+            status = check_budget(
+                policy->name,
+                *(const struct kv_budget *)((const char *)stage->config[0] + param->offset), prompt,
+                err);
+    return status;
+}
+
 int kv_cache_settle_budgets(struct kv_cache *cache, struct kv_error *err)
 {
     int status = KV_OK;
     for (uint32_t p = 0; status == KV_OK && p < cache->plan.spec->n_policies; p++) {
-        if (!kv_budget_is_stored(cache->choosers[p]->trim.budget)) continue;
-        status = settle(cache, p, err);
-        cache->settled_rows = cache->choosers[p]->trim.budget.tokens;
+        status =
+            check_budgets(cache->plan.spec->policies[p], cache->plan.source.geometry->prefill, err);
+        if (status == KV_OK && kv_budget_is_stored(cache->choosers[p]->trim.budget)) {
+            status = settle(cache, p, err);
+            cache->settled_rows = cache->choosers[p]->trim.budget.tokens;
+        }
         for (uint32_t i = 0; i < cache->plan.n_heads; i++)
             cache->lanes[i].budget[p] = kv_cache_layer_budget(cache, p);
     }

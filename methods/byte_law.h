@@ -16,8 +16,9 @@
  * cache has been made, and nothing entered it yet. */
 int64_t kv_cache_law(struct kv_cache *cache, uint32_t n, uint32_t prompt);
 
-/* Turns the budgets of all policies of a cache that are said in bytes or bits into rows.
- * KV_EUNSUPPORTED when not a single row fits. */
+/* Turns the budgets of all policies of a cache that are said in bytes or bits into rows, and gives
+ * the lanes theirs. KV_EUNSUPPORTED when a budget, or a share of the prompt, is not a single row.
+ */
 int kv_cache_settle_budgets(struct kv_cache *cache, struct kv_error *err);
 
 #endif

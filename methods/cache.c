@@ -143,32 +143,10 @@ static int prepare_trim(const struct kv_cache *cache, struct kv_chooser *self, c
     return KV_OK;
 }
 
-/* A share of a short prompt may be no row at all: nothing could be answered. */
-static int check_budget(const char *name, struct kv_budget budget, uint32_t prompt, struct kv_error *err)
-{
-    if (!(budget.share > 0.0) || kv_budget_tokens(budget, prompt) > 0) return KV_OK;
-    return kv_fail(err, KV_EUNSUPPORTED, "%s: %g%% of a prompt of %u rows is no row", name,
-                   100.0 * budget.share, prompt);
-}
-
-static int check_budgets(const struct kv_stage *stage, uint32_t prompt, struct kv_error *err)
-{
-    const struct kv_policy *policy = stage->policy;
-    int status = policy->score ? check_budget(policy->name, stage->trim.budget, prompt, err) : KV_OK;
-    for (const struct kv_param *param = policy->params; status == KV_OK && param && param->name; param++)
-        if (kv_param_kind(param) == KV_PARAM_BUDGET)
-            status = check_budget(policy->name,
-                                  *(const struct kv_budget *)((const char *)stage->config[0] + param->offset),
-                                  prompt, err);
-    return status;
-}
-
 static int create_policy(struct kv_cache *cache, uint32_t p, struct kv_error *err)
 {
     const struct kv_stage *stage = cache->plan.spec->policies[p];
     const struct kv_policy *policy = stage->policy;
-    const int unmet = check_budgets(stage, cache->plan.source.geometry->prefill, err);
-    if (unmet != KV_OK) return unmet;
     const size_t size = policy->self_size > sizeof(struct kv_chooser) ? policy->self_size
                                                                       : sizeof(struct kv_chooser);
     struct kv_chooser *self = kv_pool_take(cache->plan.pool, size);
@@ -427,7 +405,7 @@ int kv_cache_create_group(struct kv_cache **out, const struct kv_cache_plan *pla
         members[m]->first = members[0], members[m]->member = m;
     }
     for (uint32_t m = 0; status == KV_OK && m < n; m++) status = equip(members[m], err);
-    for (uint32_t m = 0; status == KV_OK && m < n; m++)
+    for (uint32_t m = 0; status == KV_OK && m < n && !plans->counts_only; m++)
         status = kv_cache_settle_budgets(members[m], err);
     for (uint32_t m = 0; status == KV_OK && m < n; m++) out[m] = members[m];
     return status;

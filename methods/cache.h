@@ -42,7 +42,8 @@ struct kv_cache_plan {                /* what a cache is made of */
     struct kv_cache *rest;            /* takes what this one drops, or NULL */
     bool handed;                      /* this is a rest cache */
     bool garble;                      /* check mode: codes are spoiled after encoding */
-    bool counts_only;                 /* bytes are charged, rows neither read, encoded nor kept */
+    bool counts_only;                 /* bytes are charged, rows neither read, encoded nor kept; budgets are
+                                       * settled by who asks (methods/byte_law.h) */
     const struct kv_fit_rows *calibration;   /* of this layer, or NULL: fits see the prompt */
 };
 

@@ -109,6 +109,9 @@ struct kv_policy {
     /* Before any layer is cut: how much of a shared budget this one should have, 0 or more; lanes are all
      * its heads, with their prompt statistics and nothing else. Optional; for layer_budget=cake. */
     double (*survey)(const struct kv_chooser *self, const struct kv_lane *lanes, uint32_t n_lanes);
+    /* Metadata bytes of one lane that create or hooks charge beside the state of rows, once so many tokens
+     * came and none was dropped. NULL: none; that of a policy with such arrays must be given. */
+    int64_t (*arrays)(const void *config, const struct kv_geometry *geometry, uint32_t tokens);
     kv_hook *keep;      /* after the prompt: marks fates; beside score it only takes in evidence */
     kv_hook *evict;     /* each step after the append: marks fates */
     kv_hook *score;     /* higher stays; trim does the rest */

@@ -6,11 +6,15 @@
 
 #include "harness/base/half.h"
 #include "harness/base/rng.h"
+#include "harness/memory/held_rows.h"
+#include "methods/byte_law.h"
 #include "methods/cache.h"
 
 enum pattern { FLAT, RANDOM }; /* all rows and weights alike; all different */
 
-enum { CREATED_ROWS = 64 }; /* enough of a recording to make and fit a codec on */
+enum {
+    CREATED_ROWS = 64
+}; /* enough of a recording to make a codec on; to fit one, see created_rows */
 
 struct counting {
     const struct kv_spec *spec;
@@ -301,14 +305,19 @@ struct kv_memory_law {
     const struct kv_spec *spec;
     const struct kv_kernels *kernels;
     struct kv_memory_shape shape;
-    bool direct;
+    bool direct, counted; /* no policies; policies whose rows are counted, if held_rows.h can */
     uint32_t n_patterns;
-    struct counting counting[2]; /* direct: one cache a pattern, made once */
+    struct counting counting[2]; /* direct or counted: one cache a pattern, made once */
 };
 
 static bool has_policies(const struct kv_spec *spec)
 {
     return spec->n_caches > 1 || spec->caches[0].n_policies > 0;
+}
+
+void kv_memory_law_go_through(struct kv_memory_law *law)
+{
+    law->counted = false;
 }
 
 bool kv_memory_is_direct(const struct kv_spec *spec)
@@ -408,15 +417,68 @@ static int ask(struct kv_memory_law *law, uint32_t p, uint32_t tokens, uint32_t 
     return KV_OK;
 }
 
+/* What a member's lanes take beside the banks. */
+static int64_t beside_banks(const struct kv_cache *cache, const struct kv_held_rows *held)
+{
+    return (kv_cache_row_bytes(cache) * held->n + held->arrays) * cache->plan.n_heads;
+}
+
+/* By arithmetic, in caches that were made once; *known is false where that does not do. */
+static int count(struct kv_memory_law *law, uint32_t p, uint32_t tokens, uint32_t decode,
+                 struct kv_memory_bytes *bytes, bool *known, struct kv_error *err)
+{
+    struct counting *counting = &law->counting[p];
+    const uint32_t prefill = prompt_of(tokens, decode);
+    int64_t beside = 0;
+    *known = true;
+    for (uint32_t m = 0; *known && m < counting->n_layers; m++) {
+        struct kv_cache *cache = counting->main[m];
+        struct kv_held_rows held;
+        struct kv_budget said[KV_MAX_POLICIES];
+        counting->geometries[m].tokens = tokens;
+        counting->geometries[m].prefill = counting->geometries[m].question_start = prefill;
+        for (uint32_t i = 0; i < cache->plan.spec->n_policies; i++)
+            said[i] = cache->choosers[i]->trim.budget;
+        const int status = kv_cache_settle_budgets(cache, err);
+        *known = status == KV_OK && kv_held_rows_count(cache, tokens, prefill, &held);
+        for (uint32_t i = 0; i < cache->plan.spec->n_policies; i++)
+            cache->choosers[i]->trim.budget = said[i];
+        if (status != KV_OK) return status;
+        for (uint32_t b = 0; *known && b < cache->n_banks; b++)
+            kv_bank_count_rows(&cache->banks[b], held.n, held.prompt);
+        if (*known) beside += beside_banks(cache, &held);
+    }
+    if (!*known) return KV_OK;
+    add(bytes, counting, &law->shape, false);
+    bytes->metadata += beside * (law->shape.kv_heads / counting->unit_heads);
+    bytes->total += beside * (law->shape.kv_heads / counting->unit_heads);
+    for (uint32_t m = 0; m < counting->n_layers; m++)
+        for (uint32_t b = 0; b < counting->main[m]->n_banks; b++)
+            kv_bank_count_rows(&counting->main[m]->banks[b], 0, 0);
+    return KV_OK;
+}
+
+static int settle_all(const struct counting *counting, struct kv_error *err)
+{
+    int status = KV_OK;
+    for (uint32_t m = 0; status == KV_OK && m < counting->n_layers; m++) {
+        status = kv_cache_settle_budgets(counting->main[m], err);
+        if (status == KV_OK && counting->rest)
+            status = kv_cache_settle_budgets(counting->rest[m], err);
+    }
+    return status;
+}
+
 /* Through all rows. */
 static int run(struct kv_memory_law *law, uint32_t p, uint32_t tokens, uint32_t decode,
                struct kv_memory_bytes *bytes, struct kv_error *err)
 {
-    struct counting *counting = &law->counting[p];
+    struct counting own, *counting = &own;
     if (tokens > KV_MOST_COUNTED)
         return kv_fail(err, KV_EUNSUPPORTED,
                        "an eviction is gone through row by row, up to %d of them", KV_MOST_COUNTED);
     int status = open_counting(counting, law, p ? RANDOM : FLAT, tokens, decode, err);
+    if (status == KV_OK) status = settle_all(counting, err);
     if (status == KV_OK) status = kv_cache_prefill(counting->main[0], err);
     if (status == KV_OK) status = run_steps(counting, err);
     if (status == KV_OK) add(bytes, counting, &law->shape, true);
@@ -429,14 +491,18 @@ int kv_memory_law_bytes(struct kv_memory_law *law, uint32_t tokens, uint32_t dec
                         struct kv_memory_bytes *bytes, struct kv_error *err)
 {
     struct kv_memory_bytes each[2] = {{0}};
+    bool known = law->direct || law->counted;
     int status = KV_OK;
     *bytes = (struct kv_memory_bytes){0};
-    for (uint32_t p = 0; status == KV_OK && tokens > 0 && p < law->n_patterns; p++)
+    for (uint32_t p = 0; status == KV_OK && tokens > 0 && known && p < law->n_patterns; p++)
         status = law->direct ? ask(law, p, tokens, decode, &each[p])
-                             : run(law, p, tokens, decode, &each[p], err);
-    const bool second = law->n_patterns > 1 && each[1].total > each[0].total;
+                             : count(law, p, tokens, decode, &each[p], &known, err);
+    for (uint32_t p = 0; status == KV_OK && tokens > 0 && !known && p < 2; p++)
+        status = run(law, p, tokens, decode, &each[p], err);
+    const uint32_t n = known ? law->n_patterns : 2;
+    const bool second = n > 1 && each[1].total > each[0].total;
     *bytes = each[second];
-    bytes->least = each[law->n_patterns > 1 && !second].total;
+    bytes->least = each[n > 1 && !second].total;
     return status;
 }
 
@@ -451,7 +517,8 @@ int kv_memory_law_create(struct kv_memory_law **out, const struct kv_spec *spec,
     *law = (struct kv_memory_law){
         .spec = left_out ? &exact : spec, .kernels = kernels, .shape = *shape};
     law->direct = kv_memory_is_direct(law->spec);
-    law->n_patterns = law->direct && !is_fitted(law->spec) ? 1 : 2;
+    law->counted = !law->direct && law->spec->n_caches == 1 && !law->spec->caches[0].answer;
+    law->n_patterns = !is_fitted(law->spec) ? 1 : 2;
     int status = KV_OK;
     if (shape->value_dim == 0 && joins_sides(law->spec))
         status = kv_fail(err, KV_EUNSUPPORTED,
@@ -460,7 +527,8 @@ int kv_memory_law_create(struct kv_memory_law **out, const struct kv_spec *spec,
         status =
             kv_fail(err, KV_EUNSUPPORTED,
                     "an MLA layer's values are columns of its keys: how many is not known here");
-    for (uint32_t p = 0; law->direct && status == KV_OK && p < law->n_patterns; p++)
+    for (uint32_t p = 0; (law->direct || law->counted) && status == KV_OK && p < law->n_patterns;
+         p++)
         status = open_counting(&law->counting[p], law, p ? RANDOM : FLAT, CREATED_ROWS, 0, err);
     if (status != KV_OK)
         kv_memory_law_free(law);

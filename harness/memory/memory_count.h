@@ -10,7 +10,7 @@
 #include "methods/spec.h"
 
 struct kv_memory_shape {
-    const uint32_t *layers;      /* [n_layers] of the model: one, or those of a layer group */
+    const uint32_t *layers; /* [n_layers] of the model: one, or those of a layer group */
     uint32_t n_layers, model_layers, q_heads, kv_heads, key_dim;
     uint32_t value_dim;      /* 0: values are read from the key row (MLA) */
     uint32_t tokens, decode; /* rows in all; how many of them come after the prompt, one by one */
@@ -19,12 +19,13 @@ struct kv_memory_shape {
 
 struct kv_memory_bytes {
     int64_t payload, metadata, residual, basis, total;
-    int64_t varies;              /* not 0: atoms vary in size, and count with the average */
-    int64_t least; /* total, in the other made-up recording: < total where data decide */
+    int64_t varies; /* not 0: atoms vary in size, and count with the average */
+    int64_t least;  /* total, in the other made-up recording: < total where data decide */
 };
 
-/* The bytes of one layer (or of a layer group, whole) as a function of how many rows came. Without policies the cache is made
- * once; with one every question runs it over all rows. */
+/* The bytes of one layer (or of a layer group, whole) as a function of how many rows came. Without
+ * policies the cache is made once, and with those whose rows are counted by their rule of eviction
+ * (held_rows.h); else every question runs it over all rows. */
 struct kv_memory_law;
 
 enum { KV_MOST_COUNTED = 1 << 24 }; /* rows that are gone through one by one */
@@ -36,6 +37,8 @@ int kv_memory_law_create(struct kv_memory_law **out, const struct kv_spec *spec,
                          struct kv_error *err);
 int kv_memory_law_bytes(struct kv_memory_law *law, uint32_t tokens, uint32_t decode,
                         struct kv_memory_bytes *bytes, struct kv_error *err);
+/* From now on rows are gone through though they could be counted: what counting is held against. */
+void kv_memory_law_go_through(struct kv_memory_law *law);
 void kv_memory_law_free(struct kv_memory_law *law);
 
 /* True when a question is answered without going through the rows. */

@@ -75,6 +75,8 @@ void kv_low_rank_gram(const struct kv_directions *block, const struct kv_sample 
 {
     const uint32_t n = block->width;
     memset(gram, 0, (size_t)n * n * sizeof *gram);
+    for (uint32_t r = 0; sample->sizes_only && r < n; r++) gram[(size_t)r * n + r] = n - r;
+    if (sample->sizes_only) return; /* any directions do */
     for (uint32_t i = 0; i < sample->n; i++) {
         const float *row = sample->rows + (size_t)i * dim + block->first;
         for (uint32_t r = 0; r < n; r++) {

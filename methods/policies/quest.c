@@ -92,6 +92,12 @@ static void evict(struct kv_chooser *base, const struct kv_step *step, struct kv
         take_in((struct chooser *)base, &lanes[l], step->token, lanes[l].key);
 }
 
+static int64_t arrays(const void *config, const struct kv_geometry *geometry, uint32_t tokens)
+{
+    const uint32_t size = ((const struct config *)config)->page_size;
+    return (int64_t)((tokens + size - 1) / size) * 2 * geometry->key_dim * (int64_t)sizeof(uint16_t);
+}
+
 static float bound(const uint16_t *minima, const float *query, uint32_t dim)
 {
     float sum = 0.0f;
@@ -143,4 +149,5 @@ const struct kv_policy kv_policy_quest = {
     .name = "quest", .summary = "each query head reads the pages that may matter; all rows stay",
     .paper = "Quest (Tang et al., arXiv 2406.10774)",
     .params = params, .config_size = sizeof(struct config), .self_size = sizeof(struct chooser),
+    .arrays = arrays,
     .wants = wants, .create = create, .keep = keep, .evict = evict, .select = select};
