@@ -146,10 +146,23 @@ static unsigned open_flags(const struct trace_run *run)
     return run->request->no_verify ? KV_NO_VERIFY : 0;
 }
 
-/* Reads on while the layer just read is worked on. */
+/* Bytes of a layer's Q, K and V. */
+static uint64_t layer_bytes(const struct kv_trace_layer *layer)
+{
+    const struct kv_geometry *geometry = &layer->geometry;
+    const uint64_t columns = (uint64_t)(geometry->q_heads + geometry->kv_heads) * geometry->key_dim +
+                             (uint64_t)geometry->kv_heads * geometry->value_dim;
+    return geometry->tokens * columns * kv_dtype_bytes(layer->dtype);
+}
+
+/* Reads on while the layer just read is worked on. Work grows faster than bytes do: for large layers
+ * waiting is a small part, and one in memory is enough. */
 static void read_on(struct trace_run *run)
 {
-    if (run->next_layer != NO_LAYER)
+    const uint64_t large = UINT64_C(128) << 20;
+    const bool layer = run->next_layer != NO_LAYER;
+    if (layer && layer_bytes(&run->trace->layers[run->layers[run->next_layer]]) > large) return;
+    if (layer)
         kv_read_ahead_layer(run->ahead, run->trace, run->layers[run->next_layer], WHOLE_LAYER);
     else if (run->next_path)
         kv_read_ahead_trace(run->ahead, run->next_path, open_flags(run));
