@@ -63,7 +63,7 @@ static int measure(struct kv_perf *perf, uint32_t n, const struct kv_kernels *ge
                                      .yardstick = {"generic C", transform, &plain},
                                      .kind = KV_PERF_AT_MOST,
                                      .goal = n == 128 ? 34 : 0,
-                                     .reason = reason};
+                                     .reason = n == 128 ? reason : NULL};
     const int status = kv_perf_measure(perf, &row, err);
     free(work.x);
     return status;
