@@ -25,8 +25,9 @@ calibrated same-trace --calibrate 120:140
 [ "$(column scored_queries)" = 20 ] || complain "expected 12 of 32 steps unscored, found $(column scored_queries)"
 
 # A layer that the other recording has not: a row that says so, and the other method runs.
-expect 4 'their rows say why' --trace small.h5 --methods svd:rank=8,int --calibrate other.h5 --no-plots --quiet --format csv --out m.d
+expect 4 'their rows say why' --trace small.h5 --methods svd:rank=8,linear-state,int --calibrate other.h5 --no-plots --quiet --format csv --out m.d
 says 'skipped,svd: calibration: layer 1 is not recorded there'
+says 'skipped,linear-state: calibration: layer 1 is not recorded there'
 says ',ok,'
 expect 2 'expected tokens FROM:TO with FROM below TO, found 9:3' --trace small.h5 --methods f16 --calibrate 9:3
 expect 2 'expected tokens of the 160 recorded' --trace small.h5 --methods f16 --calibrate 0:161
