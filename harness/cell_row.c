@@ -91,8 +91,9 @@ static void fill_bytes(struct kv_row *row, const struct kv_replay_account *accou
         row->kept_tokens = ratio_or_empty((double)account->held_rows, (double)elements->lanes);
 }
 
-static int fill_measures(struct kv_row *row, const struct kv_pooled *pooled)
+static int fill_measures(struct kv_row *row, const struct kv_pooled *pooled, bool full)
 {
+    if (full) row->dkl_seq = pooled->dkl_seq;
     row->dkl = pooled->dkl, row->dkl_low = pooled->dkl_low, row->dkl_high = pooled->dkl_high;
     row->dkl_p99 = pooled->dkl_p99, row->dkl_max = pooled->dkl_max;
     row->dnll1 = pooled->dnll1, row->ppl_est = pooled->ppl_est;
@@ -187,7 +188,7 @@ static int fill_row(struct kv_row *row, const struct kv_cell_facts *facts, uint3
     fill_bytes(row, account, elements, facts->summary->element_bits,
                facts->trace->tokens - kv_question_prefill(facts->spec, facts->trace->question_start,
                                                           facts->trace->prefill));
-    if (name_row(row, facts, layer) != KV_OK || fill_measures(row, pooled) != KV_OK ||
+    if (name_row(row, facts, layer) != KV_OK || fill_measures(row, pooled, facts->full_metrics) != KV_OK ||
         fill_flags(row, facts, account) != KV_OK || flag_groups(row, facts, l) != KV_OK ||
         flag_shared_basis(row, account, elements) != KV_OK)
         return KV_EMEMORY;

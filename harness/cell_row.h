@@ -24,6 +24,7 @@ struct kv_cell_facts {
     uint32_t n_scored; const uint32_t *scored;
     uint32_t n_layers; const struct kv_layer_part *parts;
     const struct kv_layer_groups *groups;     /* of these layers; NULL: each alone */
+    bool full_metrics;                /* diagnostics, too: dkl_seq */
     const char *calibrated_as;        /* what a row says that was fitted on a calibration */
 };
 

@@ -50,20 +50,24 @@ static void progress(void *context, double done)
     kv_progress_step(&((struct session *)context)->progress, done, NULL);
 }
 
+static bool is_full(const struct kv_run_options *options) { return strcmp(options->metrics, "full") == 0; }
+
 /* What changes rows beside traces, specs, seed and isa, as arguments. */
 static char *row_options(const struct kv_run_options *options)
 {
-    char layers[1024] = "", queries[48] = "";
-    for (uint32_t l = 0; l < options->n_layers && strlen(layers) < sizeof layers - 16; l++)
-        sprintf(layers + strlen(layers), "%s%u", l ? "," : "--layers ", options->layers[l]);
-    if (options->queries) sprintf(queries, "%s--queries %u", *layers ? " " : "", options->queries);
-    const char *calibrate = options->calibrate;
     char *text = NULL;
-    if (!*layers && !*queries && !calibrate) return NULL;
-    const int length = asprintf(&text, "%s%s%s%s%s", layers, queries,
-                                calibrate && (*layers || *queries) ? " " : "",
-                                calibrate ? "--calibrate " : "", calibrate ? calibrate : "");
-    return length < 0 ? NULL : text;
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+    if (!out) return NULL;
+    for (uint32_t l = 0; l < options->n_layers; l++)
+        fprintf(out, "%s%u", l ? "," : " --layers ", options->layers[l]);
+    if (options->queries) fprintf(out, " --queries %u", options->queries);
+    if (options->calibrate) fprintf(out, " --calibrate %s", options->calibrate);
+    if (is_full(options)) fputs(" --metrics full", out);
+    const bool written = fclose(out) == 0 && length > 0;
+    if (written) memmove(text, text + 1, length);
+    else free(text);
+    return written ? text : NULL;
 }
 
 static char *join_command(int argc, char **argv)
@@ -98,6 +102,7 @@ static void definition_hash(const struct kv_run_options *options, const struct k
     uint64_t hash = options->seed;
     for (uint32_t s = 0; s < specs->n; s++) hash = XXH3_64bits_withSeed(specs->specs[s].text, strlen(specs->specs[s].text), hash);
     for (uint32_t t = 0; t < options->n_traces; t++) hash = XXH3_64bits_withSeed(options->traces[t], strlen(options->traces[t]), hash);
+    if (is_full(options)) hash ^= 1;
     if (options->calibrate) hash = XXH3_64bits_withSeed(options->calibrate, strlen(options->calibrate), hash);
     snprintf(out, 17, "%016llx", (unsigned long long)hash);
 }
@@ -146,7 +151,7 @@ static int run_into(struct kv_run_options *options, const struct kv_spec_list *s
         .layers = options->layers, .n_layers = options->n_layers, .isa = options->isa,
         .threads = (int)options->threads, .seed = options->seed, .seeds = options->seeds,
         .queries = options->queries, .calibrate = options->calibrate, .timeout_seconds = options->timeout_seconds,
-        .per_layer = options->per_layer, .no_verify = options->no_verify, .audit = options->audit,
+        .per_layer = options->per_layer, .no_verify = options->no_verify, .audit = options->audit, .full_metrics = is_full(options),
         .stop = &stop, .context = &session, .restore = restore, .finished = finished, .progress = progress};
     kv_progress_begin(&session.progress, options->quiet);
     status = kv_run(&request, results, err);

@@ -52,3 +52,4 @@ KV_COLUMN(REAL, key_error, "", "relative error of decoded keys, over what is sti
 KV_COLUMN(REAL, value_error, "", "the same for values")
 KV_COLUMN(TEXT, calibration, "", "none, disjoint, same-trace, oracle; online = fitted on the prompt")
 KV_COLUMN(TEXT, flags, "", "open-loop, oracle, random, saves-reads, inactive, same-as:SPEC, no-gradients, ...")
+KV_COLUMN(REAL, dkl_seq, "nats/token", "dkl with a window summed before the square: unbiased, noisier; --metrics full")

@@ -41,6 +41,7 @@ static const struct option table[] = {
      1e-3, 1e9},
     {"--out", TEXT, FIELD(out), "DIR", "result directory (default: results/TIME-HASH)"},
     {"--resume", TEXT, FIELD(resume), "DIR", "go on with an interrupted run"},
+    {"--metrics", TEXT, FIELD(metrics), "NAME", "usual, or full: diagnostics such as dkl_seq, too"},
     {"--format", TEXT, FIELD(format), "NAME", "stdout: table, markdown, csv, json"},
     {"--per-layer", SWITCH, FIELD(per_layer), NULL, "a row for each layer, too"},
     {"--split", SWITCH, FIELD(split), NULL, "keys-only and values-only rows of every codec, too"},
@@ -279,10 +280,17 @@ static int check_resume(const char *folder, struct kv_error *err)
                    folder, strerror(errno));
 }
 
+static int check_metrics(const char *name, struct kv_error *err)
+{
+    if (strcmp(name, "usual") == 0 || strcmp(name, "full") == 0) return KV_OK;
+    return kv_fail(err, KV_EUSAGE, "--metrics: expected usual or full, found %.100s", name);
+}
+
 int kv_options_parse(struct kv_run_options *options, int argc, char **argv, struct kv_error *err)
 {
-    *options = (struct kv_run_options){.isa = "auto", .format = "table", .seed = 1, .seeds = 1};
-    const int status = parse_words(options, argc - 1, argv + 1, 0, err);
+    *options = (struct kv_run_options){.isa = "auto", .format = "table", .metrics = "usual", .seed = 1, .seeds = 1};
+    int status = parse_words(options, argc - 1, argv + 1, 0, err);
+    if (status == KV_OK) status = check_metrics(options->metrics, err);
     return status == KV_OK && options->resume ? check_resume(options->resume, err) : status;
 }
 

@@ -11,7 +11,7 @@ struct kv_run_options {
     char *methods;                    /* lists joined by commas */
     char **traces; uint32_t n_traces; /* files, globs resolved; none = the bundled ones */
     uint32_t *layers, n_layers;
-    const char *isa, *profile, *out, *format, *resume, *calibrate;
+    const char *isa, *profile, *out, *format, *resume, *calibrate, *metrics;
     uint32_t threads, seeds, queries;
     uint64_t seed;
     double timeout_seconds;

@@ -449,6 +449,7 @@ static int finish_job(struct trace_run *run, struct job *job, struct kv_error *e
         .trace = run->trace, .summary = run->summary, .spec = job->spec, .isa = run->kernels->isa,
         .seed = job->seed, .n_scored = run->n_scored, .scored = run->scored,
         .n_layers = run->n_layers, .parts = job->parts, .groups = &job->groups,
+        .full_metrics = run->request->full_metrics,
         .calibrated_as = run->calibration ? kv_calibration_kind(run->calibration) : NULL};
     int status = KV_OK;
     if (job->status == KV_OK) status = kv_cell_fill(job->cell, &facts, err);

@@ -20,7 +20,7 @@ struct kv_run_request {
     uint32_t queries;                 /* scored tokens; 0 = all decode steps */
     const char *calibrate;            /* a trace, or tokens FROM:TO of each trace; NULL: fits see the prompt */
     double timeout_seconds;           /* of a cell; 0 = none */
-    bool per_layer, no_verify, audit;
+    bool per_layer, no_verify, audit, full_metrics;
     enum kv_road road;
     const volatile sig_atomic_t *stop;
     void *context;                    /* of the callbacks, each may be NULL */

@@ -115,6 +115,7 @@ def probe_metrics(trace, per_layer):
         result.update(dkl=float(by_token.mean()), dkl_max=float(by_token.max()),
                       dkl_p99=float(np.quantile(by_token, 0.99)),
                       dkl_seq=sequence_form(probes.windows, products))
+        result["dkl_seq_spread"] = 2 * np.sqrt(result["dkl_seq"] * result["dkl"])
     if all(index in probes.label for index in per_layer):
         products = sum(probe_products(probes.label[i], a, tokens) for i, a in per_layer.items())
         result["dnll1"] = float(products.mean())

@@ -23,6 +23,7 @@ TOLERANCES = {
     "dkl": (5e-3, 1e-12),
     "dkl_max": (5e-3, 1e-11),             # one token's: not averaged
     "dkl_p99": (5e-3, 1e-12),
+    "dkl_seq": (5e-3, 1e-11),             # its sums over a window cancel as dnll1's do
     "dnll1": (5e-3, 5e-7),                # signed sum: cancels, what is left is rounding of outputs
     "ppl_est": (1e-5, 1e-5),              # of its logarithm: exp would multiply the noise of dkl
     "attention_kl": (1e-4, 1e-6),         # sum of terms of both signs, each known to f32
@@ -56,7 +57,7 @@ def rounding_floor(layer):
 
 def close(column, want, got, floor=0.0, signal=1.0, spread=0.0):
     """`signal`: residual_error of an answer that is all wrong; its square root scales the floor.
-    `spread`: of the signed sum dnll1, were the signs of its terms free."""
+    `spread`: of the signed sums in dnll1 and dkl_seq, were the signs of their terms free."""
     if column in NORMS:
         if column == "residual_error":       # a mean of squares: rounding acts on what was squared
             want, got, floor = want ** 0.5, got ** 0.5, floor * signal ** 0.5
@@ -66,6 +67,6 @@ def close(column, want, got, floor=0.0, signal=1.0, spread=0.0):
     if column == "ppl_est":
         want, got = math.log(want), math.log(got)
     relative, absolute = TOLERANCES[column]
-    if column in ("dnll1", "ppl_est"):
+    if column in ("dnll1", "ppl_est", "dkl_seq"):
         absolute += TERM * spread
     return abs(want - got) <= absolute + relative * abs(want)
