@@ -89,10 +89,12 @@ def causal(dump):
 
 
 def last_answer_follows(dump):
-    """Not where rows are passed over or merged, read in another space than the file has them in, or
-    encoded after the answer that read them exact."""
-    names = {stage.name for stage in specs.parse(dump["method"])}
-    chooses = names & {"topk", "quest", "cam"} or dump["turned"] or not holds_rows(dump)
+    """Not where rows are passed over or merged, read in another space or at another position than the
+    file has them in, or encoded after the answer that read them exact."""
+    stages = specs.parse(dump["method"])
+    chooses = {stage.name for stage in stages} & {"topk", "quest", "cam"}
+    chooses = chooses or dump["turned"] or not holds_rows(dump)
+    chooses = chooses or any(stage.params.get("positions") == "cache" for stage in stages)
     return not chooses and all(np.all(head["read_from"] <= dump["queries"][-1])
                               for head in dump["heads"].values())
 
