@@ -26,26 +26,12 @@ static struct kv_fit_rows fit_rows(const struct kv_replay *replay)
                                 .n = owner->info->geometry.prefill};
 }
 
-static int check_rows(const struct kv_fit_rows *from, const struct kv_geometry *own,
-                      const char *name, struct kv_error *err)
-{
-    const struct kv_geometry *other = from->source.geometry;
-    if (!other)
-        return kv_fail(err, KV_ESKIPPED, "%s: calibration: %s", name,
-                       from->missing ? from->missing : "no rows given");
-    if (own->kv_heads == other->kv_heads && own->key_dim == other->key_dim &&
-        own->value_dim == other->value_dim && own->q_heads == other->q_heads)
-        return KV_OK;
-    return kv_fail(err, KV_ESKIPPED, "%s: calibration: layer %u is of another shape there", name,
-                   own->layer);
-}
-
 static int fit(struct walk *walk, struct kv_error *err)
 {
     const struct kv_geometry *geometry = &walk->replay->owner->info->geometry;
     const struct kv_fit_rows from = fit_rows(walk->replay);
     if (kv_pool_used(walk->pool, KV_BASIS_ONLINE) == 0) return KV_OK; /* nothing is to be found */
-    const int status = check_rows(&from, geometry, walk->state->type->name, err);
+    const int status = kv_fit_rows_check(&from, geometry, walk->state->type->name, err);
     if (status != KV_OK || !walk->state->type->fit) return status;
     const uint32_t dim = geometry->key_dim, width = dim + geometry->value_dim,
                    group = geometry->group;

@@ -320,25 +320,31 @@ static bool gather_sample(const struct fit *fit, struct kv_sample *sample)
     return gather_evidence(fit, sample);
 }
 
-/* A calibration must have recorded these very layers, with these heads. */
+int kv_fit_rows_check(const struct kv_fit_rows *from, const struct kv_geometry *own, const char *name,
+                      struct kv_error *err)
+{
+    const struct kv_geometry *other = from->source.geometry;
+    if (!other)
+        return kv_fail(err, KV_ESKIPPED, "%s: calibration: %s", name,
+                       from->missing ? from->missing : "no rows given");
+    if (own->kv_heads == other->kv_heads && own->key_dim == other->key_dim &&
+        own->value_dim == other->value_dim && own->q_heads == other->q_heads)
+        return KV_OK;
+    return kv_fail(err, KV_ESKIPPED,
+                   "%s: calibration: layer %u has %u query and %u KV heads of %u and %u there,"
+                   " %u and %u of %u and %u here",
+                   name, own->layer, other->q_heads, other->kv_heads, other->key_dim,
+                   other->value_dim, own->q_heads, own->kv_heads, own->key_dim, own->value_dim);
+}
+
+/* All layers that the bank serves. */
 static int check_calibration(const struct kv_bank *bank, const struct kv_fit_rows *from,
                              struct kv_error *err)
 {
-    const char *name = bank->code->type->name;
-    for (uint32_t l = 0; l < bank->n_layers; l++) {
-        const struct kv_geometry *own = bank->sources[l].geometry, *other = from[l].source.geometry;
-        if (!other)
-            return kv_fail(err, KV_ESKIPPED, "%s: calibration: %s", name,
-                           from[l].missing ? from[l].missing : "no rows given");
-        if (own->kv_heads != other->kv_heads || own->key_dim != other->key_dim ||
-            own->value_dim != other->value_dim || own->q_heads != other->q_heads)
-            return kv_fail(err, KV_ESKIPPED,
-                           "%s: calibration: layer %u has %u query and %u KV heads of %u and %u there,"
-                           " %u and %u of %u and %u here",
-                           name, own->layer, other->q_heads, other->kv_heads, other->key_dim,
-                           other->value_dim, own->q_heads, own->kv_heads, own->key_dim, own->value_dim);
-    }
-    return KV_OK;
+    int status = KV_OK;
+    for (uint32_t l = 0; status == KV_OK && l < bank->n_layers; l++)
+        status = kv_fit_rows_check(&from[l], bank->sources[l].geometry, bank->code->type->name, err);
+    return status;
 }
 
 /* A basis that was there before the text is the same for all texts. */
@@ -604,7 +610,7 @@ static void read_exact(const struct kv_bank *bank, uint32_t lane, enum kv_side s
 
 /* Values in keys that are stored before rotation: the whole key is turned, its first columns read. */
 static void read_key_columns(const struct kv_bank *bank, uint32_t lane, uint32_t n,
-                               const uint32_t *tokens, const uint32_t *places, float *out)
+                             const uint32_t *tokens, const uint32_t *places, float *out)
 {
     const uint32_t width = bank->sources->geometry->value_dim;
     for (uint32_t i = 0; i < n; i++, out += width) {
@@ -612,7 +618,6 @@ static void read_key_columns(const struct kv_bank *bank, uint32_t lane, uint32_t
         memcpy(out, bank->key_row, width * sizeof *out);
     }
 }
-
 
 static void decode_atoms(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
                          const struct columns *columns, float *out)

@@ -32,6 +32,10 @@ struct kv_fit_rows {               /* what bases are fitted on, when it is not t
     const char *missing;           /* a calibration was asked for, but has nothing of this layer: why */
 };
 
+/* A calibration must have recorded this very layer, with its heads; `name` is the method's. */
+int kv_fit_rows_check(const struct kv_fit_rows *from, const struct kv_geometry *own, const char *name,
+                      struct kv_error *err);
+
 struct kv_bank {
     struct kv_code *code;
     struct kv_bank *later;         /* of rows that kv_later_code stores, or NULL; shares where and holders */
