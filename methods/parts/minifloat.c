@@ -1,24 +1,11 @@
 #include "methods/parts/minifloat.h"
 
 #include <math.h>
-#include <string.h>
+
+#include "harness/base/half.h"
 
 const struct kv_minifloat kv_e4m3 = {4, 3, 7, 448}, kv_e5m2 = {5, 2, 15, 57344},
                           kv_e2m1 = {2, 1, 1, 6};
-
-static float from_bits(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static uint32_t bits_of(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
 
 /* Adding 1.5 * 2^23 units of the last place that stays leaves no bits below it; then the power of
  * two that takes the format's exponents to those of a float puts its fields where a float's are. */
@@ -28,16 +15,16 @@ void kv_minifloat_encode(const struct kv_minifloat *format, const float *x, size
     const uint32_t shift = 23 - format->mantissa_bits;
     const uint32_t sign_shift = 31 - format->exponent_bits - format->mantissa_bits;
     const uint32_t sign_bit = 1u << (format->exponent_bits + format->mantissa_bits);
-    const float lowest = from_bits((128 - format->bias) << 23), largest = format->largest;
-    const float magic = 1.5f * (float)(1u << shift), rebias = from_bits(format->bias << 23);
+    const float lowest = kv_float_of_bits((128 - format->bias) << 23), largest = format->largest;
+    const float magic = 1.5f * (float)(1u << shift), rebias = kv_float_of_bits(format->bias << 23);
     for (size_t i = 0; i < n; i++) {
-        const uint32_t bits = bits_of(x[i]);
-        float size = from_bits(bits & 0x7fffffff);
+        const uint32_t bits = kv_bits_of_float(x[i]);
+        float size = kv_float_of_bits(bits & 0x7fffffff);
         size = size < largest ? size : largest;
-        float power = from_bits(bits_of(size) & 0x7f800000);
+        float power = kv_float_of_bits(kv_bits_of_float(size) & 0x7f800000);
         power = power > lowest ? power : lowest;
         const float rounded = (size + power * magic) - power * magic;
-        codes[i] = (uint8_t)(bits_of(rounded * rebias) >> shift | (bits >> sign_shift & sign_bit));
+        codes[i] = (uint8_t)(kv_bits_of_float(rounded * rebias) >> shift | (bits >> sign_shift & sign_bit));
     }
 }
 
@@ -49,11 +36,11 @@ void kv_minifloat_decode(const struct kv_minifloat *format, const uint8_t *restr
     const uint32_t sign_bit = 1u << (format->exponent_bits + format->mantissa_bits);
     const uint32_t shift = 23 - format->mantissa_bits;
     const uint32_t sign_shift = 31 - format->exponent_bits - format->mantissa_bits;
-    const float rebias = from_bits((254 - format->bias) << 23);
+    const float rebias = kv_float_of_bits((254 - format->bias) << 23);
     for (size_t i = 0; i < n; i++) {
         const uint32_t size = (codes[i] & (sign_bit - 1)) << shift, sign = (codes[i] & sign_bit)
                                                                            << sign_shift;
-        out[i] = from_bits(size | sign) * rebias * factor;
+        out[i] = kv_float_of_bits(size | sign) * rebias * factor;
     }
 }
 
