@@ -53,7 +53,7 @@ void kv_drop_lowest(const float *score, uint32_t *candidates, uint32_t n, uint32
     for (uint32_t i = 0; i < m; i++) fate[candidates[i]] = KV_DROP;
 }
 
-static uint32_t recent_rows(const struct kv_trim *trim, uint32_t budget)
+uint32_t kv_trim_recent(const struct kv_trim *trim, uint32_t budget)
 {
     const uint32_t share = (uint32_t)((uint64_t)budget * trim->recent_percent / 100);
     return trim->recent > share ? trim->recent : share;
@@ -62,7 +62,7 @@ static uint32_t recent_rows(const struct kv_trim *trim, uint32_t budget)
 uint32_t kv_trim_candidates(const struct kv_trim *trim, const struct kv_lane *lane,
                             uint32_t *candidates)
 {
-    const uint32_t recent = recent_rows(trim, lane->budget);
+    const uint32_t recent = kv_trim_recent(trim, lane->budget);
     const uint32_t end = lane->n > recent ? lane->n - recent : 0;
     uint32_t n = 0;
     for (uint32_t i = 0; i < end; i++)
@@ -108,12 +108,9 @@ static void trim_lane(const struct kv_trim *trim, struct kv_lane *lane, uint32_t
     if (lane->n - m > lane->budget) drop_protected(lane, trim->sinks, lane->n - m - lane->budget);
 }
 
-/* Rows that a step drops at once: at least as many as are too many. */
-static uint32_t rows_at_once(const struct kv_trim *trim, const struct kv_step *step,
-                             uint32_t budget)
+uint32_t kv_trim_at_once(const struct kv_trim *trim, uint32_t budget)
 {
     const uint32_t share = (uint32_t)((uint64_t)budget * trim->every_percent / 100);
-    if (step->prompt) return 0;
     return trim->every > share ? trim->every : share;
 }
 
@@ -169,5 +166,5 @@ void kv_trim_apply(const struct kv_trim *trim, const struct kv_step *step, struc
     if (trim->pooled_heads && step->prompt) kv_share_heads(trim, lanes, n_lanes);
     for (uint32_t i = 0; i < n_lanes; i++)
         if (!trim->chunk || !kv_trim_chunks(trim, &lanes[i]))
-            trim_lane(trim, &lanes[i], rows_at_once(trim, step, lanes[i].budget));
+            trim_lane(trim, &lanes[i], step->prompt ? 0 : kv_trim_at_once(trim, lanes[i].budget));
 }

@@ -19,6 +19,10 @@ void kv_trim_apply(const struct kv_trim *trim, const struct kv_step *step, struc
 void kv_sum_lanes(struct kv_lane *lanes, uint32_t n_lanes, float *(*of)(struct kv_lane *lane));
 bool kv_lanes_hold_the_same(const struct kv_lane *lanes, uint32_t n_lanes);
 
+/* Newest rows that a budget protects; rows that a step drops at once, at least. */
+uint32_t kv_trim_recent(const struct kv_trim *trim, uint32_t budget);
+uint32_t kv_trim_at_once(const struct kv_trim *trim, uint32_t budget);
+
 /* Lists the rows that are not protected; returns how many. */
 uint32_t kv_trim_candidates(const struct kv_trim *trim, const struct kv_lane *lane,
                             uint32_t *candidates);

@@ -1,6 +1,8 @@
 /* Held rows; see held_rows.h. */
 #include "harness/memory/held_rows.h"
 
+#include "methods/trim.h"
+
 struct rule { /* trim's of one policy, in rows */
     uint32_t budget, recent, sinks, chunk, at_once;
     bool drops, prompt_only;
@@ -20,13 +22,13 @@ static struct rule rule_of(const struct kv_cache *cache, uint32_t p)
     const struct kv_chooser *self = cache->choosers[p];
     const struct kv_trim *trim = &self->trim;
     if (!self->type->score) return (struct rule){.drops = false};
-    const uint64_t budget = kv_cache_layer_budget(cache, p);
+    const uint32_t budget = kv_cache_layer_budget(cache, p);
     return (struct rule){
-        .budget = (uint32_t)budget,
-        .recent = larger(trim->recent, (uint32_t)(budget * trim->recent_percent / 100)),
+        .budget = budget,
+        .recent = kv_trim_recent(trim, budget),
         .sinks = trim->sinks,
         .chunk = trim->chunk,
-        .at_once = larger(trim->every, (uint32_t)(budget * trim->every_percent / 100)),
+        .at_once = kv_trim_at_once(trim, budget),
         .drops = true,
         .prompt_only = trim->prompt_only};
 }
