@@ -3,10 +3,12 @@
 
 #include <string.h>
 
-/* Rotary tables of the numbers 0, 1, 2 ... in place of recorded positions. */
-static bool create_numbered(struct kv_renumber *renumber, struct kv_pool *pool)
+/* By recorded positions, and by the numbers 0, 1, 2 ... in their place. */
+static bool create_tables(struct kv_renumber *renumber, struct kv_pool *pool)
 {
     struct kv_geometry numbered = *renumber->geometry;
+    if (numbered.rope.layout == KV_ROPE_NONE) return true;
+    if (!kv_rotary_create(&renumber->recorded, renumber->geometry, pool)) return false;
     int32_t *numbers = kv_pool_take(pool, numbered.tokens * sizeof *numbers);
     if (!numbers) return false;
     for (uint32_t t = 0; t < numbered.tokens; t++) numbers[t] = (int32_t)t;
@@ -17,7 +19,7 @@ static bool create_numbered(struct kv_renumber *renumber, struct kv_pool *pool)
 }
 
 int kv_renumber_create(struct kv_renumber *renumber, const struct kv_mirror *mirror,
-                       struct kv_pool *pool, struct kv_error *err)
+                       const struct kv_renumber *first, struct kv_pool *pool, struct kv_error *err)
 {
     const struct kv_geometry *geometry = mirror->geometry;
     *renumber = (struct kv_renumber){.geometry = geometry};
@@ -26,10 +28,9 @@ int kv_renumber_create(struct kv_renumber *renumber, const struct kv_mirror *mir
     renumber->number_of = kv_pool_take(pool, geometry->tokens * sizeof(uint32_t));
     renumber->held = kv_pool_take(pool, geometry->tokens);
     renumber->row = kv_pool_take(pool, geometry->key_dim * sizeof(float));
-    const bool rotates = geometry->rope.layout != KV_ROPE_NONE;
+    if (first) renumber->recorded = first->recorded, renumber->numbered = first->numbered;
     if (renumber->keys && renumber->number_of && renumber->held && renumber->row &&
-        (!rotates || (kv_rotary_create(&renumber->recorded, geometry, pool) &&
-                      create_numbered(renumber, pool))))
+        (first || create_tables(renumber, pool)))
         return KV_OK;
     return kv_fail(err, KV_EMEMORY, "out of memory for rows at their slots' numbers");
 }

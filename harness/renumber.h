@@ -17,8 +17,9 @@ struct kv_renumber {
     float *row;          /* [key_dim] */
 };
 
+/* first: another lane's, whose rotary tables this one shares; or NULL. */
 int kv_renumber_create(struct kv_renumber *renumber, const struct kv_mirror *mirror,
-                       struct kv_pool *pool, struct kv_error *err);
+                       const struct kv_renumber *first, struct kv_pool *pool, struct kv_error *err);
 
 /* Fills keys: those of the mirror's live slots, at the numbers of this step. */
 void kv_renumber_keys(struct kv_renumber *renumber, const struct kv_mirror *mirror);

@@ -119,7 +119,7 @@ static int create_renumbers(struct kv_slow *slow, struct kv_pool *pool, struct k
     slow->renumbers = kv_pool_take(pool, slow->replay->n_heads * sizeof *slow->renumbers);
     int status = slow->renumbers ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
     for (uint32_t i = 0; status == KV_OK && i < slow->replay->n_heads; i++)
-        status = kv_renumber_create(&slow->renumbers[i], &slow->mirrors[i], pool, err);
+        status = kv_renumber_create(&slow->renumbers[i], &slow->mirrors[i], i ? slow->renumbers : NULL, pool, err);
     return status;
 }
 
