@@ -14,6 +14,9 @@
 int kv_plot_results(const char *dir, const struct kv_results *results, char **left_out,
                     struct kv_error *err);
 
+/* Writes a script of plots/ into a folder. */
+int kv_plot_write_script(const char *dir, const char *name, struct kv_error *err);
+
 /* Processes that draw a run's figures, each those of its share. */
 enum { KV_PLOT_SHARES = 2 };
 

@@ -45,6 +45,13 @@ static int write_text(FILE *file, const void *text)
     return fputs(text, file) == EOF ? KV_EENVIRONMENT : KV_OK;
 }
 
+int kv_plot_write_script(const char *dir, const char *name, struct kv_error *err)
+{
+    const struct kv_plot_script *script = kv_plot_scripts;
+    while (strcmp(script->name, name) != 0) script++;
+    return kv_write_aside(dir, name, write_text, script->text, err);
+}
+
 static int add_figures(const char *dir, const struct kv_results *results, FILE *script,
                        struct kv_error *err)
 {
@@ -78,9 +85,11 @@ int kv_write_plot_data(const char *dir, const struct kv_results *results, struct
     }
     if (status == KV_OK) status = kv_write_aside(dir, "figures.gp", write_text, text, err);
     free(text);
-    for (size_t s = 0; status == KV_OK && kv_plot_scripts[s].name; s++) {
-        if (strcmp(kv_plot_scripts[s].name, "memory_context.gp") == 0) continue;   /* of `memory` */
-        status = kv_write_aside(dir, kv_plot_scripts[s].name, write_text, kv_plot_scripts[s].text, err);
+    if (status == KV_OK) status = kv_plot_write_script(dir, "style.gp", err);
+    for (int f = 0; status == KV_OK && f < KV_FIGURES; f++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s.gp", kv_figure_names[f]);
+        status = kv_plot_write_script(dir, name, err);
     }
     return status;
 }

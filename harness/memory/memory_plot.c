@@ -82,15 +82,8 @@ static int write_scripts(const struct kv_memory_plot *plot, struct kv_error *err
     if (!figures) return KV_EENVIRONMENT;
     fprintf(figures, "curves = %u\nload 'memory_context.gp'\n", plot->n_curves);
     fclose(figures);
-    for (const struct kv_plot_script *script = kv_plot_scripts; script->name; script++) {
-        if (strcmp(script->name, "style.gp") != 0 && strcmp(script->name, "memory_context.gp") != 0)
-            continue;
-        FILE *file = create(plot->dir, script->name, err);
-        if (!file) return KV_EENVIRONMENT;
-        fputs(script->text, file);
-        fclose(file);
-    }
-    return KV_OK;
+    const int status = kv_plot_write_script(plot->dir, "style.gp", err);
+    return status == KV_OK ? kv_plot_write_script(plot->dir, "memory_context.gp", err) : status;
 }
 
 int kv_memory_plot_draw(struct kv_memory_plot *plot, struct kv_error *err)
