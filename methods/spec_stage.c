@@ -65,12 +65,19 @@ const struct kv_param kv_modifier_params[] = {
      "the side that is compressed; the other stays exact"},
     {0}};
 
-const char *kv_stage_name(const struct kv_stage *stage)
+/* What the three kinds of a method have in common. */
+struct method { const char *name; const struct kv_param *params; size_t config_size; };
+
+static struct method method_of(const struct kv_stage *stage)
 {
-    return stage->policy ? stage->policy->name
-           : stage->codec ? stage->codec->name
-                          : stage->answer->name;
+    if (stage->policy)
+        return (struct method){stage->policy->name, stage->policy->params, stage->policy->config_size};
+    if (stage->codec)
+        return (struct method){stage->codec->name, stage->codec->params, stage->codec->config_size};
+    return (struct method){stage->answer->name, stage->answer->params, stage->answer->config_size};
 }
+
+const char *kv_stage_name(const struct kv_stage *stage) { return method_of(stage).name; }
 
 static int unknown_method(const char *name, struct kv_error *err)
 {
@@ -95,16 +102,11 @@ int kv_stage_create(struct kv_stage **out, const char *name, struct kv_pool *poo
     stage->codec = stage->policy ? NULL : kv_codec_find(name);
     stage->answer = stage->policy || stage->codec ? NULL : kv_answer_find(name);
     if (!stage->policy && !stage->codec && !stage->answer) return unknown_method(name, err);
-    const struct kv_param *params = stage->policy ? stage->policy->params
-                                    : stage->codec ? stage->codec->params
-                                                   : stage->answer->params;
-    const size_t size = stage->policy ? stage->policy->config_size
-                        : stage->codec ? stage->codec->config_size
-                                       : stage->answer->config_size;
+    const struct method method = method_of(stage);
     for (int side = 0; side < 2; side++) {
-        stage->config[side] = kv_pool_take(pool, size);
+        stage->config[side] = kv_pool_take(pool, method.config_size);
         if (!stage->config[side]) return kv_fail(err, KV_EMEMORY, "out of memory for a spec");
-        kv_params_defaults(params, stage->config[side]);
+        kv_params_defaults(method.params, stage->config[side]);
         stage->modifiers[side].sinks = stage->modifiers[side].recent = -1;
     }
     if (stage->policy) stage->trim = stage->policy->trim;
