@@ -71,7 +71,7 @@ static void fill_bytes(struct kv_row *row, const struct kv_replay_account *accou
     const struct kv_cache_bytes *bytes = &account->bytes;
     int64_t side[2];
     for (int s = 0; s < 2; s++)
-        side[s] = bytes->payload[s] + bytes->metadata[s] + bytes->residual[s] + bytes->basis[s];
+        side[s] = kv_side_bytes(bytes, s);
     row->payload_bytes = bytes->payload[0] + bytes->payload[1];
     row->metadata_bytes = bytes->metadata[0] + bytes->metadata[1] + account->policy_bytes;
     row->residual_bytes = bytes->residual[0] + bytes->residual[1];
@@ -112,13 +112,12 @@ static int fill_flags(struct kv_row *row, const struct kv_cell_facts *facts,
                       const struct kv_replay_account *account)
 {
     const struct kv_spec *spec = facts->spec;
-    bool selects = false, oracle = spec->oracle, probed = false, policies = false;
+    const struct kv_wants wants = kv_spec_wants(spec);
+    const bool oracle = spec->oracle || wants.future, probed = wants.fisher || wants.label;
+    bool selects = false, policies = false;
     for (uint32_t c = 0; c < spec->n_caches; c++) {
         selects |= kv_cache_selects(&spec->caches[c]);
         policies |= spec->caches[c].n_policies > 0;
-        const struct kv_wants wants = kv_cache_wants(&spec->caches[c]);
-        oracle |= wants.future;
-        probed |= wants.fisher || wants.label;
     }
     char flags[256] = "open-loop";
     if (oracle) strcat(flags, " oracle");

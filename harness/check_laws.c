@@ -11,15 +11,6 @@
 /* -- bytes ---------------------------------------------------------------------------------------
  */
 
-static bool leaves_layers(const struct kv_spec *spec)
-{
-    for (int side = 0; side < 2; side++) {
-        const struct kv_stage *stage = kv_chain(&spec->caches[0], side);
-        if (stage && stage->codec->layer_stores) return true;
-    }
-    return false;
-}
-
 /* Of the layers that one object serves; parted evenly, whole bytes. */
 static int count(struct kv_memory_bytes *bytes, struct kv_check *check, uint32_t group)
 {
@@ -49,7 +40,7 @@ enum kv_verdict kv_check_bytes(struct kv_check *check)
     struct kv_memory_bytes bytes = {0};
     struct kv_played played;
     if (check->spec->query_agnostic) return kv_check_skip(check, "a formula knows no question");
-    if (leaves_layers(check->spec)) return kv_check_skip(check, "layers store different things");
+    if (kv_check_leaves_layers_out(check->spec)) return kv_check_skip(check, "layers store different things");
     struct kv_play play = kv_play_usual(check);
     const enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &played);
     if (verdict != KV_PASS) return verdict;
@@ -187,16 +178,6 @@ enum kv_verdict kv_check_rank(struct kv_check *check)
 /* -- projections ---------------------------------------------------------------------------------
  */
 
-static double distance(const float *a, const float *b, size_t n)
-{
-    double delta = 0.0, norm = 0.0;
-    for (size_t i = 0; i < n; i++) {
-        const double d = (double)a[i] - b[i];
-        delta += d * d, norm += (double)a[i] * a[i];
-    }
-    return norm > 0.0 ? sqrt(delta / norm) : 0.0;
-}
-
 /* P P = P: rows as they are read, recorded anew, are read the same, to the halves that hold what is
  * stored of them (2^-11 a number; bases are rounded so, too). */
 enum kv_verdict kv_check_projection(struct kv_check *check)
@@ -220,8 +201,8 @@ enum kv_verdict kv_check_projection(struct kv_check *check)
     verdict = kv_play_shape(check, &play, &shape, &twice);
     const size_t rows = (size_t)shape.kv_heads * shape.tokens;
     for (int side = 0; verdict == KV_PASS && side < 2; side++) {
-        const double moved = side ? distance(once.values, twice.values, rows * shape.value_dim)
-                                  : distance(once.keys, twice.keys, rows * shape.key_dim);
+        const double moved = side ? kv_check_distance(once.values, twice.values, rows * shape.value_dim)
+                                  : kv_check_distance(once.keys, twice.keys, rows * shape.key_dim);
         if (moved > HALVES)
             verdict = KV_FAIL,
             kv_fail(&check->why, 0, "%s move by %.3g when they are projected again",

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/cell_row.h"
 #include "harness/prompt_statistics.h"
 #include "harness/question.h"
 #include "harness/survey.h"
@@ -82,16 +83,7 @@ static int play_units(const struct kv_play *play, const struct kv_layer *layer,
         replay->n_heads = step;
         status = play_unit(replay, beside, played, &account, err);
         if (status != KV_OK) break;
-        for (int side = 0; side < 2; side++) {
-            played->account.bytes.payload[side] += account.bytes.payload[side];
-            played->account.bytes.metadata[side] += account.bytes.metadata[side];
-            played->account.bytes.residual[side] += account.bytes.residual[side];
-            played->account.bytes.basis[side] += account.bytes.basis[side];
-        }
-        played->account.policy_bytes += account.policy_bytes;
-        played->account.held_rows += account.held_rows;
-        played->account.coded_rows += account.coded_rows;
-        played->account.read_bytes += account.read_bytes;
+        kv_account_add(&played->account, &account);
     }
     return status;
 }
@@ -118,11 +110,7 @@ static int replay_layer(const struct kv_play *play, const struct kv_layer *layer
         (play->rows && (!played->keys || !played->values)))
         return kv_fail(err, KV_EMEMORY, "out of memory");
     for (uint32_t s = 0; s < n_scored; s++) scored[s] = prefill + s;
-    struct kv_wants wants = {0};
-    for (uint32_t c = 0; c < play->spec->n_caches; c++) {
-        const struct kv_wants one = kv_cache_wants(&play->spec->caches[c]);
-        kv_wants_merge(&wants, &one);
-    }
+    const struct kv_wants wants = kv_spec_wants(play->spec);
     int status = KV_OK;
     for (uint32_t h = 0; status == KV_OK && h < geometry->kv_heads; h++)
         status = kv_prompt_compute(&prompts[h], layer, h, &wants, play->kernels, pool, err);
@@ -144,8 +132,7 @@ static int replay_layer(const struct kv_play *play, const struct kv_layer *layer
     return status;
 }
 
-/* Codecs that let layers go without rows: a later layer shows it. */
-static bool leaves_layers_out(const struct kv_spec *spec)
+bool kv_check_leaves_layers_out(const struct kv_spec *spec)
 {
     for (int side = 0; side < 2; side++) {
         const struct kv_stage *stage = kv_chain(&spec->caches[0], side);
@@ -160,7 +147,7 @@ static int make_neighbours(struct neighbours *beside, const struct kv_spec *spec
                            struct kv_error *err)
 {
     uint32_t most;
-    *beside = (struct neighbours){.before = leaves_layers_out(spec)};
+    *beside = (struct neighbours){.before = kv_check_leaves_layers_out(spec)};
     const uint32_t kit = beside->before ? 1 : MOST_NEIGHBOURS;
     const int status = kv_cache_layer_group(&most, &spec->caches[0], geometry, err);
     while (status == KV_OK && beside->n < kit && beside->n + 1 < most) {
@@ -178,7 +165,7 @@ uint32_t kv_check_group(const struct kv_spec *spec)
     struct kv_layer *layer = kv_check_layer(&kv_check_plain);
     if (layer) kv_cache_layer_group(&most, &spec->caches[0], &layer->info->geometry, &err);
     kv_check_layer_free(layer);
-    const uint32_t kit = 1 + (leaves_layers_out(spec) ? 1 : MOST_NEIGHBOURS);
+    const uint32_t kit = 1 + (kv_check_leaves_layers_out(spec) ? 1 : MOST_NEIGHBOURS);
     return most < kit ? most : kit;
 }
 
@@ -218,14 +205,19 @@ bool kv_played_same(const struct kv_played *a, const struct kv_played *b)
     return a->n == b->n && memcmp(a->outputs, b->outputs, a->n * sizeof *a->outputs) == 0;
 }
 
-double kv_played_difference(const struct kv_played *a, const struct kv_played *b)
+double kv_check_distance(const float *a, const float *b, size_t n)
 {
     double delta = 0.0, norm = 0.0;
-    for (size_t i = 0; i < a->n; i++) {
-        const double d = (double)a->outputs[i] - b->outputs[i];
-        delta += d * d, norm += (double)a->outputs[i] * a->outputs[i];
+    for (size_t i = 0; i < n; i++) {
+        const double d = (double)a[i] - b[i];
+        delta += d * d, norm += (double)a[i] * a[i];
     }
     return norm > 0.0 ? sqrt(delta / norm) : sqrt(delta);
+}
+
+double kv_played_difference(const struct kv_played *a, const struct kv_played *b)
+{
+    return kv_check_distance(a->outputs, b->outputs, a->n);
 }
 
 /* The answers of exact attention: the same replay with everything held as recorded. */
@@ -254,11 +246,8 @@ bool kv_played_finite(const struct kv_played *played, struct kv_error *why)
 
 int64_t kv_played_resident(const struct kv_played *played)
 {
-    int64_t sum = played->account.policy_bytes;
-    for (int side = 0; side < 2; side++)
-        sum += played->account.bytes.payload[side] + played->account.bytes.metadata[side] +
-               played->account.bytes.residual[side] + played->account.bytes.basis[side];
-    return sum;
+    const struct kv_cache_bytes *bytes = &played->account.bytes;
+    return played->account.policy_bytes + kv_side_bytes(bytes, 0) + kv_side_bytes(bytes, 1);
 }
 
 enum kv_verdict kv_check_skip(struct kv_check *check, const char *why)

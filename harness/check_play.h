@@ -48,12 +48,16 @@ enum kv_verdict kv_play_exact(struct kv_check *check, const struct kv_check_shap
 void kv_played_forget(struct kv_played *played);
 
 bool kv_played_same(const struct kv_played *a, const struct kv_played *b);
-/* |a - b| / |a| of the answers. */
+/* |a - b| / |a|, or |a - b| where a is 0; of answers. */
+double kv_check_distance(const float *a, const float *b, size_t n);
 double kv_played_difference(const struct kv_played *a, const struct kv_played *b);
 bool kv_played_finite(const struct kv_played *played, struct kv_error *why);
 int64_t kv_played_resident(const struct kv_played *played);
 
 enum kv_verdict kv_check_skip(struct kv_check *check, const char *why);
+
+/* Codecs that let layers go without rows: a later layer shows it. */
+bool kv_check_leaves_layers_out(const struct kv_spec *spec);
 
 /* Layers that one object serves under this spec, in the kit: 1, or as many as are made. */
 uint32_t kv_check_group(const struct kv_spec *spec);

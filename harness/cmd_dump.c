@@ -178,11 +178,7 @@ static int open_group(struct dump *dump, struct kv_error *err)
 static int compute_prompts(struct dump *dump, struct kv_error *err)
 {
     const uint32_t heads = dump->owner->info->geometry.kv_heads;
-    struct kv_wants wants = {0};
-    for (uint32_t c = 0; c < dump->specs.specs[0].n_caches; c++) {
-        const struct kv_wants one = kv_cache_wants(&dump->specs.specs[0].caches[c]);
-        kv_wants_merge(&wants, &one);
-    }
+    const struct kv_wants wants = kv_spec_wants(&dump->specs.specs[0]);
     int status = KV_OK;
     for (uint32_t m = 0; status == KV_OK && m < dump->n_group; m++) {
         struct beside *member = &dump->group[m];

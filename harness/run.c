@@ -1,5 +1,4 @@
 /* A run; see run.h. */
-#include "harness/question.h"
 #include "harness/run.h"
 
 #include <math.h>
@@ -15,6 +14,7 @@
 #include "harness/layer_groups.h"
 #include "harness/prompt_statistics.h"
 #include "harness/provenance.h"
+#include "harness/question.h"
 #include "harness/read_ahead.h"
 #include "harness/reference.h"
 #include "harness/row.h"
@@ -80,11 +80,10 @@ struct layer_run {
 static struct kv_wants wants_of_jobs(struct job *const *jobs, uint32_t n)
 {
     struct kv_wants all = {0};
-    for (uint32_t j = 0; j < n; j++)
-        for (uint32_t c = 0; c < jobs[j]->spec->n_caches; c++) {
-            const struct kv_wants one = kv_cache_wants(&jobs[j]->spec->caches[c]);
-            kv_wants_merge(&all, &one);
-        }
+    for (uint32_t j = 0; j < n; j++) {
+        const struct kv_wants one = kv_spec_wants(jobs[j]->spec);
+        kv_wants_merge(&all, &one);
+    }
     return all;
 }
 

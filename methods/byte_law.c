@@ -17,12 +17,9 @@ int64_t kv_cache_law(struct kv_cache *cache, uint32_t n, uint32_t prompt)
     set_counts(cache, n, prompt);
     const struct kv_cache_bytes bytes = kv_cache_count(cache);
     set_counts(cache, 0, 0);
-    int64_t sum = kv_cache_row_bytes(cache) * cache->plan.n_heads * n;
-    for (int side = 0; side < 2; side++)
-        sum +=
-            bytes.payload[side] + bytes.metadata[side] + bytes.residual[side] + bytes.basis[side];
+    const int64_t rows = kv_cache_row_bytes(cache) * cache->plan.n_heads * n;
     /* Before any row came the pool was charged metadata for policies' arrays alone. */
-    return sum + kv_pool_used(cache->plan.pool, KV_METADATA) / cache->n_members;
+    return rows + kv_side_bytes(&bytes, 0) + kv_side_bytes(&bytes, 1) + kv_pool_used(cache->plan.pool, KV_METADATA) / cache->n_members;
 }
 
 /* What this cache, which may be some heads of a layer, has of a budget. */

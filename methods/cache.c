@@ -46,6 +46,16 @@ struct kv_wants kv_cache_wants(const struct kv_cache_spec *spec)
     return all;
 }
 
+struct kv_wants kv_spec_wants(const struct kv_spec *spec)
+{
+    struct kv_wants all = {0};
+    for (uint32_t c = 0; c < spec->n_caches; c++) {
+        const struct kv_wants one = kv_cache_wants(&spec->caches[c]);
+        kv_wants_merge(&all, &one);
+    }
+    return all;
+}
+
 static bool joins_heads(const struct kv_stage *stage)
 {
     return stage->policy->scope == KV_LAYER_HEADS || stage->trim.pooled_heads || stage->trim.shared_heads;

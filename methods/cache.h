@@ -70,6 +70,8 @@ struct kv_cache {
 
 /* What the policies of a spec want known of the prompt, merged: before anything exists. */
 struct kv_wants kv_cache_wants(const struct kv_cache_spec *spec);
+/* Of all caches of a spec. */
+struct kv_wants kv_spec_wants(const struct kv_spec *spec);
 /* Merges what another spec wants into all. */
 void kv_wants_merge(struct kv_wants *all, const struct kv_wants *one);
 /* True when all heads of a layer must be one unit (a span or a policy joins them). */
@@ -129,6 +131,11 @@ struct kv_cache_bytes {               /* resident now, by side and class */
     bool joint;                       /* one bank holds both sides: counted under keys */
     int64_t policy;                   /* state and arrays of the policies: metadata of neither side */
 };
+/* All that stays resident for a side. */
+static inline int64_t kv_side_bytes(const struct kv_cache_bytes *bytes, int side)
+{
+    return bytes->payload[side] + bytes->metadata[side] + bytes->residual[side] + bytes->basis[side];
+}
 /* Metadata bytes of a held row in all policies' state and as its position. */
 int64_t kv_cache_row_bytes(const struct kv_cache *cache);
 /* Rows of this layer by the budget of policy p, which may be shared among layers. */

@@ -116,14 +116,7 @@ static int make_prompt(struct counting *counting, struct kv_prompt *prompt, uint
 
 static int make_prompts(struct counting *counting, struct kv_error *err)
 {
-    struct kv_wants wants = {0};
-    for (uint32_t c = 0; c < counting->spec->n_caches; c++) {
-        const struct kv_wants one = kv_cache_wants(&counting->spec->caches[c]);
-        if (one.tail > wants.tail) wants.tail = one.tail;
-        wants.column_sum |= one.column_sum, wants.future |= one.future;
-        wants.prompt_rows |= one.prompt_rows, wants.queries |= one.queries;
-        wants.output_norms |= one.output_norms;
-    }
+    const struct kv_wants wants = kv_spec_wants(counting->spec);
     counting->prompts =
         kv_pool_take(counting->pool, counting->unit_heads * sizeof *counting->prompts);
     if (!counting->prompts) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
