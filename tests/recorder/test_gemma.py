@@ -29,7 +29,8 @@ def installed():
 class Gemma(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.model, tokenizer, _ = models.load(PACKAGE)
+        weights = models.find_weights(PACKAGE)
+        tokenizer, cls.model = models.load_tokenizer(PACKAGE, weights), models.load_model(PACKAGE, weights)
         with open(os.path.join(s.DATA, "prose.txt")) as f:
             cls.ids = torch.tensor(tokenizer(f.read())["input_ids"][:T])
         cls.outputs, cls.keys, hooks = {}, {}, []

@@ -28,7 +28,9 @@ class RealModel(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         """One recording in half precision, and what the model's own attention says of the same tokens."""
-        cls.model, tokenizer, cls.weights = models.load(s.PACKAGE)
+        cls.weights = models.find_weights(s.PACKAGE)
+        tokenizer = models.load_tokenizer(s.PACKAGE, cls.weights)
+        cls.model = models.load_model(s.PACKAGE, cls.weights)
         with open(os.path.join(s.DATA, "prose.txt")) as f:
             cls.ids = torch.tensor(tokenizer(f.read())["input_ids"][:T])
         cls.outputs, cls.keys, hooks = {}, {}, []

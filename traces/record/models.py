@@ -34,21 +34,30 @@ def weights_in_folder(folder):
     raise Refusal(folder, "model", "one .gguf file, or *.safetensors", "neither")
 
 
-def load(where, scaling=None):
-    """(model, tokenizer, weight files). Weights become f32: rounding belongs to the compression methods."""
-    weights = find_weights(where)
+def load_tokenizer(where, weights):
+    """Comes first: whether a text is long enough is known in a second, a model takes half a minute."""
+    return from_pretrained(transformers.AutoTokenizer, where, weights)
+
+
+def load_model(where, weights, scaling=None):
+    """Weights become f32: rounding belongs to the compression methods."""
+    config = from_pretrained(transformers.AutoConfig, where, weights)
+    if scaling:
+        rope_scaling.apply(config, scaling)
+    model = from_pretrained(transformers.AutoModelForCausalLM, where, weights, config=config, dtype=torch.float32,
+                            attn_implementation="eager")
+    return model.eval().requires_grad_(False)
+
+
+def from_pretrained(kind, where, weights, **how):
+    """One of transformers' Auto classes, from local files alone; `where` is what the user called the model."""
     folder = os.path.dirname(os.path.abspath(weights[0]))
-    gguf = {"gguf_file": os.path.basename(weights[0])} if weights[0].endswith(".gguf") else {}
+    if weights[0].endswith(".gguf"):
+        how["gguf_file"] = os.path.basename(weights[0])
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, **gguf)
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **gguf)
-        if scaling:
-            rope_scaling.apply(config, scaling)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=torch.float32, attn_implementation="eager", local_files_only=True, **gguf)
+        return kind.from_pretrained(folder, local_files_only=True, **how)
     except (ValueError, OSError, KeyError, RuntimeError, ImportError, AttributeError, IndexError) as e:
         raise Refusal(where, "model", "a causal language model that transformers loads", first_line(e))
-    return model.eval().requires_grad_(False), tokenizer, weights
 
 
 def first_line(error):

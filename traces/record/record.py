@@ -61,9 +61,10 @@ def record(args):
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     text, text_digest = read_text(args.text)
+    weights = models.find_weights(args.model)
+    ids = torch.tensor(token_ids(args, models.load_tokenizer(args.model, weights), text))
     say("loading the model")
-    model, tokenizer, weights = models.load(args.model, args.rope_scaling)
-    ids = torch.tensor(token_ids(args, tokenizer, text))
+    model = models.load_model(args.model, weights, args.rope_scaling)
     about = dict(model=args.name or models.display_name(weights), model_digest=models.digest(weights),
                  model_config=models.config_json(model), text=describe_text(args.text, text_digest, args.text_note))
     record_model(args, model, ids, about)
