@@ -32,7 +32,7 @@ static int help(void)
            "turns\n\n");
     for (int i = 0; i < N_BENCHES; i++) printf("  %-10s %s\n", benches[i].name, benches[i].does);
     printf("\n  --isa NAME      kernel set (auto)\n"
-           "  --repeats N     turns of every side (9)\n"
+           "  --repeats N     turns (9); see below\n"
            "  --tokens LIST   instead of the bench's own: 1024,4096\n"
            "  --dims LIST     head dimensions\n"
            "  --rows LIST     query rows\n"
@@ -41,7 +41,18 @@ static int help(void)
            "  --file FILE     a trace, for benches that read one\n"
            "  --vs SCRIPT     a program as yardstick, timed in turn (experiments/baselines)\n"
            "  --json          one JSON object on stdout\n"
-           "  --tiny          smallest sizes: numbers mean nothing\n");
+           "  --tiny          smallest sizes: numbers mean nothing\n\n"
+           "A pair is a stretch of ours of at least 2 ms beside one of the limit, half of it "
+           "before and half\n"
+           "after; a turn is 30 ms of pairs, or one, and counts as their median; printed are "
+           "medians over the\n"
+           "turns. While the ratio's spread, (p90 - p10) / median over the turns, is above 15 %% "
+           "and the case\n"
+           "took less than 2.5 s, as many pairs again are taken, for turns twice as long: all of "
+           "them count.\n"
+           "What stays above 15 %%, or had other processes on more than 10 %% of the CPUs, is "
+           "invalid. A goal\n"
+           "that is missed has its reason under it, measured in the same run.\n");
     return KV_OK;
 }
 

@@ -1,4 +1,4 @@
-/* Stage times as JSON; see profile.h. */
+/* Stage times and memory as JSON; see profile.h. */
 #include "harness/profile.h"
 
 #include <errno.h>
@@ -14,6 +14,26 @@ static const char *const names[KV_STAGES] = {
     [KV_STAGE_REFERENCE] = "reference", [KV_STAGE_AUDIT] = "audit",
     [KV_STAGE_PROMPT] = "prompt",       [KV_STAGE_REPLAY] = "replay",
     [KV_STAGE_MEASURE] = "measure"};
+
+static const char *const kinds[KV_MEMORY_CLASSES] = {[KV_MEMORY_LAYERS] = "layers",
+                                                     [KV_MEMORY_REFERENCE] = "reference",
+                                                     [KV_MEMORY_PROMPT] = "prompt",
+                                                     [KV_MEMORY_ANSWERS] = "answers"};
+
+/* Bytes of each kind at most, and of the method that took most. */
+static cJSON *memory_json(const struct kv_results *results)
+{
+    cJSON *memory = cJSON_CreateObject();
+    bool done = memory;
+    int64_t state = 0;
+    for (int m = 0; m < KV_MEMORY_CLASSES; m++)
+        done = done && kv_json_add(memory, kinds[m], cJSON_CreateNumber((double)results->profile.bytes[m]));
+    for (uint32_t c = 0; c < results->n_cells; c++)
+        if (results->cells[c].allocated_bytes > state) state = results->cells[c].allocated_bytes;
+    if (done && kv_json_add(memory, "largest_method_state", cJSON_CreateNumber((double)state))) return memory;
+    cJSON_Delete(memory);
+    return NULL;
+}
 
 static bool add_stage(cJSON *stages, const char *name, double seconds, double wall)
 {
@@ -53,6 +73,7 @@ static cJSON *to_json(const struct kv_results *results)
                        kv_real_to_json(busy(measure, profile->seconds[KV_STAGE_MEASURE],
                                             results->threads), 4));
     if (object && stages) done = kv_json_add(object, "stages", stages) && done;
+    if (object) done = kv_json_add(object, "memory_bytes", memory_json(results)) && done;
     if (done) return object;
     cJSON_Delete(object);
     return NULL;

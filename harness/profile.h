@@ -1,4 +1,5 @@
-/* Where the wall time of a run goes, by stages that follow each other: `run --profile FILE`. */
+/* Where the wall time of a run goes, by stages that follow each other, and its memory, by what it holds
+ * at most: `run --profile FILE`. */
 #ifndef KVBENCH_HARNESS_PROFILE_H
 #define KVBENCH_HARNESS_PROFILE_H
 
@@ -17,7 +18,18 @@ enum kv_stage_of_run {
     KV_STAGES
 };
 
-struct kv_profile { double seconds[KV_STAGES]; };
+enum kv_memory_of_run {
+    KV_MEMORY_LAYERS,            /* Q, K, V as recorded, of all layers that are in memory at once */
+    KV_MEMORY_REFERENCE,         /* exact answers */
+    KV_MEMORY_PROMPT,            /* prompt statistics */
+    KV_MEMORY_ANSWERS,           /* of all methods that run together */
+    KV_MEMORY_CLASSES
+};
+
+struct kv_profile {
+    double seconds[KV_STAGES];
+    int64_t bytes[KV_MEMORY_CLASSES]; /* the most of each, not at the same time */
+};
 
 struct kv_results;
 

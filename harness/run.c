@@ -24,6 +24,7 @@
 /* Tasks that a thread should have to choose from: enough to level out, few enough to bound memory. */
 enum { TASKS_PER_THREAD = 8 };
 #define NO_LAYER UINT32_MAX
+#define LARGE_LAYER (UINT64_C(128) << 20)   /* bytes; not read ahead */
 enum { WHOLE_LAYER = KV_READ_GRADIENTS | KV_READ_PROJECTION };
 
 struct job {                           /* one cell under way */
@@ -158,9 +159,8 @@ static uint64_t layer_bytes(const struct kv_trace_layer *layer)
  * waiting is a small part, and one in memory is enough. */
 static void read_on(struct trace_run *run)
 {
-    const uint64_t large = UINT64_C(128) << 20;
     const bool layer = run->next_layer != NO_LAYER;
-    if (layer && layer_bytes(&run->trace->layers[run->layers[run->next_layer]]) > large) return;
+    if (layer && layer_bytes(&run->trace->layers[run->layers[run->next_layer]]) > LARGE_LAYER) return;
     if (layer)
         kv_read_ahead_layer(run->ahead, run->trace, run->layers[run->next_layer], WHOLE_LAYER);
     else if (run->next_path)
@@ -207,11 +207,16 @@ static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t l
     return status;
 }
 
+static size_t answer_floats(const struct kv_geometry *geometry, const struct trace_run *run)
+{
+    return (size_t)geometry->q_heads * run->n_scored * (geometry->value_dim + 4 + run->n_spans);
+}
+
 static int reserve_answers(struct kv_answer_arrays *answers, const struct layer_run *layer)
 {
     const struct kv_geometry *geometry = &layer->reader->info->geometry;
     const size_t rows = (size_t)geometry->q_heads * layer->run->n_scored;
-    float *memory = calloc(rows * (geometry->value_dim + 4 + layer->run->n_spans), sizeof *memory);
+    float *memory = calloc(answer_floats(geometry, layer->run), sizeof *memory);
     *answers = (struct kv_answer_arrays){
         .outputs = memory, .log_sum_exp = memory + rows * geometry->value_dim};
     if (!memory) return KV_EMEMORY;
@@ -389,8 +394,44 @@ static void note_reference(struct kv_trace_summary *summary, const struct kv_ref
         summary->audit_bound = reference->worst_bound;
 }
 
+static void note_most(struct kv_profile *profile, enum kv_memory_of_run kind, uint64_t bytes)
+{
+    if ((int64_t)bytes > profile->bytes[kind]) profile->bytes[kind] = (int64_t)bytes;
+}
+
+/* Bytes of a layer that is read ahead; 0 when none is, or it is not there yet. */
+static uint64_t ahead_bytes(const struct trace_run *run)
+{
+    if (run->next_layer == NO_LAYER) return 0;
+    const uint64_t bytes = layer_bytes(&run->trace->layers[run->layers[run->next_layer]]);
+    return bytes > LARGE_LAYER ? 0 : bytes;
+}
+
+/* What is held while the jobs of a group run. */
+static void note_memory(const struct group_run *group)
+{
+    const struct trace_run *run = group->run;
+    uint64_t layers = ahead_bytes(run), reference = 0, prompt = 0, answers = 0;
+    for (uint32_t m = 0; m < group->n; m++) {
+        const struct layer_run *layer = &group->layers[m];
+        const struct kv_geometry *geometry = &layer->reader->info->geometry;
+        layers += layer_bytes(layer->reader->info);
+        if (layer->owner != layer->reader) layers += layer_bytes(layer->owner->info);
+        reference += kv_pool_reserved(layer->reference->pool);
+        for (uint32_t h = 0; h < layer->owner->info->geometry.kv_heads; h++)
+            prompt += kv_pool_reserved(layer->prompt_pools[h]);
+        if (layer->answered)
+            answers += group->n_jobs * answer_floats(geometry, run) * sizeof(float);
+    }
+    note_most(run->profile, KV_MEMORY_LAYERS, layers);
+    note_most(run->profile, KV_MEMORY_REFERENCE, reference);
+    note_most(run->profile, KV_MEMORY_PROMPT, prompt);
+    note_most(run->profile, KV_MEMORY_ANSWERS, answers);
+}
+
 static int replay_group(struct group_run *group, struct kv_error *err)
 {
+    note_memory(group);
     for (uint32_t j = 0; j < group->n_jobs; j++) {
         struct job *job = group->jobs[j];
         for (uint32_t m = 0; m < group->n; m++) {

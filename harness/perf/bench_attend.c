@@ -7,6 +7,7 @@
 
 #include "harness/perf/benches.h"
 #include "harness/perf/coded_rows.h"
+#include "harness/perf/gain.h"
 #include "harness/perf/sweep_case.h"
 
 enum { HEADS = 4, TILE = 256 };
@@ -74,8 +75,9 @@ static double decode_tiles(void *context)
 }
 
 /* What is left of the goal for decoding, and what decoding alone takes. */
-static void explain(void *context, char reason[KV_PERF_REASON])
+static void explain(void *context, const struct kv_perf_seen *seen, char reason[KV_PERF_REASON])
 {
+    (void)seen;
     struct attending *work = context;
     const double rows = work->sweep.rows.n, flops = 4.0 * work->floats.geometry.key_dim * rows;
     const double line = 1e9 * flops / kv_perf_best(kv_sweep_case_run, &work->floats);
@@ -139,6 +141,32 @@ static int prepare(struct attending *work, struct kv_perf *perf, const struct kv
     return reserve(work) ? KV_OK : kv_fail(err, KV_EMEMORY, "perf attend: out of memory");
 }
 
+static void free_work(struct attending *work)
+{
+    for (int side = 0; side < 2; side++) kv_coded_rows_free(&work->coded[side]);
+    kv_sweep_case_free(&work->floats);
+    free(work->spare), free(work->scratch), free(work->tile), free(work->queries), free(work->sums);
+}
+
+/* A head for each of two threads. */
+static int measure_threads(struct kv_perf *perf, const struct kv_spec *spec,
+                           const uint32_t shape[3], struct kv_error *err)
+{
+    struct attending work[2] = {0};
+    char name[96];
+    int status = KV_OK;
+    for (int i = 0; status == KV_OK && i < 2; i++)
+        status = prepare(&work[i], perf, spec, shape, err);
+    snprintf(name, sizeof name, "%.20s %u rows d=%u, 2 threads", spec->asked, shape[2], shape[1]);
+    const struct kv_gain gain = {attend_codes, {&work[0], &work[1]}};
+    if (status == KV_OK)
+        status = kv_gain_measure(perf, name, &gain, err);
+    else if (status == KV_EUNSUPPORTED || status == KV_ESKIPPED)
+        status = kv_perf_skip(perf, name, err->text, err);
+    for (int i = 0; i < 2; i++) free_work(&work[i]);
+    return status;
+}
+
 static int measure(struct kv_perf *perf, const struct kv_spec *spec, const uint32_t shape[3],
                    struct kv_error *err)
 {
@@ -158,9 +186,7 @@ static int measure(struct kv_perf *perf, const struct kv_spec *spec, const uint3
         status = kv_perf_measure(perf, &row, err);
     else if (status == KV_EUNSUPPORTED || status == KV_ESKIPPED)
         status = kv_perf_skip(perf, name, err->text, err);
-    for (int side = 0; side < 2; side++) kv_coded_rows_free(&work.coded[side]);
-    kv_sweep_case_free(&work.floats);
-    free(work.spare), free(work.scratch), free(work.tile), free(work.queries), free(work.sums);
+    free_work(&work);
     return status;
 }
 
@@ -182,6 +208,13 @@ int kv_perf_attend(struct kv_perf *perf, struct kv_error *err)
                     status =
                         measure(perf, &specs.specs[s],
                                 (const uint32_t[3]){tokens.at[t], dims.at[d], rows.at[r]}, err);
+    /* What a second thread brings, for the spec that decodes most cheaply and the one that most
+     * methods resemble. */
+    for (uint32_t s = 0; s < specs.n && s < 2; s++)
+        if (status == KV_OK)
+            status = measure_threads(
+                perf, &specs.specs[s],
+                (const uint32_t[3]){tokens.at[0], dims.at[0], rows.at[rows.n - 1]}, err);
     kv_spec_free(&specs);
     return status;
 }

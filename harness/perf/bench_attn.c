@@ -19,7 +19,8 @@ static double goal_of(const struct kv_kernels *kernels, uint32_t dim)
     return 0.75;
 }
 
-/* The parts of a sweep, each alone on one tile in the cache: products, and exponentials (a weight). */
+/* The parts of a sweep, each alone on one tile in the cache: products, and exponentials (a weight).
+ */
 struct parts {
     const struct kv_kernels *kernels;
     uint32_t dim;
@@ -58,23 +59,27 @@ static double masked(const struct kv_sweep_case *work)
     return 4.0 * work->geometry.key_dim * computed / work->flops;
 }
 
-static void explain(void *context, char reason[KV_PERF_REASON])
+static void explain(void *context, const struct kv_perf_seen *seen, char reason[KV_PERF_REASON])
 {
+    (void)seen;
     const struct kv_sweep_case *work = context;
     struct parts parts = {.kernels = work->sweep.kernels, .dim = work->geometry.key_dim};
     const size_t dim = parts.dim;
     float *memory = kv_perf_normals((2 * ROWS + 2 * COLUMNS) * dim + ROWS * COLUMNS, 7);
-    if (!memory) return;
-    parts.queries = memory, parts.outputs = memory + ROWS * dim, parts.panels = memory + 2 * ROWS * dim;
+    if (!memory) return (void)snprintf(reason, KV_PERF_REASON, "no memory to look for a reason");
+    parts.queries = memory, parts.outputs = memory + ROWS * dim,
+    parts.panels = memory + 2 * ROWS * dim;
     parts.values = parts.panels + COLUMNS * dim, parts.logits = parts.values + COLUMNS * dim;
     const double peak = kv_perf_best(kv_perf_peak, (void *)parts.kernels);
-    const double products = kv_perf_best(multiply, &parts), weights = kv_perf_best(exponentiate, &parts);
-    const double flops = 4.0 * parts.dim;   /* a weight */
-    snprintf(reason, KV_PERF_REASON,
-             "arithmetic: tiles in cache, products alone at %.2f of the peak, %.2f G exponentials/s, "
-             "%.2f columns computed for each that counts: at most %.2f",
-             products / peak, weights / 1e9, masked(work),
-             flops / peak / (flops / products + 1 / weights) / masked(work));
+    const double products = kv_perf_best(multiply, &parts),
+                 weights = kv_perf_best(exponentiate, &parts);
+    const double flops = 4.0 * parts.dim; /* a weight */
+    snprintf(
+        reason, KV_PERF_REASON,
+        "arithmetic: tiles in cache, products alone at %.2f of the peak, %.2f G exponentials/s, "
+        "%.2f columns computed for each that counts: at most %.2f",
+        products / peak, weights / 1e9, masked(work),
+        flops / peak / (flops / products + 1 / weights) / masked(work));
     free(memory);
 }
 

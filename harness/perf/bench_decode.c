@@ -1,7 +1,7 @@
 /* perf decode: one query of each head over keys and values in their stored bytes, beside the read
- * bandwidth of the same bytes. Every row is a whole answer: logits by key, the keys' scales, softmax,
- * the tokens' scales, the weighted sum; for sign (QJL) the scores alone, which is what it stores.
- * Goals are for contexts that lie in memory. */
+ * bandwidth of the same bytes. Every row is a whole answer: logits by key, the keys' scales,
+ * softmax, the tokens' scales, the weighted sum; for sign (QJL) the scores alone, which is what it
+ * stores. Goals are for contexts that lie in memory. */
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -16,31 +16,31 @@ enum { DIM = 128, SKETCH = 256, MAX_THREADS = 64, FROM_MEMORY = 65536 };
 struct format {
     const char *name;
     enum kv_stripe_format format;
-    double goal[2];                    /* of one thread; of more */
+    double goal[2]; /* of one thread; of more */
 };
 
 static const struct format formats[] = {
-    {"f16", KV_STRIPE_HALF, {0.75, 0.80}},
-    {"int8", KV_STRIPE_BYTE, {0.70, 0.80}},
-    {"int4", KV_STRIPE_NIBBLE, {0.60, 0.80}},
-    {"turboquant4", KV_STRIPE_BOOK, {0.60, 0.80}},
+    {"f16", KV_STRIPE_HALF, {0.75, 0.80}},        {"int8", KV_STRIPE_BYTE, {0.70, 0.80}},
+    {"int4", KV_STRIPE_NIBBLE, {0.60, 0.80}},     {"turboquant4", KV_STRIPE_BOOK, {0.60, 0.80}},
     {"qjl scores", KV_STRIPE_SIGN, {0.70, 0.80}},
 };
 
-struct head {                          /* one KV head with one query */
-    struct kv_stripes keys, values;    /* values.n 0: none are stored */
+struct head {                       /* one KV head with one query */
+    struct kv_stripes keys, values; /* values.n 0: none are stored */
     uint8_t *codes;
     size_t bytes;
-    float *scale;                      /* [tokens] of keys and of values */
+    float *scale; /* [tokens] of keys and of values */
     float *query, *logits, *output;
 };
 
 struct decode {
     const struct kv_kernels *kernels;
+    const struct format *format;
     struct head *heads;
+    double goal;
     uint32_t n_heads, tokens;
     int threads;
-    uint64_t sums[MAX_THREADS][8];     /* of the reading, a line each */
+    uint64_t sums[MAX_THREADS][8]; /* of the reading, a line each */
 };
 
 /* A lower logit scale than 1 / sqrt(dim) would do; the numbers only have to stay ordinary. */
@@ -104,14 +104,16 @@ static void fill_codes(struct head *head, bool halves, uint32_t seed)
     }
 }
 
-static bool fill_head(struct head *head, const struct format *format, uint32_t tokens, uint32_t seed)
+static bool fill_head(struct head *head, const struct format *format, uint32_t tokens,
+                      uint32_t seed)
 {
     static const float table[16] = {-2.73f, -2.07f, -1.62f, -1.26f, -0.94f, -0.66f, -0.39f, -0.13f,
                                     0.13f,  0.39f,  0.66f,  0.94f,  1.26f,  1.62f,  2.07f,  2.73f};
     const bool scores = format->format == KV_STRIPE_SIGN;
     const uint32_t stripes = tokens / KV_STRIPE, depth = scores ? SKETCH : DIM;
     head->keys = (struct kv_stripes){format->format, stripes, depth, NULL, table};
-    head->values = (struct kv_stripes){format->format, scores ? 0 : DIM / KV_STRIPE, tokens, NULL, table};
+    head->values =
+        (struct kv_stripes){format->format, scores ? 0 : DIM / KV_STRIPE, tokens, NULL, table};
     const size_t key_bytes = stripes * kv_stripe_bytes(format->format, depth);
     head->bytes = key_bytes + head->values.n * kv_stripe_bytes(format->format, tokens);
     head->codes = aligned_alloc(2u << 20, (head->bytes + (2u << 20)) >> 21 << 21);
@@ -119,7 +121,8 @@ static bool fill_head(struct head *head, const struct format *format, uint32_t t
     head->scale = kv_perf_normals(tokens, seed + 1);
     head->logits = kv_perf_normals(tokens, seed + 2);
     head->output = kv_perf_normals(DIM, seed + 3);
-    if (!head->codes || !head->query || !head->scale || !head->logits || !head->output) return false;
+    if (!head->codes || !head->query || !head->scale || !head->logits || !head->output)
+        return false;
     head->keys.codes = head->codes, head->values.codes = head->codes + key_bytes;
     for (uint32_t t = 0; t < tokens; t++) head->scale[t] = 0.01f + 0.001f * fabsf(head->scale[t]);
     fill_codes(head, format->format == KV_STRIPE_HALF, seed);
@@ -143,7 +146,8 @@ static int check_answer(struct decode *decode, const char *name, struct kv_error
     int status = kv_kernels_fill(&generic, "generic", err);
     struct head *head = &decode->heads[0];
     const uint32_t n = head->values.n ? DIM : decode->tokens;
-    float *seen = head->values.n ? head->output : head->logits, *expected = calloc(n, sizeof *expected);
+    float *seen = head->values.n ? head->output : head->logits,
+          *expected = calloc(n, sizeof *expected);
     if (status == KV_OK && !expected) status = kv_fail(err, KV_EMEMORY, "out of memory");
     if (status == KV_OK) {
         double worst = 0, largest = 0;
@@ -151,70 +155,89 @@ static int check_answer(struct decode *decode, const char *name, struct kv_error
         memcpy(expected, seen, n * sizeof *expected);
         answer(decode->kernels, head, decode->tokens);
         for (uint32_t i = 0; i < n; i++) {
-            const double off = fabs((double)seen[i] - (double)expected[i]), size = fabs((double)expected[i]);
-            if (!(off <= worst)) worst = off;             /* a NaN stays; no fmax: gcc 12 for aarch64 */
+            const double off = fabs((double)seen[i] - (double)expected[i]),
+                         size = fabs((double)expected[i]);
+            if (!(off <= worst)) worst = off; /* a NaN stays; no fmax: gcc 12 for aarch64 */
             if (size > largest) largest = size;
         }
         if (!(worst <= 1e-3 * largest))
-            status = kv_fail(err, KV_EGATE, "perf decode: %s: off by %g of %g", name, worst, largest);
+            status =
+                kv_fail(err, KV_EGATE, "perf decode: %s: off by %g of %g", name, worst, largest);
     }
     free(expected);
     return status;
 }
 
-static int create(struct decode *decode, const struct format *format, struct kv_error *err)
+static int create(struct decode *decode, struct kv_error *err)
 {
     decode->heads = calloc(decode->n_heads, sizeof *decode->heads);
     bool filled = decode->heads;
     for (uint32_t h = 0; filled && h < decode->n_heads; h++)
-        filled = fill_head(&decode->heads[h], format, decode->tokens, 10 * h + 1);
-    return filled ? check_answer(decode, format->name, err)
-                  : kv_fail(err, KV_EMEMORY, "perf decode: out of memory for %u tokens", decode->tokens);
+        filled = fill_head(&decode->heads[h], decode->format, decode->tokens, 10 * h + 1);
+    return filled ? check_answer(decode, decode->format->name, err)
+                  : kv_fail(err, KV_EMEMORY, "perf decode: out of memory for %u tokens",
+                            decode->tokens);
 }
 
-/* Why arithmetic keeps the goal out of reach, or an empty text: what the same kernels reach when their
- * bytes lie in the cache, and what multiply-adds alone would allow, is less than the goal asks. */
-static int explain(struct kv_perf *perf, const struct format *format, struct decode *decode, double goal,
-                   char *reason, size_t capacity, struct kv_error *err)
+/* What the same kernels reach when their bytes lie in the cache, what multiply-adds alone would
+ * allow, and what reading allows: in turn, since neither hides the other wholly. */
+static void explain(void *context, const struct kv_perf_seen *seen, char reason[KV_PERF_REASON])
 {
+    struct decode *decode = context;
+    const enum kv_stripe_format format = decode->format->format;
     /* 256 KiB of codes: in every L2, and long enough for what is done once a query. */
-    const uint32_t row_bytes = (uint32_t)kv_stripe_bytes(format->format, 1);
-    struct decode small = {.kernels = &perf->kernels, .n_heads = 1, .tokens = 512 * 128 / row_bytes, .threads = 1};
-    int status = create(&small, format, err);
-    if (status == KV_OK) {
-        const int threads = decode->threads;
+    const uint32_t row_bytes = (uint32_t)kv_stripe_bytes(format, 1);
+    struct decode small = {.kernels = decode->kernels,
+                           .format = decode->format,
+                           .n_heads = 1,
+                           .tokens = 512 * 128 / row_bytes,
+                           .threads = 1};
+    struct kv_error err;
+    if (create(&small, &err) == KV_OK) {
         const double values_a_byte = KV_STRIPE / (double)row_bytes;
-        const double cached = kv_perf_best(decode_all, &small) * threads;
-        const double adds = kv_perf_best(kv_perf_peak, &perf->kernels) / 2 * threads / values_a_byte;
-        const double read = kv_perf_best(read_all, decode);
-        if (cached < goal * read)
-            snprintf(reason, capacity, "arithmetic: in cache %.1f GB/s, by multiply-adds alone %.1f, goal %.1f",
-                     cached / 1e9, adds / 1e9, goal * read / 1e9);
+        const double cached = kv_perf_best(decode_all, &small) * decode->threads / 1e9;
+        const double peak =
+            kv_perf_best(kv_perf_peak, (void *)decode->kernels) / 2 * decode->threads / 1e9;
+        const double goal = decode->goal * seen->limit / 1e9, read = seen->limit / 1e9;
+        snprintf(reason, KV_PERF_REASON,
+                 "%s: in cache %.1f GB/s, by multiply-adds alone %.1f, goal %.1f; that and reading "
+                 "at %.1f one "
+                 "after the other: %.1f",
+                 cached < goal ? "arithmetic" : "arithmetic and memory", cached,
+                 peak / values_a_byte, goal, read, 1 / (1 / cached + 1 / read));
+    } else {
+        snprintf(reason, KV_PERF_REASON, "no reason found: %.200s", err.text);
     }
     free_heads(&small);
-    return status;
 }
 
-static int measure(struct kv_perf *perf, const struct format *format, uint32_t tokens, uint32_t threads,
-                   struct kv_error *err)
+static int measure(struct kv_perf *perf, const struct format *format, uint32_t tokens,
+                   uint32_t threads, struct kv_error *err)
 {
-    char name[96], reason[160] = "";
+    char name[96];
     const bool from_memory = tokens >= FROM_MEMORY;
     const double goal = from_memory ? format->goal[threads > 1] : 0;
-    struct decode decode = {.kernels = &perf->kernels, .tokens = tokens, .threads = (int)threads};
-    /* At least 64 MiB where memory is asked for: more than any L3 that two cores have to themselves. */
+    struct decode decode = {.kernels = &perf->kernels,
+                            .format = format,
+                            .goal = goal,
+                            .tokens = tokens,
+                            .threads = (int)threads};
+    /* At least 64 MiB where memory is asked for: more than any L3 that two cores have to
+     * themselves. */
     const double size = 2.0 * DIM * tokens * (double)kv_stripe_bytes(format->format, 1) / KV_STRIPE;
     decode.n_heads = from_memory ? threads * (uint32_t)ceil(67e6 / threads / size) : threads;
-    int status = create(&decode, format, err);
-    if (status == KV_OK && from_memory)
-        status = explain(perf, format, &decode, goal, reason, sizeof reason, err);
-    snprintf(name, sizeof name, "%s T=%u d=%d, %u thread%s", format->name, tokens, DIM, threads, threads > 1 ? "s" : "");
-    const struct kv_perf_case row = {
-        .name = name, .unit = "GB/s", .unit_size = 1e9,
-        .limit = {"read", read_all, &decode}, .ours = {"answer", decode_all, &decode},
-        .clock = threads > 1 ? KV_PERF_WALL : KV_PERF_THREAD,
-        .kind = from_memory ? KV_PERF_AT_LEAST : KV_PERF_NO_GOAL, .goal = goal,
-        .reason = *reason ? reason : NULL};
+    int status = create(&decode, err);
+    snprintf(name, sizeof name, "%s T=%u d=%d, %u thread%s", format->name, tokens, DIM, threads,
+             threads > 1 ? "s" : "");
+    const struct kv_perf_case row = {.name = name,
+                                     .unit = "GB/s",
+                                     .unit_size = 1e9,
+                                     .limit = {"read", read_all, &decode},
+                                     .ours = {"answer", decode_all, &decode},
+                                     .clock = threads > 1 ? KV_PERF_WALL : KV_PERF_THREAD,
+                                     .kind = from_memory ? KV_PERF_AT_LEAST : KV_PERF_NO_GOAL,
+                                     .goal = goal,
+                                     .explain = explain};
     if (status == KV_OK) status = kv_perf_measure(perf, &row, err);
     free_heads(&decode);
     return status;
@@ -229,17 +252,20 @@ static bool wanted(const struct kv_perf *perf, const char *name)
 int kv_perf_decode(struct kv_perf *perf, struct kv_error *err)
 {
     static const uint32_t own_tokens[] = {4096, 131072}, own_threads[] = {1, 2};
-    const struct kv_perf_sizes tokens = kv_perf_sizes(perf, &perf->options.tokens, own_tokens, 2, 128);
-    const struct kv_perf_sizes threads = kv_perf_sizes(perf, &perf->options.threads_list, own_threads, 2, 1);
+    const struct kv_perf_sizes tokens =
+        kv_perf_sizes(perf, &perf->options.tokens, own_tokens, 2, 128);
+    const struct kv_perf_sizes threads =
+        kv_perf_sizes(perf, &perf->options.threads_list, own_threads, 2, 1);
     int status = KV_OK;
     for (size_t f = 0; f < sizeof formats / sizeof *formats; f++) {
         if (!wanted(perf, formats[f].name)) continue;
         for (uint32_t n = 0; status == KV_OK && n < threads.n; n++)
             for (uint32_t t = 0; status == KV_OK && t < tokens.n; t++) {
                 if (tokens.at[t] % KV_STRIPE || threads.at[n] > MAX_THREADS)
-                    return kv_fail(err, KV_EUSAGE,
-                                   "perf decode: expected tokens in multiples of %d and up to %d threads",
-                                   KV_STRIPE, MAX_THREADS);
+                    return kv_fail(
+                        err, KV_EUSAGE,
+                        "perf decode: expected tokens in multiples of %d and up to %d threads",
+                        KV_STRIPE, MAX_THREADS);
                 status = measure(perf, &formats[f], tokens.at[t], threads.at[n], err);
             }
     }

@@ -1,17 +1,18 @@
 /* perf e2e: a comparison of 20 methods from a trace file to rows (reading, exact reference, replay,
- * measures; 256 scored tokens), and the exact attention of all queries on top, beside that attention
- * alone. One thread. With --vs baselines/torch_plain.py the yardstick is plain attention, once.
- * Of the same comparison: what is no stage of the work, what a second run spends on the reference that
- * the first one kept, and how much memory it takes (the program itself, run once more). */
+ * measures; 256 scored tokens), and the exact attention of all queries on top, beside that
+ * attention alone. One thread. With --vs baselines/torch_plain.py the yardstick is plain attention,
+ * once. Of the same comparison: what is no stage of the work, what a second run spends on the
+ * reference that the first one kept, and how much memory it takes (the program itself, run once
+ * more). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "harness/perf/benches.h"
 #include "harness/perf/child.h"
 #include "harness/perf/full_attention.h"
-#include "harness/perf/load.h"
 #include "harness/perf/made_trace.h"
 #include "harness/run.h"
 #include "harness/row.h"
@@ -30,34 +31,52 @@ struct comparison {
     struct kv_spec_list specs;
     char path[64];
     uint32_t queries;
-    int status;                        /* of the last run */
+    int status; /* of the last run */
     struct kv_error error;
-    struct kv_profile profile;         /* of the last run, as all below */
-    double wall_seconds;
-    int64_t state_bytes;               /* of the method that takes most */
+    struct kv_profile profile; /* of the last run, as all below */
+    double wall_seconds, kept_tokens;
+    int64_t state_bytes; /* of the method that takes most */
+    double idle_bytes;   /* of the program that only opened the trace */
 };
 
 static void keep_figures(struct comparison *work, const struct kv_results *results)
 {
     work->profile = results->profile;
     work->wall_seconds = results->wall_seconds;
-    work->state_bytes = 0;
-    for (uint32_t c = 0; c < results->n_cells; c++)
-        if (results->cells[c].allocated_bytes > work->state_bytes)
-            work->state_bytes = results->cells[c].allocated_bytes;
+    work->state_bytes = 0, work->kept_tokens = 0;
+    for (uint32_t c = 0; c < results->n_cells; c++) {
+        const struct kv_cell *cell = &results->cells[c];
+        if (cell->allocated_bytes > work->state_bytes) work->state_bytes = cell->allocated_bytes;
+        if (cell->row.kept_tokens > 0) work->kept_tokens += cell->row.kept_tokens;
+    }
 }
 
-static void run_methods(struct comparison *work, bool verified)
+static int run_methods(struct comparison *work, bool verified)
 {
     char *const traces[] = {work->path};
-    const struct kv_run_request request = {
-        .specs = &work->specs, .traces = traces, .n_traces = 1, .isa = work->perf->kernels.isa, .threads = 1,
-        .seed = 1, .seeds = 1, .queries = work->queries, .no_verify = !verified};
+    const struct kv_run_request request = {.specs = &work->specs,
+                                           .traces = traces,
+                                           .n_traces = 1,
+                                           .isa = work->perf->kernels.isa,
+                                           .threads = 1,
+                                           .seed = 1,
+                                           .seeds = 1,
+                                           .queries = work->queries,
+                                           .no_verify = !verified};
     struct kv_results results = {0};
     const int status = kv_run(&request, &results, &work->error);
     if (status != KV_OK) work->status = status;
     keep_figures(work, &results);
     kv_results_free(&results);
+    return status;
+}
+
+/* For those who have to hand an error on. */
+static int run_or_fail(struct comparison *work, bool verified, struct kv_error *err)
+{
+    const int status = run_methods(work, verified);
+    if (status != KV_OK) *err = work->error;
+    return status;
 }
 
 static double compare_methods(void *context)
@@ -67,24 +86,49 @@ static double compare_methods(void *context)
     return kv_full_attention_run(&work->attention);
 }
 
-/* Where the last comparison's time went. */
-static void explain(void *context, char reason[KV_PERF_REASON])
+/* Stages that hold a share of the last run. */
+static double share(const struct comparison *work, enum kv_stage_of_run one,
+                    enum kv_stage_of_run other)
 {
-    const struct comparison *work = context;
     const double *seconds = work->profile.seconds;
-    snprintf(reason, KV_PERF_REASON,
-             "of %.2f s: reading %.0f %%, reference of scored queries %.0f %%, prompt statistics %.0f %%, "
-             "20 replays %.0f %%, measures %.0f %%",
-             work->wall_seconds, 100 * (seconds[KV_STAGE_OPEN] + seconds[KV_STAGE_READ]) / work->wall_seconds,
-             100 * (seconds[KV_STAGE_REFERENCE] + seconds[KV_STAGE_AUDIT]) / work->wall_seconds,
-             100 * seconds[KV_STAGE_PROMPT] / work->wall_seconds,
-             100 * seconds[KV_STAGE_REPLAY] / work->wall_seconds,
-             100 * seconds[KV_STAGE_MEASURE] / work->wall_seconds);
+    return 100 * (seconds[one] + (other != one ? seconds[other] : 0)) / work->wall_seconds;
 }
 
-/* -- shares of the run, and its memory ---------------------------------------------------------- */
+/* Products that the comparison cannot do without: 4 dim operations for each (query, key) pair of
+ * the reference of all queries and of each method's answers over the rows that it keeps, 2 dim more
+ * where its weights are compared with the exact ones; at the multiply-add peak of this run, against
+ * the goal. Then where the last comparison's time went. */
+static void explain(void *context, const struct kv_perf_seen *seen, char reason[KV_PERF_REASON])
+{
+    struct comparison *work = context;
+    const struct kv_geometry *geometry = &work->attention.layer->info->geometry;
+    const double tokens = geometry->tokens, dim = geometry->key_dim, late = work->queries / 2.0;
+    const double rows = (double)work->queries * GROUP, n = work->specs.n;
+    const double full = 4 * dim * GROUP * tokens * (tokens + 1) / 2 / 1e9;
+    const double answers = 4 * dim * rows * (work->kept_tokens - n * late) / 1e9;
+    const double distances = 2 * dim * rows * n * (tokens - late) / 1e9;
+    const double peak = kv_perf_best(kv_perf_peak, &work->perf->kernels) / 1e9;
+    char goal[96] = "goal unknown without --vs baselines/torch_plain.py";
+    if (!isnan(seen->yardstick))
+        snprintf(goal, sizeof goal, "goal %.2f s", 0.4 * tokens * GROUP / seen->yardstick);
+    snprintf(reason, KV_PERF_REASON,
+             "products alone: reference %.1f + answers over kept rows %.1f + distances of weights "
+             "%.1f GFLOP "
+             "take %.2f s at the peak of %.1f GFLOP/s; %s; of %.2f s beside the reference of all "
+             "queries: "
+             "reading %.0f %%, scored reference %.0f %%, prompt statistics %.0f %%, replays %.0f "
+             "%%, measures "
+             "%.0f %%",
+             full, answers, distances, (full + answers + distances) / peak, peak, goal,
+             work->wall_seconds, share(work, KV_STAGE_OPEN, KV_STAGE_READ),
+             share(work, KV_STAGE_REFERENCE, KV_STAGE_AUDIT),
+             share(work, KV_STAGE_PROMPT, KV_STAGE_PROMPT),
+             share(work, KV_STAGE_REPLAY, KV_STAGE_REPLAY),
+             share(work, KV_STAGE_MEASURE, KV_STAGE_MEASURE));
+}
 
-struct series { double *limits, *ours; uint32_t n; };
+/* -- what is no stage of the work ---------------------------------------------------------------
+ */
 
 static double outside_stages(const struct comparison *work)
 {
@@ -93,98 +137,194 @@ static double outside_stages(const struct comparison *work)
     return rest;
 }
 
-static int measure_overhead(struct comparison *work, struct series *series, const char *name, struct kv_error *err)
+static int sample_overhead(void *context, double *limit, double *ours, struct kv_error *err)
 {
-    const struct kv_load before = kv_load_read(0);
-    for (uint32_t i = 0; i < series->n; i++) {
-        run_methods(work, false);
-        series->limits[i] = work->wall_seconds, series->ours[i] = outside_stages(work);
-    }
-    const struct kv_perf_case row = {.name = name, .unit = "s", .unit_size = 1, .limit = {"run", NULL, NULL},
-                                     .ours = {"outside stages", NULL, NULL}, .kind = KV_PERF_AT_MOST, .goal = 0.05};
-    return kv_perf_compare(work->perf, &row, series->limits, series->ours, series->n, &before, err);
+    struct comparison *work = context;
+    const int status = run_or_fail(work, false, err);
+    *limit = work->wall_seconds, *ours = outside_stages(work);
+    return status;
 }
 
-/* Each take computes and keeps the reference in a folder of its own, then runs again. */
-static int measure_kept(struct comparison *work, struct series *series, const char *name, struct kv_error *err)
+static void explain_overhead(void *context, const struct kv_perf_seen *seen,
+                             char reason[KV_PERF_REASON])
 {
-    const struct kv_load before = kv_load_read(0);
-    const char *user = getenv("KVBENCH_CACHE");
-    char *own = user ? strdup(user) : NULL, folder[KV_CHILD_PATH];
+    struct comparison *work = context;
     const uint32_t n_specs = work->specs.n;
-    int status = KV_OK;
     work->specs.n = 1;
-    for (uint32_t i = 0; status == KV_OK && i < series->n; i++) {
-        status = kv_child_folder(folder, err);
-        if (status != KV_OK) break;
-        setenv("KVBENCH_CACHE", folder, 1);
-        run_methods(work, true);
-        series->limits[i] = work->profile.seconds[KV_STAGE_REFERENCE];
-        run_methods(work, true);
-        series->ours[i] = work->profile.seconds[KV_STAGE_REFERENCE];
-        kv_child_remove(folder);
-    }
-    if (own) setenv("KVBENCH_CACHE", own, 1);
-    else unsetenv("KVBENCH_CACHE");
-    free(own);
+    run_methods(work, false);
     work->specs.n = n_specs;
+    const double one = outside_stages(work);
+    snprintf(reason, KV_PERF_REASON,
+             "outside stages (kernels' choice, specs, rows): %.2f ms of a run of one method, %.3f "
+             "ms for each "
+             "more",
+             1e3 * one, n_specs > 1 ? 1e3 * (seen->ours - one) / (n_specs - 1) : 0);
+}
+
+/* -- the reference that an earlier run kept -----------------------------------------------------
+ */
+
+/* Computes and keeps the reference in a folder of its own, then runs again. */
+static int run_twice(struct comparison *work, double *first, double *again, struct kv_error *err)
+{
+    char folder[KV_CHILD_PATH];
+    int status = kv_child_folder(folder, err);
     if (status != KV_OK) return status;
-    const struct kv_perf_case row = {.name = name, .unit = "s", .unit_size = 1, .limit = {"first run", NULL, NULL},
-                                     .ours = {"kept reference", NULL, NULL}, .kind = KV_PERF_AT_MOST, .goal = 0.01};
-    return kv_perf_compare(work->perf, &row, series->limits, series->ours, series->n, &before, err);
+    setenv("KVBENCH_CACHE", folder, 1);
+    status = run_or_fail(work, true, err);
+    *first = work->profile.seconds[KV_STAGE_REFERENCE];
+    if (status == KV_OK) status = run_or_fail(work, true, err);
+    *again = work->profile.seconds[KV_STAGE_REFERENCE];
+    kv_child_remove(folder);
+    return status;
+}
+
+static int sample_kept(void *context, double *limit, double *ours, struct kv_error *err)
+{
+    struct comparison *work = context;
+    const char *user = getenv("KVBENCH_CACHE");
+    char *own = user ? strdup(user) : NULL;
+    const uint32_t n_specs = work->specs.n;
+    work->specs.n = 1;
+    const int status = run_twice(work, limit, ours, err);
+    work->specs.n = n_specs;
+    if (own)
+        setenv("KVBENCH_CACHE", own, 1);
+    else
+        unsetenv("KVBENCH_CACHE");
+    free(own);
+    return status;
+}
+
+/* Memory that no page stands behind yet, written once. */
+static double fill_fresh(void *context)
+{
+    const size_t bytes = *(const size_t *)context;
+    char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return 0;
+    memset(memory, 1, bytes);
+    munmap(memory, bytes);
+    return (double)bytes;
+}
+
+static void explain_kept(void *context, const struct kv_perf_seen *seen,
+                         char reason[KV_PERF_REASON])
+{
+    const struct comparison *work = context;
+    const struct kv_geometry *geometry = &work->attention.layer->info->geometry;
+    size_t bytes =
+        (size_t)work->queries * geometry->q_heads * (geometry->value_dim + 1) * sizeof(float);
+    const double fill = (double)bytes / kv_perf_best(fill_fresh, &bytes);
+    snprintf(reason, KV_PERF_REASON,
+             "%.2f MB of answers come back in %.3f ms; filling as much fresh memory takes %.3f ms, "
+             "and the "
+             "goal is %.3f ms",
+             1e-6 * (double)bytes, 1e3 * seen->ours, 1e3 * fill, 1e1 * seen->limit);
+}
+
+/* -- memory -------------------------------------------------------------------------------------
+ */
+
+static double allowance(const struct comparison *work)
+{
+    const struct kv_geometry *geometry = &work->attention.layer->info->geometry;
+    const double layer =
+        2.0 * geometry->tokens * geometry->key_dim * (geometry->q_heads + 2.0 * geometry->kv_heads);
+    return 2 * layer + 4 * 1048576.0 + (double)work->state_bytes;
 }
 
 /* The allowance: Q, K and V of two layers as recorded, 4 MiB and one method state a thread. */
-static int measure_memory(struct comparison *work, struct series *series, const char *name, struct kv_error *err)
+static int sample_memory(void *context, double *limit, double *ours, struct kv_error *err)
 {
-    const struct kv_load before = kv_load_read(0);
-    const struct kv_geometry *geometry = &work->attention.layer->info->geometry;
-    const double layer = 2.0 * geometry->tokens * geometry->key_dim * (geometry->q_heads + 2.0 * geometry->kv_heads);
+    struct comparison *work = context;
     char queries[16], folder[KV_CHILD_PATH];
     snprintf(queries, sizeof queries, "%u", work->queries);
-    int status = kv_child_folder(folder, err);
+    const int status = kv_child_folder(folder, err);
     if (status != KV_OK) return status;
-    const char *const idle[] = {"info", work->path, NULL};   /* opens it, and reads through it once */
-    const char *const run[] = {"run",         "--trace", work->path, "--methods", twenty,       "--queries",
-                               queries,       "--out",   folder,     "--threads", "1",          "--no-plots",
-                               "--no-verify", "--quiet", "--isa",    work->perf->kernels.isa, NULL};
-    for (uint32_t i = 0; i < series->n; i++) {
-        const double base = kv_child_memory(idle), all = kv_child_memory(run);
-        series->limits[i] = 2 * layer + 4 * 1048576.0 + (double)work->state_bytes;
-        series->ours[i] = all - base;
-    }
+    const char *const idle[] = {"info", work->path, NULL}; /* opens it, and reads through it once */
+    const char *const run[] = {"run",         "--trace",   work->path, "--methods",
+                               twenty,        "--queries", queries,    "--out",
+                               folder,        "--threads", "1",        "--no-plots",
+                               "--no-verify", "--quiet",   "--isa",    work->perf->kernels.isa,
+                               NULL};
+    work->idle_bytes = kv_child_memory(idle);
+    *limit = allowance(work), *ours = kv_child_memory(run) - work->idle_bytes;
     kv_child_remove(folder);
-    if (isnan(series->ours[0])) return kv_perf_skip(work->perf, name, "the program could not be run once more", err);
-    const struct kv_perf_case row = {.name = name, .unit = "MiB", .unit_size = 1048576.0,
-                                     .limit = {"allowance", NULL, NULL}, .ours = {"peak, less the idle program", NULL, NULL},
-                                     .kind = KV_PERF_AT_MOST, .goal = 1};
-    return kv_perf_compare(work->perf, &row, series->limits, series->ours, series->n, &before, err);
+    return isnan(*ours) ? kv_fail(err, KV_EUNSUPPORTED, "the program could not be run once more")
+                        : KV_OK;
+}
+
+static void explain_memory(void *context, const struct kv_perf_seen *seen,
+                           char reason[KV_PERF_REASON])
+{
+    const struct comparison *work = context;
+    const int64_t *bytes = work->profile.bytes;
+    double rest = seen->ours - (double)work->state_bytes;
+    for (int m = 0; m < KV_MEMORY_CLASSES; m++) rest -= (double)bytes[m];
+    snprintf(reason, KV_PERF_REASON,
+             "MiB at most, each: layers as recorded %.1f, prompt statistics %.1f, reference %.1f, "
+             "answers of the "
+             "methods under way %.1f, largest method state %.1f; the rest, %.1f, is code touched, "
+             "HDF5 and freed "
+             "memory that the allocator keeps; the idle program has %.1f",
+             (double)bytes[KV_MEMORY_LAYERS] / 1048576, (double)bytes[KV_MEMORY_PROMPT] / 1048576,
+             (double)bytes[KV_MEMORY_REFERENCE] / 1048576,
+             (double)bytes[KV_MEMORY_ANSWERS] / 1048576, (double)work->state_bytes / 1048576,
+             rest / 1048576, work->idle_bytes / 1048576);
 }
 
 static int measure_shares(struct comparison *work, const char shape[64], struct kv_error *err)
 {
-    const uint32_t n = work->perf->options.repeats < 3 ? work->perf->options.repeats : 3;
-    double *memory = calloc(2 * (size_t)n, sizeof *memory);
-    if (!memory) return kv_fail(err, KV_EMEMORY, "perf e2e: out of memory");
-    struct series series = {memory, memory + n, n};
-    char name[128];
-    snprintf(name, sizeof name, "outside stages %s", shape);
-    int status = measure_overhead(work, &series, name, err);
-    snprintf(name, sizeof name, "kept reference %s", shape);
-    if (status == KV_OK) status = measure_kept(work, &series, name, err);
-    snprintf(name, sizeof name, "memory %s", shape);
-    if (status == KV_OK) status = measure_memory(work, &series, name, err);
-    free(memory);
+    const struct {
+        const char *name, *unit, *limit, *ours;
+        double unit_size, goal;
+        uint32_t turns;
+        kv_perf_sample *sample;
+        kv_perf_explain *explain;
+    } shares[] = {
+        {"memory", "MiB", "allowance", "peak, less the idle program", 1048576.0, 1, 3,
+         sample_memory, explain_memory},
+        {"outside stages", "s", "run", "outside stages", 1, 0.05, 3, sample_overhead,
+         explain_overhead},
+        {"kept reference", "s", "first run", "kept reference", 1, 0.01, 0, sample_kept,
+         explain_kept},
+    };
+    int status = KV_OK; /* memory first: it looks at the last run of all methods */
+    for (size_t i = 0; status == KV_OK && i < sizeof shares / sizeof *shares; i++) {
+        char name[128];
+        snprintf(name, sizeof name, "%s %s", shares[i].name, shape);
+        const struct kv_perf_case row = {.name = name,
+                                         .unit = shares[i].unit,
+                                         .unit_size = shares[i].unit_size,
+                                         .limit = {shares[i].limit, NULL, NULL},
+                                         .ours = {shares[i].ours, NULL, work},
+                                         .sample = shares[i].sample,
+                                         .kind = KV_PERF_AT_MOST,
+                                         .goal = shares[i].goal,
+                                         .most_turns = shares[i].turns,
+                                         .explain = shares[i].explain};
+        status = kv_perf_measure(work->perf, &row, err);
+        if (status == KV_EUNSUPPORTED) status = kv_perf_skip(work->perf, name, err->text, err);
+    }
     return status;
 }
 
 static int create(struct comparison *work, uint32_t tokens, uint32_t dim, struct kv_error *err)
 {
-    const struct kv_check_shape shape = {
-        .tokens = tokens, .prefill = tokens - work->queries, .kv_heads = 1, .group = GROUP, .key_dim = dim,
-        .value_dim = dim, .dtype = KV_F16, .rows = KV_ROWS_NORMAL};
-    const struct kv_made_trace made = {.tokens = tokens, .prefill = tokens - work->queries, .layers = 1,
-                                       .q_heads = GROUP, .kv_heads = 1, .dim = dim};
+    const struct kv_check_shape shape = {.tokens = tokens,
+                                         .prefill = tokens - work->queries,
+                                         .kv_heads = 1,
+                                         .group = GROUP,
+                                         .key_dim = dim,
+                                         .value_dim = dim,
+                                         .dtype = KV_F16,
+                                         .rows = KV_ROWS_NORMAL};
+    const struct kv_made_trace made = {.tokens = tokens,
+                                       .prefill = tokens - work->queries,
+                                       .layers = 1,
+                                       .q_heads = GROUP,
+                                       .kv_heads = 1,
+                                       .dim = dim};
     int status = kv_spec_parse(&work->specs, twenty, err);
     if (status == KV_OK) status = kv_made_trace_write(&made, work->path, sizeof work->path, err);
     if (status == KV_OK)
@@ -199,12 +339,16 @@ static int measure(struct kv_perf *perf, uint32_t tokens, uint32_t dim, struct k
     int status = create(&work, tokens, dim, err);
     snprintf(name, sizeof name, "%u methods + reference T=%u d=%u", work.specs.n, tokens, dim);
     snprintf(shape, sizeof shape, "tokens=%u dim=%u heads=%d kv_heads=1", tokens, dim, GROUP);
-    const struct kv_perf_case row = {
-        .name = name, .unit = "query/ms", .unit_size = 1e3,
-        .limit = {"reference", kv_full_attention_run, &work.attention},
-        .ours = {"comparison", compare_methods, &work},
-        .kind = KV_PERF_NO_GOAL, .yardstick_goal = 2.5, .shape = shape, .shape_work = (double)tokens * GROUP,
-        .explain = explain};
+    const struct kv_perf_case row = {.name = name,
+                                     .unit = "query/ms",
+                                     .unit_size = 1e3,
+                                     .limit = {"reference", kv_full_attention_run, &work.attention},
+                                     .ours = {"comparison", compare_methods, &work},
+                                     .kind = KV_PERF_NO_GOAL,
+                                     .yardstick_goal = 2.5,
+                                     .shape = shape,
+                                     .shape_work = (double)tokens * GROUP,
+                                     .explain = explain};
     if (status == KV_OK) status = kv_perf_measure(perf, &row, err);
     char short_shape[64];
     snprintf(short_shape, sizeof short_shape, "T=%u d=%u", tokens, dim);
@@ -219,7 +363,8 @@ static int measure(struct kv_perf *perf, uint32_t tokens, uint32_t dim, struct k
 int kv_perf_e2e(struct kv_perf *perf, struct kv_error *err)
 {
     static const uint32_t own_tokens[] = {4096}, own_dims[] = {128};
-    const struct kv_perf_sizes tokens = kv_perf_sizes(perf, &perf->options.tokens, own_tokens, 1, 320);
+    const struct kv_perf_sizes tokens =
+        kv_perf_sizes(perf, &perf->options.tokens, own_tokens, 1, 320);
     const struct kv_perf_sizes dims = kv_perf_sizes(perf, &perf->options.dims, own_dims, 1, 64);
     int status = KV_OK;
     for (uint32_t t = 0; t < tokens.n; t++)

@@ -14,6 +14,7 @@ struct encoding {
     struct kv_coded_rows coded;
     const uint16_t *halves;
     float *rows; /* [block][dim] */
+    bool turboquant;
 };
 
 static double encode_all(void *context)
@@ -109,28 +110,36 @@ static double rotate_rows(void *context)
 }
 
 /* Times of these steps alone, beside the limit's. */
-static void explain(struct kv_perf *perf, struct encoding *work, struct kv_perf_buffer *buffer,
-                    bool turboquant, char *reason, size_t capacity)
+static void explain(void *context, const struct kv_perf_seen *seen, char reason[KV_PERF_REASON])
 {
-    const double widen = kv_perf_seconds(widen_bytes, work), bytes = 2.0 * work->coded.code->dim;
-    if (turboquant) {
+    struct encoding *work = context;
+    const double bytes = 2.0 * work->coded.code->dim;
+    const double widen = bytes / kv_perf_best(widen_bytes, work);
+    if (work->turboquant) {
         struct rotated rotated = {.work = work};
-        const double step = kv_perf_seconds(kv_perf_wide_steps, &perf->kernels);
-        snprintf(reason, capacity, "alone: widening the halves %.0f, the transform %.0f",
-                 widen * bytes / step, kv_perf_seconds(rotate_rows, &rotated) / step);
+        const double steps = kv_perf_best(kv_perf_wide_steps, &work->coded.kernels);
+        const double transform = steps / kv_perf_best(rotate_rows, &rotated);
+        snprintf(reason, KV_PERF_REASON,
+                 "alone: widening the halves %.0f steps, the transform %.0f; of %.0f, %.0f are "
+                 "left for norm, "
+                 "16 cells a value and packing",
+                 widen * steps, transform, seen->ratio, seen->ratio - widen * steps - transform);
         return;
     }
-    const double read = kv_perf_seconds(kv_perf_read, buffer);
-    snprintf(
-        reason, capacity,
-        "alone: widening the halves %.1f times the reading, with extremes and codes of a grid %.1f",
-        widen / read, kv_perf_seconds(grid_bytes, work) / read);
+    struct kv_perf_buffer buffer = {work->halves, (size_t)(bytes * work->coded.n), 0};
+    const double read = bytes / kv_perf_best(kv_perf_read, &buffer);
+    const double grid = bytes / kv_perf_best(grid_bytes, work);
+    snprintf(reason, KV_PERF_REASON,
+             "arithmetic: alone, widening the halves to floats takes %.1f times the reading, with "
+             "extremes and "
+             "codes of a grid %.1f",
+             widen / read, grid / read);
 }
 
 static int measure(struct kv_perf *perf, const struct kv_spec *spec, const struct halves *data,
                    const struct kv_kernels *generic, struct kv_error *err)
 {
-    char name[64], reason[160] = "";
+    char name[64];
     struct encoding ours = {0}, plain = {0};
     struct kv_perf_buffer buffer = {data->halves, (size_t)data->n * data->dim * 2, 0};
     const bool turboquant = data->dim == 128 && strstr(spec->text, "turboquant:bits=4") != NULL;
@@ -149,9 +158,8 @@ static int measure(struct kv_perf *perf, const struct kv_spec *spec, const struc
         .yardstick = {"plain C", run, &plain},
         .kind = KV_PERF_AT_MOST,
         .goal = turboquant ? 145 : 3,
-        .reason = reason};
-    if (status == KV_OK && data->dim <= 4096)
-        explain(perf, &ours, &buffer, turboquant, reason, sizeof reason);
+        .explain = explain};
+    ours.turboquant = turboquant;
     if (status == KV_OK)
         status = kv_perf_measure(perf, &row, err);
     else if (status == KV_EUNSUPPORTED || status == KV_ESKIPPED)

@@ -41,20 +41,33 @@ static double pass_over(void *context)
     return VECTORS;
 }
 
+/* What a transform cannot do without, alone: its additions, and a pass over the row. */
+static void explain(void *context, const struct kv_perf_seen *seen, char reason[KV_PERF_REASON])
+{
+    const struct transform *work = context;
+    const double steps = kv_perf_best(kv_perf_wide_steps, (void *)work->kernels);
+    const double pass = steps / kv_perf_best(pass_over, context);
+    const double additions = 2.0 * work->n * log2(work->n) / 64;
+    snprintf(reason, KV_PERF_REASON,
+             "alone: additions at the multiply-adds' rate %.0f steps, a pass over the row (load, "
+             "product, "
+             "store) %.1f: one after the other %.0f, here %.0f; both share the ports of a core "
+             "whose vectors "
+             "have %s bits",
+             additions, pass, additions + pass, seen->ratio,
+             strcmp(work->kernels->isa, "avx512") ? "fewer than 512" : "512");
+}
+
 static int measure(struct kv_perf *perf, uint32_t n, const struct kv_kernels *generic,
                    struct kv_error *err)
 {
-    char name[64], reason[160];
+    char name[64];
     struct transform work = {&perf->kernels, aligned_alloc(64, VECTORS * n * sizeof(float)), n};
     if (!work.x) return kv_fail(err, KV_EMEMORY, "perf fht: out of memory");
     memset(work.x, 0, VECTORS * n * sizeof(float));
     struct transform plain = work;
     plain.kernels = generic;
     snprintf(name, sizeof name, "d=%u", n);
-    const double step = kv_perf_seconds(kv_perf_wide_steps, &perf->kernels);
-    snprintf(reason, sizeof reason,
-             "alone: additions %.0f at the multiply-adds' rate, a pass over the row %.1f",
-             2.0 * n * log2(n) / 64, kv_perf_seconds(pass_over, &work) / step);
     const struct kv_perf_case row = {.name = name,
                                      .unit = "M/s",
                                      .unit_size = 1e6,
@@ -63,7 +76,7 @@ static int measure(struct kv_perf *perf, uint32_t n, const struct kv_kernels *ge
                                      .yardstick = {"generic C", transform, &plain},
                                      .kind = KV_PERF_AT_MOST,
                                      .goal = n == 128 ? 34 : 0,
-                                     .reason = n == 128 ? reason : NULL};
+                                     .explain = explain};
     const int status = kv_perf_measure(perf, &row, err);
     free(work.x);
     return status;

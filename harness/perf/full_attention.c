@@ -7,7 +7,8 @@ static bool fill_rows(struct kv_full_attention *out, const struct kv_kernels *ke
 {
     const struct kv_geometry *geometry = &out->layer->info->geometry;
     const uint32_t tokens = geometry->tokens, rows = tokens * geometry->group;
-    const size_t queries = (size_t)rows * geometry->key_dim, outputs = (size_t)rows * geometry->value_dim;
+    const size_t queries = (size_t)rows * geometry->key_dim,
+                 outputs = (size_t)rows * geometry->value_dim;
     out->memory = malloc((queries + outputs + rows) * sizeof *out->memory);
     out->index = malloc((2 * (size_t)tokens + rows) * sizeof *out->index);
     if (!out->memory || !out->index) return false;
@@ -16,13 +17,19 @@ static bool fill_rows(struct kv_full_attention *out, const struct kv_kernels *ke
     for (uint32_t r = 0; r < rows; r++) token[r] = r / geometry->group;
     kv_widen_queries(out->layer, 0, out->index, tokens, kernels, out->memory);
     out->recorded = (struct kv_recorded){.layer = out->layer, .kernels = kernels, .head = 0};
-    out->sweep = (struct kv_sweep){
-        .kernels = kernels, .geometry = geometry,
-        .lines = {.n = tokens, .position = out->index, .from = out->index, .until = until,
-                  .decode = kv_recorded_decode, .source = &out->recorded},
-        .rows = {.n = rows, .queries = out->memory, .token = token},
-        .answers = {.outputs = out->memory + queries, .log_sum_exp = out->memory + queries + outputs}};
-    out->scratch = aligned_alloc(64, (kv_sweep_scratch(&out->sweep) * sizeof(float) + 63) / 64 * 64);
+    out->sweep = (struct kv_sweep){.kernels = kernels,
+                                   .geometry = geometry,
+                                   .lines = {.n = tokens,
+                                             .position = out->index,
+                                             .from = out->index,
+                                             .until = until,
+                                             .decode = kv_recorded_decode,
+                                             .source = &out->recorded},
+                                   .rows = {.n = rows, .queries = out->memory, .token = token},
+                                   .answers = {.outputs = out->memory + queries,
+                                               .log_sum_exp = out->memory + queries + outputs}};
+    out->scratch =
+        aligned_alloc(64, (kv_sweep_scratch(&out->sweep) * sizeof(float) + 63) / 64 * 64);
     return out->scratch;
 }
 

@@ -1,5 +1,5 @@
-/* Exact attention of all queries of one made layer (one KV head): the reference that benches of whole
- * passes are measured against. */
+/* Exact attention of all queries of one made layer (one KV head): the reference that benches of
+ * whole passes are measured against. */
 #ifndef KVBENCH_HARNESS_PERF_FULL_ATTENTION_H
 #define KVBENCH_HARNESS_PERF_FULL_ATTENTION_H
 

@@ -1,7 +1,5 @@
 /* The limits that cases are measured against, and data for them; see perf.h. */
-#include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "harness/base/rng.h"
 #include "harness/perf/perf.h"
@@ -48,24 +46,6 @@ double kv_perf_cycles(void *context)
     }
     start = x | 1;
     return 4.0 * STEPS;
-}
-
-double kv_perf_seconds(kv_perf_work *run, void *context)
-{
-    double best = 0;
-    for (int i = 0; i < 7; i++) {
-        struct timespec begin, end;
-        double work = 0, seconds;
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
-        do {
-            work += run(context);
-            clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
-            seconds =
-                (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
-        } while (seconds < 0.002);
-        best = fmax(best, work / seconds);
-    }
-    return 1 / best;
 }
 
 float *kv_perf_normals(size_t n, uint32_t seed)

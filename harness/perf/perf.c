@@ -10,21 +10,28 @@
 #include "harness/perf/perf_row.h"
 #include "harness/perf/script.h"
 
-enum { LIMIT, OURS, YARDSTICK, SIDES };
+enum { SIDES = 3 }; /* KV_PERF_LIMIT, _OURS, _YARDSTICK */
 
 /* A stretch of work that is timed as one: longer than a clock's grain and a context switch's dirt.
  */
 static const double stretch_seconds = 2e-3, tiny_seconds = 2e-5;
+static const double turn_seconds = 0.03; /* of pairs in a turn, or one pair */
+static const double case_seconds = 5.0;  /* no more pairs when they would take a case beyond it */
+static const double limit_share = 0.125; /* of our stretch, that the limit's takes at least */
 
 static const double most_spread = 0.15, most_foreign = 0.10;
 
 struct measured { /* one case while it is measured */
     const struct kv_perf_case *row;
-    uint32_t calls[SIDES];    /* of run in one stretch */
-    double *rates[SIDES];     /* [repeats] units a second */
-    double *ratios, *against; /* [repeats] ours to limit, ours to yardstick */
-    double wall, cpu;         /* seconds of our side, both clocks */
+    uint32_t calls[SIDES]; /* of run in one stretch */
+    double least;          /* seconds of a stretch */
+    struct kv_turns turns;
+    double wall, cpu; /* seconds of our side, both clocks */
     struct kv_script script;
+};
+
+struct stretch {
+    double work, seconds;
 };
 
 static double now(clockid_t clock)
@@ -36,97 +43,235 @@ static double now(clockid_t clock)
 
 static const struct kv_perf_side *side_of(const struct kv_perf_case *row, int side)
 {
-    return side == LIMIT ? &row->limit : side == OURS ? &row->ours : &row->yardstick;
+    return side == KV_PERF_LIMIT  ? &row->limit
+           : side == KV_PERF_OURS ? &row->ours
+                                  : &row->yardstick;
 }
 
-/* Units a second of one stretch. */
-static double stretch(struct measured *measured, int index, double *seconds)
+static void add_stretch(struct measured *measured, int index, uint32_t calls, struct stretch *sum)
 {
     const struct kv_perf_side *side = side_of(measured->row, index);
     const clockid_t clock =
         measured->row->clock == KV_PERF_WALL ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID;
     const double wall = now(CLOCK_MONOTONIC), cpu = now(CLOCK_THREAD_CPUTIME_ID);
     const double begin = now(clock);
-    double work = 0;
-    for (uint32_t i = 0; i < measured->calls[index]; i++) work += side->run(side->context);
-    *seconds = now(clock) - begin;
-    if (index == OURS) {
-        measured->wall += now(CLOCK_MONOTONIC) - wall;
-        measured->cpu += now(CLOCK_THREAD_CPUTIME_ID) - cpu;
-    }
-    return *seconds > 0 ? work / *seconds : INFINITY;
+    for (uint32_t i = 0; i < calls; i++) sum->work += side->run(side->context);
+    sum->seconds += now(clock) - begin;
+    if (index != KV_PERF_OURS) return;
+    measured->wall += now(CLOCK_MONOTONIC) - wall;
+    measured->cpu += now(CLOCK_THREAD_CPUTIME_ID) - cpu;
 }
 
-/* The first call warms up; then calls double until they fill a stretch. */
-static void calibrate(struct measured *measured, int index, double least)
+/* The first call warms up; then calls double until they fill a stretch. Seconds of one. */
+static double calibrate(struct measured *measured, int index, double least)
 {
-    double seconds = 0;
-    measured->calls[index] = 1;
-    if (!side_of(measured->row, index)->run) return;
-    stretch(measured, index, &seconds);
-    while (stretch(measured, index, &seconds), seconds < least && measured->calls[index] < 1u << 24)
-        measured->calls[index] *= 2;
+    struct stretch sum = {0};
+    uint32_t *calls = &measured->calls[index];
+    *calls = 1;
+    if (!side_of(measured->row, index)->run) return 0;
+    add_stretch(measured, index, 1, &sum);
+    if (sum.seconds > 8 * least) return sum.seconds;
+    for (*calls = 1;; *calls *= 2) {
+        sum = (struct stretch){0};
+        add_stretch(measured, index, *calls, &sum);
+        if (sum.seconds >= least || *calls >= 1u << 24) return sum.seconds;
+    }
 }
 
-static int measure_side(struct measured *measured, int index, uint32_t repeat, struct kv_error *err)
+static double rate(const struct stretch *sum)
+{
+    return sum->seconds > 0 ? sum->work / sum->seconds : INFINITY;
+}
+
+static void run_side(struct measured *measured, int index, double *to)
+{
+    struct stretch sum = {0};
+    if (!side_of(measured->row, index)->run) return;
+    add_stretch(measured, index, measured->calls[index], &sum);
+    *to = rate(&sum);
+}
+
+/* Half of the limit's calls, ours, the other half. */
+static void run_between(struct measured *measured, struct kv_pair *pair)
+{
+    const uint32_t calls = measured->calls[KV_PERF_LIMIT], half = calls / 2;
+    struct stretch sum = {0};
+    add_stretch(measured, KV_PERF_LIMIT, half, &sum);
+    run_side(measured, KV_PERF_OURS, &pair->figure[KV_PERF_OURS]);
+    add_stretch(measured, KV_PERF_LIMIT, calls - half, &sum);
+    pair->figure[KV_PERF_LIMIT] = rate(&sum);
+}
+
+static void run_sides(struct measured *measured, struct kv_pair *pair, bool turned)
+{
+    if (measured->calls[KV_PERF_LIMIT] > 1 && measured->row->limit.run) {
+        run_between(measured, pair);
+        run_side(measured, KV_PERF_YARDSTICK, &pair->figure[KV_PERF_YARDSTICK]);
+        return;
+    }
+    for (int i = 0; i < SIDES; i++) {
+        const int side = turned ? SIDES - 1 - i : i;
+        run_side(measured, side, &pair->figure[side]);
+    }
+}
+
+static int run_script(struct measured *measured, struct kv_pair *pair, struct kv_error *err)
 {
     double seconds;
-    if (index == YARDSTICK && measured->script.pid) {
-        const int status = kv_script_turn(&measured->script, &seconds, err);
-        if (status == KV_OK) measured->rates[index][repeat] = measured->row->shape_work / seconds;
-        return status;
-    }
-    if (side_of(measured->row, index)->run)
-        measured->rates[index][repeat] = stretch(measured, index, &seconds);
+    if (!measured->script.pid) return KV_OK;
+    const int status = kv_script_turn(&measured->script, &seconds, err);
+    if (status == KV_OK) pair->figure[KV_PERF_YARDSTICK] = measured->row->shape_work / seconds;
+    return status;
+}
+
+/* One pair, and its ratios. */
+static int take_pair(struct measured *measured, struct kv_error *err)
+{
+    const struct kv_perf_case *row = measured->row;
+    struct kv_turns *turns = &measured->turns;
+    struct kv_pair pair;
+    double *figure = pair.figure;
+    int status = KV_OK;
+    for (int i = 0; i < KV_PERF_FIGURES; i++) figure[i] = NAN;
+    if (row->sample)
+        status = row->sample(row->ours.context, &figure[KV_PERF_LIMIT], &figure[KV_PERF_OURS], err);
+    else
+        run_sides(measured, &pair, turns->n % 2);
+    if (status == KV_OK) status = run_script(measured, &pair, err);
+    if (status != KV_OK) return status;
+    const double share = figure[KV_PERF_OURS] / figure[KV_PERF_LIMIT];
+    figure[KV_PERF_RATIO] = row->kind == KV_PERF_AT_MOST && !row->sample ? 1 / share : share;
+    figure[KV_PERF_AGAINST] = figure[KV_PERF_OURS] / figure[KV_PERF_YARDSTICK];
+    turns->pairs[turns->n++] = pair;
     return KV_OK;
 }
 
-/* All sides once, in turning order; a side that is not there has rate NaN. */
-static int repeat_once(struct measured *measured, uint32_t repeat, struct kv_error *err)
+static int take_pairs(struct measured *measured, uint32_t end, struct kv_error *err)
 {
-    for (int i = 0; i < SIDES; i++) measured->rates[i][repeat] = NAN;
-    for (int i = 0; i < SIDES; i++) {
-        const int side = repeat % 2 ? SIDES - 1 - i : i;
-        const int status = measure_side(measured, side, repeat, err);
-        if (status != KV_OK) return status;
+    int status = KV_OK;
+    if (!kv_turns_reserve(&measured->turns, end))
+        return kv_fail(err, KV_EMEMORY, "perf: out of memory for %u pairs", end);
+    while (status == KV_OK && measured->turns.n < end) status = take_pair(measured, err);
+    return status;
+}
+
+/* The first pair says how many a turn has. */
+static int take_first(struct measured *measured, bool tiny, struct kv_error *err)
+{
+    struct kv_turns *turns = &measured->turns;
+    const double begin = now(CLOCK_MONOTONIC);
+    const int status = take_pairs(measured, 1, err);
+    const double pair = now(CLOCK_MONOTONIC) - begin;
+    const double wanted = tiny ? 1 : ceil(turn_seconds / pair);
+    const uint32_t in_turn = wanted > 32 ? 32 : wanted > 1 ? (uint32_t)wanted : 1;
+    return status == KV_OK ? take_pairs(measured, in_turn * turns->turns, err) : status;
+}
+
+static double spread_of(const struct kv_turns *turns)
+{
+    const struct kv_perf_range ratio = kv_turns_range(turns, KV_PERF_RATIO);
+    const struct kv_perf_range ours = kv_turns_range(turns, KV_PERF_OURS);
+    return kv_perf_spread(isnan(ratio.median) ? &ours : &ratio);
+}
+
+/* All turns; longer ones while they are too uneven and there is time. */
+static int take_turns(struct measured *measured, bool tiny, struct kv_error *err)
+{
+    struct kv_turns *turns = &measured->turns;
+    const double begin = now(CLOCK_MONOTONIC);
+    int status = take_first(measured, tiny, err);
+    while (status == KV_OK && !tiny && !(spread_of(turns) <= most_spread) &&
+           2 * (now(CLOCK_MONOTONIC) - begin) < case_seconds)
+        status = take_pairs(measured, 2 * turns->n, err);
+    return status;
+}
+
+/* Stretches of ours and of the yardstick in this process; a script's turn has ours an eighth as
+ * long. */
+static void calibrate_all(struct measured *measured, double script)
+{
+    const double least = fmax(measured->least, limit_share * script);
+    const double ours = calibrate(measured, KV_PERF_OURS, least);
+    calibrate(measured, KV_PERF_YARDSTICK, least);
+    calibrate(measured, KV_PERF_LIMIT, fmax(least, limit_share * ours));
+    measured->wall = measured->cpu = 0;
+}
+
+static void summarize(const struct measured *measured, struct kv_perf_result *result)
+{
+    const struct kv_turns *turns = &measured->turns;
+    for (int f = 0; f < KV_PERF_FIGURES; f++)
+        result->figure[f] = kv_turns_range(turns, (enum kv_perf_figure)f);
+    const bool ratio = !isnan(result->figure[KV_PERF_RATIO].median);
+    const struct kv_perf_range pairs =
+        kv_turns_pair_range(turns, ratio ? KV_PERF_RATIO : KV_PERF_OURS);
+    result->spread = spread_of(turns);
+    result->pair_spread = kv_perf_spread(&pairs);
+    result->cpu_share = measured->wall > 0 ? measured->cpu / measured->wall : NAN;
+    result->turns = turns->turns, result->pairs = turns->n;
+}
+
+static int run_turns(struct kv_perf *perf, struct measured *measured, struct kv_perf_result *result,
+                     struct kv_error *err)
+{
+    const struct kv_load before = kv_load_read(measured->script.pid);
+    const int status = take_turns(measured, perf->options.tiny, err);
+    const struct kv_load after = kv_load_read(measured->script.pid);
+    result->foreign = kv_load_foreign(&before, &after);
+    if (status == KV_OK) summarize(measured, result);
+    return status;
+}
+
+/* A script that skips leaves the case without a yardstick, and says so in its row. */
+static int start_script(struct kv_perf *perf, struct measured *measured, double *seconds,
+                        struct kv_perf_result *result, struct kv_error *err)
+{
+    const struct kv_perf_case *row = measured->row;
+    *seconds = 0;
+    if (!perf->options.vs || !row->shape) return KV_OK;
+    int status = kv_script_start(&measured->script, perf->options.vs, perf->bench, row->shape, err);
+    if (status == KV_OK) status = kv_script_turn(&measured->script, seconds, err);
+    if (status == KV_EUNSUPPORTED) {
+        snprintf(result->yardstick_name, sizeof result->yardstick_name, "%.120s", err->text);
+        return KV_OK;
     }
-    const double share = measured->rates[OURS][repeat] / measured->rates[LIMIT][repeat];
-    measured->ratios[repeat] = measured->row->kind == KV_PERF_AT_MOST ? 1 / share : share;
-    measured->against[repeat] = measured->rates[OURS][repeat] / measured->rates[YARDSTICK][repeat];
-    return KV_OK;
+    snprintf(result->yardstick_name, sizeof result->yardstick_name, "%s", measured->script.name);
+    return status;
 }
 
-static int by_size(const void *a, const void *b)
+/* -- what it means ------------------------------------------------------------------------------
+ */
+
+/* A goal against a yardstick that is not there is none. */
+static bool judged_by_yardstick(const struct kv_perf_case *row, const struct kv_perf_result *result)
 {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    return row->yardstick_goal > 0 && !isnan(result->figure[KV_PERF_AGAINST].median);
 }
 
-static struct kv_perf_range range(double *values, uint32_t n)
+static bool judged_by_ratio(const struct kv_perf_case *row)
 {
-    if (isnan(values[0])) return (struct kv_perf_range){NAN, NAN, NAN, NAN, NAN};
-    qsort(values, n, sizeof *values, by_size);
-    const double median = n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-    const double p10 = values[(n - 1) / 10], p90 = values[n - 1 - (n - 1) / 10];
-    return (struct kv_perf_range){median, p10, p90, values[0], values[n - 1]};
+    return row->kind != KV_PERF_NO_GOAL && row->goal > 0;
+}
+
+static bool has_goal(const struct kv_perf_case *row)
+{
+    return judged_by_ratio(row) || row->yardstick_goal > 0;
 }
 
 static bool meets(const struct kv_perf_case *row, const struct kv_perf_result *result)
 {
-    const double goal = row->yardstick_goal;
-    if (row->kind == KV_PERF_AT_LEAST && row->goal > 0 && !(result->ratio.median >= row->goal))
+    const double ratio = result->figure[KV_PERF_RATIO].median;
+    if (judged_by_ratio(row) &&
+        !(row->kind == KV_PERF_AT_LEAST ? ratio >= row->goal : ratio <= row->goal))
         return false;
-    if (row->kind == KV_PERF_AT_MOST && row->goal > 0 && !(result->ratio.median <= row->goal))
-        return false;
-    return !(goal > 0 && !isnan(result->against.median) && result->against.median < goal);
+    return !judged_by_yardstick(row, result) ||
+           result->figure[KV_PERF_AGAINST].median >= row->yardstick_goal;
 }
 
 static void judge(struct kv_perf *perf, const struct kv_perf_case *row,
                   struct kv_perf_result *result)
 {
-    const struct kv_perf_range *by = isnan(result->ratio.median) ? &result->ours : &result->ratio;
-    const bool goal = row->goal > 0 || row->yardstick_goal > 0;
-    result->spread = (by->p90 - by->p10) / by->median;
+    const bool goal = judged_by_ratio(row) || judged_by_yardstick(row, result);
     result->meets = goal && meets(row, result);
     if (!(result->spread <= most_spread))
         result->verdict = KV_PERF_SPREAD, perf->invalid++;
@@ -140,96 +285,48 @@ static void judge(struct kv_perf *perf, const struct kv_perf_case *row,
         result->verdict = KV_PERF_MISSED, perf->missed++;
 }
 
-static int run_repeats(struct kv_perf *perf, struct measured *measured,
-                       struct kv_perf_result *result, struct kv_error *err)
+static void explain(const struct kv_perf_case *row, struct kv_perf_result *result)
 {
-    const uint32_t n = perf->options.repeats;
-    int status = KV_OK;
-    for (int i = 0; i < SIDES; i++)
-        calibrate(measured, i, perf->options.tiny ? tiny_seconds : stretch_seconds);
-    measured->wall = measured->cpu = 0;
-    const struct kv_load before = kv_load_read(measured->script.pid);
-    for (uint32_t i = 0; status == KV_OK && i < n; i++) status = repeat_once(measured, i, err);
-    const struct kv_load after = kv_load_read(measured->script.pid);
-    if (status != KV_OK) return status;
-    result->foreign = kv_load_foreign(&before, &after);
-    result->limit = range(measured->rates[LIMIT], n);
-    result->ours = range(measured->rates[OURS], n);
-    result->yardstick = range(measured->rates[YARDSTICK], n);
-    result->ratio = range(measured->ratios, n);
-    result->against = range(measured->against, n);
-    result->cpu_share = measured->wall > 0 ? measured->cpu / measured->wall : NAN;
-    result->repeats = n;
-    return KV_OK;
+    const struct kv_perf_range *figure = result->figure;
+    const struct kv_perf_seen seen = {figure[KV_PERF_LIMIT].median, figure[KV_PERF_OURS].median,
+                                      figure[KV_PERF_YARDSTICK].median,
+                                      figure[KV_PERF_RATIO].median, figure[KV_PERF_AGAINST].median};
+    if (result->meets || !has_goal(row)) return;
+    row->explain(row->ours.context, &seen, result->reason);
 }
 
-/* A script that skips leaves the case without a yardstick, and says so in its row. */
-static int start_script(struct kv_perf *perf, struct measured *measured,
-                        struct kv_perf_result *result, struct kv_error *err)
+/* Judges and prints; asks for a reason where a goal is missed, or cannot be judged. */
+static int finish(struct kv_perf *perf, const struct kv_perf_case *row,
+                  struct kv_perf_result *result, struct kv_error *err)
 {
-    const struct kv_perf_case *row = measured->row;
-    if (!perf->options.vs || !row->shape) return KV_OK;
-    int status = kv_script_start(&measured->script, perf->options.vs, perf->bench, row->shape, err);
-    if (status == KV_OK) {
-        double warm;
-        status = kv_script_turn(&measured->script, &warm, err);
-    }
-    if (status == KV_EUNSUPPORTED) {
-        snprintf(result->yardstick_name, sizeof result->yardstick_name, "%.120s", err->text);
-        return KV_OK;
-    }
-    snprintf(result->yardstick_name, sizeof result->yardstick_name, "%s", measured->script.name);
-    return status;
-}
-
-/* Judges and prints; asks for a reason where the goal is missed. */
-static int finish(struct kv_perf *perf, const struct kv_perf_case *row, struct kv_perf_result *result,
-                  struct kv_error *err)
-{
-    struct kv_perf_case explained = *row;
-    char reason[KV_PERF_REASON] = "";
     judge(perf, row, result);
-    if (row->median_ratio) *row->median_ratio = result->ratio.median;
-    const bool missed = (row->goal > 0 || row->yardstick_goal > 0) && !result->meets;
-    if (missed && !row->reason && row->explain) row->explain(row->ours.context, reason);
-    if (*reason) explained.reason = reason;
-    return kv_perf_row_print(perf, &explained, result, err);
+    if (row->median_ratio) *row->median_ratio = result->figure[KV_PERF_RATIO].median;
+    explain(row, result);
+    return kv_perf_row_print(perf, row, result, err);
 }
 
 int kv_perf_measure(struct kv_perf *perf, const struct kv_perf_case *row, struct kv_error *err)
 {
-    const uint32_t n = perf->options.repeats;
-    struct measured measured = {.row = row};
+    struct measured measured = {.row = row,
+                                .least = perf->options.tiny ? tiny_seconds : stretch_seconds,
+                                .turns = {.turns = perf->options.repeats}};
+    if (row->most_turns && row->most_turns < measured.turns.turns)
+        measured.turns.turns = row->most_turns;
     struct kv_perf_result result = {.foreign = NAN};
-    double *all = malloc((SIDES + 2) * (size_t)n * sizeof *all);
-    if (!all) return kv_fail(err, KV_EMEMORY, "perf: out of memory for %u repeats", n);
-    for (int i = 0; i < SIDES; i++) measured.rates[i] = all + (size_t)i * n;
-    measured.ratios = all + SIDES * (size_t)n, measured.against = all + (SIDES + 1) * (size_t)n;
+    double script;
+    if (has_goal(row) && !row->explain)
+        return kv_fail(err, KV_EUSAGE, "perf: %s has a goal and nothing that explains missing it",
+                       row->name);
     if (row->yardstick.run)
         snprintf(result.yardstick_name, sizeof result.yardstick_name, "%s", row->yardstick.name);
-    int status = start_script(perf, &measured, &result, err);
-    if (status == KV_OK) status = run_repeats(perf, &measured, &result, err);
+    int status = start_script(perf, &measured, &script, &result, err);
+    if (status == KV_OK) {
+        calibrate_all(&measured, script);
+        status = run_turns(perf, &measured, &result, err);
+    }
     kv_script_stop(&measured.script);
-    free(all);
-    if (status != KV_OK) return status;
-    return finish(perf, row, &result, err);
-}
-
-int kv_perf_compare(struct kv_perf *perf, const struct kv_perf_case *row, double *limits,
-                    double *ours, uint32_t n, const struct kv_load *before, struct kv_error *err)
-{
-    struct kv_perf_result result = {.foreign = NAN, .cpu_share = NAN, .repeats = n};
-    const struct kv_load after = kv_load_read(0);
-    double *ratios = malloc(n * sizeof *ratios), none = NAN;
-    if (!ratios) return kv_fail(err, KV_EMEMORY, "perf: out of memory for %u repeats", n);
-    for (uint32_t i = 0; i < n; i++) ratios[i] = ours[i] / limits[i];
-    result.foreign = kv_load_foreign(before, &after);
-    result.limit = range(limits, n);
-    result.ours = range(ours, n);
-    result.ratio = range(ratios, n);
-    result.yardstick = result.against = range(&none, 1);
-    free(ratios);
-    return finish(perf, row, &result, err);
+    kv_turns_free(&measured.turns);
+    return status == KV_OK ? finish(perf, row, &result, err) : status;
 }
 
 double kv_perf_best(kv_perf_work *run, void *context)
@@ -241,7 +338,7 @@ double kv_perf_best(kv_perf_work *run, void *context)
         do {
             work += run(context);
             seconds = now(CLOCK_THREAD_CPUTIME_ID) - begin;
-        } while (seconds < 0.01);
+        } while (seconds < 0.005);
         if (work / seconds > best) best = work / seconds;
     }
     return best;

@@ -2,11 +2,14 @@
  * one process, so that a clock that drifts or a neighbour that wakes up meets all of them.
  *
  * A bench (benches.h) prepares data and measures cases; a case is one printed row. Each side of a
- * case does some work and says how much, in the case's unit; a repeat times limit, ours and
- * yardstick one after the other (the order turns with each repeat), and ratios are taken inside a
- * repeat. Printed are medians. A row is invalid when (p90 - p10) / median of the ratio exceeds 15
- * %, or when other processes took more than 10 % of the CPUs meanwhile: its numbers stand there,
- * its verdict does not. */
+ * case does some work and says how much, in the case's unit. A pair is a stretch of at least 2 ms
+ * of ours beside one of the limit of at least an eighth of that, half of it before and half after
+ * (or whole, in turning order, where it is one call); its ratio is taken inside it. A turn is a run
+ * of pairs, 30 ms of them or one, its figures are the medians of its pairs (turns.h); printed are
+ * medians over the turns. While (p90 - p10) / median of the turns' ratios exceeds 15 % and the case
+ * took less than 2.5 s, as many pairs again are taken and turns become twice as long: nothing that
+ * was measured is left out. A row that stays above 15 %, or beside which other processes took more
+ * than 10 % of the CPUs, is invalid: its numbers stand there, its verdict does not. */
 #ifndef KVBENCH_HARNESS_PERF_PERF_H
 #define KVBENCH_HARNESS_PERF_PERF_H
 
@@ -64,39 +67,44 @@ enum kv_perf_goal {
     KV_PERF_AT_MOST   /* ratio = our time for a unit / the limit's time for a unit */
 };
 
-enum { KV_PERF_REASON = 200 };
+enum { KV_PERF_REASON = 480 };
 
-/* Measures why this machine, or the work itself, keeps a goal out of reach; an empty text when it
- * finds no reason. */
-typedef void kv_perf_explain(void *context, char reason[KV_PERF_REASON]);
+struct kv_perf_seen {
+    double limit, ours, yardstick, ratio, against; /* medians; NaN: no such */
+};
+
+/* Measures why this machine, or the work itself, keeps a goal out of reach: in the run whose row
+ * missed it. Every case with a goal has one, and it always finds words. */
+typedef void kv_perf_explain(void *context, const struct kv_perf_seen *seen,
+                             char reason[KV_PERF_REASON]);
+
+/* One look at quantities that are no rates of work (memory, shares of a run), in units of 1; ratio
+ * = ours / limit. */
+typedef int kv_perf_sample(void *context, double *limit, double *ours, struct kv_error *err);
 
 struct kv_perf_case {
     const char *name; /* shape: "T=4096 d=128" */
     const char *unit; /* of the printed rates: "GFLOP/s" */
     double unit_size; /* work in one printed unit: 1e9 */
     struct kv_perf_side limit, ours, yardstick;
+    kv_perf_sample *sample; /* instead of their runs; with ours' context */
     enum kv_perf_clock clock;
     enum kv_perf_goal kind;
-    double goal;           /* of the ratio; 0 = none, for cost without a goal */
-    double yardstick_goal; /* our rate / the yardstick's at least; 0 = none */
-    const char *shape;     /* what a --vs script is told: "tokens=4096 dim=128"; or NULL */
-    double shape_work;     /* units that the script does a turn */
-    const char *reason;    /* why this machine cannot meet the goal, or NULL */
-    kv_perf_explain *explain; /* asked when the goal is missed and no reason is given; with ours' context */
-    double *median_ratio;  /* receives it; or NULL */
+    double goal;              /* of the ratio; 0 = none, for cost without a goal */
+    double yardstick_goal;    /* our rate / the yardstick's at least; 0 = none */
+    const char *shape;        /* what a --vs script is told: "tokens=4096 dim=128"; or NULL */
+    double shape_work;        /* units that the script does a turn */
+    kv_perf_explain *explain; /* of a missed goal; with ours' context */
+    uint32_t most_turns;      /* where one takes seconds; 0: as many as asked for */
+    double *median_ratio;     /* receives it; or NULL */
 };
 
 /* Measures and prints one row. A --vs script takes the yardstick's place where the case has a
- * shape. */
+ * shape. A case that has a goal and no explanation is KV_EUSAGE: no goal is missed without a
+ * reason. */
 int kv_perf_measure(struct kv_perf *perf, const struct kv_perf_case *row, struct kv_error *err);
 
-/* The same of quantities that are no rates of work (memory, shares of a run): n values each, already
- * in the case's unit; ratio = ours / limit. */
-struct kv_load;
-int kv_perf_compare(struct kv_perf *perf, const struct kv_perf_case *row, double *limits,
-                    double *ours, uint32_t n, const struct kv_load *before, struct kv_error *err);
-
-/* Best rate of some 10 ms stretches of one thread, in units a second: for explanations. */
+/* Best rate of some 5 ms stretches of one thread, in units a second: for explanations. */
 double kv_perf_best(kv_perf_work *run, void *context);
 
 /* A row that could not be measured, with the reason. */
@@ -110,13 +118,10 @@ struct kv_perf_sizes kv_perf_sizes(const struct kv_perf *perf, const struct kv_p
 kv_perf_work kv_perf_peak;   /* floating-point operations of independent multiply-adds */
 kv_perf_work kv_perf_read;   /* bytes read in order */
 kv_perf_work kv_perf_cycles; /* CPU cycles: dependent additions, one each */
-/* Steps of 64 floating-point operations: a cycle where there are two 512-bit multiply-add units, as many
- * cycles as vectors are narrower elsewhere. Goals that are told in such cycles hold on every core, and
- * beside a neighbour that takes a share of the units. Context: a kv_kernels. */
+/* Steps of 64 floating-point operations: a cycle where there are two 512-bit multiply-add units, as
+ * many cycles as vectors are narrower elsewhere. Goals that are told in such cycles hold on every
+ * core, and beside a neighbour that takes a share of the units. Context: a kv_kernels. */
 kv_perf_work kv_perf_wide_steps;
-
-/* Seconds of a unit of work, the best of some stretches: what a reason quotes. */
-double kv_perf_seconds(kv_perf_work *run, void *context);
 
 struct kv_perf_buffer {
     const void *data;

@@ -19,8 +19,8 @@ static const char *const goals[] = {
 void kv_perf_heading(const struct kv_perf *perf)
 {
     if (perf->options.json) return;
-    printf("\n%s, isa %s, %u repeats\n", perf->bench, perf->kernels.isa, perf->options.repeats);
-    printf("%-28s %9s %9s %-9s %7s %6s %6s %-8s %s\n", "", "limit", "ours", "", "ratio", "spread",
+    printf("\n%s, isa %s, %u turns\n", perf->bench, perf->kernels.isa, perf->options.repeats);
+    printf("%-36s %9s %9s %-9s %7s %6s %6s %-8s %s\n", "", "limit", "ours", "", "ratio", "spread",
            "others", "goal", "verdict");
 }
 
@@ -35,26 +35,26 @@ static void percent(char text[24], double share)
 static void print_line(const struct kv_perf_case *row, const struct kv_perf_result *result)
 {
     char limit[24], ours[24], ratio[24], spread[24], foreign[24], goal[24] = "-", value[24];
-    kv_short_real(limit, result->limit.median / row->unit_size);
-    kv_short_real(ours, result->ours.median / row->unit_size);
-    kv_short_real(ratio, result->ratio.median);
+    kv_short_real(limit, result->figure[KV_PERF_LIMIT].median / row->unit_size);
+    kv_short_real(ours, result->figure[KV_PERF_OURS].median / row->unit_size);
+    kv_short_real(ratio, result->figure[KV_PERF_RATIO].median);
     percent(spread, result->spread);
     percent(foreign, result->foreign);
     if (row->kind != KV_PERF_NO_GOAL && row->goal > 0) {
         kv_short_real(value, row->goal);
         snprintf(goal, sizeof goal, "%s %.8s", goals[row->kind], value);
     }
-    printf("%-28s %9s %9s %-9s %7s %6s %6s %-8s %s\n", row->name, limit, ours, row->unit, ratio,
+    printf("%-36s %9s %9s %-9s %7s %6s %6s %-8s %s\n", row->name, limit, ours, row->unit, ratio,
            spread, foreign, goal, verdicts[result->verdict]);
     if (result->yardstick_name[0]) {
-        kv_short_real(limit, result->yardstick.median / row->unit_size);
-        kv_short_real(ratio, result->against.median);
+        kv_short_real(limit, result->figure[KV_PERF_YARDSTICK].median / row->unit_size);
+        kv_short_real(ratio, result->figure[KV_PERF_AGAINST].median);
         kv_short_real(value, row->yardstick_goal);
         printf("    %s: %s %s, ours %s times it%s%s\n", result->yardstick_name, limit, row->unit,
                ratio, row->yardstick_goal > 0 ? ", goal " : "",
                row->yardstick_goal > 0 ? value : "");
     }
-    if (row->reason && !result->meets) printf("    %s\n", row->reason);
+    if (*result->reason) printf("    %s\n", result->reason);
     fflush(stdout);
 }
 
@@ -91,22 +91,24 @@ static cJSON *to_json(const struct kv_perf *perf, const struct kv_perf_case *row
         add_text(object, "ours_name", row->ours.name) &&
         add_text(object, "yardstick_name",
                  result->yardstick_name[0] ? result->yardstick_name : NULL) &&
-        add_range(object, "limit", &result->limit, row->unit_size) &&
-        add_range(object, "ours", &result->ours, row->unit_size) &&
-        add_range(object, "yardstick", &result->yardstick, row->unit_size) &&
-        add_range(object, "ratio", &result->ratio, 1) &&
-        add_range(object, "to_yardstick", &result->against, 1) &&
+        add_range(object, "limit", &result->figure[KV_PERF_LIMIT], row->unit_size) &&
+        add_range(object, "ours", &result->figure[KV_PERF_OURS], row->unit_size) &&
+        add_range(object, "yardstick", &result->figure[KV_PERF_YARDSTICK], row->unit_size) &&
+        add_range(object, "ratio", &result->figure[KV_PERF_RATIO], 1) &&
+        add_range(object, "to_yardstick", &result->figure[KV_PERF_AGAINST], 1) &&
         add_text(object, "goal_is", goal ? goals[row->kind] : NULL) &&
         add_real(object, "goal", goal ? row->goal : NAN) &&
         add_real(object, "yardstick_goal", row->yardstick_goal > 0 ? row->yardstick_goal : NAN) &&
         add_real(object, "spread", result->spread) &&
+        add_real(object, "pair_spread", result->pair_spread) &&
         add_real(object, "foreign_load", result->foreign) &&
         add_real(object, "cpu_share", result->cpu_share) &&
         add_text(object, "clock", row->clock == KV_PERF_WALL ? "wall" : "thread") &&
-        kv_json_add(object, "repeats", cJSON_CreateNumber(result->repeats)) &&
+        kv_json_add(object, "turns", cJSON_CreateNumber(result->turns)) &&
+        kv_json_add(object, "pairs", cJSON_CreateNumber(result->pairs)) &&
         kv_json_add(object, "meets", cJSON_CreateBool(result->meets)) &&
         add_text(object, "verdict", verdicts[result->verdict]) &&
-        add_text(object, "reason", row->reason);
+        add_text(object, "reason", *result->reason ? result->reason : NULL);
     if (done) return object;
     cJSON_Delete(object);
     return NULL;
@@ -115,7 +117,7 @@ static cJSON *to_json(const struct kv_perf *perf, const struct kv_perf_case *row
 int kv_perf_skip(struct kv_perf *perf, const char *name, const char *reason, struct kv_error *err)
 {
     if (!perf->options.json) {
-        printf("%-28s skipped: %s\n", name, reason);
+        printf("%-36s skipped: %s\n", name, reason);
         return KV_OK;
     }
     cJSON *object = cJSON_CreateObject();

@@ -3,18 +3,16 @@
 #define KVBENCH_HARNESS_PERF_PERF_ROW_H
 
 #include "harness/perf/perf.h"
-
-struct kv_perf_range {
-    double median, p10, p90, least, most;
-}; /* over the repeats; NaN: no such */
+#include "harness/perf/turns.h"
 
 enum kv_perf_verdict { KV_PERF_MET, KV_PERF_MISSED, KV_PERF_NONE, KV_PERF_SPREAD, KV_PERF_LOAD };
 
 struct kv_perf_result {
-    struct kv_perf_range limit, ours, yardstick; /* rates */
-    struct kv_perf_range ratio, against;         /* to the limit; to the yardstick */
-    double spread, foreign, cpu_share;           /* cpu_share: of the wall time of our side */
-    uint32_t repeats;
+    struct kv_perf_range figure[KV_PERF_FIGURES];
+    double spread, pair_spread;  /* of turns; of single pairs */
+    double foreign, cpu_share;   /* cpu_share: of the wall time of our side */
+    uint32_t turns, pairs;       /* pairs: in all turns together */
+    char reason[KV_PERF_REASON]; /* why the goal is missed */
     bool meets;
     enum kv_perf_verdict verdict;
     char yardstick_name[160];
