@@ -7,8 +7,9 @@
  *     code = nearest even of x / t in E2M1, saturated (0 where t is 0); x_hat = value(code) * t
  *
  * scale=tensor: one g for the layer's keys or values, which spans its heads; scale=head: one for
- * each KV head; scale=none: g = 1. Bytes: ceil(dim / 2) a row, even columns in the low nibble, then
- * 1 a group; 4 a g, basis_online. The last group of a row may be short.
+ * each KV head; scale=none: g = 1. A row here is a head's, whatever the object spans: groups run
+ * along the head dimension, the last of a head may be short. Bytes of it: ceil(dim / 2), even
+ * columns in the low nibble, and 1 a group; 4 a g, basis_online.
  *
  * Departures: g is fitted on this trace's own prompt (same-trace), where an engine has it from a
  * calibrated checkpoint; later rows beyond 6 * 448 g saturate. NVIDIA's attention reads the cache
@@ -33,6 +34,8 @@ struct nvfp4_code {
     struct kv_code code;
     const struct kv_kernels *kernels;
     struct kv_scales scales;
+    uint32_t heads, width, groups,
+        row_bytes; /* rows in one of the object's; of each: columns, .. */
     float table[16], scales_of_code[256], *scaled; /* [dim] */
     uint8_t *codes;                                /* [dim + 7] */
 };
@@ -49,20 +52,17 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     return KV_OK;
 }
 
-/* g of the head that a group begins in. */
-static float tensor_scale(const struct nvfp4_code *self, uint32_t group)
+static float scale_g(const struct nvfp4_code *self, uint32_t head)
 {
-    return self->scales.of[group * GROUP / self->scales.width];
+    return self->scales.of[self->scales.n > 1 ? head : 0];
 }
 
-static void encode_group(struct nvfp4_code *self, const float *x, uint32_t group, uint32_t n,
-                         uint8_t *at)
+static void encode_group(struct nvfp4_code *self, const float *x, float g, uint32_t n,
+                         float *scaled, uint8_t *at)
 {
-    const float g = tensor_scale(self, group);
     const float wanted = kv_largest(self->kernels, x, n) / (kv_e2m1.largest * g);
     kv_minifloat_encode(&kv_e4m3, &wanted, 1, at);
     const float t = self->scales_of_code[*at] * g;
-    float *scaled = self->scaled + group * GROUP;
     if (t > 0)
         kv_divide(x, n, t, scaled);
     else
@@ -72,27 +72,45 @@ static void encode_group(struct nvfp4_code *self, const float *x, uint32_t group
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 {
     struct nvfp4_code *self = (struct nvfp4_code *)code;
-    for (uint32_t group = 0; group < code->metadata_bytes; group++) {
-        const uint32_t first = group * GROUP, left = code->dim - first;
-        encode_group(self, rows + first, group, left < GROUP ? left : GROUP,
-                     atom + code->payload_bytes + group);
-    }
+    uint8_t *at = atom + code->payload_bytes;
+    for (uint32_t h = 0; h < self->heads; h++)
+        for (uint32_t c = 0; c < self->width; c += GROUP) {
+            const uint32_t left = self->width - c, first = h * self->width + c;
+            encode_group(self, rows + first, scale_g(self, h), left < GROUP ? left : GROUP,
+                         self->scaled + first, at++);
+        }
     kv_minifloat_encode(&kv_e2m1, self->scaled, code->dim, self->codes);
-    self->kernels->pack_bits(self->codes, code->dim, 4, atom);
+    for (uint32_t h = 0; h < self->heads; h++)
+        self->kernels->pack_bits(self->codes + h * self->width, self->width, 4,
+                                 atom + h * self->row_bytes);
 }
 
-static float scale_of(const struct kv_code *code, const uint8_t *atom, uint32_t group)
+/* Columns first .. first + n - 1 of one head's row. */
+static void decode_head(const struct nvfp4_code *self, const uint8_t *atom, uint32_t head,
+                        uint32_t first, uint32_t n, float *out)
 {
-    const struct nvfp4_code *self = (const struct nvfp4_code *)code;
-    return self->scales_of_code[atom[code->payload_bytes + group]] * tensor_scale(self, group);
+    const uint8_t *codes =
+        kv_unpack_some(self->kernels, atom + head * self->row_bytes, first, n, 4, self->codes);
+    const uint8_t *scales = atom + self->code.payload_bytes + head * self->groups;
+    for (uint32_t done = 0; done < n;) {
+        const uint32_t group = (first + done) / GROUP, end = (group + 1) * GROUP - first;
+        const uint32_t stop = end < n ? end : n;
+        self->kernels->lookup(codes + done, stop - done, self->table,
+                              self->scales_of_code[scales[group]] * scale_g(self, head),
+                              out + done);
+        done = stop;
+    }
 }
 
 static void decode_row(const struct nvfp4_code *self, const uint8_t *atom, uint32_t first,
                        uint32_t n, float *out)
 {
-    const uint8_t *codes = kv_unpack_some(self->kernels, atom, first, n, 4, self->codes);
-    const struct kv_grouped row = {self->kernels, self->table, GROUP, &self->code, atom, scale_of};
-    kv_look_up_groups(&row, codes, first, n, out);
+    for (uint32_t done = 0; done < n;) {
+        const uint32_t head = (first + done) / self->width, at = (first + done) % self->width;
+        const uint32_t left = self->width - at, more = left < n - done ? left : n - done;
+        decode_head(self, atom, head, at, more, out + done);
+        done += more;
+    }
 }
 
 static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
@@ -115,9 +133,10 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     self->kernels = setup->kernels;
     const int status = kv_scales_create(&self->scales, setup, (enum kv_scale)config->scale, err);
     if (status) return status;
-    if (self->scales.n > 1 && self->scales.width % GROUP)
-        return kv_fail(err, KV_EUNSUPPORTED, "nvfp4: heads of %u are not whole groups of %d",
-                       self->scales.width, GROUP);
+    self->heads = kv_lanes_in_row(setup);
+    self->width = setup->dim / self->heads;
+    self->groups = kv_groups(self->width, GROUP);
+    self->row_bytes = kv_packed_bytes(self->width, 4);
     kv_minifloat_table(&kv_e2m1, self->table);
     kv_minifloat_table(&kv_e4m3, self->scales_of_code);
     self->scaled = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim * sizeof(float));
@@ -127,8 +146,8 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     self->code = (struct kv_code){.type = config->scale ? &fitted : &kv_codec_nvfp4,
                                   .dim = setup->dim,
                                   .block = 1,
-                                  .payload_bytes = kv_packed_bytes(setup->dim, 4),
-                                  .metadata_bytes = kv_groups(setup->dim, GROUP),
+                                  .payload_bytes = self->heads * self->row_bytes,
+                                  .metadata_bytes = self->heads * self->groups,
                                   .tiers = {.flush = 1, .coded_at_once = true}};
     *out = &self->code;
     return KV_OK;

@@ -15,8 +15,8 @@
  * y> (EDEN, arXiv 2604.18555) | least-squares n <y_hat, y> / |y_hat|^2.
  *
  * bits=2.5 and 3.5 (section 4.3): the channels of largest RMS over the prompt are a vector of their
- * own: a quarter of them (rounded, at least one) at 3 bits and the rest at 2; half at 4 and half
- * at 3. Two rotations, two norms.
+ * own: a quarter of them (the nearest number, of two the larger, at least one) at 3 bits and the
+ * rest at 2; half (of an odd number the larger) at 4 and the rest at 3. Two rotations, two norms.
  *
  * Bytes: payload ceil(d b / 8) (prod: ceil(d (b - 1) / 8) + ceil(d / 8)); metadata 2 for the norm
  * (prod: 4), each part of a fractional row its own; mask of the outlying channels ceil(d / 8),
@@ -28,7 +28,8 @@
  *
  * Departures: rotation=auto is a randomised Hadamard transform where the dimension is a power of
  * two (same error, n log n); the paper's QR rotation is rotation=haar. The paper states neither the
- * norm's precision nor the outlier rule nor the split of 3.5. */
+ * norm's precision nor the outlier rule nor the split of 3.5. Vectors of one or two columns take
+ * the codebook of three: the law of their coordinates is unbounded at its ends. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -24,7 +24,8 @@ void kv_minifloat_encode(const struct kv_minifloat *format, const float *x, size
         float power = kv_float_of_bits(kv_bits_of_float(size) & 0x7f800000);
         power = power > lowest ? power : lowest;
         const float rounded = (size + power * magic) - power * magic;
-        codes[i] = (uint8_t)(kv_bits_of_float(rounded * rebias) >> shift | (bits >> sign_shift & sign_bit));
+        codes[i] = (uint8_t)(kv_bits_of_float(rounded * rebias) >> shift |
+                             (bits >> sign_shift & sign_bit));
     }
 }
 
@@ -63,12 +64,19 @@ void kv_minifloat_table(const struct kv_minifloat *format, float *table)
         table[code] = kv_minifloat_value(format, (uint8_t)code);
 }
 
+uint32_t kv_lanes_in_row(const struct kv_setup *setup)
+{
+    const struct kv_geometry *geometry = setup->geometry;
+    const uint32_t keys = setup->side == KV_VALUES ? 0 : geometry->key_dim;
+    const uint32_t values = setup->side == KV_KEYS ? 0 : geometry->value_dim;
+    const uint32_t lanes = setup->n_heads * (setup->n_layers ? setup->n_layers : 1);
+    return lanes > 1 && setup->dim == lanes * (keys + values) ? lanes : 1;
+}
+
 int kv_scales_create(struct kv_scales *scales, const struct kv_setup *setup, enum kv_scale of,
                      struct kv_error *err)
 {
-    scales->n = of == KV_SCALE_HEAD && setup->n_heads > 1 && setup->dim % setup->n_heads == 0
-                    ? setup->n_heads
-                    : 1;
+    scales->n = of == KV_SCALE_HEAD ? kv_lanes_in_row(setup) : 1;
     scales->width = setup->dim / scales->n;
     scales->pool = setup->pool;
     scales->of = kv_pool_reserve(setup->pool, KV_WORKSPACE, scales->n * sizeof(float));

@@ -9,6 +9,7 @@ import numpy as np
 import exact
 from cache import Bank, HeadCache
 from codec import Codec
+import disturbed
 from prompt import Prompt
 from replay import LayerReplay, empty_answers, query_heads
 from rotary import pair_columns, turned
@@ -25,7 +26,7 @@ def knows(spec):
 
 def leading(gram, count):
     """Eigenvectors of the largest eigenvalues, as columns; the largest entry of each is positive."""
-    values, vectors = np.linalg.eigh(gram)
+    values, vectors = np.linalg.eigh(disturbed.gram(gram))
     largest = np.abs(vectors).argmax(axis=0)
     vectors = vectors * np.sign(vectors[largest, range(len(vectors))])
     vectors = np.where(values > 1e-12 * values[-1], vectors, 0.0)      # directions without energy are none

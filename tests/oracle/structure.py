@@ -11,6 +11,7 @@ import numpy as np
 
 from cache import Bank, HeadCache
 from codec import Codec, Tiers
+import disturbed
 from replay import LayerReplay, empty_answers
 from rotary import pair_columns, turned
 from rounding import through_f16, to_f32
@@ -65,7 +66,7 @@ def from_inner(rows, codec, basis, **more):
 def leading(gram, rank):
     """Eigenvectors of the largest eigenvalues, as columns, and these. A sign is free: the component of
     largest magnitude is positive."""
-    values, vectors = np.linalg.eigh(gram)
+    values, vectors = np.linalg.eigh(disturbed.gram(gram))
     largest = np.abs(vectors).argmax(axis=0)
     vectors = vectors * np.sign(vectors[largest, range(len(vectors))])
     return vectors[:, ::-1][:, :rank], values[::-1][:rank]
@@ -78,8 +79,14 @@ def project(of, down, up, basis, shift=0.0, **more):
     return from_inner(latents @ up.T + shift, codec, basis, **more)
 
 
+def checked(rank, columns, of):
+    if not 0 < rank <= min(columns, of.prompt):
+        raise ValueError(f"rank {rank} of {of.prompt} rows with {columns} columns")
+    return rank
+
+
 def svd(of):
-    rank = of.params["rank"]
+    rank = checked(of.params["rank"], of.rows.shape[1], of)
     basis, _ = leading(of.rows[:of.prompt].T @ of.rows[:of.prompt], rank)
     return project(of, basis, basis, 2 * basis.size)
 
@@ -88,7 +95,7 @@ def palu(of):
     """Groups of heads; singular values = square roots of the eigenvalues, parted over both factors."""
     heads = min(of.params.get("group_heads", 4), len(of.heads))
     group = of.width * heads
-    total, rank = of.rows.shape[1], of.count("rank", 0.5, of.width * heads)
+    total, rank = of.rows.shape[1], checked(of.count("rank", 0.5, group), group, of)
     downs, ups, size = [], [], 0
     for first in range(0, total, group):
         columns = slice(first, min(first + group, total))
@@ -103,7 +110,7 @@ def palu(of):
 
 
 def xkv(of):
-    rank = of.count("rank", 0.125, of.rows.shape[1])
+    rank = checked(of.count("rank", 0.125, of.rows.shape[1]), of.rows.shape[1], of)
     x = of.rows[:of.prompt]
     basis, _ = leading(x.T @ x, rank)
     return project(of, basis, basis, 2 * basis.size, prompt_only=True)
@@ -112,7 +119,7 @@ def xkv(of):
 def kq_svd(of):
     """Closed form by Cholesky factors and one SVD of L_q^T L_k (section 4.3)."""
     dim = of.width
-    rank, x = of.count("rank", 0.5, dim), of.rows[:of.prompt]
+    rank, x = checked(of.count("rank", 0.5, dim), dim, of), of.rows[:of.prompt]
     if of.side == "v":
         if of.params.get("values", "pca") == "pca":
             basis, _ = leading(x.T @ x, rank)
@@ -121,7 +128,7 @@ def kq_svd(of):
     else:
         queries = of.layers[0].q[query_heads(of.layers[0], of.heads[0]), :of.prompt].reshape(-1, dim)
         c_q = queries.T @ queries
-    c_k = x.T @ x
+    c_k = disturbed.gram(x.T @ x)
     c_k += 1e-6 * np.trace(c_k) / dim * np.eye(dim)
     c_q = c_q + 1e-12 * np.trace(c_q) / dim * np.eye(dim)
     l_q, l_k = np.linalg.cholesky(c_q), np.linalg.cholesky(c_k)
@@ -146,9 +153,9 @@ def query_heads(layer, head):
 def autoencoder(of):
     """Orthogonal iteration on the covariance from the first unit vectors."""
     x, dim = of.rows[:of.prompt], of.rows.shape[1]
-    rank = of.count("rank", 0.5, dim)
+    rank = checked(of.count("rank", 0.5, dim), dim, of)
     mean = through_f16(x.mean(axis=0))
-    covariance = (x - mean).T @ (x - mean)
+    covariance = disturbed.gram((x - mean).T @ (x - mean))
     basis = np.eye(dim)[:, :rank]
     for _ in range(of.params.get("steps", 16)):
         basis, upper = np.linalg.qr(covariance @ basis)
@@ -228,7 +235,9 @@ def keeps_pairs(of):
 def turn_onto(of, own, reference):
     """Orthogonal Procrustes; keys that rotate, what commutes with it: an angle for each rotary pair."""
     if not keeps_pairs(of):
-        u, _, vt = np.linalg.svd(own.T @ reference)
+        u, sizes, vt = np.linalg.svd(own.T @ reference)
+        if sizes[-1] < 1e-9 * sizes[0]:
+            raise specs.Unknown("a turn of directions that no row has")
         return through_f16(u @ vt)
     turn = np.eye(of.width)
     for x, y in zip(*pair_columns(of.layers[0])):
@@ -358,7 +367,7 @@ def knows(spec):
 
 def finds_basis(spec):
     """Directions of more rows than there are columns; of fewer, some are nobody's."""
-    return any(s.name in {"svd", "palu", "xkv", "kq-svd", "autoencoder"} or s.params.get("align") == "procrustes"
+    return any(s.name in {"svd", "palu", "xkv", "kq-svd", "autoencoder", "mla"} or s.params.get("align") == "procrustes"
                for s in specs.parse(spec))
 
 

@@ -4,6 +4,7 @@ eigenvectors of X^T X. B is kept in halves (charged as online basis); latents go
 import numpy as np
 
 from codec import Codec
+import disturbed
 from rounding import through_f16
 
 
@@ -27,7 +28,7 @@ class Svd(Codec):
     def fit(self, prompt_rows):
         if len(prompt_rows) < self.rank:
             raise ValueError(f"rank {self.rank} of a prompt of {len(prompt_rows)} rows")
-        _, vectors = np.linalg.eigh(prompt_rows.T @ prompt_rows)   # ascending eigenvalues
+        _, vectors = np.linalg.eigh(disturbed.gram(prompt_rows.T @ prompt_rows))   # ascending eigenvalues
         self.basis = through_f16(with_fixed_signs(vectors[:, ::-1][:, :self.rank]))
         self.inner.fit(prompt_rows @ self.basis)
 

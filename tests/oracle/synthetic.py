@@ -35,7 +35,20 @@ class Case:
     shared: bool = False             # the last layer reads the K and V of the first
     hostile: bool = False            # zero rows, repeated rows (ties), constant channels, tiny values
     question: int = 0                # tokens of a question at the end of the prompt; 0: none is marked
+    scale: float = 0.0               # of the softmax; 0: 1 / sqrt(d_k)
+    indices: tuple = ()              # recorded layers of the model; (): all
+    model_layers: int = 0            # 0: as many as are recorded
+    flaw: str = ""                   # of keys and values, see FLAWS
+    nll: bool = True
+    post_norm: bool = False
+    rope_scale: float = 1.0
+    first_position: int = 0
+    step_position: int = 1
     seed: int = 1
+
+    @property
+    def recorded(self):
+        return self.indices or tuple(range(self.layers))
 
 
 CASES = {
@@ -56,6 +69,7 @@ CASES = {
     "no_probes": Case(probes=False, w_o=False, rope_layout="none"),
     "mla": Case(kv_heads=1, d_k=96, d_v=64, value_prefix=True, rope_layout="none"),
     "shared": Case(layers=3, shared=True, question=20),
+    "odd": Case(tokens=61, prefill=52, layers=3, q_heads=3, kv_heads=3, d_k=13, d_v=11, rope_dims=10),
 }
 
 
@@ -69,9 +83,9 @@ def rotated(rows, positions, case):
     interleaved = case.rope_layout == "interleaved"
     first = np.arange(0, 2 * half, 2) if interleaved else np.arange(half)
     second = first + 1 if interleaved else first + half
-    result = rows.copy()
-    result[..., first] = rows[..., first] * np.cos(angles) - rows[..., second] * np.sin(angles)
-    result[..., second] = rows[..., second] * np.cos(angles) + rows[..., first] * np.sin(angles)
+    result, cos, sin = rows.copy(), np.cos(angles) * case.rope_scale, np.sin(angles) * case.rope_scale
+    result[..., first] = rows[..., first] * cos - rows[..., second] * sin
+    result[..., second] = rows[..., second] * cos + rows[..., first] * sin
     return result
 
 
@@ -87,7 +101,8 @@ def make_keys(case, rng):
     keys = rng.standard_normal((case.kv_heads, case.tokens, case.d_k)) * 0.7
     keys[..., :: 17] += 4.0
     keys[:, 0] *= 0.3
-    return spoiled(keys) if case.hostile else keys
+    keys = spoiled(keys) if case.hostile else keys
+    return FLAWS[case.flaw](keys)
 
 
 def spoiled(rows):
@@ -99,6 +114,29 @@ def spoiled(rows):
     rows[:, 3 * eighth + 1] *= 1e-6
     rows[:, 4 * eighth:4 * eighth + 3] *= 8
     return rows
+
+
+def with_zero_rows(rows):
+    rows[:, ::3] = 0
+    return rows
+
+
+def with_spikes(rows):
+    rows[:, 1::7, -1] = 3e4
+    return rows
+
+
+FLAWS = {
+    "": lambda rows: rows,
+    "constant": lambda rows: rows[:, :1] + np.zeros_like(rows),      # all rows alike
+    "zeros": np.zeros_like,
+    "zero rows": with_zero_rows,
+    "ties": lambda rows: np.rint(rows),                              # a handful of values
+    "flat": lambda rows: rows[..., :1] + np.zeros_like(rows),        # columns of a row alike
+    "tiny": lambda rows: rows * 1e-7,                                # subnormal halves
+    "large": lambda rows: np.clip(rows * 8e3, -6e4, 6e4),
+    "spikes": with_spikes,
+}
 
 
 def make_queries(case, rng):
@@ -116,18 +154,23 @@ def store(group, name, values, dtype):
         group.create_dataset(name, data=values.astype(dtype.replace("f", "float")))
 
 
-def write_layer(group, index, case, rng):
-    window = case.window if index % 2 else 0
-    owner = 0 if case.shared and index == case.layers - 1 else index
-    positions = np.arange(case.tokens)
-    store(group, "q", rotated(make_queries(case, rng), positions, case), case.dtype)
-    if owner == index:
+def positions_of(case):
+    return case.first_position + case.step_position * np.arange(case.tokens)
+
+
+def write_layer(group, place, case, rng):
+    window = case.window if place % 2 else 0
+    owner = 0 if case.shared and place == case.layers - 1 else place
+    positions = positions_of(case)
+    shrink = 1e-4 if case.flaw in ("large", "spikes") else 1.0       # logits stay what softmax can tell apart
+    store(group, "q", rotated(make_queries(case, rng), positions, case) * shrink, case.dtype)
+    if owner == place:
         store(group, "k", rotated(make_keys(case, rng), positions, case), case.dtype)
         values = rng.standard_normal((case.kv_heads, case.tokens, case.d_v))
-        values = spoiled(values) if case.hostile else values
+        values = FLAWS[case.flaw](spoiled(values) if case.hostile else values)
         if not case.value_prefix:
-            store(group, "v", values + 0.3, case.dtype)
-    write_attributes(group, index, case, window, owner)
+            store(group, "v", values if case.flaw else values + 0.3, case.dtype)
+    write_attributes(group, case, window, case.recorded[owner])
     hidden = 32
     if case.w_o:
         w_o = rng.standard_normal((hidden, case.q_heads * case.d_v)) / 8
@@ -137,24 +180,27 @@ def write_layer(group, index, case, rng):
         group["sink_logits"] = rng.standard_normal(case.q_heads).astype(np.float32)
 
 
-def write_attributes(group, index, case, window, owner):
+def write_attributes(group, case, window, owner):
     inv_freq = inverse_frequencies(case)
     if inv_freq is not None:
         group["rope_inv_freq"] = inv_freq
     attrs = group.attrs
     if case.value_prefix:
         attrs["v_is_k_prefix"] = np.int64(case.d_v)
-    attrs["scale"], attrs["softcap"] = case.d_k ** -0.5, case.softcap
+    attrs["scale"], attrs["softcap"] = case.scale or case.d_k ** -0.5, case.softcap
     attrs["kind"] = "sliding" if window else "full"
     attrs["window"], attrs["kv_source"] = np.int64(window), np.int64(owner)
     attrs["rope_layout"] = case.rope_layout
     attrs["rope_dims"] = np.int64(0 if inv_freq is None else 2 * len(inv_freq))
-    attrs["rope_scale"], attrs["qk_norm"] = 1.0, np.int32(0)
+    attrs["rope_scale"], attrs["qk_norm"] = case.rope_scale, np.int32(0)
+    if case.post_norm:
+        attrs["attn_post_norm"] = np.int32(1)
 
 
 def probe_windows(case):
     """Two windows in the decode part, clear of the last token."""
-    start, length = case.prefill, (case.tokens - case.prefill) // 3
+    start, steps = case.prefill, case.tokens - case.prefill
+    length = min(steps // 3, (steps - 3) // 2)
     return np.array([[start + 1, start + 1 + length], [start + 2 + length, start + 2 + 2 * length]])
 
 
@@ -163,7 +209,7 @@ def write_probes(file, case, rng):
     file["grad/windows"] = windows.astype(np.int32)
     width = int(np.sum(windows[:, 1] - windows[:, 0]))
     for probe in ("label", "fisher/0", "fisher/1"):
-        for index in range(case.layers):
+        for index in case.recorded:
             values = rng.standard_normal((case.q_heads, width, case.d_v)) * 100
             name = f"grad/{probe}/{index:03d}"
             file[name] = values.astype(np.float16)
@@ -176,16 +222,17 @@ def write_root(file, case, rng):
     attrs = file.attrs
     attrs["format"], attrs["version"] = "kvbench-trace", np.int32(1)
     attrs["model"], attrs["model_digest"] = "synthetic", f"synthetic:oracle:{case.seed}"
-    attrs["model_config"] = json.dumps({"num_hidden_layers": case.layers})
+    attrs["model_config"] = json.dumps({"num_hidden_layers": case.model_layers or case.layers})
     attrs["text"], attrs["recorder"] = "random numbers", "tests/oracle"
     attrs["tokens"], attrs["prefill_length"] = np.int64(case.tokens), np.int64(case.prefill)
     if case.question:
         attrs["question_start"] = np.int64(case.prefill - case.question)
     file["token_ids"] = rng.integers(0, 1000, case.tokens).astype(np.int32)
-    file["positions"] = np.arange(case.tokens, dtype=np.int32)
+    file["positions"] = positions_of(case).astype(np.int32)
     nll = rng.random(case.tokens).astype(np.float32) * 5
     nll[0] = np.nan
-    file["nll"] = nll
+    if case.nll:
+        file["nll"] = nll
     file["spans/needle"] = np.array([[case.tokens // 16, case.tokens // 8]], dtype=np.int32)
 
 
@@ -193,8 +240,8 @@ def write_trace(path, case):
     rng = np.random.default_rng(case.seed)
     with h5py.File(path, "w") as file:
         write_root(file, case, rng)
-        for index in range(case.layers):
-            write_layer(file.create_group(f"layers/{index:03d}"), index, case, rng)
+        for place, index in enumerate(case.recorded):
+            write_layer(file.create_group(f"layers/{index:03d}"), place, case, rng)
         if case.probes:
             write_probes(file, case, rng)
         file.attrs["content_hash"] = content_hash(file)

@@ -83,15 +83,18 @@ class TurboQuant(Codec):
 class Fractional(Codec):
     """2.5 and 3.5 bits (section 4.3): channels of largest RMS over the prompt are a vector apart.
 
-    2.5: a quarter of the channels at 3 bits, the rest at 2; 3.5: half at 4, half at 3. The mask of
-    the outlying channels is resident.
+    2.5: a quarter of the channels at 3 bits, the rest at 2; 3.5: half at 4, half at 3; of a number
+    that does not split so, the nearest, and of two the larger. The mask of the outlying channels is
+    resident.
     """
     SPLITS = {2.5: (4, 3, 2), 3.5: (2, 4, 3)}         # one channel in .., its bits, the others' bits
 
     def __init__(self, dim, bits, **settings):
         super().__init__(dim)
+        if dim < 2:
+            raise ValueError("two kinds of one channel")
         one_in, high, low = self.SPLITS[bits]
-        self.outlying = max(1, round(dim / one_in))
+        self.outlying = max(1, (2 * dim + one_in) // (2 * one_in))
         self.parts = [TurboQuant(self.outlying, high, **settings),
                       TurboQuant(dim - self.outlying, low, **settings)]
         self.basis_bytes = packed_bytes(dim, 1)
