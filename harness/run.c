@@ -62,6 +62,9 @@ struct trace_run {                     /* what the layers of one trace share */
     const char *next_path;             /* the trace after this; NULL: none */
     uint32_t next_layer;               /* read after the one at hand, an index into layers; or NO_LAYER */
     bool last_batch;
+    struct kv_layer *held;             /* the layer that was worked on last and comes next, */
+    struct kv_reference *held_reference;   /* with its exact answers; NULL: there is none */
+    uint32_t held_layer;               /* an index into layers */
 };
 
 /* -- the layers of a group ---------------------------------------------------------------------- */
@@ -69,6 +72,7 @@ struct trace_run {                     /* what the layers of one trace share */
 struct layer_run {
     struct trace_run *run;
     uint32_t l;                        /* index into run->layers */
+    bool stays;                        /* it is the next one, too: a trace of one layer, methods in batches */
     bool answered;                     /* false: replayed only for the layer beside it */
     struct kv_layer *owner, *reader;
     struct kv_trace_layer hidden[2];   /* descriptions of both, where the question is not known */
@@ -117,12 +121,31 @@ static int compute_prompts(struct layer_run *layer, const struct kv_wants *wants
     return worst;
 }
 
+static void drop_held(struct trace_run *run)
+{
+    kv_layer_free(run->held);
+    kv_reference_free(run->held_reference);
+    run->held = NULL, run->held_reference = NULL;
+}
+
+/* Its rows and exact answers stay for the batch after this, which has them for nothing. */
+static void hold_layer(struct layer_run *layer)
+{
+    struct trace_run *run = layer->run;
+    drop_held(run);
+    run->held = layer->reader, run->held_reference = layer->reference, run->held_layer = layer->l;
+    run->held->info = &run->trace->layers[run->layers[layer->l]];
+    run->held_reference->seconds = run->held_reference->audit_seconds = 0;
+    layer->owner = layer->reader = NULL, layer->reference = NULL;
+}
+
 static void close_layer(struct layer_run *layer)
 {
     const uint32_t heads = layer->owner ? layer->owner->info->geometry.kv_heads : 0;
     for (uint32_t h = 0; layer->prompt_pools && h < heads; h++) kv_pool_destroy(layer->prompt_pools[h]);
     free(layer->prompt_pools);
     free(layer->prompts);
+    if (layer->reference && layer->stays) hold_layer(layer);
     kv_reference_free(layer->reference);
     kv_fit_layer_free(&layer->fit);
     if (layer->owner != layer->reader) kv_layer_free(layer->owner);
@@ -157,14 +180,30 @@ static uint64_t layer_bytes(const struct kv_trace_layer *layer)
 
 /* Reads on while the layer just read is worked on. Work grows faster than bytes do: for large layers
  * waiting is a small part, and one in memory is enough. */
-static void read_on(struct trace_run *run)
+static void read_on(const struct layer_run *at)
 {
+    struct trace_run *run = at->run;
+    if (at->stays) return;
     const bool layer = run->next_layer != NO_LAYER;
     if (layer && layer_bytes(&run->trace->layers[run->layers[run->next_layer]]) > LARGE_LAYER) return;
     if (layer)
         kv_read_ahead_layer(run->ahead, run->trace, run->layers[run->next_layer], WHOLE_LAYER);
     else if (run->next_path)
         kv_read_ahead_trace(run->ahead, run->next_path, open_flags(run));
+}
+
+/* The held one, or read by now, or read here. */
+static int take_layer(struct layer_run *layer, struct kv_error *err)
+{
+    struct trace_run *run = layer->run;
+    if (run->held && run->held_layer == layer->l) {
+        layer->reader = run->held, layer->reference = run->held_reference;
+        run->held = NULL, run->held_reference = NULL;
+        return KV_OK;
+    }
+    drop_held(run);
+    return kv_read_ahead_take_layer(run->ahead, &layer->reader, run->trace, run->layers[layer->l],
+                                    WHOLE_LAYER, err);
 }
 
 /* `spec` stands for all that run together: they agree on whether the question is known. */
@@ -175,7 +214,8 @@ static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t l
     const struct kv_trace_layer *info = &run->trace->layers[i];
     double start = kv_clock_seconds();
     *layer = (struct layer_run){.run = run, .l = l, .answered = true};
-    int status = kv_read_ahead_take_layer(run->ahead, &layer->reader, run->trace, i, WHOLE_LAYER, err);
+    layer->stays = run->next_layer == l && info->kv_source == info->index;
+    int status = take_layer(layer, err);
     if (status != KV_OK) return status;
     layer->owner = layer->reader;
     if (info->kv_source != info->index) {
@@ -188,7 +228,7 @@ static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t l
         status = kv_calibration_read(&layer->fit, run->calibration, layer->owner, err);
         if (status != KV_OK) return status;
     }
-    read_on(run);
+    read_on(layer);
     kv_question_hide(spec, layer->reader, &layer->hidden[0]);
     if (layer->owner != layer->reader) kv_question_hide(spec, layer->owner, &layer->hidden[1]);
     spend(run, KV_STAGE_READ, &start);
@@ -197,7 +237,7 @@ static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t l
         .scored = run->scored, .spans = spans_of(run),
         .content_hash = run->trace->verified ? run->trace->content_hash : NULL,
         .version = kv_code_version(), .threads = run->threads};
-    status = kv_reference_get(&layer->reference, &input, err);
+    if (!layer->reference) status = kv_reference_get(&layer->reference, &input, err);
     spend(run, KV_STAGE_REFERENCE, &start);
     if (status != KV_OK) return status;
     run->profile->seconds[KV_STAGE_REFERENCE] -= layer->reference->audit_seconds;
@@ -400,9 +440,10 @@ static void note_most(struct kv_profile *profile, enum kv_memory_of_run kind, ui
 }
 
 /* Bytes of a layer that is read ahead; 0 when none is, or it is not there yet. */
-static uint64_t ahead_bytes(const struct trace_run *run)
+static uint64_t ahead_bytes(const struct group_run *group)
 {
-    if (run->next_layer == NO_LAYER) return 0;
+    const struct trace_run *run = group->run;
+    if (run->next_layer == NO_LAYER || group->layers->stays) return 0;
     const uint64_t bytes = layer_bytes(&run->trace->layers[run->layers[run->next_layer]]);
     return bytes > LARGE_LAYER ? 0 : bytes;
 }
@@ -411,7 +452,7 @@ static uint64_t ahead_bytes(const struct trace_run *run)
 static void note_memory(const struct group_run *group)
 {
     const struct trace_run *run = group->run;
-    uint64_t layers = ahead_bytes(run), reference = 0, prompt = 0, answers = 0;
+    uint64_t layers = ahead_bytes(group), reference = 0, prompt = 0, answers = 0;
     for (uint32_t m = 0; m < group->n; m++) {
         const struct layer_run *layer = &group->layers[m];
         const struct kv_geometry *geometry = &layer->reader->info->geometry;
@@ -756,6 +797,7 @@ static int run_trace(struct trace_run *run, const char *path, struct kv_error *e
     if (status == KV_OK) status = list_spans(run, err);
     if (status == KV_OK) status = summarise(run, err);
     if (status == KV_OK) status = run_cells(run, err);
+    drop_held(run);
     free(run->layers);
     free(run->scored);
     free(run->spans);

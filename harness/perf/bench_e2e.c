@@ -95,9 +95,9 @@ static double share(const struct comparison *work, enum kv_stage_of_run one,
 }
 
 /* Products that the comparison cannot do without: 4 dim operations for each (query, key) pair of
- * the reference of all queries and of each method's answers over the rows that it keeps, 2 dim more
- * where its weights are compared with the exact ones; at the multiply-add peak of this run, against
- * the goal. Then where the last comparison's time went. */
+ * the reference of all queries and of each method's answers over the rows that it keeps, 2 dim once
+ * for the exact weights that answers are compared with; at the multiply-add peak of this run,
+ * against the goal. Then where the last comparison's time went. */
 static void explain(void *context, const struct kv_perf_seen *seen, char reason[KV_PERF_REASON])
 {
     struct comparison *work = context;
@@ -106,7 +106,7 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
     const double rows = (double)work->queries * GROUP, n = work->specs.n;
     const double full = 4 * dim * GROUP * tokens * (tokens + 1) / 2 / 1e9;
     const double answers = 4 * dim * rows * (work->kept_tokens - n * late) / 1e9;
-    const double distances = 2 * dim * rows * n * (tokens - late) / 1e9;
+    const double distances = 2 * dim * rows * (tokens - late) / 1e9;
     const double peak = kv_perf_best(kv_perf_peak, &work->perf->kernels) / 1e9;
     char goal[96] = "goal unknown without --vs baselines/torch_plain.py";
     if (!isnan(seen->yardstick))
