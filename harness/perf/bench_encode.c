@@ -158,6 +158,8 @@ static int measure(struct kv_perf *perf, const struct kv_spec *spec, const struc
         .yardstick = {"plain C", run, &plain},
         .kind = KV_PERF_AT_MOST,
         .goal = turboquant ? 145 : 3,
+        .shape = turboquant ? "vectors=4096 dim=128" : NULL,
+        .shape_work = 4096,
         .explain = explain};
     ours.turboquant = turboquant;
     if (status == KV_OK)

@@ -1,0 +1,1 @@
+"""Sections of experiments/performance.md, a file each."""

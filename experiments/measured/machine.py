@@ -1,0 +1,102 @@
+"""The machine: what it is, and what its measured limits leave of the goals."""
+import os
+import platform
+import re
+import subprocess
+
+from measured import table
+
+
+def cpu_name():
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8') as file:
+            lines = dict(line.split(':', 1) for line in file if ':' in line)
+        pick = {name.strip(): text.strip() for name, text in lines.items()}
+        family = ', family {cpu family} model {model}'.format(**pick) if 'cpu family' in pick else ''
+        return pick.get('model name', platform.machine()) + family
+    except OSError:
+        return platform.machine()
+
+
+def output(command):
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout
+    except OSError:
+        return ''
+
+
+def compiler(program):
+    """As the program's own comment section has it; else the one on the PATH."""
+    found = re.findall(r'\]\s+(.*(?:GCC|clang).*)', output(['readelf', '-p', '.comment', program]))
+    return '; '.join(dict.fromkeys(found)) or (output(['cc', '--version']).splitlines() or ['unknown'])[0]
+
+
+def caches():
+    texts = re.findall(r'^(L\d\w*) cache:\s+(.*?)\s*$', output(['lscpu']), re.MULTILINE)
+    return ', '.join(f'{name} {size}' for name, size in texts)
+
+
+def print_head(options):
+    print('# Performance\n')
+    print('Made by `experiments/performance.py`; nothing here is written by hand. Limits, ours and yardsticks take '
+          'turns in one process. A pair is a stretch of ours of at least 2 ms beside one of the limit, half of it '
+          'before and half after (calls that take longer are taken whole, in turning order); its ratio is taken inside '
+          f'it. A turn is 30 ms of pairs, or one; of {options.repeats} turns (5 of long ones) each counts as the median '
+          'of its pairs, and printed are the medians over the turns. `spread` is (p90 - p10) / median of the ratio over '
+          'the turns. While it is above 15 % and a case has taken less than 2.5 s, as many pairs again are taken and '
+          'turns become twice as long: every pair counts, and `of pairs` is the same spread over single pairs. `others` '
+          'is the share of the CPUs that other processes took (empty: too short to tell). Above 15 % of spread or 10 % '
+          'of others a row is invalid: its numbers stand, its verdict does not count. Each missed goal has its reason '
+          'under the table, measured in the same run.\n')
+    print(f'- CPU: {cpu_name()}, {os.cpu_count()} seen; {caches()}')
+    print(f'- compiler: {compiler(options.kvbench)}; the release build\'s flags')
+    print(f"- {output([options.kvbench, '--version']).strip()}; load average at the beginning {os.getloadavg()[0]:.1f}")
+
+
+def find(rows, bench, case):
+    """The row of a bench whose name begins so; {} when it was not measured."""
+    return next((row for row in rows.get(bench) or [] if row['case'].startswith(case)), {})
+
+
+# Values that a stored byte holds, and goals as shares of the read bandwidth of one thread.
+FORMATS = {'f16': (0.5, 0.75), 'int8': (1, 0.70), 'int4': (2, 0.60), 'turboquant4': (2, 0.60), 'qjl scores': (8, 0.70)}
+
+
+def print_formats(rows, peak):
+    lines = []
+    for name, (values, share) in FORMATS.items():
+        row = find(rows, 'decode', f'{name} T=131072 d=128, 1 thread')
+        read, ours = table.median(row, 'limit'), table.median(row, 'ours')
+        if not read:
+            continue
+        adds, goal = peak / 2 / values, share * read
+        lines.append([name, table.number(adds), table.number(goal), f'{100 * goal / adds:.0f} %', table.number(ours),
+                      f'{100 * ours / adds:.0f} %'])
+    if not lines:
+        return
+    print('\nOne query over stored codes asks a multiply-add of every value; the share of the multiply-add rate that a '
+          'goal takes is what unpacking, converting and scaling, which use the same ports, may not:\n')
+    table.print_table(['format', 'by multiply-adds alone, GB/s', 'goal, GB/s', 'goal takes of them', 'ours, GB/s',
+                       'ours takes'], lines)
+
+
+def print_limits(rows):
+    """What the rows above say of the machine; nothing where none of them were measured."""
+    peak = table.median(find(rows, 'attn', 'T=4096 d=128'), 'limit')
+    limits = [('multiply-adds, one thread', peak, 'GFLOP/s', 'attn'),
+              ('what a second thread brings to them', table.median(find(rows, 'scale', 'attention'), 'limit'), 'x',
+               'scale'),
+              ('reading from L2, one thread', table.median(find(rows, 'encode', 'f16'), 'limit'), 'GB/s', 'encode'),
+              ('reading from memory, one thread', table.median(find(rows, 'decode', 'f16 T=131072 d=128, 1'), 'limit'),
+               'GB/s', 'decode'),
+              ('reading from memory, two threads', table.median(find(rows, 'decode', 'f16 T=131072 d=128, 2'), 'limit'),
+               'GB/s', 'decode'),
+              ('pread from the page cache', table.median(find(rows, 'io', 'f16 contiguous'), 'limit'), 'GB/s', 'io')]
+    limits = [line for line in limits if line[1]]
+    if not limits:
+        return
+    print('\n## What this machine can do\n')
+    table.print_table(['limit', 'measured', 'unit', 'in'],
+                      [[name, table.number(value), unit, where] for name, value, unit, where in limits])
+    if peak:
+        print_formats(rows, peak)
