@@ -234,11 +234,11 @@ static const float *narrow(const double *in, size_t n, struct kv_pool *pool)
 
 static int squares_of(struct kv_squares *squares, struct head_rows *rows,
                       const struct kv_gradient *probes, uint32_t n_probes, struct kv_pool *pool,
-                      struct kv_error *err)
+                      struct kv_pool *work, struct kv_error *err)
 {
     const size_t n_keys = (size_t)rows->n * rows->geometry->key_dim;
     const size_t n_values = (size_t)rows->n * rows->geometry->value_dim;
-    const struct sums sums = {take(pool, n_keys), take(pool, n_keys), take(pool, n_values)};
+    const struct sums sums = {take(work, n_keys), take(work, n_keys), take(work, n_values)};
     if (!sums.keys || !sums.unrotated_keys || !sums.values)
         return kv_fail(err, KV_EMEMORY, "out of memory for probe gradients");
     for (uint32_t w = 0, at = 0; w < rows->layer->n_windows; w++) {
@@ -255,7 +255,8 @@ static int squares_of(struct kv_squares *squares, struct head_rows *rows,
 }
 
 int kv_probe_squares(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
-                     const struct kv_wants *wants, struct kv_pool *pool, struct kv_error *err)
+                     const struct kv_wants *wants, struct kv_pool *pool, struct kv_pool *work,
+                     struct kv_error *err)
 {
     const bool fisher = wants->fisher && layer->n_fisher && layer->fisher;
     const bool label = wants->label && layer->label.tensor.data;
@@ -264,10 +265,10 @@ int kv_probe_squares(struct kv_prompt *prompt, const struct kv_layer *layer, uin
                              .layer = layer,
                              .head = head,
                              .n = layer->info->geometry.prefill};
-    int status = reserve(&rows, fisher ? layer->n_fisher : 1, pool, err);
+    int status = reserve(&rows, fisher ? layer->n_fisher : 1, work, err);
     if (status == KV_OK && fisher)
-        status = squares_of(&prompt->fisher, &rows, layer->fisher, layer->n_fisher, pool, err);
+        status = squares_of(&prompt->fisher, &rows, layer->fisher, layer->n_fisher, pool, work, err);
     if (status == KV_OK && label)
-        status = squares_of(&prompt->label, &rows, &layer->label, 1, pool, err);
+        status = squares_of(&prompt->label, &rows, &layer->label, 1, pool, work, err);
     return status;
 }

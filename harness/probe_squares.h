@@ -23,8 +23,9 @@
 #include "traces/trace.h"
 
 /* Fills prompt->fisher and prompt->label for one KV head as `wants` asks; NULL stays where the
- * layer was read without such gradients. */
+ * layer was read without such gradients. What is kept lies in `pool`, everything else in `work`. */
 int kv_probe_squares(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
-                     const struct kv_wants *wants, struct kv_pool *pool, struct kv_error *err);
+                     const struct kv_wants *wants, struct kv_pool *pool, struct kv_pool *work,
+                     struct kv_error *err);
 
 #endif

@@ -8,7 +8,9 @@
 #include "harness/query_rows.h"
 #include "methods/sweep.h"
 
-enum { BLOCK_TOKENS = 256 };   /* prompt queries swept at a time: bounds the memory, not the result */
+/* Prompt queries swept at a time, and floats of the logits that a sweep keeps for the weights, worth
+ * their room from so many rows on: these bound the memory, not the result. */
+enum { BLOCK_TOKENS = 256, KEPT_FLOATS = 1 << 20, KEPT_ROWS = 96 };
 
 /* Lines of the first n recorded rows: line j is open from its own token on. */
 static struct kv_lines recorded_lines(struct kv_recorded *recorded, uint32_t n, const uint32_t *index,
@@ -18,9 +20,9 @@ static struct kv_lines recorded_lines(struct kv_recorded *recorded, uint32_t n, 
                              .decode = kv_recorded_decode, .source = recorded};
 }
 
-struct rows_buffer { float *queries, *log_sum_exp, *sinks, *scratch; uint32_t *token; };
+struct rows_buffer { float *queries, *log_sum_exp, *sinks, *scratch, *kept; uint32_t *token; size_t most; };
 
-static int reserve_rows(struct rows_buffer *rows, struct kv_sweep *sweep, struct kv_pool *pool,
+static int reserve_rows(struct rows_buffer *rows, struct kv_sweep *sweep, bool sums, struct kv_pool *pool,
                         struct kv_error *err)
 {
     const struct kv_geometry *geometry = sweep->geometry;
@@ -29,9 +31,13 @@ static int reserve_rows(struct rows_buffer *rows, struct kv_sweep *sweep, struct
     rows->log_sum_exp = kv_pool_take(pool, n * sizeof(float));
     rows->sinks = kv_pool_take(pool, n * sizeof(float));
     rows->token = kv_pool_take(pool, n * sizeof(uint32_t));
+    rows->most = n;
     sweep->rows.n = (uint32_t)n;
     rows->scratch = kv_pool_take(pool, kv_sweep_scratch(sweep) * sizeof(float));
-    if (rows->queries && rows->log_sum_exp && rows->sinks && rows->token && rows->scratch) return KV_OK;
+    const size_t all = n * kv_kept_stride(geometry->tokens);
+    rows->kept = sums ? kv_pool_take(pool, (all < KEPT_FLOATS ? all : KEPT_FLOATS) * sizeof(float)) : NULL;
+    if (rows->queries && rows->log_sum_exp && rows->sinks && rows->token && rows->scratch && (rows->kept || !sums))
+        return KV_OK;
     return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
 }
 
@@ -54,20 +60,36 @@ static void load_rows(struct kv_sweep *sweep, const struct rows_buffer *buffer,
     sweep->answers = (struct kv_answers){.log_sum_exp = buffer->log_sum_exp};
 }
 
-/* Adds the weights of the queries [from, to) of each query head of the group to its column_sum
+/* How many queries from `first` on are swept at once: as many as keep their logits, in whole blocks; or
+ * all that there is room for, and their logits are computed twice. */
+static uint32_t rows_at_once(const struct rows_buffer *buffer, uint32_t first, uint32_t left, struct kv_sweep *sweep)
+{
+    const uint32_t most = left < buffer->most ? left : (uint32_t)buffer->most;
+    sweep->kept = (struct kv_kept){0};
+    uint32_t rows = most;
+    while (rows > KEPT_ROWS && (size_t)rows * kv_kept_stride(first + rows) > KEPT_FLOATS)
+        rows = (rows - 1) / KEPT_ROWS * KEPT_ROWS;
+    if (!buffer->kept || (size_t)rows * kv_kept_stride(first + rows) > KEPT_FLOATS) return most;
+    sweep->kept = (struct kv_kept){buffer->kept, rows, kv_kept_stride(first + rows)};
+    return rows;
+}
+
+/* Adds the weights of the queries [0, to) of each query head of the group to its column_sum
  * [group][lines.n]. */
 static void sum_columns(struct kv_sweep *sweep, const struct rows_buffer *buffer,
-                        const struct kv_layer *layer, uint32_t head, uint32_t from, uint32_t to,
-                        double *column_sum)
+                        const struct kv_layer *layer, uint32_t head, uint32_t to, double *column_sum)
 {
-    const uint32_t group = sweep->geometry->group, step = BLOCK_TOKENS * group;
+    const uint32_t group = sweep->geometry->group, lines = sweep->lines.n;
     for (uint32_t g = 0; g < group; g++)
-        for (uint32_t first = from; first < to; first += step) {
-            const uint32_t n = to - first < step ? to - first : step;
+        for (uint32_t first = 0, n; first < to; first += n) {
+            n = rows_at_once(buffer, first, to - first, sweep);
             load_rows(sweep, buffer, layer, head * group + g, 1, first, n);
+            sweep->lines.n = first + n;    /* no query sees a later one */
             kv_sweep_run(sweep, buffer->scratch);
-            kv_sweep_weights(sweep, column_sum + (size_t)g * sweep->lines.n, NULL, buffer->scratch);
+            kv_sweep_weights(sweep, column_sum + (size_t)g * lines, NULL, buffer->scratch);
+            sweep->lines.n = lines;
         }
+    sweep->kept = (struct kv_kept){0};
 }
 
 static int reserve_prompt(struct kv_prompt *prompt, const struct kv_layer *layer,
@@ -92,18 +114,18 @@ static int reserve_prompt(struct kv_prompt *prompt, const struct kv_layer *layer
     return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
 }
 
-static int copy_queries(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
-                        const struct kv_kernels *kernels, struct kv_pool *pool, struct kv_error *err)
+static void copy_rows(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
+                      const struct kv_wants *wants, const struct kv_kernels *kernels)
 {
     const struct kv_geometry *geometry = &layer->info->geometry;
-    const size_t rows = (size_t)prompt->n * geometry->key_dim;
-    float *queries = kv_pool_take(pool, geometry->group * rows * sizeof *queries);
-    if (!queries) return kv_fail(err, KV_EMEMORY, "out of memory for prompt queries");
-    for (uint32_t g = 0; g < geometry->group; g++)
+    const size_t queries = (size_t)prompt->n * geometry->key_dim;
+    if (wants->prompt_rows) {
+        kv_widen_rows(&layer->k, head, 0, prompt->n, kernels, (float *)prompt->keys);
+        kv_widen_rows(&layer->v, head, 0, prompt->n, kernels, (float *)prompt->values);
+    }
+    for (uint32_t g = 0; wants->queries && g < geometry->group; g++)
         kv_widen_rows(&layer->q, head * geometry->group + g, 0, prompt->n, kernels,
-                      queries + g * rows);
-    prompt->queries = queries;
-    return KV_OK;
+                      (float *)prompt->queries + g * queries);
 }
 
 enum { OUTPUT_ROWS = 64 };     /* rows of W_o multiplied at a time */
@@ -128,17 +150,18 @@ static void add_output_norms(double *norms, const struct kv_layer *layer, uint32
 }
 
 static int compute_output_norms(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
-                                const struct kv_kernels *kernels, struct kv_pool *pool, struct kv_error *err)
+                                const struct kv_kernels *kernels, struct kv_pool *pool, struct kv_pool *work,
+                                struct kv_error *err)
 {
     const struct kv_geometry *geometry = &layer->info->geometry;
     const uint32_t n = geometry->prefill, dim = geometry->value_dim, group = geometry->group;
     const size_t columns = ((size_t)n + kernels->panel - 1) / kernels->panel * kernels->panel;
     float *norms = kv_pool_take(pool, n * sizeof *norms);
-    double *sums = kv_pool_take(pool, n * sizeof *sums);
-    float *values = kv_pool_take(pool, (size_t)n * dim * sizeof *values);
-    float *panels = kv_pool_take(pool, columns * dim * sizeof *panels);
-    float *rows = kv_pool_take(pool, (size_t)OUTPUT_ROWS * dim * sizeof *rows);
-    float *products = kv_pool_take(pool, OUTPUT_ROWS * columns * sizeof *products);
+    double *sums = kv_pool_take(work, n * sizeof *sums);
+    float *values = kv_pool_take(work, (size_t)n * dim * sizeof *values);
+    float *panels = kv_pool_take(work, columns * dim * sizeof *panels);
+    float *rows = kv_pool_take(work, (size_t)OUTPUT_ROWS * dim * sizeof *rows);
+    float *products = kv_pool_take(work, OUTPUT_ROWS * columns * sizeof *products);
     if (!norms || !sums || !values || !panels || !rows || !products)
         return kv_fail(err, KV_EMEMORY, "out of memory for output norms");
     kv_widen_rows(&layer->v, head, 0, n, kernels, values);
@@ -150,26 +173,13 @@ static int compute_output_norms(struct kv_prompt *prompt, const struct kv_layer 
     return KV_OK;
 }
 
-int kv_prompt_compute(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
-                      const struct kv_wants *wants, const struct kv_kernels *kernels,
-                      struct kv_pool *pool, struct kv_error *err)
+/* Weights of the prompt's queries, as far as wanted; the work is done in `pool`. */
+static int weigh_prompt(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
+                        const struct kv_wants *wants, const struct kv_kernels *kernels, struct kv_pool *pool,
+                        struct kv_error *err)
 {
     const struct kv_geometry *geometry = &layer->info->geometry;
     const uint32_t n = geometry->prefill, tokens = geometry->tokens;
-    int status = reserve_prompt(prompt, layer, wants, pool, err);
-    if (status != KV_OK) return status;
-    if (wants->prompt_rows) {
-        kv_widen_rows(&layer->k, head, 0, n, kernels, (float *)prompt->keys);
-        kv_widen_rows(&layer->v, head, 0, n, kernels, (float *)prompt->values);
-    }
-    if (wants->queries) status = copy_queries(prompt, layer, head, kernels, pool, err);
-    if (status == KV_OK) status = kv_probe_squares(prompt, layer, head, wants, pool, err);
-    if (status != KV_OK) return status;
-    if (wants->output_norms && layer->w_o) {
-        status = compute_output_norms(prompt, layer, head, kernels, pool, err);
-        if (status != KV_OK) return status;
-    }
-    if (!wants->column_sum && !wants->future && !prompt->tail) return KV_OK;
     uint32_t *index = kv_pool_take(pool, 2 * (size_t)tokens * sizeof *index);
     if (!index) return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
     for (uint32_t t = 0; t < tokens; t++) index[t] = t, index[tokens + t] = UINT32_MAX;
@@ -177,10 +187,9 @@ int kv_prompt_compute(struct kv_prompt *prompt, const struct kv_layer *layer, ui
     struct kv_sweep sweep = {.kernels = kernels, .geometry = geometry,
                              .lines = recorded_lines(&recorded, n, index, index + tokens)};
     struct rows_buffer buffer;
-    status = reserve_rows(&buffer, &sweep, pool, err);
+    const int status = reserve_rows(&buffer, &sweep, wants->column_sum || wants->future, pool, err);
     if (status != KV_OK) return status;
-    if (wants->column_sum)
-        sum_columns(&sweep, &buffer, layer, head, 0, n, (double *)prompt->column_sum);
+    if (wants->column_sum) sum_columns(&sweep, &buffer, layer, head, n, (double *)prompt->column_sum);
     for (uint32_t first = n - prompt->tail; first < n; first += BLOCK_TOKENS) {
         const uint32_t count = n - first < BLOCK_TOKENS ? n - first : BLOCK_TOKENS;
         load_rows(&sweep, &buffer, layer, head * geometry->group, geometry->group, first, count);
@@ -190,7 +199,34 @@ int kv_prompt_compute(struct kv_prompt *prompt, const struct kv_layer *layer, ui
     }
     if (wants->future) {
         sweep.lines = recorded_lines(&recorded, tokens, index, index + tokens);
-        sum_columns(&sweep, &buffer, layer, head, 0, tokens, (double *)prompt->future_sum);
+        sum_columns(&sweep, &buffer, layer, head, tokens, (double *)prompt->future_sum);
     }
     return KV_OK;
+}
+
+/* What is computed with the help of rows that are not kept: `work` is theirs. */
+static int compute_with(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
+                        const struct kv_wants *wants, const struct kv_kernels *kernels, struct kv_pool *pool,
+                        struct kv_pool *work, struct kv_error *err)
+{
+    int status = kv_probe_squares(prompt, layer, head, wants, pool, work, err);
+    if (status == KV_OK && wants->output_norms && layer->w_o)
+        status = compute_output_norms(prompt, layer, head, kernels, pool, work, err);
+    if (status == KV_OK && (wants->column_sum || wants->future || prompt->tail))
+        status = weigh_prompt(prompt, layer, head, wants, kernels, work, err);
+    return status;
+}
+
+int kv_prompt_compute(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
+                      const struct kv_wants *wants, const struct kv_kernels *kernels,
+                      struct kv_pool *pool, struct kv_error *err)
+{
+    int status = reserve_prompt(prompt, layer, wants, pool, err);
+    if (status != KV_OK) return status;
+    copy_rows(prompt, layer, head, wants, kernels);
+    struct kv_pool *work = kv_pool_create(0);
+    if (!work) return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
+    status = compute_with(prompt, layer, head, wants, kernels, pool, work, err);
+    kv_pool_destroy(work);
+    return status;
 }

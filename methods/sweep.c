@@ -169,25 +169,42 @@ static void pack_rows(const struct kv_sweep *sweep, const struct tile *tile, uin
     memset(panels + (size_t)columns * dim, 0, (size_t)(TILE - columns) * dim * sizeof *panels);
 }
 
-/* Decodes the tile of lines from `first`; false when no token of tokens[0]..tokens[1] sees it. */
-static bool load_tile(struct work *work, uint32_t first, const uint32_t tokens[2], bool values)
+/* Begins the tile of lines from `first`; false when no token of tokens[0]..tokens[1] sees it. */
+static bool enter_tile(struct work *work, uint32_t first, const uint32_t tokens[2])
 {
-    const struct kv_sweep *sweep = work->sweep;
-    const struct kv_lines *lines = &sweep->lines;
+    const struct kv_lines *lines = &work->sweep->lines;
     struct tile *tile = &work->tile;
     bool seen = false;
     tile->first = first;
     tile->n = lines->n - first < TILE ? lines->n - first : TILE;
-    set_visibility(tile, lines, sweep->geometry->window);
+    set_visibility(tile, lines, work->sweep->geometry->window);
     summarise_steps(tile);
     for (uint32_t s = 0; s < STEPS; s++) seen |= step_seen(tile, s, tokens[0], tokens[1]);
-    if (!seen) return false;
+    return seen;
+}
 
-    lines->decode(lines->source, first, tile->n, tile->rows, values ? tile->values : NULL);
+static void load_keys(struct work *work)
+{
+    const struct kv_lines *lines = &work->sweep->lines;
+    struct tile *tile = &work->tile;
+    lines->decode(lines->source, tile->first, tile->n, tile->rows, NULL);
+    pack_rows(work->sweep, tile, columns_of(work->sweep, 0), tile->panels);
+}
+
+/* The same with values and whatever a comparison needs of the rows before `end`. */
+static bool load_tile(struct work *work, uint32_t first, const uint32_t tokens[2], uint32_t end)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    const struct kv_lines *lines = &sweep->lines;
+    struct tile *tile = &work->tile;
+    if (!enter_tile(work, first, tokens)) return false;
+    lines->decode(lines->source, first, tile->n, tile->rows, sweep->answers.outputs ? tile->values : NULL);
     pack_rows(sweep, tile, columns_of(sweep, 0), tile->panels);
     if (!sweep->compare) return true;
-    widen_exact_keys(sweep, tile, tile->rows);
-    pack_rows(sweep, tile, sweep->geometry->key_dim, tile->exact_panels);
+    if (end > sweep->compare->exact.rows) {
+        widen_exact_keys(sweep, tile, tile->rows);
+        pack_rows(sweep, tile, sweep->geometry->key_dim, tile->exact_panels);
+    }
     tile->any_coded = false;
     for (uint32_t j = 0; j < TILE; j++) {
         const bool coded = lines->coded && j < tile->n && lines->coded[first + j];
@@ -238,19 +255,42 @@ static bool choose_columns(const struct tile *tile, const uint32_t *tokens, stru
     return true;
 }
 
-/* Capped logits of the block's rows and columns, not yet masked; queries and panels have `dim` columns. */
+/* Capped logits of the block's rows and columns, not yet masked, rows `stride` floats apart; queries and
+ * panels have `dim` columns. */
 static void compute_logits(const struct kv_sweep *sweep, const struct block *block, const float *queries,
-                           uint32_t dim, const float *panels, float *logits)
+                           uint32_t dim, const float *panels, float *logits, uint32_t stride)
 {
     const struct kv_geometry *geometry = sweep->geometry;
     const uint32_t panel = sweep->kernels->panel, columns = block->to - block->from;
     sweep->kernels->logits(queries + (size_t)block->first * dim, block->n, dim,
                            panels + (size_t)block->from * dim, (columns + panel - 1) / panel * panel,
-                           (float)geometry->scale, logits + block->from, STRIDE);
+                           (float)geometry->scale, logits + block->from, stride);
     if (geometry->softcap == 0) return;
     for (uint32_t r = 0; r < block->n; r++)
-        sweep->kernels->softcap(logits + (size_t)r * STRIDE + block->from, columns,
+        sweep->kernels->softcap(logits + (size_t)r * stride + block->from, columns,
                                 (float)geometry->softcap);
+}
+
+uint32_t kv_kept_stride(uint32_t lines) { return (lines + TILE - 1) / TILE * TILE; }
+
+/* The block's kept logits, from the tile's first line on; NULL: they are not kept. */
+static float *kept_of(const struct kv_kept *kept, const struct work *work, const struct block *block)
+{
+    if (block->first + block->n > kept->rows) return NULL;
+    return kept->logits + (size_t)block->first * kept->stride + work->tile.first;
+}
+
+/* The answer's logits of a block, kept where that is asked for. */
+static void answer_logits(struct work *work, const struct block *block)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    const uint32_t dim = columns_of(sweep, 0), stride = sweep->kept.stride;
+    float *kept = kept_of(&sweep->kept, work, block);
+    compute_logits(sweep, block, sweep->rows.queries, dim, work->tile.panels, kept ? kept : work->logits,
+                   kept ? stride : STRIDE);
+    for (uint32_t r = 0; kept && r < block->n; r++)
+        memcpy(work->logits + (size_t)r * STRIDE + block->from, kept + (size_t)r * stride + block->from,
+               (block->to - block->from) * sizeof *kept);
 }
 
 /* -infinity where the token may not look; returns how many columns it may read. */
@@ -347,12 +387,44 @@ static void compare_row(struct work *work, const struct block *block, uint32_t r
                        factor);
 }
 
+/* Whether the block's columns are lines of ascending positions without a gap. */
+static bool in_a_row(const struct work *work, const struct block *block)
+{
+    const uint32_t *position = work->sweep->lines.position + work->tile.first + block->from;
+    uint32_t j = 1;
+    while (j < block->read && position[j] == position[0] + j) j++;
+    return j >= block->read;
+}
+
+/* One row of exact logits that were kept by position; columns past the lines are 0. */
+static void fetch_row(const struct work *work, const struct block *block, bool in_row, const float *kept,
+                      float *exact)
+{
+    const uint32_t *position = work->sweep->lines.position + work->tile.first + block->from;
+    if (in_row) memcpy(exact, kept + position[0], block->read * sizeof *exact);
+    for (uint32_t j = 0; !in_row && j < block->read; j++) exact[j] = kept[position[j]];
+    memset(exact + block->read, 0, (block->to - block->from - block->read) * sizeof *exact);
+}
+
+static void exact_logits(struct work *work, const struct block *block)
+{
+    const struct kv_compare *compare = work->sweep->compare;
+    const struct kv_kept *kept = &compare->exact;
+    if (block->first + block->n > kept->rows) {
+        compute_logits(work->sweep, block, compare->queries ? compare->queries : work->sweep->rows.queries,
+                       work->sweep->geometry->key_dim, work->tile.exact_panels, work->exact_logits, STRIDE);
+        return;
+    }
+    const bool in_row = in_a_row(work, block);
+    for (uint32_t r = 0; r < block->n; r++)
+        fetch_row(work, block, in_row, kept->logits + (size_t)(block->first + r) * kept->stride,
+                  work->exact_logits + (size_t)r * STRIDE + block->from);
+}
+
 /* logit - exact logit before masking, so that no infinity meets another. */
 static void compute_shifts(struct work *work, const struct block *block)
 {
-    const struct kv_compare *compare = work->sweep->compare;
-    compute_logits(work->sweep, block, compare->queries ? compare->queries : work->sweep->rows.queries,
-                   work->sweep->geometry->key_dim, work->tile.exact_panels, work->exact_logits);
+    exact_logits(work, block);
     for (uint32_t r = 0; r < block->n; r++)
         for (size_t j = block->from; j < block->to; j++) {
             const size_t at = (size_t)r * STRIDE + j;
@@ -367,7 +439,7 @@ static void attend_block(struct work *work, struct block *block, uint32_t chunk)
     const uint32_t value_dim = columns_of(sweep, 1);
     struct states *states = &work->states;
     if (!choose_columns(&work->tile, sweep->rows.token, block)) return;
-    compute_logits(sweep, block, sweep->rows.queries, columns_of(sweep, 0), work->tile.panels, work->logits);
+    answer_logits(work, block);
     if (sweep->compare) compute_shifts(work, block);
     float *outputs = sweep->answers.outputs;
     if (outputs) outputs += (size_t)block->first * value_dim;
@@ -499,7 +571,7 @@ void kv_sweep_run(const struct kv_sweep *sweep, float *scratch)
         const uint32_t tokens[2] = {sweep->rows.token[chunk], sweep->rows.token[chunk + n - 1]};
         begin_rows(&work, chunk, n);
         for (uint32_t line = 0; line < sweep->lines.n; line += TILE) {
-            if (!load_tile(&work, line, tokens, sweep->answers.outputs != NULL)) continue;
+            if (!load_tile(&work, line, tokens, chunk + n)) continue;
             for (uint32_t row = 0; row < n; row += BLOCK) {
                 struct block block = {chunk + row, n - row < BLOCK ? n - row : BLOCK};
                 attend_block(&work, &block, chunk);
@@ -527,10 +599,12 @@ static void weigh_block(struct work *work, struct block *block, double *column_s
     const struct kv_sweep *sweep = work->sweep;
     const struct tile *tile = &work->tile;
     if (!choose_columns(tile, sweep->rows.token, block)) return;
-    compute_logits(sweep, block, sweep->rows.queries, columns_of(sweep, 0), tile->panels, work->logits);
+    float *kept = kept_of(&sweep->kept, work, block);
+    if (!kept)
+        compute_logits(sweep, block, sweep->rows.queries, columns_of(sweep, 0), tile->panels, work->logits, STRIDE);
     for (uint32_t r = 0; r < block->n; r++) {
         const uint32_t row = block->first + r;
-        float *logits = work->logits + (size_t)r * STRIDE;
+        float *logits = kept ? kept + (size_t)r * sweep->kept.stride : work->logits + (size_t)r * STRIDE;
         weigh_row(work, block, row, logits);
         double *sums = column_sum ? column_sum + tile->first + block->from : NULL;
         if (sums) sweep->kernels->add_wide(logits + block->from, block->read, sums);
@@ -551,7 +625,8 @@ void kv_sweep_weights(const struct kv_sweep *sweep, double *column_sum, float *w
     if (!sweep->rows.n) return;
     const uint32_t tokens[2] = {sweep->rows.token[0], sweep->rows.token[sweep->rows.n - 1]};
     for (uint32_t line = 0; line < sweep->lines.n; line += TILE) {
-        if (!load_tile(&work, line, tokens, false)) continue;
+        if (!enter_tile(&work, line, tokens)) continue;
+        if (sweep->kept.rows < sweep->rows.n) load_keys(&work);
         for (uint32_t row = 0; row < sweep->rows.n; row += BLOCK) {
             const uint32_t left = sweep->rows.n - row;
             struct block block = {row, left < BLOCK ? left : BLOCK};

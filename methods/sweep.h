@@ -46,6 +46,9 @@ struct kv_rows {
  * a = exact weights, a_hat = the answer's weights; both softmaxes include the sink logit if any. */
 struct kv_spans { uint32_t n; const uint32_t (*range)[2]; };   /* half-open token ranges */
 
+/* Logits that a sweep computed, capped but not masked: [rows][stride], a column a line. */
+struct kv_kept { float *logits; uint32_t rows, stride; };
+
 struct kv_compare {
     const struct kv_tensor *keys;              /* recorded keys; head below */
     uint32_t head;
@@ -56,6 +59,8 @@ struct kv_compare {
     float *drift;                              /* [rows.n] sum over coded lines of a_hat - a */
     float *span_mass;                          /* [rows.n][spans.n] sum of a_hat over the span */
     const float *queries;                      /* [rows.n][key_dim] as recorded; NULL: rows.queries are */
+    struct kv_kept exact;                      /* logits of the first rows and recorded keys, by position, as a
+                                                * sweep of all of them kept them: spared here */
 };
 
 struct kv_answers {
@@ -71,7 +76,12 @@ struct kv_sweep {
     struct kv_rows rows;
     struct kv_answers answers;                 /* outputs NULL: log_sum_exp only */
     const struct kv_compare *compare;          /* NULL = not wanted */
+    struct kv_kept kept;                       /* kv_sweep_run leaves the logits of its first rows here, and
+                                                * kv_sweep_weights spends them; stride: kv_kept_stride(lines) */
 };
+
+/* Floats of a row that keeps the logits of so many lines. */
+uint32_t kv_kept_stride(uint32_t lines);
 
 /* Floats of scratch that a sweep wants for these dims and panel width, whatever n. */
 size_t kv_sweep_scratch(const struct kv_sweep *sweep);
