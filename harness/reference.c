@@ -8,8 +8,8 @@
 
 #include "harness/base/clock.h"
 #include "harness/base/rng.h"
-#include "harness/query_rows.h"
 #include "harness/reference_store.h"
+#include "harness/scored_sweep.h"
 #include "metrics/exact.h"
 #include "metrics/measures.h"
 
@@ -40,54 +40,39 @@ static int reserve(struct kv_reference *reference, const struct kv_reference_inp
 
 /* The reference is the replay of the identity: everything stays, as recorded. So a lossless method
  * differs from it by exactly nothing. */
-static int compute_head(struct kv_reference *reference, const struct kv_reference_input *input,
-                        uint32_t head, struct kv_error *err)
+static int sweep_head(struct kv_reference *reference, const struct kv_reference_input *input, uint32_t head,
+                      struct kv_pool *pool, struct kv_error *err)
 {
     const struct kv_geometry *geometry = &input->layer->info->geometry;
-    const uint32_t n = input->n_scored * geometry->group, tokens = geometry->tokens;
+    const struct kv_scored scored = {input->layer, input->kernels, input->n_scored, input->scored};
+    const uint32_t n = input->n_scored * geometry->group;
     const size_t row = (size_t)head * n;
-    struct kv_pool *pool = kv_pool_create(0);
-    if (!pool) return kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
-    struct kv_recorded recorded = {.layer = input->layer, .kernels = input->kernels, .head = head};
-    uint32_t *index = kv_pool_take(pool, 2 * (size_t)tokens * sizeof *index);
-    uint32_t *token = kv_pool_take(pool, n * sizeof *token);
-    float *queries = kv_pool_take(pool, (size_t)n * geometry->key_dim * sizeof *queries);
-    float *sinks = kv_pool_take(pool, n * sizeof *sinks), *unused = kv_pool_take(pool, 3 * n * sizeof *unused);
-    struct kv_sweep sweep = {.kernels = input->kernels, .geometry = geometry};
-    sweep.rows.n = n;
+    struct kv_scored_sweep exact;
+    int status = kv_scored_sweep_create(&exact, &scored, head, pool, err);
+    if (status != KV_OK) return status;
+    exact.sweep.answers = (struct kv_answers){.outputs = reference->outputs + row * geometry->value_dim,
+                                              .log_sum_exp = reference->log_sum_exp + row};
+    kv_sweep_run(&exact.sweep, exact.scratch);
+    if (!input->spans.n) return KV_OK;
+    /* Span masses need the finished log_sum_exp: a second pass, only on traces that name spans. */
+    float *unused = kv_pool_take(pool, 3 * (size_t)n * sizeof *unused);
     const struct kv_compare compare = {
         .keys = &input->layer->k, .head = head, .exact_log_sum_exp = reference->log_sum_exp + row,
         .spans = input->spans, .divergence = unused, .held_mass = unused + n, .drift = unused + 2 * n,
         .span_mass = reference->span_mass + row * input->spans.n};
-    if (input->spans.n) sweep.compare = &compare;
-    sweep.lines.n = tokens;
-    float *scratch = kv_pool_take(pool, kv_sweep_scratch(&sweep) * sizeof *scratch);
-    int status = KV_OK;
-    if (!index || !token || !queries || !sinks || !unused || !scratch)
-        status = kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
-    if (status == KV_OK) {
-        for (uint32_t t = 0; t < tokens; t++) index[t] = t, index[tokens + t] = UINT32_MAX;
-        for (uint32_t r = 0; r < n; r++) {
-            token[r] = input->scored[r / geometry->group];
-            if (geometry->sink_logits)
-                sinks[r] = geometry->sink_logits[head * geometry->group + r % geometry->group];
-        }
-        kv_widen_queries(input->layer, head, input->scored, input->n_scored, input->kernels, queries);
-        sweep.lines = (struct kv_lines){.n = tokens, .position = index, .from = index,
-                                        .until = index + tokens, .decode = kv_recorded_decode,
-                                        .source = &recorded};
-        sweep.rows = (struct kv_rows){.n = n, .queries = queries, .token = token,
-                                      .sink_logit = geometry->sink_logits ? sinks : NULL};
-        sweep.answers = (struct kv_answers){.outputs = reference->outputs + row * geometry->value_dim,
-                                            .log_sum_exp = reference->log_sum_exp + row};
-        /* Span masses need the finished log_sum_exp: a second pass, only on traces that name spans. */
-        sweep.compare = NULL;
-        kv_sweep_run(&sweep, scratch);
-        if (input->spans.n) {
-            sweep.compare = &compare;
-            kv_sweep_run(&sweep, scratch);
-        }
-    }
+    exact.sweep.compare = &compare;
+    float *scratch = kv_pool_take(pool, kv_sweep_scratch(&exact.sweep) * sizeof *scratch);
+    if (!unused || !scratch) return kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
+    kv_sweep_run(&exact.sweep, scratch);
+    return KV_OK;
+}
+
+static int compute_head(struct kv_reference *reference, const struct kv_reference_input *input, uint32_t head,
+                        struct kv_error *err)
+{
+    struct kv_pool *pool = kv_pool_create(0);
+    if (!pool) return kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
+    const int status = sweep_head(reference, input, head, pool, err);
     kv_pool_destroy(pool);
     return status;
 }
@@ -242,7 +227,7 @@ int kv_reference_get(struct kv_reference **out, const struct kv_reference_input 
     /* A dump, which reads no W_o, may have been first. */
     if (status == KV_OK && input->layer->w_o && *reference->projected2 == 0.0) project(reference, input);
     const double computed = kv_clock_seconds();
-    if (status == KV_OK) status = audit(reference, input, err);
+    if (status == KV_OK && !input->audited) status = audit(reference, input, err);
     reference->audit_seconds = kv_clock_seconds() - computed;
     reference->seconds = kv_clock_seconds() - start;
     if (status != KV_OK) {

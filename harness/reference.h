@@ -25,9 +25,10 @@ struct kv_reference_input {
     const char *content_hash;     /* of the trace; NULL: nothing is kept on disk */
     const char *version;          /* of the program: another one computes anew */
     int threads;
+    bool audited;                 /* by an earlier call of this run */
 };
 
-/* Loads or computes, then audits. KV_EGATE when a sampled query is farther from the definition than
+/* Loads or computes, then audits unless that is done. KV_EGATE when a sampled query is farther from the definition than
  * the sweep's derived bound: no result can be believed then. */
 int kv_reference_get(struct kv_reference **out, const struct kv_reference_input *input,
                      struct kv_error *err);

@@ -278,7 +278,8 @@ static int sweep_lane(struct unit *unit, uint32_t lane, struct kv_error *err)
         .keys = &replay->reader->k, .head = head, .queries = sweep.rows.queries,
         .exact_log_sum_exp = replay->exact_log_sum_exp + (arrays.log_sum_exp - replay->answers.log_sum_exp),
         .spans = replay->spans, .divergence = arrays.divergence, .held_mass = arrays.held_mass,
-        .drift = arrays.drift, .span_mass = arrays.span_mass};
+        .drift = arrays.drift, .span_mass = arrays.span_mass,
+        .exact = kv_exact_logits_take(replay->exact_logits, head)};
     if (replay->exact_log_sum_exp) sweep.compare = &compare;
     const bool turned = !kv_view_is_recorded(&reader.main.view);
     if (turned) status = turn_rows(unit, &reader, &sweep, err);
@@ -373,29 +374,41 @@ static int run_slow(struct unit *units, uint32_t n, struct kv_error *err)
 
 /* -- the account -------------------------------------------------------------------------------- */
 
+enum { COMPARED_ROWS = 256 };
+
+/* Rows of a lane as they are held, and a recorded one beside them. */
+struct compared { float *rows[2], *recorded; double error2[2], norm2[2]; };
+
+static void compare_row(struct compared *sums, const struct unit *unit, int side, const struct kv_held *lane,
+                        uint32_t token, const float *row)
+{
+    const struct kv_tensor *tensor = side ? &unit->replay->owner->v : &unit->replay->owner->k;
+    kv_widen_rows(tensor, lane->head, token, 1, unit->replay->kernels, sums->recorded);
+    for (uint32_t c = 0; c < tensor->dim; c++) {
+        const double x = sums->recorded[c], delta = row[c] - x;
+        sums->error2[side] += delta * delta, sums->norm2[side] += x * x;
+    }
+}
+
 /* Errors of the decoded rows that are still held, against the recorded ones. */
 static int compare_rows(struct unit *unit, struct kv_cache *cache, uint32_t index, struct kv_error *err)
 {
     const struct kv_held *lane = &cache->lanes[index];
     const uint32_t dims[2] = {unit->geometry->key_dim, unit->geometry->value_dim};
-    float *rows[2], *recorded = kv_pool_take(unit->pool, (dims[0] + dims[1]) * sizeof(float));
+    struct compared sums = {.recorded = kv_pool_take(unit->pool, (dims[0] + dims[1]) * sizeof(float))};
     for (int side = 0; side < 2; side++)
-        rows[side] = kv_pool_take(unit->pool, (size_t)lane->n * dims[side] * sizeof(float));
-    if (!rows[0] || !rows[1] || !recorded) return kv_fail(err, KV_EMEMORY, "out of memory for rows");
-    kv_cache_read(cache, index, lane->n, lane->positions, rows[0], rows[1]);
-    double error2[2] = {0}, norm2[2] = {0};
-    for (uint32_t i = 0; i < lane->n; i++)
-        for (int side = 0; side < 2; side++) {
-            const struct kv_tensor *tensor = side ? &unit->replay->owner->v : &unit->replay->owner->k;
-            kv_widen_rows(tensor, lane->head, lane->positions[i], 1, unit->replay->kernels, recorded);
-            const float *row = rows[side] + (size_t)i * dims[side];
-            for (uint32_t c = 0; c < dims[side]; c++) {
-                const double x = recorded[c], delta = row[c] - x;
-                error2[side] += delta * delta, norm2[side] += x * x;
-            }
-        }
-    unit->account->key_error2 += error2[0], unit->account->key_norm2 += norm2[0];
-    unit->account->value_error2 += error2[1], unit->account->value_norm2 += norm2[1];
+        sums.rows[side] = kv_pool_take(unit->pool, COMPARED_ROWS * (size_t)dims[side] * sizeof(float));
+    if (!sums.rows[0] || !sums.rows[1] || !sums.recorded) return kv_fail(err, KV_EMEMORY, "out of memory for rows");
+    for (uint32_t i = 0; i < lane->n; i++) {
+        const uint32_t place = i % COMPARED_ROWS, left = lane->n - i;
+        if (place == 0)
+            kv_cache_read(cache, index, left < COMPARED_ROWS ? left : COMPARED_ROWS, lane->positions + i,
+                          sums.rows[0], sums.rows[1]);
+        for (int side = 0; side < 2; side++)
+            compare_row(&sums, unit, side, lane, lane->positions[i], sums.rows[side] + (size_t)place * dims[side]);
+    }
+    unit->account->key_error2 += sums.error2[0], unit->account->key_norm2 += sums.norm2[0];
+    unit->account->value_error2 += sums.error2[1], unit->account->value_norm2 += sums.norm2[1];
     unit->account->held_rows += lane->n;
     return KV_OK;
 }
@@ -429,6 +442,12 @@ static bool takes_slow_road(const struct kv_replay *replay)
     for (uint32_t c = 0; c < replay->spec->n_caches; c++)
         if (kv_cache_feeds_back(&replay->spec->caches[c])) return true;
     return false;
+}
+
+bool kv_replay_sweeps(const struct kv_replay *replay)
+{
+    const bool keeps_rows = replay->exact_layer || !replay->spec->caches[0].answer;
+    return keeps_rows && replay->n_scored && !takes_slow_road(replay);
 }
 
 int kv_replay_keep(const struct kv_replay *replays, uint32_t n, struct kv_replay_account *accounts,

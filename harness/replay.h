@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 
+#include "harness/exact_logits.h"
 #include "methods/cache.h"
 #include "traces/trace.h"
 
@@ -46,6 +47,7 @@ struct kv_replay {
     bool garble;                      /* check mode: codes are spoiled after encoding */
     const volatile sig_atomic_t *stop;      /* ends the replay early with KV_EINTERRUPTED */
     double deadline;                  /* kv_clock_seconds() after which KV_ETIMEOUT; 0 = none */
+    struct kv_exact_logits *exact_logits;   /* of the reader, shared with other replays; NULL: none */
     struct kv_answer_arrays answers;
 };
 
@@ -71,6 +73,9 @@ int kv_replay_group(const struct kv_replay *replays, uint32_t n, struct kv_repla
 int kv_replay_keep(const struct kv_replay *replays, uint32_t n, struct kv_replay_account *accounts,
                    struct kv_pool *pool, struct kv_cache **main, struct kv_cache **rest,
                    struct kv_error *err);
+
+/* Whether the answers are given by a sweep, which asks for exact logits. */
+bool kv_replay_sweeps(const struct kv_replay *replay);
 
 /* KV_EINTERRUPTED or KV_ETIMEOUT when the replay is to end here. */
 int kv_replay_stops(const struct kv_replay *replay, struct kv_error *err);

@@ -23,6 +23,10 @@
 
 /* Tasks that a thread should have to choose from: enough to level out, few enough to bound memory. */
 enum { TASKS_PER_THREAD = 8 };
+/* Of answers that are kept until all methods of a batch have given theirs, a thread. */
+enum { ANSWER_BYTES = 4 << 20 };
+/* Of exact logits that methods share: so much a thread, and as much as a layer that is read ahead takes. */
+enum { SHARED_BYTES = 4 << 20, MOST_SHARED = 32 << 20 };
 #define NO_LAYER UINT32_MAX
 #define LARGE_LAYER (UINT64_C(128) << 20)   /* bytes; not read ahead */
 enum { WHOLE_LAYER = KV_READ_GRADIENTS | KV_READ_PROJECTION };
@@ -52,6 +56,7 @@ struct trace_run {                     /* what the layers of one trace share */
     struct kv_trace_summary *summary;
     struct kv_profile *profile;
     uint32_t *layers, n_layers;        /* indices into trace->layers */
+    bool *audited;                     /* [n_layers] the reference is, by a batch before */
     uint32_t *scored, n_scored;
     uint32_t (*spans)[2], n_spans;
     struct kv_calibration *calibration;    /* NULL: fits see the prompt */
@@ -78,6 +83,8 @@ struct layer_run {
     struct kv_trace_layer hidden[2];   /* descriptions of both, where the question is not known */
     struct kv_fit_layer fit;           /* calibration rows */
     struct kv_reference *reference;
+    struct kv_scored scored;
+    struct kv_exact_logits *exact_logits;  /* while tasks run */
     struct kv_prompt *prompts;         /* [kv_heads] */
     struct kv_pool **prompt_pools;     /* [kv_heads] */
 };
@@ -236,10 +243,12 @@ static int open_layer(struct layer_run *layer, struct trace_run *run, uint32_t l
         .layer = layer->reader, .kernels = run->kernels, .n_scored = run->n_scored,
         .scored = run->scored, .spans = spans_of(run),
         .content_hash = run->trace->verified ? run->trace->content_hash : NULL,
-        .version = kv_code_version(), .threads = run->threads};
+        .version = kv_code_version(), .threads = run->threads, .audited = run->audited[l]};
+    layer->scored = (struct kv_scored){layer->reader, run->kernels, run->n_scored, run->scored};
     if (!layer->reference) status = kv_reference_get(&layer->reference, &input, err);
     spend(run, KV_STAGE_REFERENCE, &start);
     if (status != KV_OK) return status;
+    run->audited[l] = true;
     run->profile->seconds[KV_STAGE_REFERENCE] -= layer->reference->audit_seconds;
     run->profile->seconds[KV_STAGE_AUDIT] += layer->reference->audit_seconds;
     status = compute_prompts(layer, wants, err);
@@ -301,12 +310,24 @@ static struct kv_replay replay_of(const struct task *task, const struct layer_ru
         .prompts = layer->prompts,
         .survey = kv_survey_at(&job->survey, layer->owner->info->index), .first_head = task->first_head, .n_heads = task->n_heads,
         .n_scored = layer->answered ? run->n_scored : 0, .scored = run->scored,
-        .exact_log_sum_exp = layer->reference->log_sum_exp, .spans = spans_of(run), .seed = job->seed,
+        .exact_log_sum_exp = layer->reference->log_sum_exp, .exact_logits = layer->exact_logits,
+        .spans = spans_of(run), .seed = job->seed,
         .road = run->request->road, .audit = run->request->audit, .stop = run->request->stop,
         .exact_layer = kv_spec_is_exact_layer(job->spec, layer->owner->info->index,
                                               layer->owner->info->geometry.model_layers),
         .calibration = run->calibration ? &layer->fit.rows : NULL,
         .deadline = limit > 0.0 ? job->started + limit : 0.0, .answers = job->answers[m]};
+}
+
+/* Those whose answers are swept share what they are compared with: tells it who comes, and who went. */
+static void share_logits(const struct task *task, const struct group_run *group,
+                         void (*tell)(struct kv_exact_logits *shared, uint32_t head))
+{
+    for (uint32_t m = 0; m < group->n; m++) {
+        const struct kv_replay replay = replay_of(task, &group->layers[m], m);
+        for (uint32_t h = 0; kv_replay_sweeps(&replay) && h < task->n_heads; h++)
+            tell(group->layers[m].exact_logits, task->first_head + h);
+    }
 }
 
 static void run_task(struct task *task, const struct group_run *group)
@@ -318,22 +339,25 @@ static void run_task(struct task *task, const struct group_run *group)
     task->status = replays ? kv_replay_group(replays, group->n, task->accounts, &task->error)
                            : kv_fail(&task->error, KV_EMEMORY, "out of memory for a layer group");
     free(replays);
+    share_logits(task, group, kv_exact_logits_leave);
     task->seconds = kv_clock_seconds() - start;
 }
 
+/* Head by head, so that what the methods of a head share need not be there for long. */
 static uint32_t list_tasks(struct task *tasks, struct kv_replay_account *accounts,
                            const struct group_run *group)
 {
     const struct kv_geometry *geometry = &group->layers->owner->info->geometry;
     uint32_t n = 0;
-    for (uint32_t j = 0; j < group->n_jobs; j++) {
-        struct job *job = group->jobs[j];
-        if (job->status != KV_OK) continue;
-        const uint32_t heads = kv_replay_unit_heads(job->spec, geometry);
-        for (uint32_t h = 0; h < geometry->kv_heads; h += heads, n++)
+    for (uint32_t h = 0; h < geometry->kv_heads; h++)
+        for (uint32_t j = 0; j < group->n_jobs; j++) {
+            struct job *job = group->jobs[j];
+            const uint32_t heads = kv_replay_unit_heads(job->spec, geometry);
+            if (job->status != KV_OK || h % heads) continue;
             tasks[n] = (struct task){.job = job, .first_head = h, .n_heads = heads,
                                      .accounts = accounts + (size_t)n * group->n};
-    }
+            share_logits(&tasks[n++], group, kv_exact_logits_expect);
+        }
     return n;
 }
 
@@ -388,6 +412,16 @@ static void gather_tasks(const struct task *tasks, uint32_t n, const struct grou
     }
 }
 
+static void share_exact_logits(struct group_run *group)
+{
+    for (uint32_t m = 0; m < group->n; m++) {
+        struct layer_run *layer = &group->layers[m];
+        const uint64_t bytes = layer_bytes(layer->reader->info), more = bytes < MOST_SHARED ? bytes : MOST_SHARED;
+        layer->exact_logits = kv_exact_logits_create(
+            &layer->scored, (size_t)SHARED_BYTES * (size_t)group->run->threads / group->n + more);
+    }
+}
+
 static int run_tasks(struct group_run *group, struct kv_error *err)
 {
     const size_t most = (size_t)group->n_jobs * group->layers->owner->info->geometry.kv_heads;
@@ -398,10 +432,12 @@ static int run_tasks(struct group_run *group, struct kv_error *err)
         free(accounts);
         return kv_fail(err, KV_EMEMORY, "out of memory for tasks");
     }
+    share_exact_logits(group);
     const uint32_t n_tasks = list_tasks(tasks, accounts, group);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(group->run->threads)
     for (uint32_t i = 0; i < n_tasks; i++) run_task(&tasks[i], group);
     gather_tasks(tasks, n_tasks, group);
+    for (uint32_t m = 0; m < group->n; m++) kv_exact_logits_free(group->layers[m].exact_logits);
     free(tasks);
     free(accounts);
     return KV_OK;
@@ -629,22 +665,36 @@ static int run_batch(struct trace_run *run, struct job *jobs, uint32_t n, struct
     return status;
 }
 
-/* Specs that run together: as many as give every thread enough tasks, so that memory stays bounded and
- * cells finish (and are journaled) one after the other; all at once where reading the trace again
- * would cost more. */
+/* Of a layer's answers and what is measured of each, for one of the specs that run together; at most. */
+static uint64_t answer_bytes(const struct trace_run *run)
+{
+    uint64_t most = 0;
+    for (uint32_t l = 0; l < run->n_layers; l++) {
+        const struct kv_geometry *geometry = &run->trace->layers[run->layers[l]].geometry;
+        const uint64_t rows = (uint64_t)geometry->q_heads * run->n_scored;
+        const uint64_t bytes = rows * (geometry->value_dim + 4 + run->n_spans) * sizeof(float);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+/* Specs that run together share the reference and the prompt's statistics: as many as give every thread
+ * enough tasks, or as have room for their answers, so that memory stays bounded and cells finish (and are
+ * journaled) one after the other; all at once where reading the trace again would cost more. */
 static uint32_t batch_size(const struct trace_run *run)
 {
     uint32_t heads = 1;
     uint64_t bytes = 0;
     for (uint32_t l = 0; l < run->n_layers; l++) {
-        const struct kv_geometry *geometry = &run->trace->layers[run->layers[l]].geometry;
-        if (l == 0 || geometry->kv_heads < heads) heads = geometry->kv_heads;
-        bytes += (uint64_t)geometry->tokens * geometry->element_bits / 8 *
-                 (geometry->q_heads + 2 * geometry->kv_heads) * geometry->key_dim;
+        const struct kv_trace_layer *layer = &run->trace->layers[run->layers[l]];
+        if (l == 0 || layer->geometry.kv_heads < heads) heads = layer->geometry.kv_heads;
+        bytes += layer_bytes(layer);
     }
-    const uint64_t streamed = UINT64_C(1) << 30;
+    const uint64_t streamed = UINT64_C(1) << 30, answers = answer_bytes(run);
     if (bytes > streamed) return run->n_cells;
-    const uint32_t batch = (uint32_t)(TASKS_PER_THREAD * run->threads) / heads;
+    const uint32_t busy = (uint32_t)(TASKS_PER_THREAD * run->threads) / heads;
+    const uint64_t fit = (uint64_t)ANSWER_BYTES * (uint32_t)run->threads / (answers ? answers : 1);
+    const uint32_t batch = fit > busy ? (uint32_t)(fit < run->n_cells ? fit : run->n_cells) : busy;
     return batch > 0 ? batch : 1;
 }
 
@@ -724,8 +774,9 @@ static int choose_layers(struct trace_run *run, struct kv_error *err)
 {
     const struct kv_run_request *request = run->request;
     run->layers = calloc(run->trace->n_layers, sizeof *run->layers);
+    run->audited = calloc(run->trace->n_layers, sizeof *run->audited);
     run->scored = calloc(run->trace->tokens, sizeof *run->scored);
-    if (!run->layers || !run->scored) return kv_fail(err, KV_EMEMORY, "out of memory for a trace");
+    if (!run->layers || !run->audited || !run->scored) return kv_fail(err, KV_EMEMORY, "out of memory for a trace");
     for (uint32_t w = 0; w < request->n_layers; w++) {
         const uint32_t i = find_layer(run->trace, request->layers[w]);
         if (run->trace->layers[i].index != request->layers[w])
@@ -799,6 +850,7 @@ static int run_trace(struct trace_run *run, const char *path, struct kv_error *e
     if (status == KV_OK) status = run_cells(run, err);
     drop_held(run);
     free(run->layers);
+    free(run->audited);
     free(run->scored);
     free(run->spans);
     kv_read_ahead_leave(run->ahead, run->trace);

@@ -345,6 +345,28 @@ Test(sweep, weights_and_their_column_sums)
     free_scene(s);
 }
 
+/* Kept logits spare a product and change no bit. */
+Test(sweep, weights_of_kept_logits)
+{
+    struct scene *s = make_scene("auto", 530, 2, 64, 64);
+    double *sums[2];
+    s->geometry.softcap = 4;
+    for (int kept = 0; kept < 2; kept++) {
+        const uint32_t stride = kv_kept_stride(s->lines);
+        s->sweep.kept = (struct kv_kept){calloc(s->rows, stride * sizeof(float)), kept ? s->rows : 0, stride};
+        sums[kept] = calloc(s->lines, sizeof(double));
+        float *scratch = malloc(kv_sweep_scratch(&s->sweep) * sizeof *scratch);
+        kv_sweep_run(&s->sweep, scratch);
+        kv_sweep_weights(&s->sweep, sums[kept], NULL, scratch);
+        free(scratch);
+        free(s->sweep.kept.logits);
+    }
+    cr_assert_arr_eq(sums[0], sums[1], s->lines * sizeof(double));
+    free(sums[0]);
+    free(sums[1]);
+    free_scene(s);
+}
+
 /* -- comparison ------------------------------------------------------------------------------ */
 
 static void make_comparison(struct scene *s)
@@ -419,6 +441,43 @@ Test(sweep, comparison_with_eviction_window_cap_and_sinks)
     s->geometry.softcap = 4;
     s->sweep.rows.sink_logit = s->sinks;
     check_comparison(s);
+}
+
+static float *keep_exact(struct scene *s)
+{
+    const uint32_t stride = kv_kept_stride(s->lines);
+    float *held = s->keys, *outputs = s->sweep.answers.outputs;
+    float *logits = calloc(s->rows, stride * sizeof *logits);
+    s->keys = s->exact, s->sweep.compare = NULL, s->sweep.answers.outputs = NULL;
+    s->sweep.kept = (struct kv_kept){logits, s->rows, stride};
+    run(s);
+    s->keys = held, s->sweep.compare = &s->compare, s->sweep.answers.outputs = outputs;
+    s->sweep.kept = (struct kv_kept){0};
+    return logits;
+}
+
+/* Exact logits that were kept, of all rows or of some, are those that the comparison would compute. */
+Test(sweep, comparison_with_kept_logits)
+{
+    struct scene *s = make_scene("auto", 400, 2, 80, 64);
+    const size_t bytes = s->rows * sizeof(float);
+    float *expected[3] = {malloc(bytes), malloc(bytes), malloc(bytes)};
+    disturb_keys(s, 0.1f);
+    make_comparison(s);
+    for (uint32_t r = 0; r < s->rows; r++) s->exact_lse[r] = (float)exact_log_sum_exp(s, r);
+    float *kept = keep_exact(s);
+    for (uint32_t j = 0; j < s->lines; j += 3) s->until[j] = s->from[j] + 60;
+    const float *const arrays[3] = {s->compare.divergence, s->compare.held_mass, s->compare.drift};
+    const uint32_t rows[3] = {0, 200, s->rows};
+    for (int take = 0; take < 3; take++) {
+        s->compare.exact = (struct kv_kept){kept, rows[take], kv_kept_stride(s->lines)};
+        run(s);
+        for (int a = 0; a < 3 && take == 0; a++) memcpy(expected[a], arrays[a], bytes);
+        for (int a = 0; a < 3; a++) cr_assert_arr_eq(arrays[a], expected[a], bytes);
+    }
+    for (int a = 0; a < 3; a++) free(expected[a]);
+    free(kept);
+    free_scene(s);
 }
 
 Test(sweep, comparison_in_generic)
