@@ -28,6 +28,9 @@ enum { PANEL = TILE_VECS * LANES };
 static void KERNEL(widen_half)(const uint16_t *in, float *out, size_t n)
 {
     size_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        UNROLLED for (uint32_t k = 0; k < 4 * LANES; k += LANES)
+            store(out + i + k, load_half(in + i + k));
     for (; i + LANES <= n; i += LANES) store(out + i, load_half(in + i));
     if (i == n) return;
     uint16_t rest[LANES] = {0};
@@ -52,6 +55,19 @@ static void KERNEL(narrow_half)(const float *in, uint16_t *out, size_t n)
     if (i == n) return;
     uint16_t rest[LANES];
     store_half(rest, load_part(in + i, n - i));
+    memcpy(out + i, rest, (n - i) * sizeof *out);
+}
+
+static void KERNEL(narrow_finite)(const float *in, uint16_t *out, size_t n)
+{
+    size_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        UNROLLED for (uint32_t k = 0; k < 4 * LANES; k += LANES)
+            store_finite_half(out + i + k, load(in + i + k));
+    for (; i + LANES <= n; i += LANES) store_finite_half(out + i, load(in + i));
+    if (i == n) return;
+    uint16_t rest[LANES];
+    store_finite_half(rest, load_part(in + i, n - i));
     memcpy(out + i, rest, (n - i) * sizeof *out);
 }
 
@@ -390,19 +406,25 @@ static float KERNEL(dot)(const float *a, const float *b, size_t n)
 
 /* -- quantizers ------------------------------------------------------------------------------ */
 
-static void KERNEL(min_max)(const float *x, size_t n, float *min, float *max)
+ALWAYS_INLINE void extremes(const float *x, size_t n, float *min, float *max)
 {
     float low = x[0], high = x[0];
     size_t i = 0;
     if (n >= LANES) {
-        vec lows = load(x + n - LANES), highs = lows;
-        for (; i + LANES <= n; i += LANES) {
-            const vec v = load(x + i);
+        vec lows = load(x + n - LANES), highs = lows, lows2 = lows, highs2 = lows;
+        for (; i + 2 * LANES <= n; i += 2 * LANES) {
+            const vec v = load(x + i), w = load(x + i + LANES);
             lows = smaller(lows, v);
             highs = larger(highs, v);
+            lows2 = smaller(lows2, w);
+            highs2 = larger(highs2, w);
         }
-        low = min_lanes(lows);
-        high = max_lanes(highs);
+        if (i + LANES <= n) {
+            lows = smaller(lows, load(x + i));
+            highs = larger(highs, load(x + i));
+        }
+        low = min_lanes(smaller(lows, lows2));
+        high = max_lanes(larger(highs, highs2));
         i = n;
     }
     for (; i < n; i++) {
@@ -411,6 +433,11 @@ static void KERNEL(min_max)(const float *x, size_t n, float *min, float *max)
     }
     *min = low + 0.0f;
     *max = high + 0.0f;
+}
+
+static void KERNEL(min_max)(const float *x, size_t n, float *min, float *max)
+{
+    extremes(x, n, min, max);
 }
 
 static void KERNEL(grid_encode)(const float *x, size_t n, float minimum, float scale,
@@ -818,6 +845,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->widen_bfloat = KERNEL(widen_bfloat);
     kernels->narrow_half = KERNEL(narrow_half);
     kernels->narrow_bfloat = KERNEL(narrow_bfloat);
+    kernels->narrow_finite = KERNEL(narrow_finite);
     kernels->pack_keys = KERNEL(pack_keys);
     kernels->logits = KERNEL(logits);
     kernels->accumulate = KERNEL(accumulate);

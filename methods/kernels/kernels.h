@@ -62,6 +62,15 @@ struct kv_cells {
 /* thresholds stay the caller's. */
 void kv_cells_prepare(struct kv_cells *cells, const float *thresholds, uint32_t n, float unit);
 
+/* -- integer grids ---------------------------------------------------------------------------- */
+
+/* What the groups of a row, or the channels of some rows, become: see methods/parts/grid.h, whose
+ * equations these are. Kept a group: scale and minimum as halves, or a symmetric grid's scale. */
+struct kv_grid_shape {
+    uint32_t bits;             /* 1 .. 8; symmetric: 2 .. 8 */
+    int symmetric;
+};
+
 struct kv_kernels {
     const char *isa;          /* the strongest set in use: "generic", "avx2", ... */
     uint32_t panel;           /* columns of a packed key panel, see pack_keys; divides 64 */
@@ -71,6 +80,8 @@ struct kv_kernels {
     void (*widen_bfloat)(const uint16_t *in, float *out, size_t n);
     void (*narrow_half)(const float *in, uint16_t *out, size_t n);   /* nearest even, or infinity */
     void (*narrow_bfloat)(const float *in, uint16_t *out, size_t n);
+    /* narrow_half where what would be infinite becomes the largest half, 65504 */
+    void (*narrow_finite)(const float *in, uint16_t *out, size_t n);
 
     /* -- attention ----------------------------------------------------------------------------- */
     /* keys [n][dim] -> panels [ceil(n / panel)][dim][panel]: column j of a panel is one key.
@@ -110,6 +121,13 @@ struct kv_kernels {
      * A true division: reciprocals round differently. */
     void (*grid_encode)(const float *x, size_t n, float minimum, float scale, uint32_t levels,
                         uint8_t *codes);
+    /* Groups of `width` of n > 0 values, the last maybe short: what is kept of each, in turn and
+     * wherever, and all codes. */
+    void (*grid_row)(const float *x, size_t n, uint32_t width, const struct kv_grid_shape *shape,
+                     uint8_t *kept, uint8_t *codes);
+    /* The same where a channel's n_rows > 0 values are a group: rows and codes [n_rows][n]. */
+    void (*grid_columns)(const float *rows, uint32_t n_rows, uint32_t n,
+                         const struct kv_grid_shape *shape, uint8_t *kept, uint8_t *codes);
     /* out[i] = codes[i] * scale + minimum, two roundings (no FMA) */
     void (*grid_decode)(const uint8_t *codes, size_t n, float minimum, float scale, float *out);
     /* codes[i] = number of thresholds below x[i] (thresholds ascending, n_thresholds <= 255):

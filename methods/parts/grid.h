@@ -26,7 +26,7 @@ struct kv_grid {
     uint32_t group_bytes; /* of what is kept a group: scale and minimum, or a symmetric grid's scale */
     uint32_t payload_bytes;
     uint8_t *codes;       /* of one atom, and seven more */
-    float *strip, *grid;  /* along channels: [2][block], [2][dim] scales and minima */
+    float *grid;          /* along channels: [2][dim] scales and minima */
 };
 
 /* axis: enum kv_grid_axis bits. */

@@ -120,6 +120,12 @@ static void call_narrow_bfloat(const struct kv_kernels *set, const void *in, voi
     set->narrow_bfloat(in, out, n);
 }
 
+static void call_narrow_finite(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                               uint32_t variant, float *results)
+{
+    set->narrow_finite(in, out, n);
+}
+
 static const char *same_or_nan(const uint32_t *a, const uint32_t *b, size_t n, const char *what)
 {
     for (size_t i = 0; i < n; i++) {
@@ -193,6 +199,14 @@ const char *check_narrow_half(const struct kv_kernels *generic, const struct kv_
     const struct adapter adapter = {.in_size = 4, .out_size = 2, .kinds = ALL_KINDS, .variants = 1,
                                     .call = call_narrow_half};
     const char *why = narrow_all(set->narrow_half, generic->narrow_half, 0x7c00);
+    return why ? why : check_all(generic, set, &adapter);
+}
+
+const char *check_narrow_finite(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 2, .kinds = ALL_KINDS, .variants = 1,
+                                    .call = call_narrow_finite};
+    const char *why = narrow_all(set->narrow_finite, generic->narrow_finite, 0x7c00);
     return why ? why : check_all(generic, set, &adapter);
 }
 
@@ -399,6 +413,91 @@ const char *check_grid_encode(const struct kv_kernels *generic, const struct kv_
     set->grid_encode(ties, 240, 0, 1, 16, ours);
     generic->grid_encode(ties, 240, 0, 1, 16, theirs);
     if (memcmp(ours, theirs, sizeof ours)) return complain("ties differ from generic");
+    return check_all(generic, set, &adapter);
+}
+
+/* Widths short and long, and grids; what is kept lies at odd addresses and is part of the result. */
+static const struct {
+    uint32_t width;
+    struct kv_grid_shape shape;
+} grid_cases[] = {{64, {4, 0}}, {32, {8, 0}}, {7, {2, 0}}, {300, {1, 0}},
+                  {64, {4, 1}}, {16, {8, 1}}, {5, {2, 1}}, {1, {3, 0}}};
+
+/* A sum that tells bytes and their order apart. */
+static float digest(const uint8_t *bytes, size_t n)
+{
+    uint32_t sum = 0;
+    for (size_t i = 0; i < n; i++) sum = sum * 31 + bytes[i];
+    return (float)(sum & 0xffffff);
+}
+
+static void call_grid_row(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                          uint32_t variant, float *results)
+{
+    const uint32_t width = grid_cases[variant].width;
+    const struct kv_grid_shape *shape = &grid_cases[variant].shape;
+    const size_t bytes = (n + width - 1) / width * (shape->symmetric ? 2 : 4);
+    struct guarded kept = guarded_make(bytes, n % 2);
+    set->grid_row(in, n, width, shape, kept.data, out);
+    results[0] = digest(kept.data, bytes);
+    results[1] = (float)guarded_intact(&kept);
+    guarded_free(&kept);
+}
+
+/* Values on the middles of codes and beside them: a grid from 0 to 15 in steps of 1. */
+static const char *grid_ties(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct kv_grid_shape shape = {4, 0};
+    float x[256];
+    uint8_t ours[256], theirs[256], kept[2][1024];
+    for (int i = 0; i < 256; i++) {
+        const float tie = (float)(i % 30) * 0.5f;
+        x[i] = i % 3 ? nextafterf(tie, i % 3 == 1 ? 0.0f : 15.0f) : tie;
+    }
+    for (int i = 0; i < 256; i += 32) x[i] = 0, x[i + 31] = 15;
+    for (uint32_t columns = 0; columns < 2; columns++) {
+        if (columns) {
+            set->grid_columns(x, 4, 64, &shape, kept[0], ours);
+            generic->grid_columns(x, 4, 64, &shape, kept[1], theirs);
+        } else {
+            set->grid_row(x, 256, 32, &shape, kept[0], ours);
+            generic->grid_row(x, 256, 32, &shape, kept[1], theirs);
+        }
+        if (memcmp(ours, theirs, sizeof ours) || memcmp(kept[0], kept[1], columns ? 256 : 32))
+            return complain("codes of middles differ");
+    }
+    return NULL;
+}
+
+const char *check_grid_row(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 1, .from_one = 1, .kinds = ALL_KINDS,
+                                    .variants = sizeof grid_cases / sizeof *grid_cases,
+                                    .call = call_grid_row};
+    const char *why = grid_ties(generic, set);
+    return why ? why : check_all(generic, set, &adapter);
+}
+
+/* n values are rows of a few channels: all numbers of channels up to n with few rows occur. */
+static void call_grid_columns(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                              uint32_t variant, float *results)
+{
+    const uint32_t rows = 1 + variant % 3 * 2, columns = (uint32_t)n / rows;
+    const struct kv_grid_shape *shape = &grid_cases[variant].shape;
+    const size_t bytes = (size_t)columns * (shape->symmetric ? 2 : 4);
+    struct guarded kept = guarded_make(bytes, n % 2);
+    memset(out, 0, n);
+    set->grid_columns(in, rows, columns, shape, kept.data, out);
+    results[0] = digest(kept.data, bytes);
+    results[1] = (float)guarded_intact(&kept);
+    guarded_free(&kept);
+}
+
+const char *check_grid_columns(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 1, .from_one = 1, .kinds = ALL_KINDS,
+                                    .variants = sizeof grid_cases / sizeof *grid_cases,
+                                    .call = call_grid_columns};
     return check_all(generic, set, &adapter);
 }
 

@@ -16,9 +16,9 @@ static const struct {
     size_t offset;             /* of the function pointer */
     check_function *check;
 } entries[] = {
-    ENTRY(widen_half), ENTRY(widen_bfloat), ENTRY(narrow_half), ENTRY(narrow_bfloat),
+    ENTRY(widen_half), ENTRY(widen_bfloat), ENTRY(narrow_half), ENTRY(narrow_bfloat), ENTRY(narrow_finite),
     ENTRY(pack_keys), ENTRY(logits), ENTRY(accumulate), ENTRY(exp_sum), ENTRY(max), ENTRY(scale),
-    ENTRY(add_wide), ENTRY(softcap), ENTRY(dot), ENTRY(stripes), ENTRY(min_max), ENTRY(grid_encode), ENTRY(grid_decode),
+    ENTRY(add_wide), ENTRY(softcap), ENTRY(dot), ENTRY(stripes), ENTRY(min_max), ENTRY(grid_encode), ENTRY(grid_row), ENTRY(grid_columns), ENTRY(grid_decode),
     ENTRY(bucket), ENTRY(cell_codes), ENTRY(lookup), ENTRY(pack_bits), ENTRY(unpack_bits), ENTRY(hadamard),
     ENTRY(rotate), ENTRY(sum_squares), ENTRY(peak),
 };

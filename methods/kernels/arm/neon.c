@@ -8,11 +8,14 @@
 #define LANES_DIVIDE_8 1
 
 #include "methods/kernels/bodies.h"
+#include "methods/kernels/grids.h"
 #include "methods/kernels/stripes.h"
 
 void kv_kernels_set_neon(struct kv_kernels *kernels)
 {
     KERNEL(fill)(kernels);
+    kernels->grid_row = KERNEL(grid_row);
+    kernels->grid_columns = KERNEL(grid_columns);
     kernels->stripes = KERNEL(stripes);
     kernels->isa = "neon";
 }

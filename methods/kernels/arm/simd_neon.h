@@ -104,6 +104,22 @@ static inline void store_half(uint16_t *p, vec v)
     vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
 }
 
+/* Stores v as halves; what they say. */
+static inline vec keep_halves(uint16_t *p, vec v)
+{
+    const float16x4_t half = vcvt_f16_f32(v);
+    vst1_u16(p, vreinterpret_u16_f16(half));
+    return vcvt_f32_f16(half);
+}
+
+/* An infinite half becomes the one below it. */
+static inline void store_finite_half(uint16_t *p, vec v)
+{
+    const uint16x4_t half = vreinterpret_u16_f16(vcvt_f16_f32(v));
+    const uint16x4_t size = vand_u16(half, vdup_n_u16(0x7fff));
+    vst1_u16(p, vadd_u16(half, vceq_u16(size, vdup_n_u16(0x7c00))));
+}
+
 /* Adds half an ulp less the last bit that stays; a NaN would overflow and is made quiet instead. */
 static inline void store_bfloat(uint16_t *p, vec v)
 {
@@ -113,6 +129,34 @@ static inline void store_bfloat(uint16_t *p, vec v)
     const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
     vst1_u16(p, vshrn_n_u32(vbslq_u32(vceqq_f32(v, v), rounded, quiet), 16));
 }
+
+/* Four floats: for the few numbers of a group, whose divisions are slow in wide vectors. */
+typedef float32x4_t quad;
+
+static inline quad quad_of(float a, float b, float c, float d)
+{
+    const float lanes[4] = {a, b, c, d};
+    return vld1q_f32(lanes);
+}
+
+static inline void quad_store(float *p, quad v) { vst1q_f32(p, v); }
+static inline quad quad_mul(quad a, quad b) { return vmulq_f32(a, b); }
+static inline quad quad_divide(quad a, quad b) { return vdivq_f32(a, b); }
+
+/* From -limit to limit; NaN becomes limit. */
+static inline quad quad_clamp(quad v, float limit)
+{
+    return vmaxnmq_f32(vminnmq_f32(v, vdupq_n_f32(limit)), vdupq_n_f32(-limit));
+}
+
+/* v where y >= limit, else 0. */
+static inline quad quad_unless_below(quad v, quad y, float limit)
+{
+    return unless_below(v, y, vdupq_n_f32(limit));
+}
+
+/* Stores v as halves; what they say. */
+static inline quad quad_keep_halves(uint16_t *p, quad v) { return keep_halves(p, v); }
 
 /* -- codes ----------------------------------------------------------------------------------- */
 
@@ -135,6 +179,30 @@ static inline void store_counts(uint8_t *p, vec_int v)
 
 /* Floats of 0..255, rounded to nearest even. */
 static inline void store_codes(uint8_t *p, vec v) { store_counts(p, vcvtnq_u32_f32(v)); }
+
+/* Bits that two vectors do not share; of either; whether there are any. */
+static inline vec_int difference(vec a, vec b)
+{
+    return veorq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b));
+}
+
+static inline vec_int either(vec_int a, vec_int b) { return vorrq_u32(a, b); }
+static inline int any(vec_int v) { return vmaxvq_u32(v) != 0; }
+
+/* Floats n + 1.5 * 2^23 with |n| < 2^15 -> 4 LANES codes: n, from 0 to top. */
+static inline int16x4_t words_of_steps(vec t)
+{
+    return vqmovn_s32(vsubq_s32(vreinterpretq_s32_f32(t), vdupq_n_s32(0x4b400000)));
+}
+
+static inline void store_steps(uint8_t *codes, const vec t[4], uint32_t top)
+{
+    const uint8x8_t most = vdup_n_u8((uint8_t)top);
+    for (int k = 0; k < 4; k += 2) {
+        const int16x8_t words = vcombine_s16(words_of_steps(t[k]), words_of_steps(t[k + 1]));
+        vst1_u8(codes + 4 * k, vmin_u8(vqmovun_s16(words), most));
+    }
+}
 
 static inline vec_int no_counts(void) { return vdupq_n_u32(0); }
 

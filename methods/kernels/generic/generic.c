@@ -27,6 +27,14 @@ static void narrow_half_generic(const float *in, uint16_t *out, size_t n)
     for (size_t i = 0; i < n; i++) out[i] = kv_float_to_half(in[i]);
 }
 
+static void narrow_finite_generic(const float *in, uint16_t *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const uint16_t half = kv_float_to_half(in[i]);
+        out[i] = (uint16_t)(half - ((half & 0x7fff) == 0x7c00));
+    }
+}
+
 static void narrow_bfloat_generic(const float *in, uint16_t *out, size_t n)
 {
     for (size_t i = 0; i < n; i++) out[i] = kv_float_to_bfloat(in[i]);
@@ -212,6 +220,63 @@ static void grid_encode_generic(const float *x, size_t n, float minimum, float s
     }
 }
 
+/* Stores a number as a half, NaN as the largest, and gives what will be read back. */
+static float keep_generic(uint8_t *at, float value)
+{
+    value = value <= 65504.0f ? value : 65504.0f;
+    const uint16_t half = kv_float_to_half(value >= -65504.0f ? value : -65504.0f);
+    memcpy(at, &half, sizeof half);
+    return kv_half_to_float(half);
+}
+
+/* The grid of values between `low` and `high`: minimum, and scale or infinity, which gives 0. */
+static void make_grid_generic(const struct kv_grid_shape *shape, float low, float high,
+                              uint8_t *kept, float grid[2])
+{
+    const float most = (float)((1u << (shape->bits - (shape->symmetric != 0))) - 1u);
+    const float size = !shape->symmetric ? high - low : high > -low ? high : 0.0f - low;
+    const float scale = keep_generic(kept, size / most);
+    grid[0] = shape->symmetric ? 0.0f : keep_generic(kept + 2, low);
+    grid[1] = scale != 0 ? scale : INFINITY;
+}
+
+static uint8_t grid_code_generic(const struct kv_grid_shape *shape, const float grid[2], float x)
+{
+    const float zero = shape->symmetric ? (float)(1u << (shape->bits - 1)) : 0.0f;
+    const float top = (float)((1u << shape->bits) - 1u) - zero;
+    float q = (x - grid[0]) / grid[1];
+    q = q > -zero ? q : -zero;
+    q = q < top ? q : top;
+    return (uint8_t)(nearest(q) + zero);
+}
+
+static void grid_row_generic(const float *x, size_t n, uint32_t width,
+                             const struct kv_grid_shape *shape, uint8_t *kept, uint8_t *codes)
+{
+    for (size_t first = 0; first < n; first += width, kept += shape->symmetric ? 2 : 4) {
+        const size_t end = n - first < width ? n : first + width;
+        float low, high, grid[2];
+        min_max_generic(x + first, end - first, &low, &high);
+        make_grid_generic(shape, low, high, kept, grid);
+        for (size_t i = first; i < end; i++) codes[i] = grid_code_generic(shape, grid, x[i]);
+    }
+}
+
+static void grid_columns_generic(const float *rows, uint32_t n_rows, uint32_t n,
+                                 const struct kv_grid_shape *shape, uint8_t *kept, uint8_t *codes)
+{
+    for (uint32_t c = 0; c < n; c++, kept += shape->symmetric ? 2 : 4) {
+        float low = rows[c], high = rows[c], grid[2];
+        for (size_t i = c; i < (size_t)n_rows * n; i += n) {
+            low = rows[i] < low ? rows[i] : low;
+            high = rows[i] > high ? rows[i] : high;
+        }
+        make_grid_generic(shape, low + 0.0f, high + 0.0f, kept, grid);
+        for (size_t i = c; i < (size_t)n_rows * n; i += n)
+            codes[i] = grid_code_generic(shape, grid, rows[i]);
+    }
+}
+
 static void grid_decode_generic(const uint8_t *codes, size_t n, float minimum, float scale,
                                 float *out)
 {
@@ -321,6 +386,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .widen_bfloat = widen_bfloat_generic,
         .narrow_half = narrow_half_generic,
         .narrow_bfloat = narrow_bfloat_generic,
+        .narrow_finite = narrow_finite_generic,
         .pack_keys = pack_keys_generic,
         .logits = logits_generic,
         .accumulate = accumulate_generic,
@@ -333,6 +399,8 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .stripes = stripes_generic,
         .min_max = min_max_generic,
         .grid_encode = grid_encode_generic,
+        .grid_row = grid_row_generic,
+        .grid_columns = grid_columns_generic,
         .grid_decode = grid_decode_generic,
         .bucket = bucket_generic,
         .cell_codes = cell_codes_generic,

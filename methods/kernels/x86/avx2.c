@@ -8,12 +8,15 @@
 #define LANES_DIVIDE_8 1
 
 #include "methods/kernels/bodies.h"
+#include "methods/kernels/grids.h"
 #include "methods/kernels/stripes.h"
 #include "methods/kernels/x86/codes_avx2.h"
 
 void kv_kernels_set_avx2(struct kv_kernels *kernels)
 {
     KERNEL(fill)(kernels);
+    kernels->grid_row = KERNEL(grid_row);
+    kernels->grid_columns = KERNEL(grid_columns);
     kernels->stripes = KERNEL(stripes);
     kernels->cell_codes = KERNEL(cell_codes);
     kernels->grid_encode = KERNEL(grid_codes);

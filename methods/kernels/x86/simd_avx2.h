@@ -121,6 +121,22 @@ static inline void store_half(uint16_t *p, vec v)
     store_16(p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
+/* Stores v as halves; what they say. */
+static inline vec keep_halves(uint16_t *p, vec v)
+{
+    const __m128i half = _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+    store_16(p, half);
+    return _mm256_cvtph_ps(half);
+}
+
+/* An infinite half becomes the one below it. */
+static inline void store_finite_half(uint16_t *p, vec v)
+{
+    const __m128i half = _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+    const __m128i size = _mm_and_si128(half, _mm_set1_epi16(0x7fff));
+    store_16(p, _mm_add_epi16(half, _mm_cmpeq_epi16(size, _mm_set1_epi16(0x7c00))));
+}
+
 /* Adds half an ulp less the last bit that stays; a NaN would overflow and is made quiet instead. */
 static inline void store_bfloat(uint16_t *p, vec v)
 {
@@ -132,6 +148,34 @@ static inline void store_bfloat(uint16_t *p, vec v)
     const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
     const __m256i high = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
     store_16(p, _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
+}
+
+/* Four floats: for the few numbers of a group, whose divisions are slow in wide vectors. */
+typedef __m128 quad;
+
+static inline quad quad_of(float a, float b, float c, float d) { return _mm_setr_ps(a, b, c, d); }
+static inline void quad_store(float *p, quad v) { _mm_storeu_ps(p, v); }
+static inline quad quad_mul(quad a, quad b) { return _mm_mul_ps(a, b); }
+static inline quad quad_divide(quad a, quad b) { return _mm_div_ps(a, b); }
+
+/* From -limit to limit; NaN becomes limit. */
+static inline quad quad_clamp(quad v, float limit)
+{
+    return _mm_max_ps(_mm_min_ps(v, _mm_set1_ps(limit)), _mm_set1_ps(-limit));
+}
+
+/* v where y >= limit, else 0. */
+static inline quad quad_unless_below(quad v, quad y, float limit)
+{
+    return _mm_and_ps(v, _mm_cmpge_ps(y, _mm_set1_ps(limit)));
+}
+
+/* Stores v as halves; what they say. */
+static inline quad quad_keep_halves(uint16_t *p, quad v)
+{
+    const __m128i half = _mm_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+    _mm_storel_epi64((__m128i *)(void *)p, half);
+    return _mm_cvtph_ps(half);
 }
 
 /* -- codes ----------------------------------------------------------------------------------- */
@@ -156,6 +200,31 @@ static inline void store_counts(uint8_t *p, vec_int v)
 
 /* Floats of 0..255, rounded to nearest even. */
 static inline void store_codes(uint8_t *p, vec v) { store_counts(p, _mm256_cvtps_epi32(v)); }
+
+/* Bits that two vectors do not share; of either; whether there are any. */
+static inline vec_int difference(vec a, vec b)
+{
+    return _mm256_castps_si256(_mm256_xor_ps(a, b));
+}
+
+static inline vec_int either(vec_int a, vec_int b) { return _mm256_or_si256(a, b); }
+static inline int any(vec_int v) { return !_mm256_testz_si256(v, v); }
+
+/* Floats n + 1.5 * 2^23 with |n| < 2^15 -> 4 LANES codes: n, from 0 to top. */
+static inline __m128i words_of_steps(vec t)
+{
+    const __m256i n = _mm256_sub_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(0x4b400000));
+    return _mm_packs_epi32(_mm256_castsi256_si128(n), _mm256_extracti128_si256(n, 1));
+}
+
+static inline void store_steps(uint8_t *codes, const vec t[4], uint32_t top)
+{
+    const __m128i most = _mm_set1_epi8((char)top);
+    const __m128i a = _mm_packus_epi16(words_of_steps(t[0]), words_of_steps(t[1]));
+    const __m128i b = _mm_packus_epi16(words_of_steps(t[2]), words_of_steps(t[3]));
+    _mm_storeu_si128((__m128i *)(void *)codes, _mm_min_epu8(a, most));
+    _mm_storeu_si128((__m128i *)(void *)(codes + 16), _mm_min_epu8(b, most));
+}
 
 static inline vec_int no_counts(void) { return _mm256_setzero_si256(); }
 

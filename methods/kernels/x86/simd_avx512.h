@@ -129,6 +129,22 @@ static inline void store_half(uint16_t *p, vec v)
     store_16(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
+/* Stores v as halves; what they say. */
+static inline vec keep_halves(uint16_t *p, vec v)
+{
+    const __m256i half = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+    store_16(p, half);
+    return _mm512_cvtph_ps(half);
+}
+
+/* An infinite half becomes the one below it. */
+static inline void store_finite_half(uint16_t *p, vec v)
+{
+    const __m256i half = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+    const __m256i size = _mm256_and_si256(half, _mm256_set1_epi16(0x7fff));
+    store_16(p, _mm256_add_epi16(half, _mm256_cmpeq_epi16(size, _mm256_set1_epi16(0x7c00))));
+}
+
 /* Adds half an ulp less the last bit that stays; a NaN would overflow and is made quiet instead. */
 static inline void store_bfloat(uint16_t *p, vec v)
 {
@@ -140,6 +156,34 @@ static inline void store_bfloat(uint16_t *p, vec v)
     const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
     const __m512i high = _mm512_srli_epi32(_mm512_mask_blend_epi32(nan, rounded, quiet), 16);
     store_16(p, _mm512_cvtepi32_epi16(high));
+}
+
+/* Four floats: for the few numbers of a group, whose divisions are slow in wide vectors. */
+typedef __m128 quad;
+
+static inline quad quad_of(float a, float b, float c, float d) { return _mm_setr_ps(a, b, c, d); }
+static inline void quad_store(float *p, quad v) { _mm_storeu_ps(p, v); }
+static inline quad quad_mul(quad a, quad b) { return _mm_mul_ps(a, b); }
+static inline quad quad_divide(quad a, quad b) { return _mm_div_ps(a, b); }
+
+/* From -limit to limit; NaN becomes limit. */
+static inline quad quad_clamp(quad v, float limit)
+{
+    return _mm_max_ps(_mm_min_ps(v, _mm_set1_ps(limit)), _mm_set1_ps(-limit));
+}
+
+/* v where y >= limit, else 0. */
+static inline quad quad_unless_below(quad v, quad y, float limit)
+{
+    return _mm_and_ps(v, _mm_cmpge_ps(y, _mm_set1_ps(limit)));
+}
+
+/* Stores v as halves; what they say. */
+static inline quad quad_keep_halves(uint16_t *p, quad v)
+{
+    const __m128i half = _mm_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+    _mm_storel_epi64((__m128i *)(void *)p, half);
+    return _mm_cvtph_ps(half);
 }
 
 /* -- codes ----------------------------------------------------------------------------------- */
@@ -158,6 +202,26 @@ static inline void store_counts(uint8_t *p, vec_int v)
 
 /* Floats of 0..255, rounded to nearest even. */
 static inline void store_codes(uint8_t *p, vec v) { store_counts(p, _mm512_cvtps_epi32(v)); }
+
+/* Bits that two vectors do not share; of either; whether there are any. */
+static inline vec_int difference(vec a, vec b)
+{
+    return _mm512_xor_si512(_mm512_castps_si512(a), _mm512_castps_si512(b));
+}
+
+static inline vec_int either(vec_int a, vec_int b) { return _mm512_or_si512(a, b); }
+static inline int any(vec_int v) { return _mm512_test_epi32_mask(v, v) != 0; }
+
+/* Floats n + 1.5 * 2^23 with |n| < 2^15 -> 4 LANES codes: n, from 0 to top. */
+static inline void store_steps(uint8_t *codes, const vec t[4], uint32_t top)
+{
+    const __m512i magic = _mm512_set1_epi32(0x4b400000), most = _mm512_set1_epi32((int)top);
+    for (int k = 0; k < 4; k++) {
+        const __m512i n = _mm512_sub_epi32(_mm512_castps_si512(t[k]), magic);
+        store_counts(codes + 16 * k,
+                     _mm512_min_epi32(_mm512_max_epi32(n, _mm512_setzero_si512()), most));
+    }
+}
 
 static inline vec_int no_counts(void) { return _mm512_setzero_si512(); }
 
