@@ -13,9 +13,9 @@
  * One decay g a head is what Mamba-2 keeps of the past (Dao and Gu, arXiv 2405.21060), and RetNet
  * (Sun et al., arXiv 2307.08621), there a fixed 1 - 2^-k, here one of these. sharpness a and decay
  * g are given, or (0) fitted to the head: of a in 1/4, 1/2, 1, 2 and g in 1, 1 - 2^-8, ..., 1 -
- * 2^-2 the first pair whose answers to the last 32 queries of the prompt (or calibration) have the
- * smallest squared distance to exact attention of this layer, its window, soft cap and sink logits
- * included.
+ * 2^-2 the first pair (but for rounding) whose answers to the last 32 queries of the prompt (or
+ * calibration) have the smallest squared distance to exact attention of this layer, its window,
+ * soft cap and sink logits included.
  *
  * Bytes of a KV head, whatever the length: S in f32, 4 D d_v, D = d_k (elu) or 2 d_k; z, 4 D; 4 for
  * each of a and g that is fitted.
@@ -23,6 +23,7 @@
  * Departures: no weight adapts, where all named models train; a window is not kept (what entered a
  * sum does not leave it). No rows are held: kept_tokens, errors of rows, masses and divergence of
  * weights are empty. */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -235,21 +236,30 @@ static double squared_error(struct search *search, double decay)
     return error;
 }
 
+/* A setting is no better by what double precision cannot tell: all answer a prompt of one row
+ * alike. */
+static bool is_better(double error, double best, double energy)
+{
+    return error < best * (1 - 1e-12) - 1e-24 * energy;
+}
+
 /* The first of the best; what is given is not searched for. */
 static void find_best(struct search *search, struct linear_state *self)
 {
     const double *given[2] = {&self->config.sharpness, &self->config.decay};
     const uint32_t width = self->geometry->value_dim;
-    double best = INFINITY;
+    double best = DBL_MAX, energy = 0;
     for (uint32_t r = 0; r < search->n_rows; r++)
         exact_answer(search, r, search->target + (size_t)r * width);
+    for (size_t i = 0; i < (size_t)search->n_rows * width; i++)
+        energy += search->target[i] * search->target[i];
     for (int s = 0; s < (*given[0] > 0 ? 1 : N_SHARPNESSES); s++) {
         const double sharpness = *given[0] > 0 ? *given[0] : sharpnesses[s];
         compare_features(search, sharpness);
         for (int d = 0; d < (*given[1] > 0 ? 1 : N_DECAYS); d++) {
             const double decay = *given[1] > 0 ? *given[1] : decays[d];
             const double error = squared_error(search, decay);
-            if (!(error < best)) continue;
+            if (!is_better(error, best, energy)) continue;
             best = error, self->sharpness = (float)sharpness, self->decay = (float)decay;
         }
     }

@@ -19,11 +19,12 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")   # one process a core instead: products are small
 
 import disturbed
+import linear_state
 import mla
 import specs
 import structure
 from rows import all_rows
-from tolerances import AUDITED, EXACT, close, rounding_floor
+from tolerances import AUDITED, EXACT, close, feature_floor, rounding_floor
 from trace_file import read_trace
 from turboquant_claims import distortion_claims
 
@@ -104,7 +105,7 @@ def run_program(program, trace, spec, folder):
     """The rows of one spec, or raises with what the program said."""
     out = Path(folder) / "run"
     command = [program, "run", "--trace", trace, "--methods", spec, "--per-layer", "--no-plots",
-               "--metrics", "full", "--quiet", "--out", str(out)]
+               "--metrics", "full", "--quiet", "--threads", "1", "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     table = out / "rows.csv"
     if not table.exists():
@@ -183,6 +184,8 @@ def floor_of(trace):
 
 def compare_spec(report, trace, name, spec, want, printed, audit):
     floor, unrest = floor_of(trace), {}
+    if linear_state.knows(spec):
+        floor = max(floor, *map(feature_floor, trace.layers.values()))
 
     def moved(layer):
         if not unrest:

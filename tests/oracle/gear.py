@@ -6,12 +6,13 @@ leading right directions B over the prompt, and each row's coefficients. Later r
 import numpy as np
 
 from codec import Codec, Tiers, packed_bytes
+import disturbed
 from quantizers import integer_grid
 from rounding import through_f16, to_f16, to_f32
 
 
 def leading(residual, rank):
-    _, vectors = np.linalg.eigh(residual.T @ residual)
+    _, vectors = np.linalg.eigh(disturbed.gram(residual.T @ residual))
     return through_f16(vectors[:, ::-1][:, :rank])
 
 

@@ -22,10 +22,11 @@ class Answers:
 
 
 def ratio(difference, reference):
-    """sqrt of a ratio of sums: large entries count as they should, none explodes."""
+    """sqrt of a ratio of sums: large entries count as they should, none explodes. Nothing of nothing is
+    right; something of nothing has no ratio."""
     bottom = np.sum(reference ** 2)
     top = np.sum(difference ** 2)
-    return float(np.sqrt(top / bottom)) if bottom > 0 else (0.0 if top == 0 else float("inf"))
+    return float(np.sqrt(top / bottom)) if bottom > 0 else (0.0 if top == 0 else None)
 
 
 def output_error(answers):
@@ -33,7 +34,11 @@ def output_error(answers):
 
 
 def per_query_ratios(answers):
-    return (np.linalg.norm(answers.delta, axis=2) / np.linalg.norm(answers.exact, axis=2)).ravel()
+    """The same of every query, those without a ratio left out."""
+    top = np.linalg.norm(answers.delta, axis=2).ravel()
+    bottom = np.linalg.norm(answers.exact, axis=2).ravel()
+    known = (bottom > 0) | (top == 0)
+    return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)[known]
 
 
 def projected(layer, outputs):
@@ -136,13 +141,13 @@ def sequence_form(windows, products):
 def layer_metrics(answers):
     """Everything that is defined for one layer by itself."""
     ratios = per_query_ratios(answers)
-    p50, p95, p99 = np.quantile(ratios, [0.5, 0.95, 0.99])
+    p50, p95, p99, largest = np.quantile(ratios, [0.5, 0.95, 0.99, 1]) if len(ratios) else [np.nan] * 4
     return dict(output_error=output_error(answers), wo_error=wo_error(answers),
                 residual_error=residual_error(answers),
                 residual_signal=residual_signal(answers), attention_kl=attention_kl(answers),
                 lost_mass=lost_mass(answers), mass_drift=mass_drift(answers),
                 error_p50=float(p50), error_p95=float(p95), error_p99=float(p99),
-                error_max=float(ratios.max()))
+                error_max=float(largest) if len(ratios) else None)
 
 
 def mean_over_layers(rows, name):

@@ -113,6 +113,8 @@ class LayerReplay:
     def weights(self, layer, head, cache, positions, t):
         """[group, n] softmax over the held, visible and read rows."""
         group = query_heads(layer, head)
+        if not len(positions):                            # nothing held is visible
+            return np.zeros((layer.group, 0))
         queries, keys = layer.q[group, t], cache.read_keys()[positions]
         if self.policy.cache_positions:
             queries, keys = self.in_slots(layer, cache, queries, keys, positions, t)
@@ -128,7 +130,7 @@ class LayerReplay:
         held = np.flatnonzero(cache.held)
         slots = np.searchsorted(held, positions)
         recorded = self.trace.positions
-        last = np.full(len(queries), len(held) - 1 - recorded[t])
+        last = np.full(len(queries), np.searchsorted(held, t) - recorded[t])   # also where t is not held
         return turned(layer, queries, last), turned(layer, keys, slots - recorded[positions])
 
     def byte_counts(self):
@@ -158,7 +160,7 @@ class LayerReplay:
             difference = read[cache.held] - recorded[cache.held]
             top += np.sum(difference ** 2)
             bottom += np.sum(recorded[cache.held] ** 2)
-        return float(np.sqrt(top / bottom)) if bottom else 0.0
+        return float(np.sqrt(top / bottom)) if bottom else None
 
 
 def query_heads(layer, head):

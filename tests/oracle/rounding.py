@@ -11,9 +11,9 @@ def to_f32(values):
 
 
 def to_f16(values):
-    """Nearest even; the result stays an array of halves so that callers see what is stored."""
-    with np.errstate(over="ignore"):
-        return np.asarray(values).astype(np.float16)
+    """Nearest even, beyond the largest half that; the result stays an array of halves so that callers
+    see what is stored."""
+    return np.clip(values, -65504, 65504).astype(np.float16)
 
 
 def through_f16(values):

@@ -66,7 +66,8 @@ def pooled_row(trace, rows, answers):
     with_bits(pooled)
     for name in POOLED_BY_MEAN:
         pooled[name] = metrics.mean_over_layers(rows.values(), name)
-    pooled["error_max"] = max(row["error_max"] for row in rows.values())
+    largest = [row["error_max"] for row in rows.values() if row["error_max"] is not None]
+    pooled["error_max"] = max(largest, default=None)
     pooled.update(metrics.probe_metrics(trace, answers))
     pooled["kept_tokens"] = metrics.mean_over_layers(owners, "kept_tokens")
     return pooled

@@ -87,7 +87,10 @@ def without_question(trace, stages):
 
 def budget_rows(value, prompt_length):
     """A share is of the prompt, rounded down; 1 is one row, 1.0 is everything."""
-    return int(value * prompt_length + 1e-9) if isinstance(value, float) else value
+    rows = int(value * prompt_length + 1e-9) if isinstance(value, float) else value
+    if rows == 0:
+        raise ValueError("a share that is no row")
+    return rows
 
 
 def make_policy(stages, prompt, count_bytes=None):
@@ -172,6 +175,7 @@ def make_chain(chain, dim, side, keep_seed=False):
     around = [(kind, params.pop(key)) for key, kind in (("center", Center), ("outliers", Outliers),
                                                         ("rotate", Hadamard))
               if key in params and (chain[0].name, key) not in OWN_OUTLIERS]
+    around = [(kind, value) for kind, value in around if value not in ("none", 0)]
     rest = chain[1:] or [Stage("f16")]
     if around:
         codec = make_chain([Stage(chain[0].name, params)] + chain[1:], dim, side, keep_seed)
@@ -181,7 +185,7 @@ def make_chain(chain, dim, side, keep_seed=False):
         inner = make_chain(rest, dim, side)
         codec = call(AROUND[chain[0].name], dim, inner=inner, **params)
     elif chain[0].name == "svd":
-        codec = Svd(dim, params.pop("rank"), lambda width: make_chain(rest, width, side))
+        codec = Svd(dim, params.pop("rank", 32), lambda width: make_chain(rest, width, side))
     elif len(chain) > 1:
         raise Unknown(f"{chain[0].name} has no inner codec")
     else:
@@ -210,16 +214,23 @@ def make_plain(name, dim, side, params):
 def make_int(dim, side, params):
     axis, group_size = params.pop("axis", "token"), params.pop("group_size", 64)
     kind = {"token": IntToken, "channel": IntChannel}[axis]
-    return call(kind, dim, bits=params.pop("bits"), group_size=group_size, **params)
+    if axis == "channel" and params.get("residual_length", 0) % group_size:
+        raise ValueError("a residual that is not whole groups")
+    return call(kind, dim, bits=params.pop("bits", 4), group_size=group_size, **params)
 
 
 def make_kivi(dim, side, params):
     settings = dict(bits=2, group_size=32, residual_length=128) | params
+    if settings["residual_length"] % settings["group_size"]:
+        raise ValueError("a residual that is not whole groups")
     return call(kivi_keys if side == "k" else kivi_values, dim, **settings)
 
 
 def make_turboquant(dim, side, params):
-    whole = params.get("bits") == int(params.get("bits", 0))
+    params.setdefault("bits", 4)
+    whole = params["bits"] == int(params["bits"])
+    if not whole and params["bits"] not in Fractional.SPLITS:
+        raise ValueError("bits that no split comes to")
     return call(TurboQuant if whole else Fractional, dim, **params)
 
 

@@ -86,7 +86,7 @@ def checked(rank, columns, of):
 
 
 def svd(of):
-    rank = checked(of.params["rank"], of.rows.shape[1], of)
+    rank = checked(of.params.get("rank", 32), of.rows.shape[1], of)
     basis, _ = leading(of.rows[:of.prompt].T @ of.rows[:of.prompt], rank)
     return project(of, basis, basis, 2 * basis.size)
 
@@ -277,8 +277,18 @@ def mapped_sources(of, given):
     return [here.index(root) for root in roots]
 
 
+PARAMETERS = {"layer-share": {"map", "choose", "shared"}, "think": {"ratio"}, "gqa": {"heads", "align"},
+              "minicache": {"start", "t", "retained", "retain"}, "svd": {"rank"}, "xkv": {"rank", "group_layers"},
+              "palu": {"rank", "group_heads"}, "kq-svd": {"rank", "values"}, "autoencoder": {"rank", "steps"}}
+
+
 def check(trace, spec):
     """Raises ValueError where the layers of the trace do not allow a map or so many readers."""
+    for side in "kv":
+        for stage in stages_of(spec, side)[:1]:
+            strange = set(specs.side_params(stage, side)) - PARAMETERS.get(stage.name, set()) - {"span", "keys"}
+            if strange:
+                raise specs.Unknown(f"{stage.name} with {sorted(strange)}")
     for side in sides_of(list(trace.layers.values()), spec):
         stage = stages_of(spec, side[0])[:1]
         if not stage or stage[0].name != "layer-share":
@@ -362,12 +372,14 @@ def knows(spec):
     if any(s.name in specs.POLICIES for s in stages):
         return False
     firsts = [chain[0] for chain in (stages_of(spec, "k"), stages_of(spec, "v")) if chain]
+    if not all(s.name in METHODS for s in firsts) and any(s.name in specs.AROUND for s in firsts):
+        return False
     return any(s.name in METHODS and (s.name != "svd" or {"span", "keys"} & set(s.params)) for s in firsts)
 
 
 def finds_basis(spec):
     """Directions of more rows than there are columns; of fewer, some are nobody's."""
-    return any(s.name in {"svd", "palu", "xkv", "kq-svd", "autoencoder", "mla"} or s.params.get("align") == "procrustes"
+    return any(s.name in {"svd", "palu", "xkv", "kq-svd", "autoencoder", "mla", "gear"} or s.params.get("align") == "procrustes"
                for s in specs.parse(spec))
 
 

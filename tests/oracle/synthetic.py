@@ -233,7 +233,8 @@ def write_root(file, case, rng):
     nll[0] = np.nan
     if case.nll:
         file["nll"] = nll
-    file["spans/needle"] = np.array([[case.tokens // 16, case.tokens // 8]], dtype=np.int32)
+    needle = case.tokens // 16, max(case.tokens // 8, 1)
+    file["spans/needle"] = np.array([needle], dtype=np.int32)
 
 
 def write_trace(path, case):

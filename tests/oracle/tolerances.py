@@ -44,8 +44,17 @@ AUDITED = ("dkl_p99", "mass_drift", "error_p50", "error_p95", "error_p99")
 
 
 def largest_logit(layer):
-    return layer.scale * max(float(np.abs(layer.q[h] @ layer.k[h // layer.group].T).max())
-                             for h in range(len(layer.q)))
+    """Or, where large products cancel, their length."""
+    largest = 0.0
+    for h, q in enumerate(layer.q):
+        k = layer.k[h // layer.group]
+        largest = max(largest, np.abs(q @ k.T).max(), np.sqrt((q ** 2 @ k.T ** 2).max()))
+    return layer.scale * float(largest)
+
+
+def feature_floor(layer):
+    """Of features that are exponentials of the entries of keys and queries, up to twice these."""
+    return 2.0 ** -22 * float(max(np.abs(layer.q).max(), np.abs(layer.k).max()))
 
 
 def rounding_floor(layer):

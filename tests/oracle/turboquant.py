@@ -3,6 +3,8 @@
 The program draws another rotation, so single rows cannot agree; bytes, the distortion and the slope
 of <x, x_hat> on |x|^2 must. Norms are halves; a norm rule other than `raw` rescales the row.
 """
+from functools import lru_cache
+
 import numpy as np
 
 from codec import Codec, packed_bytes
@@ -29,6 +31,14 @@ def rotation_of(kind, dim, rng):
     return hadamard(dim, rng) if kind != "haar" and power_of_two else haar(dim, rng)
 
 
+@lru_cache(maxsize=512)
+def drawn(kind, dim, seed, sketched):
+    """(rotation, sketch or None): the same for all heads of a seed."""
+    rng = np.random.default_rng(seed)
+    rotation = rotation_of(kind, dim, rng)
+    return rotation, rng.standard_normal((dim, dim)) if sketched else None
+
+
 def stored_norm(rule, norm, unit, coded):
     """The factor that multiplies the decoded unit row (methods-quant.md, norm storage variants)."""
     if rule == "raw":
@@ -45,11 +55,9 @@ class TurboQuant(Codec):
 
     def __init__(self, dim, bits, mode="mse", rotation="auto", norm="raw", seed=1):
         super().__init__(dim)
-        rng = np.random.default_rng(seed)
         self.bits, self.mode, self.rule = bits, mode, norm
         self.code_bits = bits - 1 if mode == "prod" else bits
-        self.rotation = rotation_of(rotation, dim, rng)
-        self.sketch = rng.standard_normal((dim, dim)) if mode == "prod" else None
+        self.rotation, self.sketch = drawn(rotation, dim, seed, mode == "prod")
 
     def nearest(self, rotated):
         if self.code_bits == 0:

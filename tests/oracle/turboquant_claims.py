@@ -8,9 +8,9 @@ import numpy as np
 
 import specs
 
-DRAWS, APPEAL = 16, 400
+DRAWS, APPEAL = 16, 100
 DEVIATIONS, MARGIN = 6.0, 0.03       # of the draws; and of the value
-TAIL = 1.25                          # beyond the most extreme draw of an appeal
+TAIL = 1.5                           # beyond the most extreme draw of an appeal
 
 
 def squared_error(rows_of_heads, stage, side, seed):
