@@ -112,7 +112,7 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
     if (!isnan(seen->yardstick))
         snprintf(goal, sizeof goal, "goal %.2f s", 0.4 * tokens * GROUP / seen->yardstick);
     snprintf(reason, KV_PERF_REASON,
-             "products alone: reference %.1f + answers over kept rows %.1f + distances of weights "
+             "products alone: reference %.1f + answers over kept rows %.1f + exact weights "
              "%.1f GFLOP "
              "take %.2f s at the peak of %.1f GFLOP/s; %s; of %.2f s beside the reference of all "
              "queries: "
