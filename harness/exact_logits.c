@@ -18,7 +18,8 @@ struct head {
 
 struct kv_exact_logits {
     struct kv_scored scored;
-    atomic_size_t left;        /* bytes of the bound */
+    size_t bound;              /* bytes */
+    atomic_size_t left, least; /* of the bound; at the fullest */
     uint32_t n;
     struct head heads[];
 };
@@ -29,7 +30,9 @@ struct kv_exact_logits *kv_exact_logits_create(const struct kv_scored *scored, s
     struct kv_exact_logits *shared = calloc(1, sizeof *shared + n * sizeof *shared->heads);
     if (!shared) return NULL;
     shared->scored = *scored, shared->n = n;
+    shared->bound = bytes;
     atomic_init(&shared->left, bytes);
+    atomic_init(&shared->least, bytes);
     for (uint32_t h = 0; h < n; h++) omp_init_lock(&shared->heads[h].lock);
     return shared;
 }
@@ -43,9 +46,20 @@ void kv_exact_logits_free(struct kv_exact_logits *shared)
     free(shared);
 }
 
+size_t kv_exact_logits_most(const struct kv_exact_logits *shared)
+{
+    return shared ? shared->bound - atomic_load(&shared->least) : 0;
+}
+
 void kv_exact_logits_expect(struct kv_exact_logits *shared, uint32_t head)
 {
     if (shared) shared->heads[head].users++;
+}
+
+static void note_least(struct kv_exact_logits *shared, size_t left)
+{
+    size_t least = atomic_load(&shared->least);
+    while (left < least && !atomic_compare_exchange_weak(&shared->least, &least, left)) continue;
 }
 
 /* As many whole blocks of rows as the bound has room for; taken from it. */
@@ -59,6 +73,7 @@ static void reserve(struct kv_exact_logits *shared, struct head *head)
         head->kept = (struct kv_kept){.rows = room < all ? (uint32_t)room / WORTH_ROWS * WORTH_ROWS : all, .stride = stride};
         head->bytes = (size_t)head->kept.rows * stride * sizeof(float);
     } while (!atomic_compare_exchange_weak(&shared->left, &left, left - head->bytes));
+    note_least(shared, left - head->bytes);
     /* What no query of a block sees stays 0. */
     if (head->kept.rows) head->kept.logits = calloc(head->kept.rows, stride * sizeof(float));
     if (!head->kept.logits) head->kept.rows = 0;

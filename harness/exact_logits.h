@@ -14,6 +14,8 @@ struct kv_exact_logits;
 /* `scored` stays the caller's. NULL when memory is short: then nobody shares. */
 struct kv_exact_logits *kv_exact_logits_create(const struct kv_scored *scored, size_t bytes);
 void kv_exact_logits_free(struct kv_exact_logits *shared);
+/* Bytes that were there at once, at most. */
+size_t kv_exact_logits_most(const struct kv_exact_logits *shared);
 
 /* Before the threads start: one more will ask for this head, or at least leave. */
 void kv_exact_logits_expect(struct kv_exact_logits *shared, uint32_t head);

@@ -18,6 +18,7 @@ static const char *const names[KV_STAGES] = {
 static const char *const kinds[KV_MEMORY_CLASSES] = {[KV_MEMORY_LAYERS] = "layers",
                                                      [KV_MEMORY_REFERENCE] = "reference",
                                                      [KV_MEMORY_PROMPT] = "prompt",
+                                                     [KV_MEMORY_LOGITS] = "logits",
                                                      [KV_MEMORY_ANSWERS] = "answers"};
 
 /* Bytes of each kind at most, and of the method that took most. */

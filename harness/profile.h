@@ -22,6 +22,7 @@ enum kv_memory_of_run {
     KV_MEMORY_LAYERS,            /* Q, K, V as recorded, of all layers that are in memory at once */
     KV_MEMORY_REFERENCE,         /* exact answers */
     KV_MEMORY_PROMPT,            /* prompt statistics */
+    KV_MEMORY_LOGITS,            /* exact ones that methods share */
     KV_MEMORY_ANSWERS,           /* of all methods that run together */
     KV_MEMORY_CLASSES
 };

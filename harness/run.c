@@ -422,6 +422,21 @@ static void share_exact_logits(struct group_run *group)
     }
 }
 
+static void note_most(struct kv_profile *profile, enum kv_memory_of_run kind, uint64_t bytes)
+{
+    if ((int64_t)bytes > profile->bytes[kind]) profile->bytes[kind] = (int64_t)bytes;
+}
+
+static void forget_exact_logits(struct group_run *group)
+{
+    uint64_t most = 0;
+    for (uint32_t m = 0; m < group->n; m++) {
+        most += kv_exact_logits_most(group->layers[m].exact_logits);
+        kv_exact_logits_free(group->layers[m].exact_logits);
+    }
+    note_most(group->run->profile, KV_MEMORY_LOGITS, most);
+}
+
 static int run_tasks(struct group_run *group, struct kv_error *err)
 {
     const size_t most = (size_t)group->n_jobs * group->layers->owner->info->geometry.kv_heads;
@@ -437,7 +452,7 @@ static int run_tasks(struct group_run *group, struct kv_error *err)
 #pragma omp parallel for schedule(dynamic, 1) num_threads(group->run->threads)
     for (uint32_t i = 0; i < n_tasks; i++) run_task(&tasks[i], group);
     gather_tasks(tasks, n_tasks, group);
-    for (uint32_t m = 0; m < group->n; m++) kv_exact_logits_free(group->layers[m].exact_logits);
+    forget_exact_logits(group);
     free(tasks);
     free(accounts);
     return KV_OK;
@@ -468,11 +483,6 @@ static void note_reference(struct kv_trace_summary *summary, const struct kv_ref
                                            summary->audit_deviation * reference->worst_bound)
         summary->audit_deviation = reference->worst_deviation,
         summary->audit_bound = reference->worst_bound;
-}
-
-static void note_most(struct kv_profile *profile, enum kv_memory_of_run kind, uint64_t bytes)
-{
-    if ((int64_t)bytes > profile->bytes[kind]) profile->bytes[kind] = (int64_t)bytes;
 }
 
 /* Bytes of a layer that is read ahead; 0 when none is, or it is not there yet. */

@@ -9,6 +9,7 @@ from measured import table
 
 THREADS, DIM, HEADS, LAYERS = 2, 128, 8, 2
 MIB = 1 << 20
+KINDS = ('layers', 'reference', 'prompt', 'logits', 'answers', 'largest_method_state')
 SOME = 'f16,int,turboquant,kivi,streaming,snapkv,h2o,quest'
 
 
@@ -57,11 +58,10 @@ def section(options):
             rows.append(measure(options, folder, tokens, methods))
     mib = lambda value: f'{value / MIB:.0f}'
     table.print_table(['run', 'a layer, MiB', 'peak', 'idle', 'peak - idle', 'allowed', 'verdict', 'layers',
-                       'reference', 'prompt statistics', 'answers', 'a method\'s state', 'CPU s'],
+                       'reference', 'prompt statistics', 'logits', 'answers', 'a method\'s state', 'CPU s'],
                       [[row['case'], mib(row['layer']), mib(row['peak']), mib(row['idle']),
                         mib(row['peak'] - row['idle']), mib(row['allowed']), row['verdict']]
-                       + [mib(row['held'][kind]) for kind in ('layers', 'reference', 'prompt', 'answers',
-                                                              'largest_method_state')] + [f"{row['seconds']:.0f}"]
+                       + [mib(row['held'][kind]) for kind in KINDS] + [f"{row['seconds']:.0f}"]
                        for row in rows])
     if not options.big:
         print('\nWithout `--big`: 131,072 tokens were not replayed.')

@@ -258,19 +258,20 @@ static void explain_memory(void *context, const struct kv_perf_seen *seen,
                            char reason[KV_PERF_REASON])
 {
     const struct comparison *work = context;
-    const int64_t *bytes = work->profile.bytes;
-    double rest = seen->ours - (double)work->state_bytes;
-    for (int m = 0; m < KV_MEMORY_CLASSES; m++) rest -= (double)bytes[m];
+    double mib[KV_MEMORY_CLASSES], all = (double)work->state_bytes / 1048576;
+    for (int m = 0; m < KV_MEMORY_CLASSES; m++) {
+        mib[m] = (double)work->profile.bytes[m] / 1048576;
+        all += mib[m];
+    }
     snprintf(reason, KV_PERF_REASON,
-             "MiB at most, each: layers as recorded %.1f, prompt statistics %.1f, reference %.1f, "
-             "answers of the "
-             "methods under way %.1f, largest method state %.1f; the rest, %.1f, is code touched, "
-             "HDF5 and freed "
-             "memory that the allocator keeps; the idle program has %.1f",
-             (double)bytes[KV_MEMORY_LAYERS] / 1048576, (double)bytes[KV_MEMORY_PROMPT] / 1048576,
-             (double)bytes[KV_MEMORY_REFERENCE] / 1048576,
-             (double)bytes[KV_MEMORY_ANSWERS] / 1048576, (double)work->state_bytes / 1048576,
-             rest / 1048576, work->idle_bytes / 1048576);
+             "MiB of each kind at most, not all at once: layers as recorded %.1f, prompt "
+             "statistics %.1f, "
+             "reference %.1f, exact logits that methods share %.1f, answers of the methods under "
+             "way %.1f, "
+             "largest method state %.1f, together %.1f; found %.1f above the idle program's %.1f",
+             mib[KV_MEMORY_LAYERS], mib[KV_MEMORY_PROMPT], mib[KV_MEMORY_REFERENCE],
+             mib[KV_MEMORY_LOGITS], mib[KV_MEMORY_ANSWERS], (double)work->state_bytes / 1048576,
+             all, seen->ours / 1048576, work->idle_bytes / 1048576);
 }
 
 static int measure_shares(struct comparison *work, const char shape[64], struct kv_error *err)

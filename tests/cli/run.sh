@@ -63,7 +63,7 @@ total = sum(stage["seconds"] for stage in profile["stages"].values())
 assert abs(total - profile["wall_seconds"]) < 1e-3 * profile["wall_seconds"] + 1e-6, total
 assert set(profile["stages"]) >= {"open", "read", "reference", "audit", "replay", "measure", "other"}
 memory = profile["memory_bytes"]
-assert set(memory) == {"layers", "reference", "prompt", "answers", "largest_method_state"}, memory
+assert set(memory) == {"layers", "reference", "prompt", "logits", "answers", "largest_method_state"}, memory
 assert memory["layers"] > 0 and memory["reference"] > 0 and memory["answers"] > 0, memory
 END
     expect 5 'nowhere/stages.json: cannot write' --quiet --trace small.h5 --methods f16 --no-plots --out again \
