@@ -365,7 +365,7 @@ static int turn_back(struct fit *fit, bool calibrated, struct kv_error *err)
     return kv_fail(err, KV_EMEMORY, "out of memory for rotary tables");
 }
 
-enum { COUNTED_SAMPLE = 64 };   /* rows that a bank is fitted on which only counts */
+enum { COUNTED_SAMPLE = 16 };   /* rows that a bank is fitted on which only counts */
 
 static int fit_code(struct kv_bank *bank, const struct kv_fit_rows *from, bool calibrated,
                     struct kv_error *err)

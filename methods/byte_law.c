@@ -2,6 +2,7 @@
 #include "methods/byte_law.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 /* The counts that all banks with rows of this cache would have. */
 static void set_counts(struct kv_cache *cache, uint32_t n, uint32_t prompt)
@@ -19,7 +20,8 @@ int64_t kv_cache_law(struct kv_cache *cache, uint32_t n, uint32_t prompt)
     set_counts(cache, 0, 0);
     const int64_t rows = kv_cache_row_bytes(cache) * cache->plan.n_heads * n;
     /* Before any row came the pool was charged metadata for policies' arrays alone. */
-    return rows + kv_side_bytes(&bytes, 0) + kv_side_bytes(&bytes, 1) + kv_pool_used(cache->plan.pool, KV_METADATA) / cache->n_members;
+    return rows + kv_side_bytes(&bytes, 0) + kv_side_bytes(&bytes, 1) +
+           kv_pool_used(cache->plan.pool, KV_METADATA) / cache->n_members;
 }
 
 /* What this cache, which may be some heads of a layer, has of a budget. */
@@ -32,15 +34,37 @@ static double limit_of(const struct kv_cache *cache, struct kv_budget budget)
            (geometry->key_dim + values);
 }
 
-/* Most rows of the prompt (or, evicting step by step, of all) that fit; 0 when none does. */
+/* No row adds more: it comes in exact, and blocks that become due are written with it. */
+static double most_of_a_row(const struct kv_cache *cache)
+{
+    double most = (double)kv_cache_row_bytes(cache) * cache->plan.n_heads;
+    const struct kv_cache *at[2] = {cache, cache->member > 0 ? cache->first : cache};
+    for (int c = 0; c < 2 && (c == 0 || at[1] != at[0]); c++)
+        for (uint32_t b = 0; b < at[c]->n_banks; b++)
+            for (const struct kv_bank *bank = &at[c]->banks[b]; bank; bank = bank->later) {
+                const struct kv_code *code = bank->code;
+                const bool never = code->tiers.flush == UINT32_MAX;
+                const double atoms = never ? 0 : code->tiers.flush / code->block + 1;
+                most += (double)kv_bank_exact_row_bytes(bank) + atoms * kv_atom_bytes(code);
+            }
+    return most;
+}
+
+/* Most rows of the prompt (or, evicting step by step, of all) that fit; 0 when none does. From
+ * above: what is too large by so many bytes is too large still by all rows that could not add as
+ * many. */
 static uint32_t rows_within(struct kv_cache *cache, bool prompt_only, double limit)
 {
     const struct kv_geometry *geometry = cache->plan.source.geometry;
     const uint32_t steps = geometry->tokens - geometry->prefill;
-    for (uint32_t n = prompt_only ? geometry->prefill : geometry->tokens; n > 0; n--) {
+    const double most = most_of_a_row(cache);
+    for (uint32_t n = prompt_only ? geometry->prefill : geometry->tokens; n > 0;) {
         const uint32_t all = prompt_only ? n + steps : n;
         const uint32_t prompt = prompt_only ? n : n > steps ? n - steps : 1;
-        if ((double)kv_cache_law(cache, all, prompt) <= limit + 1e-6) return n;
+        const double excess = (double)kv_cache_law(cache, all, prompt) - limit - 1e-6;
+        if (excess <= 0) return n;
+        const double jump = floor(excess / most);
+        n = jump < 1 ? n - 1 : jump < n ? n - (uint32_t)jump : 0;
     }
     return 0;
 }

@@ -234,7 +234,8 @@ static int create_side(struct kv_cache *cache, enum kv_side side, uint32_t n, st
     const uint32_t heads = span & KV_SPAN_HEADS ? plan->n_heads : 1;
     if (stage && stage->modifiers[0].exact_side == (side == KV_KEYS ? 1u : 2u)) stage = NULL;
     struct kv_setup setup = {.geometry = plan->source.geometry, .kernels = plan->kernels,
-                             .pool = plan->pool, .seed = plan->seed, .n_heads = heads};
+                             .pool = plan->pool, .seed = plan->seed, .n_heads = heads,
+                             .sizes_only = plan->counts_only};
     const struct kv_source *sources = &plan->source;
     /* Columns of the keys that are values, too, are rows that span sides. */
     const bool both = side == KV_BOTH_SIDES || plan->source.geometry->values_in_keys;

@@ -29,6 +29,7 @@ struct kv_setup {
     const struct kv_geometry *const *layers;   /* [n_layers] theirs, all of one shape; NULL for one */
     uint32_t dim;                /* codec: columns of a row */
     enum kv_side side;           /* codec: which side its rows are */
+    bool sizes_only;             /* the object only counts: it never sees a row, what is fitted is never used */
     const struct kv_stage *rest; /* codec: the stages to its right (a KV_LEAVES_ROWS codec makes its inner) */
 };
 

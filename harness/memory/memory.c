@@ -12,13 +12,14 @@ enum { MOST_CONTEXT = 1 << 30 };
 struct part {
     uint32_t n, *layers;       /* of the model */
     uint32_t alike;            /* the first part that is alike */
-    struct kv_memory_law *law; /* without a policy: that of the first */
+    struct kv_memory_law *law; /* without a policy: that of the first; else made when it is asked */
 };
 
 struct kv_memory {
     const struct kv_model *model;
     const struct kv_spec *spec;
     struct kv_memory_setting setting;
+    const struct kv_kernels *kernels;
     uint32_t n_parts;
     struct part *parts;
     uint32_t *indices; /* what parts' layers point into */
@@ -49,16 +50,12 @@ static bool is_alike(const struct kv_memory *memory, const struct part *a, const
            x->window == y->window;
 }
 
-static int open_law(struct kv_memory *memory, uint32_t p, const struct kv_kernels *kernels,
-                    struct kv_error *err)
+/* The law of a part, which is made now unless it was before. */
+static int law_of(struct kv_memory *memory, uint32_t p, struct kv_memory_law **law,
+                  struct kv_error *err)
 {
     struct part *part = &memory->parts[p];
     const struct kv_model_layer *layer = &memory->model->layers[part->layers[0]];
-    while (part->alike < p && !is_alike(memory, &memory->parts[part->alike], part)) part->alike++;
-    if (part->alike < p && kv_memory_is_direct(memory->spec)) {
-        part->law = memory->parts[part->alike].law;
-        return KV_OK;
-    }
     const struct kv_memory_shape shape = {.layers = part->layers,
                                           .n_layers = part->n,
                                           .model_layers = memory->model->n_layers,
@@ -67,7 +64,31 @@ static int open_law(struct kv_memory *memory, uint32_t p, const struct kv_kernel
                                           .key_dim = layer->key_dim,
                                           .value_dim = layer->value_dim,
                                           .element_bits = memory->setting.element_bits};
-    return kv_memory_law_create(&part->law, memory->spec, &shape, kernels, err);
+    const int status =
+        part->law ? KV_OK
+                  : kv_memory_law_create(&part->law, memory->spec, &shape, memory->kernels, err);
+    *law = part->law;
+    return status;
+}
+
+/* What a method cannot do shows in the first part of each shape. */
+static int open_part(struct kv_memory *memory, uint32_t p, struct kv_error *err)
+{
+    struct part *part = &memory->parts[p];
+    struct kv_memory_law *law;
+    while (part->alike < p && !is_alike(memory, &memory->parts[part->alike], part)) part->alike++;
+    if (part->alike == p) return law_of(memory, p, &law, err);
+    if (kv_memory_is_direct(memory->spec)) part->law = memory->parts[part->alike].law;
+    return KV_OK;
+}
+
+static int bytes_of(struct kv_memory *memory, uint32_t p, uint32_t rows,
+                    struct kv_memory_bytes *bytes, struct kv_error *err)
+{
+    struct kv_memory_law *law;
+    const int status = law_of(memory, p, &law, err);
+    return status == KV_OK ? kv_memory_law_bytes(law, rows, memory->setting.decode, bytes, err)
+                           : status;
 }
 
 /* The model's layers that keep rows, as a recording of all of them would list them. */
@@ -134,10 +155,11 @@ int kv_memory_open(struct kv_memory **out, const struct kv_model *model, const s
 {
     struct kv_memory *memory = calloc(1, sizeof *memory);
     if (!memory) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
-    *memory = (struct kv_memory){.model = model, .spec = spec, .setting = *setting};
+    *memory =
+        (struct kv_memory){.model = model, .spec = spec, .setting = *setting, .kernels = kernels};
     int status = form_parts(memory, err);
     for (uint32_t p = 0; status == KV_OK && p < memory->n_parts; p++)
-        status = open_law(memory, p, kernels, err);
+        status = open_part(memory, p, err);
     if (status == KV_OK)
         *out = memory;
     else
@@ -184,7 +206,7 @@ static int add_alike(struct kv_memory *memory, uint32_t first, uint32_t rows,
                      struct kv_memory_bytes *sum, struct kv_error *err)
 {
     const struct alike alike = alike_of(memory, first);
-    const uint32_t probes[3] = {first, alike.middle, alike.last}, decode = memory->setting.decode;
+    const uint32_t probes[3] = {first, alike.middle, alike.last};
     struct kv_memory_bytes bytes[3];
     bool same = true;
     int status = KV_OK;
@@ -193,12 +215,12 @@ static int add_alike(struct kv_memory *memory, uint32_t first, uint32_t rows,
             bytes[i] = bytes[i - 1];
             continue;
         }
-        status = kv_memory_law_bytes(memory->parts[probes[i]].law, rows, decode, &bytes[i], err);
+        status = bytes_of(memory, probes[i], rows, &bytes[i], err);
         same = status == KV_OK && memcmp(&bytes[i], &bytes[0], sizeof *bytes) == 0;
     }
     for (uint32_t p = first; status == KV_OK && p < memory->n_parts; p++) {
         if (memory->parts[p].alike != first) continue;
-        if (!same) status = kv_memory_law_bytes(memory->parts[p].law, rows, decode, &bytes[0], err);
+        if (!same) status = bytes_of(memory, p, rows, &bytes[0], err);
         if (status == KV_OK) add_bytes(sum, &bytes[0]);
     }
     return status;
@@ -211,7 +233,7 @@ static int add_part(struct kv_memory *memory, uint32_t p, uint32_t rows,
     struct kv_memory_bytes bytes;
     if (!kv_memory_is_direct(memory->spec))
         return part->alike == p ? add_alike(memory, p, rows, sum, err) : KV_OK;
-    const int status = kv_memory_law_bytes(part->law, rows, memory->setting.decode, &bytes, err);
+    const int status = bytes_of(memory, p, rows, &bytes, err);
     if (status == KV_OK) add_bytes(sum, &bytes);
     return status;
 }

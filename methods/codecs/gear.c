@@ -280,6 +280,9 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
 {
     struct gear_code *self = (struct gear_code *)code;
     const uint32_t dim = code->dim;
+    kv_pool_charge(self->pool, KV_BASIS_ONLINE,
+                   2 * (int64_t)dim * self->rank + (self->keys ? 4 * (int64_t)dim : 0));
+    if (sample->sizes_only) return KV_OK;
     float *column = malloc((sample->n + 1) * sizeof *column);
     uint8_t *grids = malloc(4 * (size_t)self->n_vectors + 4);
     if (!column || !grids) {
@@ -294,8 +297,6 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
         add_gram(self);
     }
     free(column), free(grids);
-    kv_pool_charge(self->pool, KV_BASIS_ONLINE,
-                   2 * (int64_t)dim * self->rank + (self->keys ? 4 * (int64_t)dim : 0));
     return find_basis(self, err);
 }
 

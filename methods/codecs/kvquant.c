@@ -319,6 +319,9 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
             : kind == WEIGHTS_LABEL ? "label"
                                     : "code",
             kind == WEIGHTS_FISHER ? "Fisher" : "label");
+    const int64_t tables = ((int64_t)2 << self->config.bits) * (has_q_norm(&self->config) ? 2 : 1);
+    kv_pool_charge(self->pool, KV_BASIS_ONLINE, tables + (self->keys ? 4 * (int64_t)code->dim : 0));
+    if (sample->sizes_only) return KV_OK;
     uint32_t first = 0;
     while (first < sample->n && sample->positions[first] < code->tiers.sinks) first++;
     const size_t skipped = (size_t)first * code->dim;
@@ -327,8 +330,6 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     if (!status)
         status =
             fit_table(self, sample->rows + skipped, squares ? squares + skipped : NULL, n, err);
-    const int64_t tables = ((int64_t)2 << self->config.bits) * (has_q_norm(&self->config) ? 2 : 1);
-    kv_pool_charge(self->pool, KV_BASIS_ONLINE, tables + (self->keys ? 4 * (int64_t)code->dim : 0));
     return status;
 }
 

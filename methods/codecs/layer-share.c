@@ -186,7 +186,7 @@ static int choose_pairs(struct share_code *self, const struct kv_sample *sample,
     for (uint32_t i = 0; i < n; i++) {
         self->source[i] = i;
         for (uint32_t j = 0; j < i; j++)
-            distances[(size_t)i * n + j] = distance(self, sample, i, j);
+            distances[(size_t)i * n + j] = sample->sizes_only ? 0 : distance(self, sample, i, j);
     }
     for (uint32_t k = 0; k < self->wanted; k++) {
         uint32_t later, earlier = 0;

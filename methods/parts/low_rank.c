@@ -10,9 +10,13 @@ static uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-static int create_block(struct kv_low_rank *self, struct kv_directions *block, struct kv_error *err)
+static int create_block(struct kv_low_rank *self, struct kv_directions *block, bool counts,
+                        struct kv_error *err)
 {
     const size_t size = (size_t)block->width * block->rank * sizeof(float);
+    if (counts)
+        return KV_OK; /* nothing is projected: a basis of many layers would be all the time it takes
+                       */
     block->down = kv_pool_reserve(self->pool, KV_WORKSPACE, size);
     block->up = kv_pool_reserve(self->pool, KV_WORKSPACE, size);
     if (!block->down || !block->up)
@@ -57,7 +61,7 @@ int kv_low_rank_create(struct kv_low_rank *self, const struct kv_codec *type,
     if (!self->latents || !self->row)
         return kv_fail(err, KV_EMEMORY, "%s: no memory for its latents", type->name);
     for (uint32_t b = 0; !status && b < self->n_blocks; b++)
-        status = create_block(self, &self->blocks[b], err);
+        status = create_block(self, &self->blocks[b], setup->sizes_only, err);
     return status;
 }
 

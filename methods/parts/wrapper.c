@@ -1,6 +1,7 @@
 #include "methods/parts/wrapper.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct kv_code kv_wrap_code(const struct kv_codec *type, uint32_t dim, const struct kv_code *inner)
 {
@@ -27,7 +28,8 @@ static int fit_mapped(const struct kv_code *outer, struct kv_code *inner,
     if (!rows)
         return kv_fail(err, KV_EMEMORY, "%s: no memory for %u prompt rows", outer->type->name,
                        sample->n);
-    for (uint32_t i = 0; i < sample->n; i++)
+    if (sample->sizes_only) memset(rows, 0, (size_t)sample->n * inner->dim * sizeof *rows);
+    for (uint32_t i = 0; i < sample->n && !sample->sizes_only; i++)
         map(outer, sample->rows + (size_t)i * outer->dim, rows + (size_t)i * inner->dim);
     const struct kv_sample mapped = {.n = sample->n,
                                      .sizes_only = sample->sizes_only,
