@@ -312,9 +312,8 @@ static int fill_method(struct work *work, struct kv_memory *memory, struct kv_me
         row->of_weights = (double)row->value[KV_MC_BYTES] / (double)work->weights;
     if (total.cache.least < total.cache.total)
         snprintf(row->note, sizeof row->note,
-                 "the data decide: between least_bytes %" PRId64
-                 " and this, in two made-up recordings",
-                 row->value[KV_MC_LEAST]);
+                 "the data decide: from least_bytes %" PRId64 " to this%s", row->value[KV_MC_LEAST],
+                 total.cache.sampled ? ", in two made-up recordings" : "");
     else if (total.cache.varies)
         snprintf(row->note, sizeof row->note,
                  "the data decide: parts vary in size, this is the average");

@@ -365,7 +365,7 @@ static int turn_back(struct fit *fit, bool calibrated, struct kv_error *err)
     return kv_fail(err, KV_EMEMORY, "out of memory for rotary tables");
 }
 
-enum { COUNTED_SAMPLE = 16 };   /* rows that a bank is fitted on which only counts */
+enum { COUNTED_SAMPLE = 1 };   /* rows that a bank is fitted on which only counts */
 
 static int fit_code(struct kv_bank *bank, const struct kv_fit_rows *from, bool calibrated,
                     struct kv_error *err)
@@ -550,16 +550,28 @@ static void set_counts(struct kv_bank *bank, uint32_t atoms, uint32_t rows)
         atoms * (int64_t)(bank->code->metadata_bytes - metadata_used(bank->code, NULL));
 }
 
-void kv_bank_count_rows(struct kv_bank *bank, uint32_t n, uint32_t prompt)
+void kv_bank_count_held(struct kv_bank *bank, uint32_t n, uint32_t prompt, uint32_t sinks)
 {
     const uint32_t end = bank->later && n > prompt ? prompt : n;
-    const uint32_t sinks = bank->code->tiers.sinks < end ? bank->code->tiers.sinks : end;
+    if (sinks > end) sinks = end;
     const uint32_t atoms = due_of(bank->code, end - sinks);
     const uint32_t waiting = end - atoms * bank->code->block;
     set_counts(bank, atoms, bank->later ? sinks : waiting);
     if (!bank->later) return;
     const uint32_t rest = n - end + waiting - sinks, late = due_of(bank->later->code, rest);
     set_counts(bank->later, late, rest - late * bank->later->code->block);
+}
+
+void kv_bank_count_rows(struct kv_bank *bank, uint32_t n, uint32_t prompt)
+{
+    kv_bank_count_held(bank, n, prompt, bank->code->tiers.sinks);
+}
+
+int64_t kv_bank_row_bytes(const struct kv_bank *bank)
+{
+    const int64_t later = bank->later ? kv_bank_row_bytes(bank->later) : 0;
+    return later + bank->live_atoms * (int64_t)kv_atom_bytes(bank->code) - bank->spare_bytes +
+           bank->live_rows * (int64_t)kv_bank_exact_row_bytes(bank);
 }
 
 void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)

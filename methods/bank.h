@@ -98,6 +98,10 @@ void kv_bank_append(struct kv_bank *bank, uint32_t token, uint32_t lanes);
  * held and encoded as far as is due: what appending and encoding them one by one comes to. Nothing is
  * charged to the pool. Atoms of variable size count with what one needs on the average. */
 void kv_bank_count_rows(struct kv_bank *bank, uint32_t n, uint32_t prompt);
+/* Likewise where only so many of the rows are at positions that the codec's tiers keep exact. */
+void kv_bank_count_held(struct kv_bank *bank, uint32_t n, uint32_t prompt, uint32_t sinks);
+/* Bytes of the rows that are counted: atoms, and exact rows. */
+int64_t kv_bank_row_bytes(const struct kv_bank *bank);
 /* A held row changes: it is a new exact row at its old position. KV_ROWS_EDITED only. */
 void kv_bank_edit(struct kv_bank *bank, uint32_t token, const float *row);
 /* One lane drops its share of a row. */

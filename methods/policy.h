@@ -122,6 +122,7 @@ struct kv_policy {
     uint32_t merges;    /* sides that merge changes: KV_MERGES_KEYS, KV_MERGES_VALUES */
     bool (*random)(const void *config);   /* optional: depends on the seed */
     bool oracle;        /* knows what no system can: flagged */
+    bool by_position;   /* a row's score follows from its position: heads keep the same rows */
 };
 
 #endif

@@ -4,7 +4,7 @@
 #include "methods/trim.h"
 
 struct rule { /* trim's of one policy, in rows */
-    uint32_t budget, recent, sinks, chunk, at_once;
+    uint32_t budget, recent, sinks, chunk, at_once, least;
     bool drops, prompt_only;
 };
 
@@ -17,20 +17,29 @@ static uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/* What a lane of pooled heads keeps whatever the others have (methods/head_budget.c). */
+static uint32_t least_share(const struct kv_trim *trim, uint32_t budget, uint32_t shut)
+{
+    if (!trim->pooled_heads || budget <= shut) return budget;
+    const uint64_t percent = trim->floor_percent;
+    if (trim->floor == KV_FLOOR_BLEND) return shut + (uint32_t)((budget - shut) * percent / 100);
+    return larger(shut, (uint32_t)(budget * percent / 100));
+}
+
 static struct rule rule_of(const struct kv_cache *cache, uint32_t p)
 {
     const struct kv_chooser *self = cache->choosers[p];
     const struct kv_trim *trim = &self->trim;
     if (!self->type->score) return (struct rule){.drops = false};
-    const uint32_t budget = kv_cache_layer_budget(cache, p);
-    return (struct rule){
-        .budget = budget,
-        .recent = kv_trim_recent(trim, budget),
-        .sinks = trim->sinks,
-        .chunk = trim->chunk,
-        .at_once = kv_trim_at_once(trim, budget),
-        .drops = true,
-        .prompt_only = trim->prompt_only};
+    const uint32_t budget = kv_cache_layer_budget(cache, p), recent = kv_trim_recent(trim, budget);
+    return (struct rule){.budget = budget,
+                         .recent = recent,
+                         .sinks = trim->sinks,
+                         .chunk = trim->chunk,
+                         .at_once = kv_trim_at_once(trim, budget),
+                         .least = least_share(trim, budget, recent + trim->sinks),
+                         .drops = true,
+                         .prompt_only = trim->prompt_only};
 }
 
 /* What stays of n prompt rows in whole chunks. The last chunk may be short; it stays, since its
@@ -62,43 +71,64 @@ static uint32_t after_steps(const struct rule *rule, uint32_t n, uint32_t steps)
     return n;
 }
 
-static bool stores_rows_singly(const struct kv_bank *bank)
+static bool is_counted(const struct kv_cache *cache, const struct rule *rules)
 {
-    const struct kv_tiers *tiers = &bank->code->tiers;
-    return !bank->later && bank->code->block == 1 && tiers->flush == 1 && tiers->recent == 0 &&
-           tiers->sinks == 0;
-}
-
-/* True when bytes follow from how many rows of each lane are held. */
-static bool follows_from_count(const struct kv_cache *cache, bool in_order)
-{
-    for (uint32_t b = 0; b < cache->n_banks; b++) {
-        const struct kv_bank *bank = &cache->banks[b];
-        if (bank->n_heads > 1 || bank->n_layers > 1) return false;
-        if (!stores_rows_singly(bank) && (!in_order || bank->code->tiers.sinks > 0)) return false;
+    const uint32_t n = cache->plan.spec->n_policies;
+    for (uint32_t p = 0; p < n; p++) {
+        const struct kv_chooser *self = cache->choosers[p];
+        const struct rule *rule = &rules[p];
+        const bool pooled = self->trim.pooled_heads, alone = n == 1;
+        if (!rule->drops && (self->type->keep || self->type->evict) && !self->type->arrays)
+            return false;
+        if (!rule->drops) continue;
+        if (!alone && (pooled || rule->chunk || rule->at_once > 1)) return false;
+        if (rule->chunk && (!rule->prompt_only || rule->recent == 0)) return false;
+        if (rule->at_once > 1 && (pooled || rule->budget <= rule->recent + rule->sinks))
+            return false;
     }
     return true;
 }
 
-static bool is_counted(const struct kv_cache *cache, const struct rule *rules, uint32_t steps)
+/* Pages and the like: of the rows in order at least, and each row in one of its own at most. */
+static void add_arrays(const struct kv_cache *cache, uint32_t p, struct kv_held_rows *held)
 {
-    const uint32_t n = cache->plan.spec->n_policies;
-    bool in_order =
-        true; /* what is dropped goes before anything is encoded, the same in all heads */
-    for (uint32_t p = 0; p < n; p++) {
+    const struct kv_chooser *self = cache->choosers[p];
+    const struct kv_geometry *geometry = cache->plan.source.geometry;
+    if (!self->type->arrays) return;
+    const uint32_t steps = held->tokens - held->prefill, seen = held->prompt + steps;
+    const int64_t whole = self->type->arrays(self->config, geometry, held->tokens),
+                  least = self->type->arrays(self->config, geometry, seen),
+                  one = self->type->arrays(self->config, geometry, 1),
+                  late = steps ? self->type->arrays(self->config, geometry, steps) + one : 0;
+    const bool all = seen == held->tokens || p == 0; /* the first sees what others drop later */
+    held->arrays[0] += all ? whole : least;
+    held->arrays[1] += all || whole < one * held->prompt + late ? whole : one * held->prompt + late;
+}
+
+/* What every lane is sure to hold, and how many ways there are to choose the rest. */
+static void protect(const struct kv_cache *cache, const struct rule *rules, uint32_t steps,
+                    struct kv_held_rows *held)
+{
+    uint32_t recent = held->tokens, sinks = held->tokens;
+    uint32_t droppers = 0;
+    bool same_heads = true;
+    held->by_position = true;
+    for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++) {
+        const struct rule *rule = &rules[p];
         const struct kv_chooser *self = cache->choosers[p];
-        const bool pooled = self->trim.pooled_heads, alone = n == 1;
-        if (!rules[p].drops && (self->type->keep || self->type->evict) &&
-            !(self->type->arrays && p == 0))
-            return false;
-        if (!rules[p].drops) continue;
-        if (!alone && (pooled || rules[p].chunk || rules[p].at_once > 1)) return false;
-        if (rules[p].chunk && (!rules[p].prompt_only || rules[p].recent == 0)) return false;
-        if (rules[p].at_once > 1 && (pooled || rules[p].budget <= rules[p].recent + rules[p].sinks))
-            return false;
-        in_order = in_order && (rules[p].prompt_only || steps == 0) && !pooled;
+        if (!rule->drops) continue;
+        droppers++;
+        recent = smaller(recent, rule->recent + (rule->prompt_only ? steps : 0));
+        sinks = smaller(sinks, smaller(rule->sinks, rule->budget));
+        held->by_position &= self->type->by_position;
+        same_heads &=
+            self->type->by_position || (self->trim.shared_heads && !self->trim.pooled_heads);
+        held->in_order &= rule->prompt_only || steps == 0;
     }
-    return follows_from_count(cache, in_order) && !cache->plan.rest && !cache->plan.handed;
+    held->oldest_go = droppers == 1 && held->by_position;
+    held->sinks = held->n == held->tokens ? held->tokens : sinks;
+    held->shut = held->n == held->tokens ? held->n : smaller(held->n, recent + sinks);
+    held->sets = same_heads ? 1 : cache->plan.n_heads;
 }
 
 bool kv_held_rows_count(const struct kv_cache *cache, uint32_t tokens, uint32_t prefill,
@@ -107,17 +137,66 @@ bool kv_held_rows_count(const struct kv_cache *cache, uint32_t tokens, uint32_t 
     const uint32_t n = cache->plan.spec->n_policies, steps = tokens - prefill;
     struct rule rules[KV_MAX_POLICIES];
     for (uint32_t p = 0; p < n; p++) rules[p] = rule_of(cache, p);
-    if (!is_counted(cache, rules, steps)) return false;
-    *held = (struct kv_held_rows){.prompt = prefill};
+    if (!is_counted(cache, rules)) return false;
+    *held = (struct kv_held_rows){
+        .tokens = tokens, .prefill = prefill, .prompt = prefill, .in_order = true};
     for (uint32_t p = 0; p < n; p++) held->prompt = after_prompt(&rules[p], held->prompt);
     held->n = held->prompt + steps;
+    held->least = held->prompt;
     for (uint32_t p = 0; p < n; p++) {
-        const struct kv_chooser *self = cache->choosers[p];
-        if (self->type->arrays)
-            held->arrays += self->type->arrays(self->config, cache->plan.source.geometry, tokens);
+        if (rules[p].drops && held->prompt < prefill)
+            held->least = smaller(held->least, rules[p].least);
         if (!rules[p].drops || rules[p].prompt_only) continue;
         held->n = rules[p].at_once > 1 ? after_steps(&rules[p], held->prompt, steps)
                                        : smaller(held->n, rules[p].budget);
     }
+    protect(cache, rules, steps, held);
+    for (uint32_t p = 0; p < n; p++) add_arrays(cache, p, held);
     return true;
+}
+
+/* Rows that all lanes of a bank are sure to hold. */
+static uint32_t shut_in_all(const struct kv_bank *bank, const struct kv_held_rows *held)
+{
+    uint32_t shut = held->shut;
+    for (uint32_t m = 1; m < bank->n_layers; m++) shut = smaller(shut, held[m].shut);
+    return shut;
+}
+
+/* Of the first `tier` positions, how many some lane is sure to drop, and may drop. */
+static void dropped_sinks(const struct kv_bank *bank, const struct kv_held_rows *held,
+                          uint32_t dropped[2])
+{
+    const uint32_t tier = bank->code->tiers.sinks;
+    dropped[0] = tier, dropped[1] = 0;
+    for (uint32_t m = 0; m < bank->n_layers; m++) {
+        const uint32_t open = tier - smaller(tier, held[m].sinks);
+        const uint32_t may = smaller(open, held[m].tokens - held[m].n);
+        dropped[0] = smaller(dropped[0], held[m].oldest_go ? may : 0);
+        dropped[1] = larger(dropped[1], may);
+    }
+}
+
+struct kv_row_range kv_held_range(const struct kv_bank *bank, const struct kv_held_rows *held,
+                                  bool dropped)
+{
+    const uint32_t tier = bank->code->tiers.sinks, lanes = bank->n_lanes / bank->n_layers;
+    const uint32_t steps = held->n - held->prompt, came = held->tokens - held->prefill;
+    struct kv_row_range range = {.steps = dropped ? came - steps : steps};
+    const uint32_t shut = shut_in_all(bank, held);
+    const uint32_t limit = dropped ? held->tokens - shut : held->tokens;
+    uint32_t gone[2];
+    uint64_t sum = dropped ? 0 : shut;
+    for (uint32_t m = 0; m < bank->n_layers; m++) {
+        const uint32_t n = dropped ? held[m].tokens - held[m].n : held[m].n - shut;
+        range.least = larger(range.least, dropped ? n : held[m].n);
+        sum += (uint64_t)smaller(held[m].sets, lanes) * n;
+    }
+    range.most = sum < limit ? (uint32_t)sum : limit;
+    if (held->by_position) range.most = range.least;
+    dropped_sinks(bank, held, gone);
+    range.sinks[0] = dropped ? gone[0] : tier - gone[1];
+    range.sinks[1] = smaller(dropped ? gone[1] : tier - gone[0], range.most);
+    range.sinks[0] = smaller(range.sinks[0], range.sinks[1]);
+    return range;
 }

@@ -1,18 +1,37 @@
-/* Rows that policies hold, counted and not gone through: trim's own rule as arithmetic. */
+/* Rows that policies hold, counted and not gone through: trim's own rule as arithmetic. Where it is
+ * the data that decide which rows a lane holds, ranges of what that can come to. */
 #ifndef KVBENCH_HARNESS_MEMORY_HELD_ROWS_H
 #define KVBENCH_HARNESS_MEMORY_HELD_ROWS_H
 
 #include "methods/cache.h"
 
 struct kv_held_rows {
-    uint32_t n, prompt; /* rows a lane holds at the end, on the average; of the prompt */
-    int64_t arrays;     /* metadata bytes a lane that policies keep beside their rows */
+    uint32_t tokens, prefill; /* that came; of them at once */
+    uint32_t n, prompt; /* rows a lane holds at the end, of the prompt; pooled: on the average */
+    uint32_t least;     /* of the prompt, what a lane of pooled heads holds at least; else prompt */
+    uint32_t shut, sinks; /* of n, rows that every lane holds; of them, at the first positions */
+    uint32_t sets;        /* lanes of this layer may hold so many different sets of rows */
+    bool by_position;     /* the same rows in all layers, as far as they hold any */
+    bool oldest_go;       /* by one such policy: the oldest behind the sinks */
+    bool in_order;        /* what is dropped goes before anything is encoded */
+    int64_t arrays[2];    /* metadata bytes a lane beside its rows: least, most */
 };
 
 /* After so many tokens, the first `prefill` at once; the cache's geometry says the same. False
- * where bytes hang on which rows are held: atoms of several rows under eviction step by step or of
- * joined heads and layers, chunks behind another policy. */
+ * where it is not arithmetic: chunks or pooled heads among other policies, and the like. */
 bool kv_held_rows_count(const struct kv_cache *cache, uint32_t tokens, uint32_t prefill,
                         struct kv_held_rows *held);
+
+/* Rows of a bank in a lane or in any of its lanes, and of those at the first `sinks` positions. */
+struct kv_row_range {
+    uint32_t least, most;
+    uint32_t steps; /* of each, rows that came one by one */
+    uint32_t sinks[2];
+};
+
+/* Of a bank of the cache that policies drop from, or (dropped) that takes what they drop; held is
+ * of all members of the layer group, the bank's first. */
+struct kv_row_range kv_held_range(const struct kv_bank *bank, const struct kv_held_rows *held,
+                                  bool dropped);
 
 #endif

@@ -182,7 +182,7 @@ static void add_bytes(struct kv_memory_bytes *sum, const struct kv_memory_bytes 
 {
     sum->payload += one->payload, sum->metadata += one->metadata, sum->residual += one->residual;
     sum->basis += one->basis, sum->total += one->total, sum->least += one->least;
-    sum->varies |= one->varies;
+    sum->varies |= one->varies, sum->sampled |= one->sampled;
 }
 
 /* The parts that are alike: how many, and the middle and the last one. */

@@ -6,15 +6,15 @@
 
 #include "harness/base/half.h"
 #include "harness/base/rng.h"
-#include "harness/memory/held_rows.h"
+#include "harness/memory/row_extremes.h"
 #include "methods/byte_law.h"
 #include "methods/cache.h"
 
 enum pattern { FLAT, RANDOM }; /* all rows and weights alike; all different */
 
 enum {
-    CREATED_ROWS = 64
-}; /* enough of a recording to make a codec on; to fit one, see created_rows */
+    CREATED_ROWS = 1
+}; /* of a recording to make codecs on: what they come to hangs on their shape */
 
 struct counting {
     const struct kv_spec *spec;
@@ -31,6 +31,7 @@ struct counting {
     double *inv_freq;
     int32_t *positions;
     struct kv_cache **main, **rest; /* [n_layers]; rest NULL: there is none */
+    struct kv_held_rows *held;      /* [n_layers] scratch */
 };
 
 /* -- a made-up recording ------------------------------------------------------------------------
@@ -165,7 +166,9 @@ static int fill_plans(struct counting *counting, struct kv_cache_plan *plans, st
 {
     counting->geometries =
         kv_pool_take(counting->pool, counting->n_layers * sizeof *counting->geometries);
-    if (!counting->geometries) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
+    counting->held = kv_pool_take(counting->pool, counting->n_layers * sizeof *counting->held);
+    if (!counting->geometries || !counting->held)
+        return kv_fail(err, KV_EMEMORY, "memory: out of memory");
     for (uint32_t m = 0; m < counting->n_layers; m++) {
         struct kv_geometry *geometry = &counting->geometries[m];
         *geometry = counting->geometry;
@@ -264,7 +267,7 @@ static void add(struct kv_memory_bytes *sum, const struct counting *counting,
     sum->metadata += units * metadata;
     sum->basis += units * (one.basis + kv_pool_used(counting->pool, KV_BASIS_SHARED));
     sum->varies |= one.varies;
-    sum->total = sum->payload + sum->metadata + sum->residual + sum->basis;
+    sum->least = sum->total = sum->payload + sum->metadata + sum->residual + sum->basis;
 }
 
 /* A method without rows: a state for every head, of any length. */
@@ -288,7 +291,7 @@ static void add_states(struct kv_memory_bytes *sum, const struct counting *count
     sum->payload = states * kv_pool_used(counting->pool, KV_PAYLOAD);
     sum->metadata = states * kv_pool_used(counting->pool, KV_METADATA);
     sum->basis = states * kv_pool_used(counting->pool, KV_BASIS_ONLINE);
-    sum->total = sum->payload + sum->metadata + sum->basis;
+    sum->least = sum->total = sum->payload + sum->metadata + sum->basis;
 }
 
 /* -- laws ---------------------------------------------------------------------------------------
@@ -410,10 +413,94 @@ static int ask(struct kv_memory_law *law, uint32_t p, uint32_t tokens, uint32_t 
     return KV_OK;
 }
 
-/* What a member's lanes take beside the banks. */
-static int64_t beside_banks(const struct kv_cache *cache, const struct kv_held_rows *held)
+/* The rows that every member would hold; *known is false where that is not arithmetic. */
+static int hold(struct counting *counting, uint32_t tokens, uint32_t decode, bool *known,
+                struct kv_error *err)
 {
-    return (kv_cache_row_bytes(cache) * held->n + held->arrays) * cache->plan.n_heads;
+    const uint32_t prefill = prompt_of(tokens, decode);
+    *known = true;
+    for (uint32_t m = 0; *known && m < counting->n_layers; m++) {
+        struct kv_cache *cache = counting->main[m];
+        struct kv_budget said[KV_MAX_POLICIES];
+        counting->geometries[m].tokens = tokens;
+        counting->geometries[m].prefill = counting->geometries[m].question_start = prefill;
+        for (uint32_t i = 0; i < cache->plan.spec->n_policies; i++)
+            said[i] = cache->choosers[i]->trim.budget;
+        const int status = kv_cache_settle_budgets(cache, err);
+        *known = status == KV_OK && kv_held_rows_count(cache, tokens, prefill, &counting->held[m]);
+        for (uint32_t i = 0; i < cache->plan.spec->n_policies; i++)
+            cache->choosers[i]->trim.budget = said[i];
+        if (status != KV_OK) return status;
+    }
+    return KV_OK;
+}
+
+/* Lanes of one layer that hold unlike numbers of rows, of which some wait to be encoded. */
+static bool shares_blocks(const struct kv_cache *cache, const struct kv_held_rows *held)
+{
+    bool blocks = false;
+    for (uint32_t b = 0; b < cache->n_banks; b++)
+        blocks |= cache->banks[b].n_lanes == 1 && !kv_bank_stores_singly(&cache->banks[b]);
+    return blocks && held->least < held->prompt;
+}
+
+/* True when bytes follow from how many rows are held, or are within a range that does. */
+static bool follows_from_count(const struct counting *counting, uint32_t m)
+{
+    const struct kv_held_rows *held = &counting->held[m];
+    const struct kv_cache *cache = counting->main[m],
+                          *rest = counting->rest ? counting->rest[m] : 0;
+    for (uint32_t b = 0; b < cache->n_banks; b++)
+        if (!held->in_order && !kv_bank_stores_singly(&cache->banks[b])) return false;
+    if (rest && (rest->plan.spec->n_policies > 0 || shares_blocks(rest, held))) return false;
+    for (uint32_t b = 0; rest && b < rest->n_banks; b++)
+        if (rest->banks[b].later && held->tokens > held->prefill) return false;
+    return true;
+}
+
+/* Sets the counts of all banks of a member; returns the bytes that its lanes take beside them. */
+static int64_t place(const struct counting *counting, uint32_t m, enum kv_extreme extreme)
+{
+    const struct kv_held_rows *held = &counting->held[m];
+    struct kv_cache *cache = counting->main[m], *rest = counting->rest ? counting->rest[m] : NULL;
+    const int64_t arrays = held->arrays[extreme == KV_MOST];
+    int64_t lane = kv_cache_row_bytes(cache) * held->n + arrays;
+    for (uint32_t b = 0; b < cache->n_banks; b++) {
+        const struct kv_row_range range = kv_held_range(&cache->banks[b], held, false);
+        kv_bank_count_extreme(&cache->banks[b], &range, extreme);
+    }
+    for (uint32_t b = 0; rest && b < rest->n_banks; b++) {
+        const struct kv_row_range range = kv_held_range(&rest->banks[b], held, true);
+        kv_bank_count_extreme(&rest->banks[b], &range, extreme);
+    }
+    if (rest) lane += kv_cache_row_bytes(rest) * (held->tokens - held->n);
+    return lane * cache->plan.n_heads;
+}
+
+static void count_nothing(struct kv_cache *const *caches, uint32_t n)
+{
+    for (uint32_t m = 0; caches && m < n; m++)
+        for (uint32_t b = 0; b < caches[m]->n_banks; b++)
+            kv_bank_count_rows(&caches[m]->banks[b], 0, 0);
+}
+
+/* False where unlike lanes are no short search. */
+static bool count_extreme(const struct counting *counting, const struct kv_memory_shape *shape,
+                          enum kv_extreme extreme, struct kv_memory_bytes *bytes)
+{
+    const uint32_t units = shape->kv_heads / counting->unit_heads;
+    int64_t beside = 0;
+    bool known = true;
+    for (uint32_t m = 0; known && m < counting->n_layers; m++) {
+        beside += place(counting, m, extreme);
+        if (shares_blocks(counting->main[m], &counting->held[m]))
+            known = kv_lanes_count_extreme(counting->main[m], &counting->held[m], extreme);
+    }
+    if (known) add(bytes, counting, shape, false);
+    bytes->metadata += beside * units, bytes->total += beside * units;
+    count_nothing(counting->main, counting->n_layers);
+    count_nothing(counting->rest, counting->n_layers);
+    return known;
 }
 
 /* By arithmetic, in caches that were made once; *known is false where that does not do. */
@@ -421,33 +508,14 @@ static int count(struct kv_memory_law *law, uint32_t p, uint32_t tokens, uint32_
                  struct kv_memory_bytes *bytes, bool *known, struct kv_error *err)
 {
     struct counting *counting = &law->counting[p];
-    const uint32_t prefill = prompt_of(tokens, decode);
-    int64_t beside = 0;
-    *known = true;
-    for (uint32_t m = 0; *known && m < counting->n_layers; m++) {
-        struct kv_cache *cache = counting->main[m];
-        struct kv_held_rows held;
-        struct kv_budget said[KV_MAX_POLICIES];
-        counting->geometries[m].tokens = tokens;
-        counting->geometries[m].prefill = counting->geometries[m].question_start = prefill;
-        for (uint32_t i = 0; i < cache->plan.spec->n_policies; i++)
-            said[i] = cache->choosers[i]->trim.budget;
-        const int status = kv_cache_settle_budgets(cache, err);
-        *known = status == KV_OK && kv_held_rows_count(cache, tokens, prefill, &held);
-        for (uint32_t i = 0; i < cache->plan.spec->n_policies; i++)
-            cache->choosers[i]->trim.budget = said[i];
-        if (status != KV_OK) return status;
-        for (uint32_t b = 0; *known && b < cache->n_banks; b++)
-            kv_bank_count_rows(&cache->banks[b], held.n, held.prompt);
-        if (*known) beside += beside_banks(cache, &held);
-    }
-    if (!*known) return KV_OK;
-    add(bytes, counting, &law->shape, false);
-    bytes->metadata += beside * (law->shape.kv_heads / counting->unit_heads);
-    bytes->total += beside * (law->shape.kv_heads / counting->unit_heads);
-    for (uint32_t m = 0; m < counting->n_layers; m++)
-        for (uint32_t b = 0; b < counting->main[m]->n_banks; b++)
-            kv_bank_count_rows(&counting->main[m]->banks[b], 0, 0);
+    struct kv_memory_bytes least = {0};
+    const int status = hold(counting, tokens, decode, known, err);
+    if (status != KV_OK) return status;
+    for (uint32_t m = 0; *known && m < counting->n_layers; m++)
+        *known = follows_from_count(counting, m);
+    *known = *known && count_extreme(counting, &law->shape, KV_MOST, bytes) &&
+             count_extreme(counting, &law->shape, KV_LEAST, &least);
+    bytes->least = least.total;
     return KV_OK;
 }
 
@@ -490,12 +558,14 @@ int kv_memory_law_bytes(struct kv_memory_law *law, uint32_t tokens, uint32_t dec
     for (uint32_t p = 0; status == KV_OK && tokens > 0 && known && p < law->n_patterns; p++)
         status = law->direct ? ask(law, p, tokens, decode, &each[p])
                              : count(law, p, tokens, decode, &each[p], &known, err);
-    for (uint32_t p = 0; status == KV_OK && tokens > 0 && !known && p < 2; p++)
+    for (uint32_t p = 0; status == KV_OK && tokens > 0 && !known && p < 2; p++) {
         status = run(law, p, tokens, decode, &each[p], err);
+        each[p].sampled = 1;
+    }
     const uint32_t n = known ? law->n_patterns : 2;
     const bool second = n > 1 && each[1].total > each[0].total;
     *bytes = each[second];
-    bytes->least = each[n > 1 && !second].total;
+    if (n > 1 && each[!second].least < bytes->least) bytes->least = each[!second].least;
     return status;
 }
 
@@ -510,7 +580,7 @@ int kv_memory_law_create(struct kv_memory_law **out, const struct kv_spec *spec,
     *law = (struct kv_memory_law){
         .spec = left_out ? &exact : spec, .kernels = kernels, .shape = *shape};
     law->direct = kv_memory_is_direct(law->spec);
-    law->counted = !law->direct && law->spec->n_caches == 1 && !law->spec->caches[0].answer;
+    law->counted = !law->direct && !law->spec->caches[0].answer;
     law->n_patterns = !is_fitted(law->spec) ? 1 : 2;
     int status = KV_OK;
     if (shape->value_dim == 0 && joins_sides(law->spec))

@@ -2,8 +2,10 @@
  * itself, over rows that are counted and not kept (struct kv_cache_plan, counts_only). There is no
  * second law of bytes anywhere.
  *
- * Where bytes hang on what the rows hold (which rows an evictor drops from blocks; a fitted size),
- * two made-up recordings are counted and the larger figure is given with the smaller one. */
+ * Where bytes hang on what the rows hold (which rows heads have in common, or how many each has of
+ * a shared budget), the most is given with the least that it can come to. Where blocks outlive rows
+ * that are dropped step by step, rows are gone through instead, in two made-up recordings, and the
+ * larger figure is given with the smaller one. */
 #ifndef KVBENCH_HARNESS_MEMORY_MEMORY_COUNT_H
 #define KVBENCH_HARNESS_MEMORY_MEMORY_COUNT_H
 
@@ -19,8 +21,9 @@ struct kv_memory_shape {
 
 struct kv_memory_bytes {
     int64_t payload, metadata, residual, basis, total;
-    int64_t varies; /* not 0: atoms vary in size, and count with the average */
-    int64_t least;  /* total, in the other made-up recording: < total where data decide */
+    int64_t varies;  /* not 0: atoms vary in size, and count with the average */
+    int64_t least;   /* < total where the data decide */
+    int64_t sampled; /* not 0: total and least are of two made-up recordings and no bounds */
 };
 
 /* The bytes of one layer (or of a layer group, whole) as a function of how many rows came. Without

@@ -77,6 +77,7 @@ static uint32_t per_end(double sparsity, uint32_t length)
 
 static int reserve(struct gear_code *self, const struct kv_setup *setup, struct kv_error *err)
 {
+    if (setup->sizes_only) return KV_OK;
     const size_t dim = self->code.dim, n = self->code.block * dim,
                  longest = self->code.block > dim ? self->code.block : dim;
     float *floats = kv_pool_reserve(setup->pool, KV_WORKSPACE,

@@ -256,7 +256,7 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     self->kernels = setup->kernels, self->pool = setup->pool, self->geometry = setup->geometry;
     self->balance = 1.0f;
     int status = take_shape(self, setup, err);
-    if (status == KV_OK) status = reserve(self, err);
+    if (status == KV_OK && !setup->sizes_only) status = reserve(self, err);
     if (status != KV_OK) return status;
     const uint32_t width = self->shape.rank + self->shape.tail;
     status = kv_create_code(&self->inner, setup->rest, setup, width, err);
@@ -655,9 +655,9 @@ static void sample_row(struct mla_code *self, const struct kv_sample *sample, ui
 static int fit_inner(struct mla_code *self, const struct kv_sample *sample, struct kv_error *err)
 {
     if (!self->inner->type->fit) return KV_OK;
-    float *rows = malloc((size_t)sample->n * self->code.dim * sizeof *rows);
+    float *rows = calloc((size_t)sample->n * self->code.dim + 1, sizeof *rows);
     if (!rows) return kv_fail(err, KV_EMEMORY, "mla: no memory for %u rows", sample->n);
-    for (uint32_t i = 0; i < sample->n; i++)
+    for (uint32_t i = 0; i < sample->n && !sample->sizes_only; i++)
         sample_row(self, sample, i, rows + (size_t)i * self->code.dim);
     const struct kv_sample turned = {.n = sample->n,
                                      .sizes_only = sample->sizes_only,

@@ -250,6 +250,8 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
 static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_error *err)
 {
     struct polar_code *self = (struct polar_code *)code;
+    kv_pool_charge(self->pool, KV_BASIS_ONLINE, 2 * LEVELS * CELLS);
+    if (sample->sizes_only) return KV_OK;
     const size_t blocks = (size_t)sample->n * self->n_blocks;
     struct kv_weighted *points = malloc((blocks * UPPER + 1) * sizeof *points);
     if (!points) return kv_fail(err, KV_EMEMORY, "polar-han: no memory for the prompt's angles");
@@ -276,7 +278,6 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
         set_table(&self->tables[level], angles);
     }
     free(points);
-    kv_pool_charge(self->pool, KV_BASIS_ONLINE, 2 * LEVELS * CELLS);
     return KV_OK;
 }
 

@@ -75,8 +75,8 @@ int kv_rotation_create(struct kv_rotation *rotation, const struct kv_setup *setu
                        enum kv_rotation_kind kind, struct kv_rng rng, struct kv_error *err)
 {
     *rotation = (struct kv_rotation){.kernels = setup->kernels, .kind = kind, .n = n};
-    return kind == KV_ROTATE_HADAMARD ? make_signs(rotation, setup, &rng, err)
-                                      : make_matrix(rotation, setup, &rng, err);
+    if (kind == KV_ROTATE_HADAMARD) return make_signs(rotation, setup, &rng, err);
+    return setup->sizes_only ? KV_OK : make_matrix(rotation, setup, &rng, err);
 }
 
 /* The kernel takes a matrix by columns: our rows are the columns of the transpose. */

@@ -1,7 +1,6 @@
 #include "methods/parts/wrapper.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 struct kv_code kv_wrap_code(const struct kv_codec *type, uint32_t dim, const struct kv_code *inner)
 {
@@ -24,11 +23,10 @@ uint32_t kv_wrapped_used(const struct kv_code *outer, const uint8_t *atom)
 static int fit_mapped(const struct kv_code *outer, struct kv_code *inner,
                       const struct kv_sample *sample, kv_row_map *map, struct kv_error *err)
 {
-    float *rows = malloc(((size_t)sample->n * inner->dim + 1) * sizeof *rows);
+    float *rows = calloc((size_t)sample->n * inner->dim + 1, sizeof *rows);
     if (!rows)
         return kv_fail(err, KV_EMEMORY, "%s: no memory for %u prompt rows", outer->type->name,
                        sample->n);
-    if (sample->sizes_only) memset(rows, 0, (size_t)sample->n * inner->dim * sizeof *rows);
     for (uint32_t i = 0; i < sample->n && !sample->sizes_only; i++)
         map(outer, sample->rows + (size_t)i * outer->dim, rows + (size_t)i * inner->dim);
     const struct kv_sample mapped = {.n = sample->n,

@@ -50,4 +50,5 @@ const struct kv_policy kv_policy_interleave = {
     .config_size = sizeof(struct config),
     .trim = {.budget = {.share = 0.2}},
     .create = create,
-    .score = score};
+    .score = score,
+    .by_position = true};

@@ -17,6 +17,11 @@ for name in $codecs $policies $answers; do methods="$methods${methods:+,}$name";
 for name in $policies; do methods="$methods,$name+int:bits=4"; done
 methods="$methods,svd:rank=16+int:bits=4,int:bits=4:sinks=4:recent=20,int:bits=4:span=heads,window:budget=40+f16+rest+int:bits=2"
 methods="$methods,int:bits=2:layers=1,kivi:group_size=16:residual_length=48,h2o:budget=0.3+kivi:group_size=16:residual_length=32"
+methods="$methods,snapkv:budget=60+int:bits=8+rest+kivi:group_size=16:residual_length=32,streaming:budget=60+kvquant"
+open="adakv:budget=50+kivi:group_size=16:residual_length=32,snapkv:budget=50:pooled_heads=1+gear,snapkv:budget=50+kvquant"
+open="$open,adakv:budget=50+minicache,h2o:budget=50+palu,snapkv:budget=50+xkv:group_layers=2,snapkv:budget=60+quest:page_size=8"
+open="$open,tova:budget=60+int:bits=4:span=all,knorm:budget=60:when=prefill+int:bits=4:sinks=4,keydiff:budget=2b:when=prefill+kivi"
+methods="$methods,$open"
 kvbench run --trace small.h5 --methods "$methods" --format csv --no-plots --quiet --out out.run >run.csv 2>err
 kvbench memory --model config.json --methods "$methods" --context 160 --decode 32 --format csv >memory.csv || complain "$(cat err)"
 
@@ -40,6 +45,10 @@ awk -F, '
             $column[FILENAME, "residual_bytes"] " " $column[FILENAME, "basis_bytes"]
         if (least < bytes || $0 ~ /the data decide/) {
             open++
+            if ($0 !~ /made-up|average/ && (run[name] < least || run[name] > bytes)) {
+                print "FAILED: " name ": run " run[name] ", memory from " least " to " bytes
+                bad = 1
+            }
             print "the data decide: " name ": run " run[name] ", memory " least " to " bytes
         } else if (bytes != run[name] || mine != classes[name]) {
             print "FAILED: " name ": run " run[name] " (" classes[name] "), memory " bytes " (" mine ")"

@@ -1,20 +1,27 @@
 /* Rows that are counted by arithmetic against rows that are gone through one by one. */
 #include <criterion/criterion.h>
+#include <string.h>
 
 #include "harness/memory/memory_count.h"
 
-static void compare(const char *text, uint32_t tokens, uint32_t decode, uint32_t layer)
+struct counted {
+    struct kv_memory_bytes counted, run;
+    int status;
+};
+
+static struct counted count(const char *text, uint32_t tokens, uint32_t decode, uint32_t layer)
 {
     struct kv_error err = {{0}};
     struct kv_spec_list list;
     struct kv_kernels kernels;
     struct kv_memory_law *law = NULL;
-    struct kv_memory_bytes counted, run;
-    const struct kv_memory_shape shape = {.layers = &layer,
-                                          .n_layers = 1,
+    struct counted out = {.status = KV_OK};
+    const uint32_t layers[2] = {layer, layer + 1};
+    const struct kv_memory_shape shape = {.layers = layers,
+                                          .n_layers = strstr(text, "xkv") ? 2 : 1,
                                           .model_layers = 12,
-                                          .q_heads = 4,
-                                          .kv_heads = 2,
+                                          .q_heads = 8,
+                                          .kv_heads = 4,
                                           .key_dim = 32,
                                           .value_dim = 16,
                                           .element_bits = 16};
@@ -22,20 +29,37 @@ static void compare(const char *text, uint32_t tokens, uint32_t decode, uint32_t
     cr_assert_eq(kv_spec_parse(&list, text, &err), KV_OK, "%s: %s", text, err.text);
     cr_assert_eq(kv_memory_law_create(&law, &list.specs[0], &shape, &kernels, &err), KV_OK,
                  "%s: %s", text, err.text);
-    const int status = kv_memory_law_bytes(law, tokens, decode, &counted, &err);
+    out.status = kv_memory_law_bytes(law, tokens, decode, &out.counted, &err);
     kv_memory_law_go_through(law);
-    cr_assert_eq(kv_memory_law_bytes(law, tokens, decode, &run, &err), status, "%s: %s", text,
-                 err.text);
-    if (status == KV_OK) {
-        cr_expect_eq(counted.total, run.total,
-                     "%s of %u, %u decoded: counted %lld, gone through %lld", text, tokens, decode,
-                     (long long)counted.total, (long long)run.total);
-        cr_expect_eq(counted.metadata, run.metadata, "%s of %u, %u decoded: metadata %lld, %lld",
-                     text, tokens, decode, (long long)counted.metadata, (long long)run.metadata);
-        cr_expect_eq(counted.least, run.least, "%s", text);
-    }
+    cr_assert_eq(kv_memory_law_bytes(law, tokens, decode, &out.run, &err), out.status, "%s: %s",
+                 text, err.text);
     kv_memory_law_free(law);
     kv_spec_free(&list);
+    return out;
+}
+
+static void compare(const char *text, uint32_t tokens, uint32_t decode, uint32_t layer)
+{
+    const struct counted c = count(text, tokens, decode, layer);
+    if (c.status != KV_OK) return;
+    cr_expect_eq(c.counted.total, c.run.total,
+                 "%s of %u, %u decoded: counted %lld, gone through %lld", text, tokens, decode,
+                 (long long)c.counted.total, (long long)c.run.total);
+    cr_expect_eq(c.counted.metadata, c.run.metadata, "%s of %u, %u decoded: metadata %lld, %lld",
+                 text, tokens, decode, (long long)c.counted.metadata, (long long)c.run.metadata);
+    cr_expect_eq(c.counted.least, c.run.least, "%s", text);
+}
+
+static void compare_range(const char *text, uint32_t tokens, uint32_t decode)
+{
+    const struct counted c = count(text, tokens, decode, 7);
+    if (c.status != KV_OK) return;
+    cr_expect(c.run.total <= c.counted.total && c.run.least >= c.counted.least &&
+                  c.counted.payload + c.counted.metadata + c.counted.residual + c.counted.basis ==
+                      c.counted.total,
+              "%s of %u, %u decoded: counted %lld to %lld, gone through %lld to %lld", text, tokens,
+              decode, (long long)c.counted.least, (long long)c.counted.total,
+              (long long)c.run.least, (long long)c.run.total);
 }
 
 /* One of each rule: shares and numbers, sinks and windows, heads that share, chunks, layers,
@@ -73,8 +97,37 @@ static const char *const specs[] = {
     "window:budget=48+kivi:bits=2:residual_length=32",
     "window:budget=0.001",
     "window:budget=1B",
+    "h2o:budget=60:sinks=4+int:bits=2:sinks=4",
+    "streaming:budget=40+kvquant:bits=4:outliers=0:weights=none",
+    "window:budget=40+kvquant:bits=4:outliers=0:weights=none",
+    "streaming:budget=40+int:bits=4:span=heads",
+    "h2o:budget=40+f16+rest+int:bits=2",
+    "snapkv:budget=50+int:bits=8+rest+kivi:bits=2:residual_length=32",
+    "window:budget=40+f16+rest+int:bits=2:sinks=4"};
+
+/* The data decide: whether first positions stay, how many rows heads have of a common budget, which
+ * rows lanes of one bank have in common, which pages are touched. */
+static const char *const ranges[] = {
     "knorm:budget=40+int:bits=2:sinks=4",
-    "adakv:budget=70+kivi:bits=2:residual_length=32"};
+    "adakv:budget=70+kivi:bits=2:residual_length=32",
+    "adakv:budget=150+kivi:bits=2:residual_length=64:group_size=32",
+    "adakv:budget=70:floor=safeguard+kivi:bits=2:residual_length=32",
+    "adakv:budget=40:floor_percent=0+kivi:bits=2:residual_length=32",
+    "snapkv:budget=60:pooled_heads=1+gear",
+    "adakv:budget=70+kvquant:bits=4:outliers=0:weights=none",
+    "h2o:budget=50+kvquant:bits=4:outliers=0:weights=none",
+    "cam:budget=40+int:bits=4:sinks=2",
+    "h2o:budget=70:pooled_heads=1+int:bits=4:sinks=3",
+    "h2o:budget=50+palu:rank=16",
+    "adakv:budget=70+palu:rank=16",
+    "snapkv:budget=60+xkv:rank=16:group_layers=2",
+    "pyramidkv:budget=60:observation_window=8+xkv:rank=16:group_layers=2",
+    "tova:budget=50+int:bits=4:span=all",
+    "snapkv:budget=60:shared_heads=1+int:bits=4:span=heads",
+    "snapkv:budget=60+quest:page_size=8",
+    "h2o:budget=60+quest:page_size=8",
+    "snapkv:budget=90+kvquant:bits=4:outliers=0:weights=none",
+    "adakv:budget=60+f16+rest+int:bits=2"};
 
 Test(held_rows, are_those_that_going_through_all_rows_leaves)
 {
@@ -83,6 +136,14 @@ Test(held_rows, are_those_that_going_through_all_rows_leaves)
     for (size_t s = 0; s < sizeof specs / sizeof *specs; s++)
         for (size_t c = 0; c < sizeof contexts / sizeof *contexts; c++)
             compare(specs[s], contexts[c][0], contexts[c][1], 7);
+}
+
+Test(held_rows, are_within_what_is_counted_where_the_data_decide)
+{
+    static const uint32_t contexts[][2] = {{200, 0}, {200, 30}, {400, 0}, {37, 0}, {131, 1}};
+    for (size_t s = 0; s < sizeof ranges / sizeof *ranges; s++)
+        for (size_t c = 0; c < sizeof contexts / sizeof *contexts; c++)
+            compare_range(ranges[s], contexts[c][0], contexts[c][1]);
 }
 
 Test(held_rows, hang_on_the_layer_where_layers_share_a_budget)
