@@ -26,10 +26,10 @@ struct kv_setup {
     uint64_t seed;
     uint32_t head, n_heads;      /* KV heads served: the first, and how many */
     uint32_t n_layers;           /* layers served, KV_SPAN_LAYERS; 0 or 1: geometry's alone */
+    bool sizes_only;             /* the object only counts: it never sees a row, what is fitted is never used */
     const struct kv_geometry *const *layers;   /* [n_layers] theirs, all of one shape; NULL for one */
     uint32_t dim;                /* codec: columns of a row */
     enum kv_side side;           /* codec: which side its rows are */
-    bool sizes_only;             /* the object only counts: it never sees a row, what is fitted is never used */
     const struct kv_stage *rest; /* codec: the stages to its right (a KV_LEAVES_ROWS codec makes its inner) */
 };
 
