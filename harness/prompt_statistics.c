@@ -103,22 +103,21 @@ static int reserve_prompt(struct kv_prompt *prompt, const struct kv_layer *layer
     prompt->future_sum = kv_pool_take(pool, (wants->future ? (size_t)tokens * geometry->group : 0) * sizeof(double));
     prompt->tail_weights =
         kv_pool_take(pool, (size_t)prompt->tail * geometry->group * n * sizeof(float));
-    const size_t rows = wants->prompt_rows ? n : 0;
-    const size_t queries = wants->queries ? (size_t)n * geometry->group : 0;
-    prompt->queries = kv_pool_take(pool, queries * geometry->key_dim * sizeof(float));
-    prompt->keys = kv_pool_take(pool, rows * geometry->key_dim * sizeof(float));
-    prompt->values = kv_pool_take(pool, rows * geometry->value_dim * sizeof(float));
-    if (prompt->column_sum && prompt->future_sum && prompt->tail_weights && prompt->keys &&
-        prompt->values && prompt->queries)
-        return KV_OK;
+    if (prompt->column_sum && prompt->future_sum && prompt->tail_weights) return KV_OK;
     return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
 }
 
-static void copy_rows(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
-                      const struct kv_wants *wants, const struct kv_kernels *kernels)
+int kv_prompt_rows(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
+                   const struct kv_wants *wants, const struct kv_kernels *kernels, struct kv_pool *pool,
+                   struct kv_error *err)
 {
     const struct kv_geometry *geometry = &layer->info->geometry;
-    const size_t queries = (size_t)prompt->n * geometry->key_dim;
+    const size_t n = prompt->n, rows = wants->prompt_rows ? n : 0, queries = n * geometry->key_dim;
+    prompt->queries = kv_pool_take(pool, wants->queries ? geometry->group * queries * sizeof(float) : 0);
+    prompt->keys = kv_pool_take(pool, rows * geometry->key_dim * sizeof(float));
+    prompt->values = kv_pool_take(pool, rows * geometry->value_dim * sizeof(float));
+    if (!prompt->queries || !prompt->keys || !prompt->values)
+        return kv_fail(err, KV_EMEMORY, "out of memory for rows of the prompt");
     if (wants->prompt_rows) {
         kv_widen_rows(&layer->k, head, 0, prompt->n, kernels, (float *)prompt->keys);
         kv_widen_rows(&layer->v, head, 0, prompt->n, kernels, (float *)prompt->values);
@@ -126,6 +125,7 @@ static void copy_rows(struct kv_prompt *prompt, const struct kv_layer *layer, ui
     for (uint32_t g = 0; wants->queries && g < geometry->group; g++)
         kv_widen_rows(&layer->q, head * geometry->group + g, 0, prompt->n, kernels,
                       (float *)prompt->queries + g * queries);
+    return KV_OK;
 }
 
 enum { OUTPUT_ROWS = 64 };     /* rows of W_o multiplied at a time */
@@ -222,8 +222,8 @@ int kv_prompt_compute(struct kv_prompt *prompt, const struct kv_layer *layer, ui
                       struct kv_pool *pool, struct kv_error *err)
 {
     int status = reserve_prompt(prompt, layer, wants, pool, err);
+    if (status == KV_OK) status = kv_prompt_rows(prompt, layer, head, wants, kernels, pool, err);
     if (status != KV_OK) return status;
-    copy_rows(prompt, layer, head, wants, kernels);
     struct kv_pool *work = kv_pool_create(0);
     if (!work) return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
     status = compute_with(prompt, layer, head, wants, kernels, pool, work, err);

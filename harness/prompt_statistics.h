@@ -12,4 +12,10 @@ int kv_prompt_compute(struct kv_prompt *prompt, const struct kv_layer *layer, ui
                       const struct kv_wants *wants, const struct kv_kernels *kernels,
                       struct kv_pool *pool, struct kv_error *err);
 
+/* The recorded rows alone, as floats, of a prompt whose statistics are there: they are large, and quickly
+ * made anew for whoever reads them. */
+int kv_prompt_rows(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
+                   const struct kv_wants *wants, const struct kv_kernels *kernels, struct kv_pool *pool,
+                   struct kv_error *err);
+
 #endif

@@ -25,8 +25,9 @@
 enum { TASKS_PER_THREAD = 8 };
 /* Of answers that are kept until all methods of a batch have given theirs, a thread. */
 enum { ANSWER_BYTES = 4 << 20 };
-/* Of exact logits that methods share: so much a thread, and as much as a layer that is read ahead takes. */
-enum { SHARED_BYTES = 4 << 20, MOST_SHARED = 32 << 20 };
+/* Of exact logits that methods share, a thread: a quarter of what 1,024 rows of 4,096 tokens take costs 2 %
+ * of a comparison of 20 methods and keeps it inside two layers, 4 MiB and a method's state. */
+enum { SHARED_BYTES = 4 << 20 };
 #define NO_LAYER UINT32_MAX
 #define LARGE_LAYER (UINT64_C(128) << 20)   /* bytes; not read ahead */
 enum { WHOLE_LAYER = KV_READ_GRADIENTS | KV_READ_PROJECTION };
@@ -107,8 +108,12 @@ static void spend(struct trace_run *run, enum kv_stage_of_run stage, double *sta
     *start = now;
 }
 
+/* All but the rows themselves, which each task makes for its own heads (add_rows): floats of a whole layer
+ * would be twice the layer. */
 static int compute_prompts(struct layer_run *layer, const struct kv_wants *wants, struct kv_error *err)
 {
+    struct kv_wants shared = *wants;
+    shared.prompt_rows = shared.queries = false;
     const uint32_t heads = layer->owner->info->geometry.kv_heads;
     int worst = KV_OK;
     layer->prompts = calloc(heads, sizeof *layer->prompts);
@@ -119,7 +124,7 @@ static int compute_prompts(struct layer_run *layer, const struct kv_wants *wants
     for (uint32_t head = 0; head < heads; head++) {
         struct kv_error own = {{0}};
         struct kv_pool *pool = layer->prompt_pools[head] = kv_pool_create(0);
-        const int status = pool ? kv_prompt_compute(&layer->prompts[head], layer->owner, head, wants,
+        const int status = pool ? kv_prompt_compute(&layer->prompts[head], layer->owner, head, &shared,
                                                     layer->run->kernels, pool, &own)
                                 : kv_fail(&own, KV_EMEMORY, "out of memory for prompt statistics");
 #pragma omp critical
@@ -330,14 +335,35 @@ static void share_logits(const struct task *task, const struct group_run *group,
     }
 }
 
+/* The prompt's rows of the task's heads, where its spec reads them; they live as long as the pool. */
+static int add_rows(struct kv_replay *replay, struct task *task, const struct layer_run *layer, struct kv_pool *pool)
+{
+    const struct kv_wants wants = kv_spec_wants(replay->spec);
+    const size_t bytes = layer->owner->info->geometry.kv_heads * sizeof *layer->prompts;
+    if (!wants.prompt_rows && !wants.queries) return KV_OK;
+    struct kv_prompt *own = kv_pool_take(pool, bytes);
+    if (!own) return kv_fail(&task->error, KV_EMEMORY, "out of memory for rows of the prompt");
+    memcpy(own, layer->prompts, bytes);
+    replay->prompts = own;
+    int status = KV_OK;
+    for (uint32_t h = task->first_head; status == KV_OK && h < task->first_head + task->n_heads; h++)
+        status = kv_prompt_rows(&own[h], layer->owner, h, &wants, replay->kernels, pool, &task->error);
+    return status;
+}
+
 static void run_task(struct task *task, const struct group_run *group)
 {
     const double start = kv_clock_seconds();
     struct kv_replay *replays = calloc(group->n, sizeof *replays);
-    for (uint32_t m = 0; replays && m < group->n; m++)
+    struct kv_pool *pool = kv_pool_create(0);
+    task->status = replays && pool ? KV_OK : kv_fail(&task->error, KV_EMEMORY, "out of memory for a layer group");
+    for (uint32_t m = 0; task->status == KV_OK && m < group->n; m++) {
         replays[m] = replay_of(task, &group->layers[m], m);
-    task->status = replays ? kv_replay_group(replays, group->n, task->accounts, &task->error)
-                           : kv_fail(&task->error, KV_EMEMORY, "out of memory for a layer group");
+        task->status = add_rows(&replays[m], task, &group->layers[m], pool);
+    }
+    if (task->status == KV_OK)
+        task->status = kv_replay_group(replays, group->n, task->accounts, &task->error);
+    kv_pool_destroy(pool);
     free(replays);
     share_logits(task, group, kv_exact_logits_leave);
     task->seconds = kv_clock_seconds() - start;
@@ -416,9 +442,8 @@ static void share_exact_logits(struct group_run *group)
 {
     for (uint32_t m = 0; m < group->n; m++) {
         struct layer_run *layer = &group->layers[m];
-        const uint64_t bytes = layer_bytes(layer->reader->info), more = bytes < MOST_SHARED ? bytes : MOST_SHARED;
         layer->exact_logits = kv_exact_logits_create(
-            &layer->scored, (size_t)SHARED_BYTES * (size_t)group->run->threads / group->n + more);
+            &layer->scored, (size_t)SHARED_BYTES * (size_t)group->run->threads / group->n);
     }
 }
 
