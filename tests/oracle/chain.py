@@ -33,9 +33,9 @@ class Chain(policies.Policy):
             dropped = np.union1d(dropped, np.asarray(member.evict(head, t, left), dtype=int))
         return dropped
 
-    def select(self, layer, query_head, t, positions, logits):
+    def select(self, layer, query_head, t, positions, logits, held):
         for member in self.members:
-            reads = member.select(layer, query_head, t, positions, logits)
+            reads = member.select(layer, query_head, t, positions, logits, held)
             if reads is not None:
                 return reads
         return None

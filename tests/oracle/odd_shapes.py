@@ -19,6 +19,7 @@ from pathlib import Path
 import compare_rows                      # before numpy, which it keeps to one thread
 from compare_rows import METHODS, Report, both_rows, compare_spec, run_program
 import numpy as np
+import specs
 from synthetic import FLAWS, Case, write_trace
 from trace_file import read_trace
 
@@ -38,7 +39,7 @@ def pick(rng, values):
 def draw_tokens(rng):
     """(tokens, prompt): now and then the shortest there are, or a prompt that leaves one step."""
     most = pick(rng, (24, 24, 24, 48, 48, 96, 300))
-    tokens = pick(rng, (2, 3, int(rng.integers(4, most)), int(rng.integers(4, most)), int(rng.integers(4, most))))
+    tokens = pick(rng, (2, 3) + tuple(int(rng.integers(6, most)) for _ in range(10)))
     return tokens, pick(rng, (1, tokens - 1, int(rng.integers(1, tokens)), max(1, 2 * tokens // 3)))
 
 
@@ -58,7 +59,8 @@ def draw_rope(rng, d_k):
 
 
 def draw_case(rng):
-    d_k, kv_heads = pick(rng, HEAD_DIMS), int(rng.integers(1, 6))
+    d_k = pick(rng, HEAD_DIMS)
+    kv_heads = int(rng.integers(1, 6 if d_k < 50 else 3))          # joint bases of wide layers take seconds
     group = int(rng.integers(1, 9)) if d_k < 50 and kv_heads < 3 else int(rng.integers(1, 3))
     tokens, prompt = draw_tokens(rng)
     prefix = kv_heads == 1 and chance(rng, 0.15)
@@ -173,21 +175,29 @@ def refusal(text):
     return text.startswith("exit 2: kvbench: ")
 
 
+def ordered_by_rounding(spec, flaw):
+    """Rows whose scores are one and the same real number, in another order of sums."""
+    alike = {"flat": {"keydiff"}, "tiny": specs.POLICIES - {"window", "streaming", "full", "interleave"}}
+    return any(stage.name in alike.get(flaw, ()) for stage in specs.parse(spec))
+
+
 def odd_rows(spec):
     try:
         want, printed, reason = both_rows(spec)
     except Exception as error:  # pylint: disable=broad-except
         return None, None, f"the oracle itself: {type(error).__name__}: {error}"
+    if want and ordered_by_rounding(spec, compare_rows.JOB["flaw"]):
+        reason = "not covered: scores that only rounding tells apart"
     if reason and reason.startswith("not covered"):
         reason = survived(spec) or reason
     return want, printed, reason
 
 
-def compare_case(report, program, path, specs):
+def compare_case(report, program, path, flaw, chosen):
     trace = read_trace(path)
-    compare_rows.JOB.update(program=program, path=str(path), trace=trace)
+    compare_rows.JOB.update(program=program, path=str(path), trace=trace, flaw=flaw)
     with multiprocessing.get_context("fork").Pool() as pool:
-        for spec, (want, printed, reason) in zip(specs, pool.imap(odd_rows, specs)):
+        for spec, (want, printed, reason) in zip(chosen, pool.imap(odd_rows, chosen)):
             where = f"{path.stem} {spec}"
             if reason is None:
                 compare_spec(report, trace, path.stem, spec, want, printed, False)
@@ -232,7 +242,7 @@ def main():
             write_trace(path, case)
             listed = rng.choice(METHODS, arguments.methods, replace=False) if arguments.methods else METHODS
             drawn = [draw_spec(rng, known) for _ in range(arguments.specs)]
-            compare_case(report, arguments.kvbench, path, [str(spec) for spec in listed] + drawn)
+            compare_case(report, arguments.kvbench, path, case.flaw, [str(spec) for spec in listed] + drawn)
             sys.stdout.flush()
     print(f"{report.skipped} not compared")
     print(f"{report.passed} passed, {report.failed} failed")

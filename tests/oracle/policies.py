@@ -1,7 +1,9 @@
 """Which rows stay, and which are read: one class per policy, one object per layer.
 
 Hooks, in the order of replay.md: keep (after the prefill), then per step evict -> select ->
-observe. `select` is asked for every layer that reads the cache, the others for its owner. Positions are token indices; scores are arrays over all tokens, 0 for new ones.
+observe. `select` is asked for every layer that reads the cache, the others for its owner; it answers
+for the visible `positions` among the `held` ones. Positions are token indices; scores are arrays over all tokens,
+0 for new ones.
 """
 import numpy as np
 
@@ -23,7 +25,7 @@ class Policy:
     def evict(self, head, t, held):
         return []
 
-    def select(self, layer, query_head, t, positions, logits):
+    def select(self, layer, query_head, t, positions, logits, held):
         return None                   # read all
 
     def observe(self, head, t, positions, weights):
@@ -314,7 +316,7 @@ class TopK(Policy):
         super().__init__(prompt)
         self.budget = budget
 
-    def select(self, layer, query_head, t, positions, logits):
+    def select(self, layer, query_head, t, positions, logits, held):
         return mask_of(best(logits, self.budget), len(positions))
 
 
@@ -331,15 +333,15 @@ class Quest(Policy):
         self.pages = max(3, budget // page_size)
         self.dense_layers = dense_layers
 
-    def select(self, layer, query_head, t, positions, logits):
+    def select(self, layer, query_head, t, positions, logits, held):
         if layer.index < self.dense_layers:
             return None
-        page_of = positions // self.page_size
+        page_of = held // self.page_size              # whether a window shows them or not
         scores = np.full(page_of.max() + 1, -np.inf)
         for page in np.unique(page_of):
-            scores[page] = self.bound(layer, query_head, t, positions[page_of == page])
-        scores[t // self.page_size] = np.inf
-        return np.isin(page_of, best(scores, self.pages))
+            scores[page] = self.bound(layer, query_head, t, held[page_of == page])
+        scores[page_of[-1]] = np.inf
+        return np.isin(positions // self.page_size, best(scores, self.pages))
 
     def bound(self, layer, query_head, t, members):
         """Upper bound of q.k over the page."""

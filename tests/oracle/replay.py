@@ -120,7 +120,7 @@ class LayerReplay:
             queries, keys = self.in_slots(layer, cache, queries, keys, positions, t)
         logits = exact.logits_of(layer, queries, keys)
         for row, query_head in zip(logits, range(group.start, group.stop)):
-            reads = self.policy.select(layer, query_head, t, positions, row)
+            reads = self.policy.select(layer, query_head, t, positions, row, np.flatnonzero(cache.held[:t + 1]))
             if reads is not None:
                 row[~reads] = -np.inf
         return exact.softmax(logits, exact.sink_logits(layer, group))

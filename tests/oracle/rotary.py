@@ -15,6 +15,23 @@ def turned(layer, rows, steps):
     return result
 
 
+def before_rotation(layer, rows, positions):
+    """Rows as they were before they were rotated and scaled (YaRN's factor, of what rotates)."""
+    return scaled(layer, turned(layer, rows, -positions), 1 / layer.rope_scale)
+
+
+def rotated(layer, rows, positions):
+    return turned(layer, scaled(layer, rows, layer.rope_scale), positions)
+
+
+def scaled(layer, rows, factor):
+    if layer.rope_layout == "none" or factor == 1:
+        return rows
+    columns = np.ones(rows.shape[1])
+    columns[:layer.rope_dims] = factor
+    return rows * columns
+
+
 def pair_columns(layer):
     """`half` pairs x[i] with x[i + rope_dims/2], `interleaved` x[2i] with x[2i+1]."""
     half = layer.rope_dims // 2

@@ -8,6 +8,7 @@ import structure
 BYTE_COLUMNS = ("resident", "payload", "metadata", "residual", "basis")
 POOLED_BY_MEAN = ("output_error", "wo_error", "residual_error", "residual_signal", "attention_kl", "lost_mass",
                   "mass_drift", "key_error", "value_error", "error_p50", "error_p95", "error_p99")
+ROW_ERRORS = ("key_error", "value_error")
 
 
 def byte_row(counts, layer, tokens):
@@ -65,7 +66,8 @@ def pooled_row(trace, rows, answers):
     pooled["joint"] = any(row["joint"] for row in owners)
     with_bits(pooled)
     for name in POOLED_BY_MEAN:
-        pooled[name] = metrics.mean_over_layers(rows.values(), name)
+        known = [row for row in rows.values() if row.get(name) is not None]    # nothing of nothing is no error
+        pooled[name] = metrics.mean_over_layers(known if name in ROW_ERRORS and known else rows.values(), name)
     largest = [row["error_max"] for row in rows.values() if row["error_max"] is not None]
     pooled["error_max"] = max(largest, default=None)
     pooled.update(metrics.probe_metrics(trace, answers))

@@ -105,6 +105,8 @@ def make_policy(stages, prompt, count_bytes=None):
     params = dict(chosen[0].params)
     if "budget" not in params:
         raise Unknown("a policy without a budget: the default is not normative")
+    if chosen[0].name == "cam" and params.get("draw") != "expected":
+        raise Unknown("merging by chance: another generator")
     kind, limit = POLICY_CLASSES[chosen[0].name], head_limit(params["budget"], prompt.layer, prompt.tokens)
     params["budget"] = budget_rows(params["budget"], prompt.length) if limit is None else 1
     policy = build(kind, prompt, dict(params), chosen[0].name)

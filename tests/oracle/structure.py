@@ -13,7 +13,7 @@ from cache import Bank, HeadCache
 from codec import Codec, Tiers
 import disturbed
 from replay import LayerReplay, empty_answers
-from rotary import pair_columns, turned
+from rotary import before_rotation, pair_columns, rotated
 from rounding import through_f16, to_f32
 import policies
 import specs
@@ -289,6 +289,9 @@ def check(trace, spec):
             strange = set(specs.side_params(stage, side)) - PARAMETERS.get(stage.name, set()) - {"span", "keys"}
             if strange:
                 raise specs.Unknown(f"{stage.name} with {sorted(strange)}")
+        for stage in stages_of(spec, side)[1:]:
+            if {"sinks", "recent", "residual_length"} & set(specs.side_params(stage, side)):
+                raise specs.Unknown("latents of which some wait")
     for side in sides_of(list(trace.layers.values()), spec):
         stage = stages_of(spec, side[0])[:1]
         if not stage or stage[0].name != "layer-share":
@@ -411,7 +414,7 @@ def lane_rows(trace, layer, head, side, unrotated):
     parts = []
     if "k" in side:
         k = layer.k[head]
-        parts.append(turned(layer, k, -trace.positions) if unrotated else k)
+        parts.append(before_rotation(layer, k, trace.positions) if unrotated else k)
     if "v" in side:
         parts.append(layer.v[head])
     return np.hstack(parts)
@@ -427,6 +430,8 @@ def objects_of(trace, spec, members, side):
     """(Object, Stored, method stage) for every object of a side in a layer group."""
     chain = stages_of(spec, side[0])
     stage = chain[0]
+    if stage.name not in METHODS:
+        raise specs.Unknown(f"{stage.name} beside a method of its kind")
     params = specs.side_params(stage, side[0])
     heads = range(len(members[0].k))
     parts = [list(heads)] if joint_heads(stage) else [[h] for h in heads]
@@ -507,7 +512,7 @@ class StructureReplay(LayerReplay):
         first = lane * of.width + (self.owner.k.shape[2] if of.side == "kv" and side == "v" else 0)
         given = stored.rows[:, first:first + recorded.shape[1]]
         if side == "k" and unrotated:
-            given = turned(self.owner, given, self.trace.positions)
+            given = rotated(self.owner, given, self.trace.positions)
         exact_from = self.trace.prefill_length if stored.prompt_only else self.trace.tokens
         return GivenBank(recorded, given, exact_bytes, stored.recent, exact_from)
 

@@ -69,6 +69,8 @@ CASES = {
     "no_probes": Case(probes=False, w_o=False, rope_layout="none"),
     "mla": Case(kv_heads=1, d_k=96, d_v=64, value_prefix=True, rope_layout="none"),
     "shared": Case(layers=3, shared=True, question=20),
+    "gaps": Case(tokens=100, prefill=80, indices=(2, 5), model_layers=8, d_k=16, d_v=24, window=12, rope_dims=10,
+                 rope_layout="interleaved", rope_scale=1.37, first_position=1000, step_position=3, scale=0.4),
     "odd": Case(tokens=61, prefill=52, layers=3, q_heads=3, kv_heads=3, d_k=13, d_v=11, rope_dims=10),
 }
 

@@ -39,6 +39,9 @@ TOLERANCES = {
                                           # it may read a latent that f32 puts into the next code
 }
 
+# In units of rounding_floor, where logits are large: what single weights, and the worst query, are off by.
+ABOVE_FLOOR = {"attention_kl": 2, "lost_mass": 2, "mass_drift": 2, "error_max": 16}
+
 # The documents leave room in these: reported, not judged.
 AUDITED = ("dkl_p99", "mass_drift", "error_p50", "error_p95", "error_p99")
 
@@ -59,9 +62,16 @@ def feature_floor(layer):
 
 def rounding_floor(layer):
     """Of an output, relative to it: sums of d_k products for a logit, of up to T rows; a weight is
-    wrong by as much as its logit is."""
+    wrong by as much as its logit is. Fewer columns than 64 that matter leave it fewer ways to miss
+    the direction of an error."""
     tokens, dim = layer.k.shape[1:]
-    return 2.0 ** -24 * math.hypot(math.sqrt(tokens + dim), largest_logit(layer))
+    narrow = max(1.0, math.sqrt(64 / columns_that_matter(layer.v)))
+    return 2.0 ** -24 * math.hypot(math.sqrt(tokens + dim), largest_logit(layer)) * narrow
+
+
+def columns_that_matter(values):
+    energy = np.sum(values ** 2, axis=(0, 1))
+    return float(energy.sum() ** 2 / np.sum(energy ** 2)) if energy.any() else 64.0
 
 
 def close(column, want, got, floor=0.0, signal=1.0, spread=0.0):
@@ -76,6 +86,7 @@ def close(column, want, got, floor=0.0, signal=1.0, spread=0.0):
     if column == "ppl_est":
         want, got = math.log(want), math.log(got)
     relative, absolute = TOLERANCES[column]
+    absolute = max(absolute, ABOVE_FLOOR.get(column, 0) * floor)
     if column in ("dnll1", "ppl_est", "dkl_seq"):
         absolute += TERM * spread
     return abs(want - got) <= absolute + relative * abs(want)

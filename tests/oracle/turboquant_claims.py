@@ -52,4 +52,4 @@ def distortion_claims(trace, spec, row):
     if layer.owner != layer.index:
         return []
     return [(column, layer_problem(trace, layer, stages[0], side, float(row[column])))
-            for column, side in (("key_error", "k"), ("value_error", "v"))]
+            for column, side in (("key_error", "k"), ("value_error", "v")) if row[column]]
