@@ -163,21 +163,26 @@ def autoencoder(of):
     return project(of, basis, basis, 2 * dim * (rank + 1), shift=mean)
 
 
+def think_channels(keys, queries, ratio):
+    """The channels of one head that stay, by |q_j k_j^T| over queries [heads, n, dim]."""
+    scores = (keys ** 2).sum(axis=0) * (queries ** 2).sum(axis=(0, 1))
+    kept = len(scores) - int(ratio * len(scores) + 1e-9)
+    return np.sort(np.argsort(-scores, kind="stable")[:kept])
+
+
 def think(of):
     """Channels by |q_j k_j^T|; the newest 32 keys whole. Values go to the inner codec."""
     if of.side == "v":
         rows, codec = of.inner(of.rows)
         return from_inner(rows, codec, 0)
-    dim, n = of.width, of.prompt
+    n = of.prompt
     window, before = min(32, n), n - 32 if n > 32 else n
     queries = of.layers[0].q[query_heads(of.layers[0], of.heads[0]), n - window:n]
-    scores = (of.rows[:before] ** 2).sum(axis=0) * (queries ** 2).sum(axis=(0, 1))
-    kept = dim - int(of.params.get("ratio", 0.4) * dim + 1e-9)
-    channels = np.sort(np.argsort(-scores, kind="stable")[:kept])
+    channels = think_channels(of.rows[:before], queries, of.params.get("ratio", 0.4))
     latents, codec = of.inner(of.rows[:, channels])
     rows = np.zeros_like(of.rows)
     rows[:, channels] = latents
-    return from_inner(rows, codec, (dim + 7) // 8, recent=32)
+    return from_inner(rows, codec, (of.width + 7) // 8, recent=32)
 
 
 def minicache(of):
