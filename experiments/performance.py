@@ -37,6 +37,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--kvbench', default=os.path.join(HERE, '..', 'build', 'harness', 'kvbench'))
     parser.add_argument('--repeats', type=int, default=9, help='turns of a row (9); of long ones 5')
+    parser.add_argument('--tiny', action='store_true', help='smallest sizes of benches: numbers mean nothing')
     parser.add_argument('--big', action='store_true', help='replay 131,072 tokens x 2 layers x 8 heads (1.6 GB)')
     parser.add_argument('--aarch64', metavar='PROGRAM', help='kvbench built for aarch64')
     parser.add_argument('--objdump', default='aarch64-linux-gnu-objdump')

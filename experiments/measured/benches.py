@@ -47,6 +47,7 @@ def measure(options, bench):
     where the bench itself fails."""
     repeats = min(options.repeats, MOST_REPEATS.get(bench, options.repeats))
     command = [options.kvbench, 'perf', bench, '--json', '--repeats', str(repeats)]
+    command += ['--tiny'] if options.tiny else []
     rows = []
     for name, sizes in YARDSTICKS.get(bench, []):
         found = run(command + sizes + ['--vs', os.path.join(BASELINES, name)])

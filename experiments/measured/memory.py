@@ -63,6 +63,13 @@ def section(options):
                         mib(row['peak'] - row['idle']), mib(row['allowed']), row['verdict']]
                        + [mib(row['held'][kind]) for kind in KINDS] + [f"{row['seconds']:.0f}"]
                        for row in rows])
+    for row in rows:
+        if row['verdict'] != 'met':
+            held, extra = row['held'], row['peak'] - row['idle'] - row['allowed']
+            print(f"\nNot met by {mib(extra)} MiB: {row['case']}: beyond layers and states a thread it holds statistics of "
+                  f"the prompt for all heads of a layer at once ({mib(held['prompt'])} MiB), exact logits "
+                  f"({mib(held['logits'])}), answers ({mib(held['answers'])}) and the reference "
+                  f"({mib(held['reference'])}).")
     if not options.big:
         print('\nWithout `--big`: 131,072 tokens were not replayed.')
     return rows

@@ -35,6 +35,13 @@ printf '#!/bin/sh\necho silent\n' >yardstick
 expect 5 'silent: expected seconds' perf attn --tiny --vs ./yardstick
 expect 5 './nobody: expected a line with its name' perf attn --tiny --vs ./nobody
 
+# The document of experiments/ is made of these rows; a section without its ingredients says which.
+python3 "$source/experiments/performance.py" --kvbench "$program" --tiny --repeats 2 fht kvpress neon >document 2>err ||
+    complain "performance.py: $(cat err)"
+for text in '## fht' '| d=64 |' '--gguf' '--aarch64' '| G6 |'; do
+    grep -q -F -e "$text" document || complain "performance.py: expected $text, found $(cat document)"
+done
+
 expect 2 'perf: unknown bench atn; did you mean attn?' perf atn
 expect 2 'perf: unknown option --reapeats; did you mean --repeats?' perf --reapeats 3
 expect 2 'perf: --tokens: expected up to 16 numbers' perf --tokens 0
