@@ -12,20 +12,9 @@
 
 extern const struct kv_codec kv_codec_q4_0;
 
-static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *codes, float *d,
-                     float *m)
-{
-    (void)m;
-    *d = kv_llama_extreme(kernels, x) / -8.0f;
-    kv_llama_truncate(x, 0, *d, 8.5f, 4, codes);
-}
-
-static const struct kv_llama_format format = {
-    .codec = &kv_codec_q4_0, .bits = 4, .lowest = -8, .quantize = quantize};
-
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
-    return kv_llama_create(out, setup, &format, err);
+    return kv_llama_create(out, setup, KV_BLOCK_Q4_0, &kv_codec_q4_0, err);
 }
 
 const struct kv_codec kv_codec_q4_0 = {.name = "q4_0",

@@ -12,19 +12,9 @@
 
 extern const struct kv_codec kv_codec_q4_1;
 
-static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *codes, float *d,
-                     float *m)
-{
-    kv_llama_range(kernels, x, 4, d, m);
-    kv_llama_truncate(x, *m, *d, 0.5f, 4, codes);
-}
-
-static const struct kv_llama_format format = {
-    .codec = &kv_codec_q4_1, .bits = 4, .minimum = true, .quantize = quantize};
-
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
-    return kv_llama_create(out, setup, &format, err);
+    return kv_llama_create(out, setup, KV_BLOCK_Q4_1, &kv_codec_q4_1, err);
 }
 
 const struct kv_codec kv_codec_q4_1 = {.name = "q4_1",

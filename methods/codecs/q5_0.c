@@ -13,20 +13,9 @@
 
 extern const struct kv_codec kv_codec_q5_0;
 
-static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *codes, float *d,
-                     float *m)
-{
-    (void)m;
-    *d = kv_llama_extreme(kernels, x) / -16.0f;
-    kv_llama_truncate(x, 0, *d, 16.5f, 5, codes);
-}
-
-static const struct kv_llama_format format = {
-    .codec = &kv_codec_q5_0, .bits = 5, .lowest = -16, .quantize = quantize};
-
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
-    return kv_llama_create(out, setup, &format, err);
+    return kv_llama_create(out, setup, KV_BLOCK_Q5_0, &kv_codec_q5_0, err);
 }
 
 const struct kv_codec kv_codec_q5_0 = {.name = "q5_0",

@@ -8,36 +8,11 @@
  * Departures: a d that would be infinite is the largest half; where 1 / d overflows codes are 0. */
 #include "methods/parts/llama.h"
 
-#include <math.h>
-#include <string.h>
-
 extern const struct kv_codec kv_codec_q8_0;
-
-/* roundf for |x| < 2^23 without a call: what is cut off is exact. */
-static int half_away(float x)
-{
-    const int whole = (int)x;
-    const float rest = x - (float)whole;
-    return whole + (rest >= 0.5f) - (rest <= -0.5f);
-}
-
-static void quantize(const struct kv_kernels *kernels, const float *x, uint8_t *codes, float *d,
-                     float *m)
-{
-    (void)m;
-    *d = fabsf(kv_llama_extreme(kernels, x)) / 127.0f;
-    const float inverse = kv_llama_inverse(*d);
-    uint8_t found[KV_LLAMA_BLOCK];
-    for (int i = 0; i < KV_LLAMA_BLOCK; i++) found[i] = (uint8_t)half_away(x[i] * inverse);
-    memcpy(codes, found, sizeof found);
-}
-
-static const struct kv_llama_format format = {
-    .codec = &kv_codec_q8_0, .bits = 8, .quantize = quantize};
 
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
-    return kv_llama_create(out, setup, &format, err);
+    return kv_llama_create(out, setup, KV_BLOCK_Q8_0, &kv_codec_q8_0, err);
 }
 
 const struct kv_codec kv_codec_q8_0 = {.name = "q8_0",

@@ -71,6 +71,25 @@ struct kv_grid_shape {
     int symmetric;
 };
 
+/* -- llama.cpp's blocks ------------------------------------------------------------------------ */
+
+/* Formats of 32 values a block, bytes as there; the codec of that name has the equations. */
+enum kv_block_format { KV_BLOCK_Q4_0, KV_BLOCK_Q4_1, KV_BLOCK_Q5_0, KV_BLOCK_Q5_1, KV_BLOCK_Q8_0,
+                       KV_BLOCK_IQ4_NL, KV_BLOCK_FORMATS };
+enum { KV_BLOCK = 32 };
+
+/* What its bytes are: d and maybe m as halves, fifth bits, then nibbles, or bytes of signed codes. */
+struct kv_block_shape {
+    uint8_t bits, minimum, bytes;
+};
+
+static inline struct kv_block_shape kv_block_shape(enum kv_block_format format)
+{
+    static const struct kv_block_shape shapes[KV_BLOCK_FORMATS] = {
+        {4, 0, 18}, {4, 1, 20}, {5, 0, 22}, {5, 1, 24}, {8, 0, 34}, {4, 0, 18}};
+    return shapes[format];
+}
+
 struct kv_kernels {
     const char *isa;          /* the strongest set in use: "generic", "avx2", ... */
     uint32_t panel;           /* columns of a packed key panel, see pack_keys; divides 64 */
@@ -128,6 +147,10 @@ struct kv_kernels {
     /* The same where a channel's n_rows > 0 values are a group: rows and codes [n_rows][n]. */
     void (*grid_columns)(const float *rows, uint32_t n_rows, uint32_t n,
                          const struct kv_grid_shape *shape, uint8_t *kept, uint8_t *codes);
+    /* n blocks of 32 values, and back. A d or m that would be infinite is the largest half, a d whose
+     * inverse is infinite gives the code of 0. */
+    void (*encode_blocks)(enum kv_block_format format, const float *x, size_t n, uint8_t *blocks);
+    void (*decode_blocks)(enum kv_block_format format, const uint8_t *blocks, size_t n, float *out);
     /* out[i] = codes[i] * scale + minimum, two roundings (no FMA) */
     void (*grid_decode)(const uint8_t *codes, size_t n, float minimum, float scale, float *out);
     /* codes[i] = number of thresholds below x[i] (thresholds ascending, n_thresholds <= 255):

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "methods/kernels/block_tables.h"
 #include "tests/kernels/checkkern.h"
 
 enum { LENGTHS = 301, RESULTS = 2 };
@@ -498,6 +499,90 @@ const char *check_grid_columns(const struct kv_kernels *generic, const struct kv
     const struct adapter adapter = {.in_size = 4, .out_size = 1, .from_one = 1, .kinds = ALL_KINDS,
                                     .variants = sizeof grid_cases / sizeof *grid_cases,
                                     .call = call_grid_columns};
+    return check_all(generic, set, &adapter);
+}
+
+/* n values are n / 32 blocks, in turn of all formats; the bytes lie against a page. */
+static void call_encode_blocks(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                               uint32_t variant, float *results)
+{
+    const size_t bytes = n / KV_BLOCK * kv_block_shape((enum kv_block_format)variant).bytes;
+    struct guarded blocks = guarded_make(bytes, n % 2);
+    set->encode_blocks((enum kv_block_format)variant, in, n / KV_BLOCK, blocks.data);
+    results[0] = digest(blocks.data, bytes);
+    results[1] = (float)guarded_intact(&blocks);
+    guarded_free(&blocks);
+}
+
+/* Ties of 8-bit codes, both signs of one size, zeros of both signs. */
+static const char *odd_blocks(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    float x[8 * KV_BLOCK];
+    uint8_t ours[8 * 34], theirs[8 * 34];
+    for (int i = 0; i < 8 * KV_BLOCK; i++) {
+        const float tie = (float)(i % 127) + 0.5f;
+        x[i] = i % 3 ? nextafterf(tie, i % 3 == 1 ? 0.0f : 200.0f) : tie;
+        if (i % 2) x[i] = -x[i];
+        if (i % KV_BLOCK == 20) x[i] = i < 128 ? 127.0f : -127.0f;
+        if (i % KV_BLOCK == 21) x[i] = i % 64 < 32 ? 127.0f : -127.0f;
+        if (i / KV_BLOCK == 3) x[i] = i % 3 ? 0.0f : -0.0f;
+        if (i / KV_BLOCK == 6) x[i] = i % 2 ? 3e38f : -3e38f;
+        if (i / KV_BLOCK == 7) x[i] = (i % 2 ? 1e-39f : -2e-39f) * (float)(i % 5);
+    }
+    for (int format = 0; format < KV_BLOCK_FORMATS; format++) {
+        const size_t bytes = 8 * kv_block_shape((enum kv_block_format)format).bytes;
+        set->encode_blocks((enum kv_block_format)format, x, 8, ours);
+        generic->encode_blocks((enum kv_block_format)format, x, 8, theirs);
+        for (size_t i = 0; i < bytes; i++)
+            if (ours[i] != theirs[i])
+                return complain("odd blocks of format %d differ in byte %zu", format, i);
+    }
+    return NULL;
+}
+
+/* The table that is written out, field by field. */
+static const char *block_cells(void)
+{
+    const struct kv_cells *written = &kv_cells_iq4_nl;
+    struct kv_cells made;
+    kv_cells_prepare(&made, kv_thresholds_iq4_nl, 15, 1);
+    const int same = made.unit == written->unit && made.steps == written->steps &&
+                     !memcmp(made.base, written->base, sizeof made.base) &&
+                     !memcmp(made.low, written->low, sizeof made.low) &&
+                     !memcmp(made.high, written->high, sizeof made.high);
+    return same ? NULL : complain("cells of iq4_nl are not those of its thresholds");
+}
+
+const char *check_encode_blocks(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .kinds = ALL_KINDS, .variants = KV_BLOCK_FORMATS,
+                                    .call = call_encode_blocks};
+    const char *why = block_cells();
+    if (!why) why = odd_blocks(generic, set);
+    return why ? why : check_all(generic, set, &adapter);
+}
+
+/* Whatever the bytes are, halves are finite: those that the cache holds. */
+static void call_decode_blocks(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                               uint32_t variant, float *results)
+{
+    const struct kv_block_shape shape = kv_block_shape((enum kv_block_format)variant);
+    const size_t bytes = n / KV_BLOCK * shape.bytes;
+    struct guarded blocks = guarded_make(bytes, n % 2);
+    for (size_t i = 0; i < bytes; i++) blocks.data[i] = ((const uint8_t *)in)[i % n];
+    for (size_t b = 0; b < n / KV_BLOCK; b++)
+        for (size_t half = 0; half < (shape.minimum ? 2u : 1u); half++)
+            blocks.data[b * shape.bytes + 2 * half + 1] &= 0xbb;
+    memset(out, 0, 4 * n);
+    set->decode_blocks((enum kv_block_format)variant, blocks.data, n / KV_BLOCK, out);
+    guarded_free(&blocks);
+}
+
+const char *check_decode_blocks(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 1, .out_size = 4, .from_one = 1,
+                                    .variants = KV_BLOCK_FORMATS, .below = 256,
+                                    .call = call_decode_blocks};
     return check_all(generic, set, &adapter);
 }
 

@@ -149,6 +149,25 @@ static inline quad quad_clamp(quad v, float limit)
     return vmaxnmq_f32(vminnmq_f32(v, vdupq_n_f32(limit)), vdupq_n_f32(-limit));
 }
 
+static inline quad quad_load(const float *p) { return vld1q_f32(p); }
+static inline quad quad_sub(quad a, quad b) { return vsubq_f32(a, b); }
+static inline quad quad_magnitude(quad v) { return vabsq_f32(v); }
+
+/* yes where a > b, else no. */
+static inline quad quad_select_above(quad a, quad b, quad yes, quad no)
+{
+    return vbslq_f32(vcgtq_f32(a, b), yes, no);
+}
+
+static inline int quad_any_equal(quad a, quad b) { return vmaxvq_u32(vceqq_f32(a, b)) != 0; }
+
+/* v where y <= limit, else 0. */
+static inline quad quad_unless_above(quad v, quad y, float limit)
+{
+    const uint32x4_t keep = vcleq_f32(y, vdupq_n_f32(limit));
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), keep));
+}
+
 /* v where y >= limit, else 0. */
 static inline quad quad_unless_below(quad v, quad y, float limit)
 {
@@ -321,5 +340,87 @@ static inline void read_nibbles(const uint8_t *row, vec values[64 / LANES])
 }
 
 static inline void settle_nibbles(vec v[64 / LANES]) { (void)v; }
+
+/* -- llama.cpp's blocks, see blocks_simd.h --------------------------------------------------------- */
+
+/* 32 values cut off, signed. */
+static inline void truncate_bytes(uint8_t *bytes, const vec v[8])
+{
+    for (int k = 0; k < 8; k += 2) {
+        const int16x4_t a = vqmovn_s32(vcvtq_s32_f32(v[k]));
+        const int16x4_t b = vqmovn_s32(vcvtq_s32_f32(v[k + 1]));
+        vst1_u8(bytes + 4 * k, vreinterpret_u8_s8(vqmovn_s16(vcombine_s16(a, b))));
+    }
+}
+
+static inline void floats_of_signed(int8x16_t bytes, vec v[4])
+{
+    const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);
+    v[0] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(low)));
+    v[1] = vcvtq_f32_s32(vmovl_high_s16(low));
+    v[2] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(high)));
+    v[3] = vcvtq_f32_s32(vmovl_high_s16(high));
+}
+
+static inline void read_signed(const uint8_t *bytes, vec v[8])
+{
+    floats_of_signed(vreinterpretq_s8_u8(vld1q_u8(bytes)), v);
+    floats_of_signed(vreinterpretq_s8_u8(vld1q_u8(bytes + 16)), v + 4);
+}
+
+static inline void store_block(float *out, uint32_t k, vec v) { store(out + 4 * k, v); }
+
+/* Levels are small integers. */
+struct block_levels {
+    int8x16_t table;
+};
+
+static inline struct block_levels block_levels_of(const float table[16])
+{
+    int8_t bytes[16];
+    for (int i = 0; i < 16; i++) bytes[i] = (int8_t)table[i];
+    return (struct block_levels){vld1q_s8(bytes)};
+}
+
+static inline void read_fours(const uint8_t *nibbles, const struct block_levels *levels, vec v[8])
+{
+    const uint8x16_t both = vld1q_u8(nibbles);
+    floats_of_signed(vqtbl1q_s8(levels->table, vandq_u8(both, vdupq_n_u8(15))), v);
+    floats_of_signed(vqtbl1q_s8(levels->table, vshrq_n_u8(both, 4)), v + 4);
+}
+
+/* 16 where a bit of two bytes is 1. */
+static inline uint8x16_t fifths_of(const uint8_t *at)
+{
+    static const uint8_t bits[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    const uint8x16_t bytes = vcombine_u8(vdup_n_u8(at[0]), vdup_n_u8(at[1]));
+    return vandq_u8(vtstq_u8(bytes, vld1q_u8(bits)), vdupq_n_u8(16));
+}
+
+static inline void read_fives(const uint8_t *at, float zero, vec v[8])
+{
+    const uint8x16_t both = vld1q_u8(at + 4);
+    const uint8x16_t low = vorrq_u8(vandq_u8(both, vdupq_n_u8(15)), fifths_of(at));
+    const uint8x16_t high = vorrq_u8(vshrq_n_u8(both, 4), fifths_of(at + 2));
+    floats_of_signed(vreinterpretq_s8_u8(low), v);
+    floats_of_signed(vreinterpretq_s8_u8(high), v + 4);
+    for (int k = 0; k < 8; k++) v[k] = sub(v[k], spread(zero));
+}
+
+static inline void pack_fifths(const uint8_t codes[32], uint8_t *at)
+{
+    static const uint8_t bits[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+    for (int k = 0; k < 4; k++) {
+        const uint8x8_t set = vtst_u8(vld1_u8(codes + 8 * k), vdup_n_u8(16));
+        at[k] = vaddv_u8(vand_u8(set, vld1_u8(bits)));
+    }
+}
+
+/* Low bits of code j below those of code 16 + j. */
+static inline void pack_nibbles(const uint8_t codes[32], uint8_t *at)
+{
+    const uint8x16_t low = vandq_u8(vld1q_u8(codes), vdupq_n_u8(15));
+    vst1q_u8(at, vorrq_u8(low, vshlq_n_u8(vld1q_u8(codes + 16), 4)));
+}
 
 #endif

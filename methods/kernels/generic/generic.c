@@ -5,6 +5,7 @@
 
 #include "harness/base/half.h"
 #include "methods/kernels/exp.h"
+#include "methods/kernels/generic/blocks.h"
 #include "methods/kernels/kernels.h"
 #include "methods/kernels/sets.h"
 
@@ -401,6 +402,8 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .grid_encode = grid_encode_generic,
         .grid_row = grid_row_generic,
         .grid_columns = grid_columns_generic,
+        .encode_blocks = encode_blocks_generic,
+        .decode_blocks = decode_blocks_generic,
         .grid_decode = grid_decode_generic,
         .bucket = bucket_generic,
         .cell_codes = cell_codes_generic,

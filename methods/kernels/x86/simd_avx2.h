@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "methods/kernels/x86/block_bytes.h"
+
 #define KERNEL(name) name##_avx2
 
 /* 6 x 16: 12 accumulators, 2 columns, 1 row of the 16 registers; 16 KiB strips stay in L1. */
@@ -162,6 +164,27 @@ static inline quad quad_divide(quad a, quad b) { return _mm_div_ps(a, b); }
 static inline quad quad_clamp(quad v, float limit)
 {
     return _mm_max_ps(_mm_min_ps(v, _mm_set1_ps(limit)), _mm_set1_ps(-limit));
+}
+
+static inline quad quad_load(const float *p) { return _mm_loadu_ps(p); }
+static inline quad quad_sub(quad a, quad b) { return _mm_sub_ps(a, b); }
+static inline quad quad_magnitude(quad v) { return _mm_andnot_ps(_mm_set1_ps(-0.0f), v); }
+
+/* yes where a > b, else no. */
+static inline quad quad_select_above(quad a, quad b, quad yes, quad no)
+{
+    return _mm_blendv_ps(no, yes, _mm_cmpgt_ps(a, b));
+}
+
+static inline int quad_any_equal(quad a, quad b)
+{
+    return _mm_movemask_ps(_mm_cmpeq_ps(a, b));
+}
+
+/* v where y <= limit, else 0. */
+static inline quad quad_unless_above(quad v, quad y, float limit)
+{
+    return _mm_and_ps(v, _mm_cmple_ps(y, _mm_set1_ps(limit)));
 }
 
 /* v where y >= limit, else 0. */
@@ -500,6 +523,75 @@ static inline void settle_nibbles(vec v[8])
         v[k + 1] = _mm256_unpackhi_ps(even, odd);
     }
     settle_columns(v);
+}
+
+/* -- llama.cpp's blocks, see blocks_simd.h --------------------------------------------------------- */
+
+/* 32 values cut off, signed. */
+static inline __m128i cut_words(vec v)
+{
+    const __m256i n = _mm256_cvttps_epi32(v);
+    return _mm_packs_epi32(_mm256_castsi256_si128(n), _mm256_extracti128_si256(n, 1));
+}
+
+static inline void truncate_bytes(uint8_t *bytes, const vec v[4])
+{
+    const __m128i a = _mm_packs_epi16(cut_words(v[0]), cut_words(v[1]));
+    const __m128i b = _mm_packs_epi16(cut_words(v[2]), cut_words(v[3]));
+    _mm_storeu_si128((__m128i *)(void *)bytes, a);
+    _mm_storeu_si128((__m128i *)(void *)(bytes + 16), b);
+}
+
+static inline void read_signed(const uint8_t *bytes, vec v[4])
+{
+    for (int k = 0; k < 4; k++) {
+        const __m128i eight = _mm_loadl_epi64((const __m128i *)(const void *)(bytes + 8 * k));
+        v[k] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+    }
+}
+
+/* Words of 32 bytes each become the upper halves of floats: vector k holds values 4 k .. 4 k + 3 of
+ * both halves of a block. Small integers need no more bits. */
+static inline void join_bytes(__m256i low, __m256i high, vec v[4])
+{
+    const __m256i zero = _mm256_setzero_si256();
+    const __m256i a = _mm256_unpacklo_epi8(low, high), b = _mm256_unpackhi_epi8(low, high);
+    v[0] = _mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, a));
+    v[1] = _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, a));
+    v[2] = _mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, b));
+    v[3] = _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, b));
+}
+
+static inline void store_block(float *out, uint32_t k, vec v)
+{
+    _mm_storeu_ps(out + 4 * k, _mm256_castps256_ps128(v));
+    _mm_storeu_ps(out + 16 + 4 * k, _mm256_extractf128_ps(v, 1));
+}
+
+/* Levels that are small integers, as the upper two of their four bytes. */
+struct block_levels {
+    __m256i low, high;
+};
+
+static inline struct block_levels block_levels_of(const float table[16])
+{
+    const struct byte_table bytes = split_table(table);
+    return (struct block_levels){bytes.byte[2], bytes.byte[3]};
+}
+
+static inline void read_fours(const uint8_t *nibbles, const struct block_levels *levels, vec v[4])
+{
+    const __m256i index = split_block(nibbles);
+    join_bytes(_mm256_shuffle_epi8(levels->low, index), _mm256_shuffle_epi8(levels->high, index), v);
+}
+
+/* 32 + code is 0x4200 + 4 code in the upper half of a float. */
+static inline void read_fives(const uint8_t *at, float zero, vec v[4])
+{
+    const __m256i low = _mm256_slli_epi16(split_block(at + 4), 2);
+    const __m256i fifth = _mm256_and_si256(spread_fifths(at), _mm256_set1_epi8(64));
+    join_bytes(_mm256_or_si256(low, fifth), _mm256_set1_epi8(0x42), v);
+    for (int k = 0; k < 4; k++) v[k] = sub(v[k], spread(32 + zero));
 }
 
 #endif

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "methods/kernels/x86/block_bytes.h"
+
 #define KERNEL(name) name##_avx512
 
 /* 6 x 64: 24 accumulators, 4 columns, 1 row of the 32 registers; 32 KiB strips stay in L1. */
@@ -170,6 +172,27 @@ static inline quad quad_divide(quad a, quad b) { return _mm_div_ps(a, b); }
 static inline quad quad_clamp(quad v, float limit)
 {
     return _mm_max_ps(_mm_min_ps(v, _mm_set1_ps(limit)), _mm_set1_ps(-limit));
+}
+
+static inline quad quad_load(const float *p) { return _mm_loadu_ps(p); }
+static inline quad quad_sub(quad a, quad b) { return _mm_sub_ps(a, b); }
+static inline quad quad_magnitude(quad v) { return _mm_andnot_ps(_mm_set1_ps(-0.0f), v); }
+
+/* yes where a > b, else no. */
+static inline quad quad_select_above(quad a, quad b, quad yes, quad no)
+{
+    return _mm_blendv_ps(no, yes, _mm_cmpgt_ps(a, b));
+}
+
+static inline int quad_any_equal(quad a, quad b)
+{
+    return _mm_movemask_ps(_mm_cmpeq_ps(a, b));
+}
+
+/* v where y <= limit, else 0. */
+static inline quad quad_unless_above(quad v, quad y, float limit)
+{
+    return _mm_and_ps(v, _mm_cmple_ps(y, _mm_set1_ps(limit)));
 }
 
 /* v where y >= limit, else 0. */
@@ -351,5 +374,50 @@ static inline void read_nibbles(const uint8_t *row, vec values[64 / LANES])
 }
 
 static inline void settle_nibbles(vec v[64 / LANES]) { (void)v; }
+
+/* -- llama.cpp's blocks, see blocks_simd.h --------------------------------------------------------- */
+
+/* 32 values cut off, signed. */
+static inline void truncate_bytes(uint8_t *bytes, const vec v[2])
+{
+    for (int k = 0; k < 2; k++)
+        _mm_storeu_si128((__m128i *)(void *)(bytes + 16 * k),
+                         _mm512_cvtsepi32_epi8(_mm512_cvttps_epi32(v[k])));
+}
+
+static inline void read_signed(const uint8_t *bytes, vec v[2])
+{
+    for (int k = 0; k < 2; k++) {
+        const __m128i some = _mm_loadu_si128((const __m128i *)(const void *)(bytes + 16 * k));
+        v[k] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(some));
+    }
+}
+
+static inline void store_block(float *out, uint32_t k, vec v) { store(out + 16 * k, v); }
+
+struct block_levels {
+    vec table;
+};
+
+static inline struct block_levels block_levels_of(const float table[16])
+{
+    return (struct block_levels){load(table)};
+}
+
+static inline void read_fours(const uint8_t *nibbles, const struct block_levels *levels, vec v[2])
+{
+    const __m256i codes = split_block(nibbles);
+    v[0] = pick(levels->table, _mm512_cvtepu8_epi32(_mm256_castsi256_si128(codes)));
+    v[1] = pick(levels->table, _mm512_cvtepu8_epi32(_mm256_extracti128_si256(codes, 1)));
+}
+
+static inline void read_fives(const uint8_t *at, float zero, vec v[2])
+{
+    const __m256i fifth = _mm256_and_si256(spread_fifths(at), _mm256_set1_epi8(16));
+    const __m256i codes = _mm256_or_si256(split_block(at + 4), fifth);
+    v[0] = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm256_castsi256_si128(codes)));
+    v[1] = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm256_extracti128_si256(codes, 1)));
+    for (int k = 0; k < 2; k++) v[k] = sub(v[k], spread(zero));
+}
 
 #endif

@@ -1,0 +1,40 @@
+/* Numbers of llama.cpp's block formats that every kernel set shares. */
+#ifndef KVBENCH_METHODS_KERNELS_BLOCK_TABLES_H
+#define KVBENCH_METHODS_KERNELS_BLOCK_TABLES_H
+
+#include "methods/kernels/kernels.h"
+
+/* Level of a 4-bit code, before it is multiplied by d. */
+static const float kv_levels_q4_0[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+static const float kv_levels_q4_1[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+static const float kv_levels_iq4_nl[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                           1,    13,   25,  38,  53,  69,  89,  113};
+
+/* `bucket` takes a value on a threshold for the lower code and ggml for the upper: each is the
+ * number before the middle of two levels of iq4_nl (all middles are exact). */
+static const float kv_thresholds_iq4_nl[15] = {
+    -0x1.ce0002p6f, -0x1.760002p6f, -0x1.280002p6f, -0x1.c80002p5f, -0x1.500002p5f,
+    -0x1.c80002p4f, -0x1.000002p4f, -0x1.200002p2f, 0x1.bffffep2f,  0x1.2ffffep4f,
+    0x1.f7fffep4f,  0x1.6bfffep5f,  0x1.e7fffep5f,  0x1.3bfffep6f,  0x1.93fffep6f};
+
+/* What kv_cells_prepare makes of them (the checker of kernels holds it to that): steps of 2^-8. */
+static const struct kv_cells kv_cells_iq4_nl = {
+    .thresholds = kv_thresholds_iq4_nl,
+    .n = 15,
+    .unit = 1,
+    .steps = 256,
+    .base = {0, 0, 1, 1,  1,  2,  2,  3,  3,  4,  4,  5,  5,  6,  6,  7,
+             8, 9, 9, 10, 11, 11, 12, 12, 13, 13, 14, 14, 14, 15, 15, 15},
+    .low = {255, 128, 255, 255, 128, 255, 0,   255, 0,   255, 0,   255, 128, 255, 0,   128,
+            0,   255, 0,   128, 255, 128, 255, 0,   255, 0,   255, 255, 0,   255, 255, 255},
+    .high = {127, 140, 127, 127, 162, 127, 182, 127, 199, 127, 214, 127, 227, 127, 240, 251,
+             7,   127, 19,  31,  127, 45,  127, 61,  127, 79,  127, 127, 101, 127, 127, 127},
+};
+
+/* What is added to 4 and 5 bit codes. */
+static inline float kv_block_shift(enum kv_block_format format)
+{
+    return format == KV_BLOCK_Q4_0 ? 8.5f : format == KV_BLOCK_Q5_0 ? 16.5f : 0.5f;
+}
+
+#endif
