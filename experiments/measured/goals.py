@@ -59,6 +59,16 @@ def count(judged):
     return ', '.join(f'{n} {kind}' for kind, n in kinds.items() if n)
 
 
+def sgemm_share(rows):
+    """G1: where sgemm itself stays below 85 % of the peak, 1.0x of it is asked instead."""
+    for row in rows.get('attn') or []:
+        sgemm, peak = table.median(row, 'yardstick'), table.median(row, 'limit')
+        if sgemm and 'sgemm' in row['yardstick_name'] and row['case'] == 'T=4096 d=128':
+            asks = 'so the share of the peak is asked' if sgemm >= 0.85 * peak else 'so 1.0x of it is asked'
+            return f"OpenBLAS's sgemm of 2048 reaches {100 * sgemm / peak:.0f} % of the peak, {asks}"
+    return ''
+
+
 def against_torch_and_numpy(rows):
     """G2: what the yardsticks of `attn` were beaten by."""
     texts = []
@@ -100,7 +110,7 @@ def threads_of_decode(rows):
             f'f16 gains {ours[1] / ours[0]:.2f}x')
 
 
-NOTES = {'G2': against_torch_and_numpy, 'G7': encode_share, 'G9': all_positions, 'G11': threads_of_decode}
+NOTES = {'G1': sgemm_share, 'G2': against_torch_and_numpy, 'G7': encode_share, 'G9': all_positions, 'G11': threads_of_decode}
 
 
 def print_table(rows):
