@@ -1,5 +1,6 @@
-/* `new NAME`: writes a codec (or, with --policy, a policy) that builds and passes `check` as it is:
- * a template with the name put in, the word in the build list, and a test vector. */
+/* `new NAME`: writes a codec (or, with --policy or --answer, one of those) that builds and passes
+ * `check` as it is: a template with the name put in, the word in the build list, and a test vector.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,13 @@
 #include "harness/commands.h"
 #include "harness/install.h"
 #include "methods/spec.h"
+
+struct kind {
+    const char *option, *folder, *vector;
+};
+
+static const struct kind kinds[] = {
+    {"", "codecs", "codec"}, {"--policy", "policies", "policy"}, {"--answer", "answers", "answer"}};
 
 static int check_name(const char *name, struct kv_error *err)
 {
@@ -115,9 +123,10 @@ static void take_back(const char *root, const char *file)
     unlink(path);
 }
 
-static int write_method(const char *root, const char *name, bool policy, struct kv_error *err)
+static int write_method(const char *root, const char *name, const struct kind *kind,
+                        struct kv_error *err)
 {
-    const char *folder = policy ? "policies" : "codecs";
+    const char *folder = kind->folder;
     char template[64], method[128], vector[128], list[4200];
     snprintf(template, sizeof template, "methods/%s/template.txt", folder);
     snprintf(method, sizeof method, "methods/%s/%s.c", folder, name);
@@ -125,7 +134,7 @@ static int write_method(const char *root, const char *name, bool policy, struct 
     snprintf(list, sizeof list, "%s/methods/%s/meson.build", root, folder);
     int status = instantiate(root, template, method, name, err);
     if (status != KV_OK) return status;
-    snprintf(template, sizeof template, "tests/vectors/%s.template", policy ? "policy" : "codec");
+    snprintf(template, sizeof template, "tests/vectors/%s.template", kind->vector);
     status = instantiate(root, template, vector, name, err);
     if (status == KV_OK && (status = add_word(list, name, err)) != KV_OK) take_back(root, vector);
     if (status != KV_OK) {
@@ -138,15 +147,25 @@ static int write_method(const char *root, const char *name, bool policy, struct 
     return KV_OK;
 }
 
+/* The kind that an option asks for, or NULL. */
+static const struct kind *kind_of(const char *option)
+{
+    for (size_t k = 1; k < sizeof kinds / sizeof *kinds; k++)
+        if (strcmp(kinds[k].option, option) == 0) return &kinds[k];
+    return NULL;
+}
+
 int kv_cmd_new(int argc, char **argv, struct kv_error *err)
 {
     const char *name = NULL;
-    bool policy = false;
+    const struct kind *kind = kinds;
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--policy") == 0)
-            policy = true;
+        const struct kind *asked = kind_of(argv[i]);
+        if (asked && kind == kinds)
+            kind = asked;
         else if (argv[i][0] == '-' || name)
-            return kv_fail(err, KV_EUSAGE, "new: unexpected %s; expected NAME [--policy]", argv[i]);
+            return kv_fail(err, KV_EUSAGE,
+                           "new: unexpected %s; expected NAME [--policy | --answer]", argv[i]);
         else
             name = argv[i];
     }
@@ -154,8 +173,7 @@ int kv_cmd_new(int argc, char **argv, struct kv_error *err)
     int status = check_name(name, err);
     if (status != KV_OK) return status;
     char *root = kv_install_path(".");
-    status =
-        root ? write_method(root, name, policy, err) : kv_fail(err, KV_EMEMORY, "out of memory");
+    status = root ? write_method(root, name, kind, err) : kv_fail(err, KV_EMEMORY, "out of memory");
     free(root);
     return status;
 }

@@ -40,7 +40,8 @@ static const struct {
      "  --list             the invariants, without running them\n"
      "  --quiet            failures and the count alone\n", kv_cmd_check},
     {"new", "write a method from the template",
-     "kvbench new NAME [--policy]: a codec, or a policy, that builds and passes check as it is\n",
+     "kvbench new NAME [--policy | --answer]: a codec (a policy; a method without rows) that builds and\n"
+     "passes check as it is\n",
      kv_cmd_new},
     {"compare", "two result directories, row by row",
      "kvbench compare OLD NEW: exit 1 when a row got worse, moved in bytes or is gone\n\n"

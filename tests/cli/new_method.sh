@@ -1,5 +1,5 @@
 #!/bin/sh
-# `new` writes a codec and a policy that build without a warning and pass `check` as they are, in a copy
+# `new` writes a codec, a policy and an answer that build without a warning and pass `check` as they are, in a copy
 # of the tree.
 . "$(dirname "$0")/common.sh"
 [ -z "${MESON_EXE_WRAPPER:-}" ] || skip 'builds with the native compiler'
@@ -18,16 +18,20 @@ build() {
 build
 expect 0 '' new plain_grid
 expect 0 '' new long-keys --policy
+expect 0 '' new fading-mean --answer
 expect 2 'exists' new plain_grid
+expect 2 'unexpected --policy; expected NAME' new other --answer --policy
 grep -q "'plain_grid'" methods/codecs/meson.build || complain 'expected the codec in the build list'
 grep -q "'long-keys'" methods/policies/meson.build || complain 'expected the policy in the build list'
+grep -q "'fading-mean'" methods/answers/meson.build || complain 'expected the answer in the build list'
 build
 expect 2 'new: plain_grid: a method of that name exists' new plain_grid
 expect 0 '' check plain_grid --quiet
 expect 0 '' check long-keys --quiet
+expect 0 '' check fading-mean,fading-mean:decay=0.9 --quiet
 expect 0 '' check long-keys+plain_grid:bits=4 --quiet
 build/tests/vectors/check_vectors tests/vectors >vectors || complain 'expected the vectors to pass'
-for name in plain_grid long-keys; do
+for name in plain_grid long-keys fading-mean; do
     grep -q "^ok .*$name" vectors || complain "expected the vector of $name: $(cat vectors)"
 done
 expect 0 '' list plain_grid

@@ -4,11 +4,13 @@
  *     codec SPEC       side keys|values|both   dim D    rows N  x...   what is stored
  *     payload BYTES    metadata BYTES      of an atom
  *     bytes HEX                            of all atoms, optional   decoded x...   within tolerance
- * T policy SPEC      dim D    keys N  x...   [queries N  x...]      a prompt; queries are 0 without
- *     kept P...        the positions that stay after it
+ *     policy SPEC      dim D    keys N  x...   [queries N  x...]      a prompt; queries are 0
+ * without kept P...        the positions that stay after it answer SPEC      dim D    keys N  x...
+ * values N  x...   [queries N  x...]   tokens in order payload BYTES    metadata BYTES      of the
+ * state answered x...    the answer to each token's query, that token included, within tolerance
  * both: a key and a value of D / 2 columns each.
  *
- * A file may hold several; each ends with `decoded` or `kept`. Prints TAP. */
+ * A file may hold several; each ends with `decoded`, `kept` or `answered`. Prints TAP. */
 #include <dirent.h>
 #include <math.h>
 #include <stdio.h>
@@ -26,14 +28,18 @@ struct reader { /* words of a file */
     struct kv_error err;
 };
 
+enum kind { CODEC, POLICY, ANSWER };
+
 struct vector {
+    enum kind kind;
     char spec[512];
     enum kv_side side;
     uint32_t dim, rows;
     long payload, metadata;
     double tolerance;
     char bytes[4096];                   /* hexadecimal, or empty */
-    float *values, *queries, *expected; /* [MOST_VALUES] */
+    float *values, *queries, *expected; /* [MOST_VALUES]; values: rows of a codec, or keys */
+    float *second;                      /* [MOST_VALUES] values of an answer */
     uint32_t n_expected;
 };
 
@@ -210,16 +216,51 @@ static int check_policy(struct vector *vector, struct kv_geometry *geometry, str
     return same ? KV_OK : kv_fail(err, KV_EGATE, "other rows are kept:%s", found);
 }
 
+/* ---- answers ---- */
+
+static int charged(const struct kv_pool *pool, enum kv_class class, long wanted, const char *name,
+                   struct kv_error *err)
+{
+    const long found = (long)kv_pool_used(pool, class);
+    return wanted < 0 || wanted == found
+               ? KV_OK
+               : kv_fail(err, KV_EGATE, "expected %ld bytes of %s, found %ld", wanted, name, found);
+}
+
+static int check_answer(struct vector *vector, struct kv_setup *setup, const struct kv_spec *spec,
+                        struct kv_error *err)
+{
+    const struct kv_stage *stage = spec->caches[0].answer;
+    static float output[MOST_VALUES];
+    struct kv_state *state;
+    if (!stage) return kv_fail(err, KV_EGATE, "expected a method without rows");
+    setup->config = stage->config[0];
+    int status = stage->answer->create(&state, setup, err);
+    if (status == KV_OK) status = charged(setup->pool, KV_PAYLOAD, vector->payload, "payload", err);
+    if (status == KV_OK)
+        status = charged(setup->pool, KV_METADATA, vector->metadata, "metadata", err);
+    for (uint32_t i = 0; status == KV_OK && i < vector->rows; i++) {
+        const size_t at = (size_t)i * vector->dim;
+        stage->answer->append(state, vector->values + at, vector->second + at);
+        stage->answer->answer(state, vector->queries + at, output);
+        for (uint32_t c = 0; status == KV_OK && c < vector->dim; c++)
+            if (!(fabs((double)output[c] - vector->expected[at + c]) <= vector->tolerance))
+                status = kv_fail(err, KV_EGATE, "token %u, value %u: expected %.9g, found %.9g", i,
+                                 c, (double)vector->expected[at + c], (double)output[c]);
+    }
+    return status;
+}
+
 /* ---- a vector, a file, a folder ---- */
 
-static int check_with(struct vector *vector, bool codec, const struct kv_spec *spec,
-                      struct kv_pool *pool, struct kv_error *err)
+static int check_with(struct vector *vector, const struct kv_spec *spec, struct kv_pool *pool,
+                      struct kv_error *err)
 {
     static int32_t positions[MOST_VALUES];
     struct kv_kernels kernels;
     /* One step follows the prompt. */
     const bool both = vector->side == KV_BOTH_SIDES;
-    const uint32_t tokens = codec && !both ? 2 : vector->rows + 1;
+    const uint32_t tokens = vector->kind == CODEC && !both ? 2 : vector->rows + 1;
     const uint32_t width = both ? vector->dim / 2 : vector->dim;
     struct kv_geometry geometry = {.model_layers = 1,
                                    .q_heads = 1,
@@ -243,18 +284,20 @@ static int check_with(struct vector *vector, bool codec, const struct kv_spec *s
                              .dim = vector->dim,
                              .side = vector->side};
     if (status != KV_OK) return status;
-    return codec ? check_codec(vector, &setup, spec, err)
-                 : check_policy(vector, &geometry, &setup, spec, err);
+    if (vector->kind == ANSWER) return check_answer(vector, &setup, spec, err);
+    return vector->kind == CODEC ? check_codec(vector, &setup, spec, err)
+                                 : check_policy(vector, &geometry, &setup, spec, err);
 }
 
-static void check(struct vector *vector, bool codec, const char *file)
+static void check(struct vector *vector, enum kind kind, const char *file)
 {
     struct kv_error err = {""};
     struct kv_spec_list specs;
     struct kv_pool *pool = kv_pool_create(0);
+    vector->kind = kind;
     int status = pool ? kv_spec_parse(&specs, vector->spec, &err) : KV_EMEMORY;
     if (status == KV_OK) {
-        status = check_with(vector, codec, &specs.specs[0], pool, &err);
+        status = check_with(vector, &specs.specs[0], pool, &err);
         kv_spec_free(&specs);
     }
     kv_pool_destroy(pool);
@@ -270,6 +313,7 @@ static void begin(struct vector *vector)
     vector->payload = vector->metadata = -1, vector->tolerance = 0.0;
     memset(vector->values, 0, MOST_VALUES * sizeof(float));
     memset(vector->queries, 0, MOST_VALUES * sizeof(float));
+    memset(vector->second, 0, MOST_VALUES * sizeof(float));
 }
 
 static int positions_kept(struct reader *in, struct vector *vector)
@@ -284,13 +328,12 @@ static int positions_kept(struct reader *in, struct vector *vector)
 }
 
 /* What follows the word `key`. */
-static int take(struct reader *in, struct vector *vector, const char *key, bool *codec)
+static int take(struct reader *in, struct vector *vector, const char *key)
 {
     double value = 0.0;
     int status = KV_OK;
-    if (strcmp(key, "codec") == 0 || strcmp(key, "policy") == 0) {
+    if (strcmp(key, "codec") == 0 || strcmp(key, "policy") == 0 || strcmp(key, "answer") == 0) {
         begin(vector);
-        *codec = *key == 'c';
         const char *spec = word(in);
         snprintf(vector->spec, sizeof vector->spec, "%s", spec ? spec : "");
     } else if (strcmp(key, "side") == 0) {
@@ -304,12 +347,14 @@ static int take(struct reader *in, struct vector *vector, const char *key, bool 
         status = matrix(in, vector, vector->values);
     } else if (strcmp(key, "queries") == 0) {
         status = matrix(in, vector, vector->queries);
-    } else if (strcmp(key, "decoded") == 0) {
+    } else if (strcmp(key, "values") == 0) {
+        status = matrix(in, vector, vector->second);
+    } else if (strcmp(key, "decoded") == 0 || strcmp(key, "answered") == 0) {
         status = numbers(in, vector->rows * vector->dim, vector->expected);
-        if (status == KV_OK) check(vector, true, in->name);
+        if (status == KV_OK) check(vector, *key == 'a' ? ANSWER : CODEC, in->name);
     } else if (strcmp(key, "kept") == 0) {
         status = positions_kept(in, vector);
-        if (status == KV_OK) check(vector, false, in->name);
+        if (status == KV_OK) check(vector, POLICY, in->name);
     } else if ((status = number(in, &value)) == KV_OK) {
         if (strcmp(key, "dim") == 0)
             vector->dim = value >= 1.0 && value <= 4096.0 ? (uint32_t)value : 0;
@@ -336,8 +381,7 @@ static int check_file(const char *folder, const char *name, struct vector *vecto
     fclose(file);
     in.at = in.text;
     int status = KV_OK;
-    bool codec = true;
-    for (char *key; status == KV_OK && (key = word(&in));) status = take(&in, vector, key, &codec);
+    for (char *key; status == KV_OK && (key = word(&in));) status = take(&in, vector, key);
     if (status != KV_OK) printf("not ok %d - %s\n", ++tests, in.err.text), failures++;
     free(in.text);
     return status;
@@ -355,8 +399,9 @@ int main(int argc, char **argv)
     const int n = argc == 2 ? scandir(argv[1], &names, is_vector, alphasort) : -1;
     struct vector vector = {.values = calloc(MOST_VALUES, sizeof(float)),
                             .queries = calloc(MOST_VALUES, sizeof(float)),
-                            .expected = calloc(MOST_VALUES, sizeof(float))};
-    if (n <= 0 || !vector.values || !vector.queries || !vector.expected) {
+                            .expected = calloc(MOST_VALUES, sizeof(float)),
+                            .second = calloc(MOST_VALUES, sizeof(float))};
+    if (n <= 0 || !vector.values || !vector.queries || !vector.expected || !vector.second) {
         puts("Bail out! expected a folder with vectors");
         return 1;
     }
@@ -367,5 +412,6 @@ int main(int argc, char **argv)
     free(vector.values);
     free(vector.queries);
     free(vector.expected);
+    free(vector.second);
     return failures > 0;
 }
