@@ -101,7 +101,8 @@ static void trim_lane(const struct kv_trim *trim, struct kv_lane *lane, uint32_t
 {
     if (lane->n <= lane->budget) return;
     uint32_t excess = lane->n - lane->budget, *candidates = lane->scratch;
-    if (excess < at_once) excess = at_once < lane->n ? at_once : lane->n;
+    if (excess < at_once && excess < lane->n - 1)   /* an answer needs a row */
+        excess = at_once < lane->n ? at_once : lane->n - 1;
     const uint32_t n = kv_trim_candidates(trim, lane, candidates), m = excess < n ? excess : n;
     if (trim->output_percent) rescore(trim, lane, candidates, n);
     kv_drop_lowest(lane->score, candidates, n, m, lane->fate);

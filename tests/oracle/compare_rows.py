@@ -121,6 +121,8 @@ def value_of(row, column):
 
 BASIS = 2e-4             # relative: an entry of a basis that lies between two halves goes to either
 BASIS_WORST = 2e-3       # of error_max: one query, which averages nothing
+LOST = 4                 # floors: answers so near are known as right, but gradients weigh rounding alone
+PROBED = {"dkl", "dkl_max", "dkl_seq", "dnll1", "ppl_est"}
 MOVES = 3                # what of a basis' own unrest a few draws show
 
 
@@ -201,8 +203,9 @@ def compare_spec(report, trace, name, spec, want, printed, audit):
             continue
         layer = "all" if row["layer"] == "all" else int(row["layer"])
         expected = want[layer]
+        lost = (expected.get("output_error") or 0) < LOST * floor
         for column in columns_for(spec):
-            if column in row:
+            if column in row and not (lost and column in PROBED and expected.get(column)):
                 problem = compare_value(column, expected.get(column), value_of(row, column), floor,
                                         expected, on_basis(spec), lambda: moved(layer))
                 report.note(where, column, problem)

@@ -97,7 +97,13 @@ class Scored(Policy):
         open_rows = held[:max(0, len(held) - self.recent)]
         candidates = open_rows[open_rows >= self.sinks]
         order = np.lexsort((-candidates, self.scores(head)[candidates]))
-        return candidates[order[:max(surplus, self.at_once)]]
+        wanted = max(surplus, min(self.at_once, len(held) - 1))            # an answer needs a row
+        dropped = candidates[order[:wanted]]
+        if len(dropped) < surplus:                   # a budget below what is protected
+            rest = np.setdiff1d(held, dropped)
+            rest = np.concatenate([rest[rest >= self.sinks], rest[rest < self.sinks][::-1]])
+            dropped = np.concatenate([dropped, rest[:surplus - len(dropped)]])
+        return dropped
 
 
 class Window(Scored):

@@ -237,6 +237,8 @@ def make_turboquant(dim, side, params):
 
 
 def make_qjl(dim, side, params):
+    if params.get("residual_length", 128) % params.get("group_size", 32):
+        raise ValueError("a residual that is not whole groups")
     if side == "k":
         return call(QjlKeys, dim, **params)
     settings = dict(value_bits=2, group_size=32, residual_length=128) | params

@@ -282,6 +282,7 @@ def mapped_sources(of, given):
     return [here.index(root) for root in roots]
 
 
+ONE_SIDE = {"gqa", "think", "minicache", "kq-svd"}
 PARAMETERS = {"layer-share": {"map", "choose", "shared"}, "think": {"ratio"}, "gqa": {"heads", "align"},
               "minicache": {"start", "t", "retained", "retain"}, "svd": {"rank"}, "xkv": {"rank", "group_layers"},
               "palu": {"rank", "group_heads"}, "kq-svd": {"rank", "values"}, "autoencoder": {"rank", "steps"}}
@@ -292,6 +293,8 @@ def check(trace, spec):
     for side in "kv":
         for stage in stages_of(spec, side)[:1]:
             strange = set(specs.side_params(stage, side)) - PARAMETERS.get(stage.name, set()) - {"span", "keys"}
+            if stage.name in ONE_SIDE and {"span"} & set(specs.side_params(stage, side)):
+                strange.add("span")
             if strange:
                 raise specs.Unknown(f"{stage.name} with {sorted(strange)}")
         for stage in stages_of(spec, side)[1:]:

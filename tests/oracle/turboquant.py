@@ -28,6 +28,8 @@ def hadamard(dim, rng):
 
 def rotation_of(kind, dim, rng):
     power_of_two = dim & (dim - 1) == 0
+    if kind == "hadamard" and not power_of_two:
+        raise ValueError(f"a Hadamard matrix of {dim} columns")
     return hadamard(dim, rng) if kind != "haar" and power_of_two else haar(dim, rng)
 
 
