@@ -706,8 +706,7 @@ static uint64_t answer_bytes(const struct trace_run *run)
     uint64_t most = 0;
     for (uint32_t l = 0; l < run->n_layers; l++) {
         const struct kv_geometry *geometry = &run->trace->layers[run->layers[l]].geometry;
-        const uint64_t rows = (uint64_t)geometry->q_heads * run->n_scored;
-        const uint64_t bytes = rows * (geometry->value_dim + 4 + run->n_spans) * sizeof(float);
+        const uint64_t bytes = answer_floats(geometry, run) * sizeof(float);
         if (bytes > most) most = bytes;
     }
     return most;
