@@ -1,6 +1,6 @@
-/* llama.cpp's blocks for every SIMD set. Four blocks at a time: their extremes, then d, m and 1 / d
- * side by side in four lanes and without a branch (which sign the largest value has, nobody can
- * foresee), then codes. */
+/* llama.cpp's blocks for the AVX2 and NEON sets. Four blocks at a time: their extremes, then d, m
+ * and 1 / d side by side in four lanes and without a branch (which sign the largest value has,
+ * nobody can foresee), then codes. */
 #ifndef KVBENCH_METHODS_KERNELS_BLOCKS_SIMD_H
 #define KVBENCH_METHODS_KERNELS_BLOCKS_SIMD_H
 

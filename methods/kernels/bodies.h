@@ -58,19 +58,6 @@ static void KERNEL(narrow_half)(const float *in, uint16_t *out, size_t n)
     memcpy(out + i, rest, (n - i) * sizeof *out);
 }
 
-static void KERNEL(narrow_finite)(const float *in, uint16_t *out, size_t n)
-{
-    size_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
-        UNROLLED for (uint32_t k = 0; k < 4 * LANES; k += LANES)
-            store_finite_half(out + i + k, load(in + i + k));
-    for (; i + LANES <= n; i += LANES) store_finite_half(out + i, load(in + i));
-    if (i == n) return;
-    uint16_t rest[LANES];
-    store_finite_half(rest, load_part(in + i, n - i));
-    memcpy(out + i, rest, (n - i) * sizeof *out);
-}
-
 static void KERNEL(narrow_bfloat)(const float *in, uint16_t *out, size_t n)
 {
     size_t i = 0;
@@ -609,12 +596,10 @@ static void KERNEL(lookup)(const uint8_t *codes, size_t n, const float *table, f
     const uint32_t last = KERNEL(largest_code)(codes, n);
     size_t i = 0;
     const vec by = spread(factor);
-    if (n && last < LANES) {
-        const vec low = mul(load_part(table, last + 1), by);
-        for (; i + LANES <= n; i += LANES) store(out + i, pick(low, load_indices(codes + i)));
-    } else if (n && last < 2 * LANES) {
-        const vec low = mul(load(table), by),
-                  high = mul(load_part(table + LANES, last + 1 - LANES), by);
+    if (n && last < 2 * LANES) {
+        const uint32_t upper = last < LANES ? 0 : last + 1 - LANES;
+        const vec low = mul(load_part(table, last + 1 - upper), by);
+        const vec high = upper ? mul(load_part(table + LANES, upper), by) : zeros();
 #if HAS_CODE_WORDS
         float both[2 * LANES];
         store(both, low);
@@ -622,6 +607,8 @@ static void KERNEL(lookup)(const uint8_t *codes, size_t n, const float *table, f
         const struct byte_table bytes = split_table(both);
         for (; i + TABLE_CODES <= n; i += TABLE_CODES) look_up(&bytes, codes + i, out + i);
 #endif
+        for (; !upper && i + LANES <= n; i += LANES)
+            store(out + i, pick(low, load_indices(codes + i)));
         for (; i + LANES <= n; i += LANES)
             store(out + i, pick_of_two(low, high, load_indices(codes + i)));
     }
@@ -845,7 +832,6 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->widen_bfloat = KERNEL(widen_bfloat);
     kernels->narrow_half = KERNEL(narrow_half);
     kernels->narrow_bfloat = KERNEL(narrow_bfloat);
-    kernels->narrow_finite = KERNEL(narrow_finite);
     kernels->pack_keys = KERNEL(pack_keys);
     kernels->logits = KERNEL(logits);
     kernels->accumulate = KERNEL(accumulate);

@@ -1,12 +1,26 @@
-/* Integer grids for every SIMD set: rows whose groups have a grid each, channels that do. Extremes
- * of all groups first, then their grids side by side in the lanes of vectors, then codes, so that
- * no group waits for the divisions and conversions of the one before it.
+/* Integer grids for the AVX2 and NEON sets: rows whose groups have a grid each, channels that do.
+ * Extremes of all groups first, then their grids side by side in the lanes of vectors, then codes,
+ * so that no group waits for the divisions and conversions of the one before it.
  *
  * Codes without a division: two multiples of x - minimum enclose the contract's rounded quotient,
  * and rounding keeps order; where both give one integer it is the contract's. Only steps in which
  * they differ somewhere (quotients 2^-22 from the middle of two codes) are divided. */
 #ifndef KVBENCH_METHODS_KERNELS_GRIDS_H
 #define KVBENCH_METHODS_KERNELS_GRIDS_H
+
+/* Here, and not with the other conversions, since it is the f16 codec's encoder. */
+static void KERNEL(narrow_finite)(const float *in, uint16_t *out, size_t n)
+{
+    size_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        UNROLLED for (uint32_t k = 0; k < 4 * LANES; k += LANES)
+            store_finite_half(out + i + k, load(in + i + k));
+    for (; i + LANES <= n; i += LANES) store_finite_half(out + i, load(in + i));
+    if (i == n) return;
+    uint16_t rest[LANES];
+    store_finite_half(rest, load_part(in + i, n - i));
+    memcpy(out + i, rest, (n - i) * sizeof *out);
+}
 
 enum { GRID_STEP = 4 * LANES };
 static const float MAGIC = 0x1.8p23f; /* added, leaves rint(x) in the low bits */

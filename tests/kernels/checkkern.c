@@ -1,6 +1,6 @@
 /* The kernel checker: every entry of every set that can run here, in TAP; --bench times them.
  *
- *     checkkern [SET]             checks (SET: that one only)
+ *     checkkern [SET [ENTRY]]     checks (SET: that one only, ENTRY: of that name only)
  *     checkkern --bench [--csv]   times */
 #include "tests/kernels/checkkern.h"
 
@@ -48,7 +48,7 @@ static int same_entry(const struct kv_kernels *a, const struct kv_kernels *b, si
 }
 
 /* Checks the entries that this set brings; counts tests and failures. */
-static void check_set(const struct kv_isa *isa, int *tests, int *failures)
+static void check_set(const struct kv_isa *isa, const char *only, int *tests, int *failures)
 {
     struct kv_kernels generic, set;
     kv_isa_list()->set(&generic);
@@ -56,6 +56,7 @@ static void check_set(const struct kv_isa *isa, int *tests, int *failures)
     isa->set(&set);
     for (size_t i = 0; i < N_ENTRIES; i++) {
         if (isa != kv_isa_list() && same_entry(&set, &generic, i)) continue;
+        if (only && strcmp(only, entries[i].name)) continue;
         snprintf(running, sizeof running, "%s of %s", entries[i].name, isa->name);
         const char *why = entries[i].check(&generic, &set);
         printf("%sok %d - %s %s", why ? "not " : "", ++*tests, isa->name, entries[i].name);
@@ -68,7 +69,7 @@ static void check_set(const struct kv_isa *isa, int *tests, int *failures)
 int main(int argc, char **argv)
 {
     const int bench = argc > 1 && !strcmp(argv[1], "--bench");
-    const char *only = argc > 1 && !bench ? argv[1] : NULL;
+    const char *only = argc > 1 && !bench ? argv[1] : NULL, *entry = only && argc > 2 ? argv[2] : NULL;
     if (bench) {
         bench_all(argc > 2 && !strcmp(argv[2], "--csv"));
         return 0;
@@ -78,7 +79,7 @@ int main(int argc, char **argv)
     int tests = 0, failures = 0;
     for (const struct kv_isa *isa = kv_isa_list(); isa->name; isa++) {
         if (only && strcmp(only, isa->name)) continue;
-        if (isa->built && isa->runs) check_set(isa, &tests, &failures);
+        if (isa->built && isa->runs) check_set(isa, entry, &tests, &failures);
         else
             printf("ok %d - %s # SKIP %s\n", ++tests, isa->name,
                    isa->built ? "cannot run on this CPU" : "not built");

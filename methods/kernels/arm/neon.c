@@ -16,6 +16,7 @@
 void kv_kernels_set_neon(struct kv_kernels *kernels)
 {
     KERNEL(fill)(kernels);
+    kernels->narrow_finite = KERNEL(narrow_finite);
     kernels->encode_blocks = KERNEL(encode_blocks);
     kernels->decode_blocks = KERNEL(decode_blocks);
     kernels->grid_row = KERNEL(grid_row);

@@ -1,4 +1,4 @@
-/* Bytes of codes of llama.cpp's blocks, for both sets of this machine (AVX2). */
+/* Bytes of codes of llama.cpp's blocks, in AVX2. */
 #ifndef KVBENCH_METHODS_KERNELS_X86_BLOCK_BYTES_H
 #define KVBENCH_METHODS_KERNELS_X86_BLOCK_BYTES_H
 

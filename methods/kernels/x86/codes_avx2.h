@@ -168,6 +168,26 @@ static inline void unpack_step(const uint8_t *packed, uint32_t bits, uint8_t *co
     _mm256_storeu_si256((__m256i *)(void *)codes, _mm256_and_si256(found, _mm256_set1_epi8(1)));
 }
 
+/* 32 codes of three bits, which are 12 bytes: each in a word of its two bytes, moved to its top by
+ * a product, then down. */
+static inline void unpack_threes(const uint8_t *packed, uint8_t *codes)
+{
+    const __m256i first = _mm256_setr_epi8(0, 1, 0, 1, 0, 1, 1, 2, 1, 2, 1, 2, 2, 3, 2, 3, 6, 7, 6,
+                                           7, 6, 7, 7, 8, 7, 8, 7, 8, 8, 9, 8, 9);
+    const __m256i last = _mm256_add_epi8(first, _mm256_set1_epi8(3));
+    const __m256i up = _mm256_broadcastsi128_si256(
+        _mm_setr_epi16(1 << 13, 1 << 10, 1 << 7, 1 << 12, 1 << 9, 1 << 6, 1 << 11, 1 << 8));
+    int32_t end;
+    memcpy(&end, packed + 8, sizeof end);
+    const __m128i begin = _mm_loadl_epi64((const __m128i *)(const void *)packed);
+    const __m256i bytes =
+        _mm256_broadcastsi128_si256(_mm_unpacklo_epi64(begin, _mm_cvtsi32_si128(end)));
+    const __m256i a = _mm256_mullo_epi16(_mm256_shuffle_epi8(bytes, first), up);
+    const __m256i b = _mm256_mullo_epi16(_mm256_shuffle_epi8(bytes, last), up);
+    _mm256_storeu_si256((__m256i *)(void *)codes,
+                        _mm256_packus_epi16(_mm256_srli_epi16(a, 13), _mm256_srli_epi16(b, 13)));
+}
+
 static void KERNEL(pack_codes)(const uint8_t *codes, size_t n, uint32_t bits, uint8_t *packed)
 {
     if (bits == 8) {
@@ -192,8 +212,10 @@ static void KERNEL(unpack_codes)(const uint8_t *packed, size_t n, uint32_t bits,
         if (n) memcpy(codes, packed, n);
         return;
     }
-    for (; n >= STEP && (bits == 1 || bits == 2 || bits == 4); n -= STEP) {
-        if (bits == 1)
+    for (; n >= STEP && bits <= 4; n -= STEP) {
+        if (bits == 3)
+            unpack_threes(packed, codes);
+        else if (bits == 1)
             unpack_step(packed, 1, codes);
         else if (bits == 2)
             unpack_step(packed, 2, codes);

@@ -7,8 +7,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "methods/kernels/x86/block_bytes.h"
-
 #define KERNEL(name) name##_avx512
 
 /* 6 x 64: 24 accumulators, 4 columns, 1 row of the 32 registers; 32 KiB strips stay in L1. */
@@ -131,22 +129,6 @@ static inline void store_half(uint16_t *p, vec v)
     store_16(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
-/* Stores v as halves; what they say. */
-static inline vec keep_halves(uint16_t *p, vec v)
-{
-    const __m256i half = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
-    store_16(p, half);
-    return _mm512_cvtph_ps(half);
-}
-
-/* An infinite half becomes the one below it. */
-static inline void store_finite_half(uint16_t *p, vec v)
-{
-    const __m256i half = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
-    const __m256i size = _mm256_and_si256(half, _mm256_set1_epi16(0x7fff));
-    store_16(p, _mm256_add_epi16(half, _mm256_cmpeq_epi16(size, _mm256_set1_epi16(0x7c00))));
-}
-
 /* Adds half an ulp less the last bit that stays; a NaN would overflow and is made quiet instead. */
 static inline void store_bfloat(uint16_t *p, vec v)
 {
@@ -158,55 +140,6 @@ static inline void store_bfloat(uint16_t *p, vec v)
     const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
     const __m512i high = _mm512_srli_epi32(_mm512_mask_blend_epi32(nan, rounded, quiet), 16);
     store_16(p, _mm512_cvtepi32_epi16(high));
-}
-
-/* Four floats: for the few numbers of a group, whose divisions are slow in wide vectors. */
-typedef __m128 quad;
-
-static inline quad quad_of(float a, float b, float c, float d) { return _mm_setr_ps(a, b, c, d); }
-static inline void quad_store(float *p, quad v) { _mm_storeu_ps(p, v); }
-static inline quad quad_mul(quad a, quad b) { return _mm_mul_ps(a, b); }
-static inline quad quad_divide(quad a, quad b) { return _mm_div_ps(a, b); }
-
-/* From -limit to limit; NaN becomes limit. */
-static inline quad quad_clamp(quad v, float limit)
-{
-    return _mm_max_ps(_mm_min_ps(v, _mm_set1_ps(limit)), _mm_set1_ps(-limit));
-}
-
-static inline quad quad_load(const float *p) { return _mm_loadu_ps(p); }
-static inline quad quad_sub(quad a, quad b) { return _mm_sub_ps(a, b); }
-static inline quad quad_magnitude(quad v) { return _mm_andnot_ps(_mm_set1_ps(-0.0f), v); }
-
-/* yes where a > b, else no. */
-static inline quad quad_select_above(quad a, quad b, quad yes, quad no)
-{
-    return _mm_blendv_ps(no, yes, _mm_cmpgt_ps(a, b));
-}
-
-static inline int quad_any_equal(quad a, quad b)
-{
-    return _mm_movemask_ps(_mm_cmpeq_ps(a, b));
-}
-
-/* v where y <= limit, else 0. */
-static inline quad quad_unless_above(quad v, quad y, float limit)
-{
-    return _mm_and_ps(v, _mm_cmple_ps(y, _mm_set1_ps(limit)));
-}
-
-/* v where y >= limit, else 0. */
-static inline quad quad_unless_below(quad v, quad y, float limit)
-{
-    return _mm_and_ps(v, _mm_cmpge_ps(y, _mm_set1_ps(limit)));
-}
-
-/* Stores v as halves; what they say. */
-static inline quad quad_keep_halves(uint16_t *p, quad v)
-{
-    const __m128i half = _mm_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
-    _mm_storel_epi64((__m128i *)(void *)p, half);
-    return _mm_cvtph_ps(half);
 }
 
 /* -- codes ----------------------------------------------------------------------------------- */
@@ -225,26 +158,6 @@ static inline void store_counts(uint8_t *p, vec_int v)
 
 /* Floats of 0..255, rounded to nearest even. */
 static inline void store_codes(uint8_t *p, vec v) { store_counts(p, _mm512_cvtps_epi32(v)); }
-
-/* Bits that two vectors do not share; of either; whether there are any. */
-static inline vec_int difference(vec a, vec b)
-{
-    return _mm512_xor_si512(_mm512_castps_si512(a), _mm512_castps_si512(b));
-}
-
-static inline vec_int either(vec_int a, vec_int b) { return _mm512_or_si512(a, b); }
-static inline int any(vec_int v) { return _mm512_test_epi32_mask(v, v) != 0; }
-
-/* Floats n + 1.5 * 2^23 with |n| < 2^15 -> 4 LANES codes: n, from 0 to top. */
-static inline void store_steps(uint8_t *codes, const vec t[4], uint32_t top)
-{
-    const __m512i magic = _mm512_set1_epi32(0x4b400000), most = _mm512_set1_epi32((int)top);
-    for (int k = 0; k < 4; k++) {
-        const __m512i n = _mm512_sub_epi32(_mm512_castps_si512(t[k]), magic);
-        store_counts(codes + 16 * k,
-                     _mm512_min_epi32(_mm512_max_epi32(n, _mm512_setzero_si512()), most));
-    }
-}
 
 static inline vec_int no_counts(void) { return _mm512_setzero_si512(); }
 
@@ -374,50 +287,5 @@ static inline void read_nibbles(const uint8_t *row, vec values[64 / LANES])
 }
 
 static inline void settle_nibbles(vec v[64 / LANES]) { (void)v; }
-
-/* -- llama.cpp's blocks, see blocks_simd.h --------------------------------------------------------- */
-
-/* 32 values cut off, signed. */
-static inline void truncate_bytes(uint8_t *bytes, const vec v[2])
-{
-    for (int k = 0; k < 2; k++)
-        _mm_storeu_si128((__m128i *)(void *)(bytes + 16 * k),
-                         _mm512_cvtsepi32_epi8(_mm512_cvttps_epi32(v[k])));
-}
-
-static inline void read_signed(const uint8_t *bytes, vec v[2])
-{
-    for (int k = 0; k < 2; k++) {
-        const __m128i some = _mm_loadu_si128((const __m128i *)(const void *)(bytes + 16 * k));
-        v[k] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(some));
-    }
-}
-
-static inline void store_block(float *out, uint32_t k, vec v) { store(out + 16 * k, v); }
-
-struct block_levels {
-    vec table;
-};
-
-static inline struct block_levels block_levels_of(const float table[16])
-{
-    return (struct block_levels){load(table)};
-}
-
-static inline void read_fours(const uint8_t *nibbles, const struct block_levels *levels, vec v[2])
-{
-    const __m256i codes = split_block(nibbles);
-    v[0] = pick(levels->table, _mm512_cvtepu8_epi32(_mm256_castsi256_si128(codes)));
-    v[1] = pick(levels->table, _mm512_cvtepu8_epi32(_mm256_extracti128_si256(codes, 1)));
-}
-
-static inline void read_fives(const uint8_t *at, float zero, vec v[2])
-{
-    const __m256i fifth = _mm256_and_si256(spread_fifths(at), _mm256_set1_epi8(16));
-    const __m256i codes = _mm256_or_si256(split_block(at + 4), fifth);
-    v[0] = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm256_castsi256_si128(codes)));
-    v[1] = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm256_extracti128_si256(codes, 1)));
-    for (int k = 0; k < 2; k++) v[k] = sub(v[k], spread(zero));
-}
 
 #endif
