@@ -82,7 +82,7 @@ def against_torch_and_numpy(rows):
 
 def encode_share(rows):
     """G7: 8,192 vectors (keys and values of 4,096 tokens) beside the attention of all queries."""
-    encode, attn = find(rows, 'encode', 'turboquant'), find(rows, 'attn', 'T=4096 d=128')
+    encode, attn = find(rows, 'encode', 'turboquant:bits=4 d=128'), find(rows, 'attn', 'T=4096 d=128')
     if not table.median(encode, 'ours') or not table.median(attn, 'ours'):
         return ''
     seconds = 2 * 4096 / (table.median(encode, 'ours') * 1e6)
@@ -92,7 +92,7 @@ def encode_share(rows):
 
 def all_positions(rows):
     """G9 for all positions: what products alone would take."""
-    attn, e2e = find(rows, 'attn', 'T=4096 d=128'), find(rows, 'e2e', '20 methods')
+    attn, e2e = find(rows, 'attn', 'T=4096 d=128'), find(rows, 'e2e', '20 methods + reference T=4096')
     peak, torch = table.median(attn, 'limit'), table.median(e2e, 'yardstick')
     if not peak or not torch:
         return ''
