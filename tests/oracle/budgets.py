@@ -33,6 +33,8 @@ def layer_budget(policy, budget, prompt):
     kind, layers, layer = policy.parts.layer_budget, prompt.model_layers, policy.layer.index
     if kind == "uniform" or layers < 2:
         return budget
+    if kind == "cake" and not hasattr(policy, "preference"):
+        raise ValueError("no layer says how much it needs")
     if kind == "cake":
         return prompt.shares(policy, budget)[layer]
     if kind == "inverted":

@@ -7,7 +7,8 @@ from rounding import through_f16
 class Bank:
     """One side of one head. `read` is what an answer reads at each position."""
 
-    def __init__(self, codec, recorded, exact_row_bytes, prompt_length=0):
+    def __init__(self, codec, recorded, exact_row_bytes, prompt_length=0, stored=through_f16):
+        self.stored = stored                  # a row in the number format of the trace
         self.codec, self.source, self.exact_row_bytes = codec, recorded, exact_row_bytes
         self.recorded = np.array(recorded, dtype=np.float64)      # what enters the codec
         self.read = np.array(recorded, dtype=np.float64)
@@ -40,8 +41,7 @@ class Bank:
     def edit(self, position, row):
         """A changed row is a new exact one at its old position, in the precision of a stored row."""
         self.drop(position)
-        half = 2 * len(row) == self.exact_row_bytes
-        self.recorded[position] = self.read[position] = through_f16(row) if half else row
+        self.recorded[position] = self.read[position] = self.stored(row)
         self.append(position)
         self.queue.sort()
 

@@ -43,9 +43,11 @@ class LayerReplay:
         keys, values = owner.k[head], owner.v[head]
         banks = []
         for rows, side in ((keys, "k"), (values, "v")):
-            codec = specs.make_codec(stages, rows.shape[1], side, owner.element_bytes)
+            within = side == "v" and owner.value_is_key_prefix        # no rows of their own
+            codec = specs.make_codec([] if within else stages, rows.shape[1], side, owner.element_bytes)
             codec.bind(self.trace, owner, head, side)
-            banks.append(Bank(codec, rows, owner.element_bytes * rows.shape[1], self.trace.prefill_length))
+            banks.append(Bank(codec, rows, owner.element_bytes * rows.shape[1], self.trace.prefill_length,
+                              owner.stored))
         prefix = values.shape[1] if owner.value_is_key_prefix else 0
         return HeadCache(*banks, self.trace.tokens, prefix)
 

@@ -210,6 +210,8 @@ def make_plain(name, dim, side, params):
         return call(OTHERS[name], dim, **params)
     if params:
         raise Unknown(f"{name} takes no {sorted(params)}")
+    if name not in Plain.FORMATS and name not in Llama.BLOCKS:
+        raise Unknown(f"{name} beside a policy or within a codec")
     return Plain(dim, name) if name in Plain.FORMATS else Llama(dim, name)
 
 
@@ -280,7 +282,8 @@ def check(trace, spec):
         raise ValueError("values to merge that are columns of the keys")
     trace = without_question(trace, parse(spec))
     for layer in trace.layers.values():
-        for rows, side in ((layer.k, "k"), (layer.v, "v")):
+        sides = ((layer.k, "k"), (layer.v, "v"))[:1 if layer.value_is_key_prefix else 2]
+        for rows, side in sides:
             codec = make_codec(parse(spec), rows.shape[2], side)
             codec.bind(trace, layer, 0, side)
             codec.fit(rows[0, :trace.prefill_length])

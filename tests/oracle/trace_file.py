@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 import h5py
 import numpy as np
 
-from rounding import bf16_words_to_f32
+from rounding import bf16_words_to_f32, through_bf16, through_f16, to_f32
+
+FORMATS = {np.dtype(np.float16): through_f16, np.dtype(np.uint16): through_bf16,
+           np.dtype(np.float32): lambda rows: to_f32(rows).astype(np.float64)}
 
 
 @dataclass
@@ -21,6 +24,7 @@ class Layer:
     owner: int
     value_is_key_prefix: bool
     element_bytes: int                 # of a stored row that no codec has touched: 2, or 4 on an f32 trace
+    stored: object                     # rounds a row to the trace's number format
     sink_logits: np.ndarray | None
     w_o: np.ndarray | None
     x2: np.ndarray | None
@@ -99,6 +103,7 @@ def read_layer(groups, index):
         index=index, q=read_tensor(group["q"]), k=k, v=v, owner=owner, value_is_key_prefix=prefix,
         scale=float(attrs["scale"]), softcap=float(attrs["softcap"]), window=int(attrs["window"]),
         element_bytes=4 if owner_group["k"].dtype == np.float32 else 2,
+        stored=FORMATS[owner_group["k"].dtype],
         sink_logits=optional(group, "sink_logits"), w_o=optional(group, "w_o"),
         x2=optional(group, "x2"), attn_post_norm=bool(attrs.get("attn_post_norm", 0)),
         rope_layout=text(attrs["rope_layout"]), rope_dims=int(attrs["rope_dims"]),
