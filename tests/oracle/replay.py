@@ -6,6 +6,7 @@ from cache import Bank, HeadCache
 from metrics import Answers
 from prompt import Prompt
 from rotary import turned
+from rounding import through_bf16
 import specs
 import stored
 
@@ -44,7 +45,8 @@ class LayerReplay:
         banks = []
         for rows, side in ((keys, "k"), (values, "v")):
             within = side == "v" and owner.value_is_key_prefix        # no rows of their own
-            codec = specs.make_codec([] if within else stages, rows.shape[1], side, owner.element_bytes)
+            recorded = "bf16" if owner.stored is through_bf16 else "f16"
+            codec = specs.make_codec([] if within else stages, rows.shape[1], side, owner.element_bytes, recorded)
             codec.bind(self.trace, owner, head, side)
             banks.append(Bank(codec, rows, owner.element_bytes * rows.shape[1], self.trace.prefill_length,
                               owner.stored))

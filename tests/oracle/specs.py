@@ -146,10 +146,10 @@ def side_params(stage, side):
     return {**plain, **own}
 
 
-def make_codec(stages, dim, side, element_bytes=2):
-    """Codecs in a row are outer to inner; none stores rows as the trace does, at 16 or 32 bits."""
+def make_codec(stages, dim, side, element_bytes=2, recorded="f16"):
+    """Codecs in a row are outer to inner; none stores rows as the trace does (`recorded`, of 16 bits)."""
     chain = [stage for stage in stages if stage.name in CODECS and side in stage.side]
-    return make_chain(chain or [Stage("f32" if element_bytes == 4 else "f16")], dim, side)
+    return make_chain(chain or [Stage("f32" if element_bytes == 4 else recorded)], dim, side)
 
 
 OWN_OUTLIERS = {("qjl", "outliers"), ("kvquant", "outliers")}   # a parameter, not the modifier
