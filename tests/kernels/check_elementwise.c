@@ -421,8 +421,7 @@ const char *check_grid_encode(const struct kv_kernels *generic, const struct kv_
 static const struct {
     uint32_t width;
     struct kv_grid_shape shape;
-} grid_cases[] = {{64, {4, 0}}, {32, {8, 0}}, {7, {2, 0}}, {300, {1, 0}},
-                  {64, {4, 1}}, {16, {8, 1}}, {5, {2, 1}}, {1, {3, 0}}};
+} grid_cases[] = {{64, {4, 0}}, {5, {2, 1}}, {32, {8, 0}}, {16, {8, 1}}, {300, {1, 0}}};
 
 /* A sum that tells bytes and their order apart. */
 static float digest(const uint8_t *bytes, size_t n)
