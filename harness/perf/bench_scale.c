@@ -165,8 +165,8 @@ static cJSON *sizes_json(const struct way *way, const double *seconds)
     bool done = sizes;
     for (uint32_t i = 0; done && i < way->n; i++) {
         cJSON *pair = cJSON_CreateObject();
-        done =
-            pair && add_number(pair, "size", way->at[i]) && add_number(pair, "seconds", seconds[i]);
+        done = pair && cJSON_AddNumberToObject(pair, "size", way->at[i]) &&
+               add_number(pair, "seconds", seconds[i]);
         if (pair && !(cJSON_AddItemToArray(sizes, pair) && done)) done = false;
     }
     if (done) return sizes;
