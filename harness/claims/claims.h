@@ -5,8 +5,7 @@
  * tolerance, direction, expected, note. `claimed` is a number or a bound (">0.95"); empty when
  * the paper shows a picture and prints none. `tolerance` is a share ("1%") or absolute
  * ("0.005"). `direction` is a bound that leaves the claim's sign intact (">1"). `expected` is
- * the verdict that this code is known to reach on the bundled traces; only "reproduced" there
- * makes another verdict an error. */
+ * the verdict that this code is known to reach on the bundled traces; another one is an error. */
 #ifndef KVBENCH_HARNESS_CLAIMS_CLAIMS_H
 #define KVBENCH_HARNESS_CLAIMS_CLAIMS_H
 
@@ -73,7 +72,7 @@ _Bool kv_setting_text(const char *setting, const char *key, char *value, unsigne
 double kv_setting_number(const char *setting, const char *key, double otherwise);
 
 /* reproduce [PAPER...] [--trace FILE] [--claims DIR] [--seed N] [--isa NAME] [--json]; argv[0]
- * is its own name. KV_EGATE when a claim that is expected to be reproduced is not. */
+ * is its own name. KV_EGATE when a verdict is not the expected one. */
 int kv_cmd_reproduce(int argc, char **argv, struct kv_error *err);
 
 /* Measures of arithmetic (claim_memory.c). */
