@@ -6,9 +6,9 @@
 #include <gsl/gsl_errno.h>
 
 #include "harness/base/params.h"
-#include "harness/commands.h"
-#include "harness/options.h"
-#include "harness/provenance.h"
+#include "harness/commands/commands.h"
+#include "harness/commands/options.h"
+#include "harness/output/provenance.h"
 
 /* usage: what `kvbench NAME --help` prints; NULL where the command prints its own. */
 static const struct {

@@ -11,7 +11,7 @@ enum { KV_MERGES_KEYS = 1, KV_MERGES_VALUES = 2 };
 enum kv_scope { KV_ONE_HEAD, KV_LAYER_HEADS };   /* lanes per call: one KV head, all of the layer */
 
 /* Mean squares of a loss's gradient by the entries of K and V, [n][dim]: how much an error of the entry
- * matters. From the trace's probes (harness/probe_squares.h), so an oracle: they lie on decode steps. */
+ * matters. From the trace's probes (harness/replay/probe_squares.h), so an oracle: they lie on decode steps. */
 struct kv_squares { const float *keys, *unrotated_keys, *values; };
 
 /* Statistics of the prompt under full causal attention, computed once per layer for all who ask. */
@@ -75,7 +75,7 @@ struct kv_trim {
     uint32_t floor_percent, floor;/* of pooled heads: what each keeps of an equal share; enum kv_floor */
     uint32_t shared_heads;        /* 1: scores summed over heads, the same rows stay in all */
     uint32_t chunk;               /* rows stay in whole chunks of so many positions; 0 = singly */
-    uint32_t cache_positions;     /* 1: answers number rows by their slots (harness/renumber.h) */
+    uint32_t cache_positions;     /* 1: answers number rows by their slots (harness/replay/renumber.h) */
     uint32_t output_percent;      /* of the budget, chosen by score x |W_o v|_1; the rest by score */
 };
 

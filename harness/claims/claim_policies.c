@@ -8,10 +8,10 @@
 #include <string.h>
 
 #include "harness/claims/claim_layers.h"
-#include "harness/prompt_statistics.h"
-#include "harness/query_rows.h"
-#include "harness/row.h"
-#include "harness/run.h"
+#include "harness/replay/prompt_statistics.h"
+#include "harness/replay/query_rows.h"
+#include "harness/output/row.h"
+#include "harness/run/run.h"
 
 enum { MOST_TOP = 64 };
 

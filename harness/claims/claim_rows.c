@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "harness/claims/claim_codec.h"
-#include "harness/row.h"
-#include "harness/run.h"
+#include "harness/output/row.h"
+#include "harness/run/run.h"
 
 /* Scored a trace, the same for both methods; probes need every decode step. */
 enum { QUERIES = 64 };

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/row.h"
-#include "harness/short_number.h"
+#include "harness/output/row.h"
+#include "harness/output/short_number.h"
 
 const char *const kv_figure_names[KV_FIGURES] = {"quality", "layers", "position", "memory"};
 

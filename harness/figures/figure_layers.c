@@ -4,8 +4,8 @@
 #include <math.h>
 #include <stdbool.h>
 
-#include "harness/row.h"
-#include "harness/short_number.h"
+#include "harness/output/row.h"
+#include "harness/output/short_number.h"
 
 static bool has_layers(const struct kv_ranked *row)
 {

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "harness/row.h"
+#include "harness/output/row.h"
 
 static int smaller_first(const void *a, const void *b)
 {

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "harness/row.h"
+#include "harness/output/row.h"
 
 enum { MOST_LINES = 12 };
 

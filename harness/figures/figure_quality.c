@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "harness/figures/label_place.h"
-#include "harness/row.h"
+#include "harness/output/row.h"
 
 enum { MOST_NAMED = 16 };         /* more points than this are numbered, with a key */
 static const double key_line = 15, key_margins = 70;   /* pixels: a line of the key; above and below it */

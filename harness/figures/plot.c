@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "harness/row.h"
+#include "harness/output/row.h"
 
 enum { NOT_FOUND = 127, SECONDS_AT_MOST = 60, MOST_SHARES = KV_PLOT_SHARES };
 

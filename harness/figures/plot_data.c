@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/aside.h"
-#include "harness/row.h"
+#include "harness/output/aside.h"
+#include "harness/output/row.h"
 
 static int (*const writers[KV_FIGURES])(struct kv_figure_page *) = {
     [KV_FIGURE_QUALITY] = kv_figure_quality, [KV_FIGURE_LAYERS] = kv_figure_layers,

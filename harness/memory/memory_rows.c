@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/json.h"
-#include "harness/writers.h"
+#include "harness/output/json.h"
+#include "harness/output/writers.h"
 
 const char *const kv_memory_parts[] = {"chain", "method", "serving"};
 

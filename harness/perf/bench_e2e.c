@@ -14,8 +14,8 @@
 #include "harness/perf/child.h"
 #include "harness/perf/full_attention.h"
 #include "harness/perf/made_trace.h"
-#include "harness/run.h"
-#include "harness/row.h"
+#include "harness/run/run.h"
+#include "harness/output/row.h"
 
 enum { GROUP = 4, SCORED = 256 };
 

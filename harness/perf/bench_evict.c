@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/check_layer.h"
+#include "harness/check/check_layer.h"
 #include "harness/perf/benches.h"
 #include "harness/perf/full_attention.h"
-#include "harness/prompt_statistics.h"
-#include "harness/replay.h"
+#include "harness/replay/prompt_statistics.h"
+#include "harness/replay/replay.h"
 
 enum { GROUP = 4 };
 

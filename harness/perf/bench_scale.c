@@ -11,14 +11,14 @@
 
 #include "harness/base/clock.h"
 #include "harness/perf/benches.h"
-#include "harness/json.h"
+#include "harness/output/json.h"
 #include "harness/perf/full_attention.h"
 #include "harness/perf/gain.h"
 #include "harness/perf/growth.h"
 #include "harness/perf/made_trace.h"
 #include "harness/perf/sweep_case.h"
-#include "harness/row.h"
-#include "harness/run.h"
+#include "harness/output/row.h"
+#include "harness/run/run.h"
 
 enum { MOST = 8, TAKES = 3 };
 

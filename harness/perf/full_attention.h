@@ -3,8 +3,8 @@
 #ifndef KVBENCH_HARNESS_PERF_FULL_ATTENTION_H
 #define KVBENCH_HARNESS_PERF_FULL_ATTENTION_H
 
-#include "harness/check_layer.h"
-#include "harness/query_rows.h"
+#include "harness/check/check_layer.h"
+#include "harness/replay/query_rows.h"
 
 struct kv_full_attention {
     struct kv_layer *layer;

@@ -10,7 +10,7 @@
  * (parts/kmeans.h), f16.
  *
  * weights=fisher: F range^2 (equation 7), F the squares of the Fisher probes' gradients by the
- * entry (harness/probe_squares.h); label: of the loss's gradient (the paper's F); code: that
+ * entry (harness/replay/probe_squares.h); label: of the loss's gradient (the paper's F); code: that
  * without range^2 (the published code); none: 1. Probes lie on decode steps of the same trace,
  * which no system knows while it encodes: such rows say calibration oracle. Without probes they are
  * skipped.

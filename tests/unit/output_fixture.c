@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "harness/base/rng.h"
-#include "harness/row.h"
+#include "harness/output/row.h"
 
 static const struct { const char *spec, *family, *flags; double bits, quality; } methods[] = {
     {"h2o:budget=0.2:heavy=0.5:sinks=0", "evictor", "", 3.23, 0.9},

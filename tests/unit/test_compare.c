@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "harness/compare.h"
-#include "harness/csv.h"
+#include "harness/output/compare.h"
+#include "harness/output/csv.h"
 
 static char folder[] = "/tmp/kvbench-compare-XXXXXX";
 

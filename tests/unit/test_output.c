@@ -8,20 +8,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "harness/csv.h"
-#include "harness/journal.h"
+#include "harness/output/csv.h"
+#include "harness/run/journal.h"
 #include "harness/figures/label_place.h"
 #include "harness/figures/plot.h"
-#include "harness/rank.h"
-#include "harness/report.h"
-#include "harness/aside.h"
-#include "harness/result_dir.h"
-#include "harness/row.h"
-#include "harness/rank.h"
-#include "harness/short_number.h"
-#include "harness/table.h"
-#include "harness/table_notes.h"
-#include "harness/writers.h"
+#include "harness/output/rank.h"
+#include "harness/output/report.h"
+#include "harness/output/aside.h"
+#include "harness/output/result_dir.h"
+#include "harness/output/row.h"
+#include "harness/output/rank.h"
+#include "harness/output/short_number.h"
+#include "harness/output/table.h"
+#include "harness/output/table_notes.h"
+#include "harness/output/writers.h"
 #include "tests/unit/output_fixture.h"
 
 static char *printed(const struct kv_results *results, const char *format)

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/prompt_statistics.h"
+#include "harness/replay/prompt_statistics.h"
 #include "methods/cache.h"
 
 enum { MOST_VALUES = 65536, MOST_TEXT = 1 << 20 };

@@ -1,0 +1,469 @@
+/* The conformance kit; see check.h. Each invariant is one function and one row of the table below. */
+#include "harness/check/check.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/check/check_budgets.h"
+#include "harness/check/check_laws.h"
+#include "harness/replay/question.h"
+
+/* fmax would do, but the aarch64 gcc 12 crashes on its reductions. NaN counts as largest. */
+static double larger(double a, double b) { return a != a || b <= a ? a : b; }
+
+static bool has_policy(const struct kv_check *check, bool (*is)(const struct kv_stage *))
+{
+    for (uint32_t c = 0; c < check->spec->n_caches; c++)
+        for (uint32_t p = 0; p < check->spec->caches[c].n_policies; p++)
+            if (is(check->spec->caches[c].policies[p])) return true;
+    return false;
+}
+
+static bool drops(const struct kv_stage *stage) { return stage->policy->score != NULL; }
+static bool selects(const struct kv_stage *stage) { return stage->policy->select != NULL; }
+static bool any(const struct kv_stage *stage) { return stage->policy->score || stage->policy->select; }
+
+static bool keeps_no_rows(const struct kv_check *check) { return check->spec->caches[0].answer != NULL; }
+
+static bool feeds_back(const struct kv_check *check)
+{
+    for (uint32_t c = 0; c < check->spec->n_caches; c++)
+        if (kv_cache_feeds_back(&check->spec->caches[c])) return true;
+    return false;
+}
+
+static bool fits_prompt(const struct kv_check *check)
+{
+    if (keeps_no_rows(check)) return check->spec->caches[0].answer->answer->fit != NULL;
+    for (uint32_t c = 0; c < check->spec->n_caches; c++)
+        for (int side = 0; side < kv_n_chains(&check->spec->caches[c]); side++)
+            for (const struct kv_stage *s = kv_chain(&check->spec->caches[c], side); s; s = s->rest)
+                if (s->codec->fit || s->modifiers[0].center || s->modifiers[1].center) return true;
+    return false;
+}
+
+static bool is_oracle(const struct kv_check *check)
+{
+    const struct kv_wants wants = kv_spec_wants(check->spec);
+    return check->spec->oracle || wants.future || wants.fisher || wants.label;
+}
+
+/* -- the invariants ----------------------------------------------------------------------------- */
+
+static enum kv_verdict canonical_spec_parses_to_itself(struct kv_check *check)
+{
+    struct kv_spec_list list;
+    if (kv_spec_parse(&list, check->spec->text, &check->why) != KV_OK) return KV_FAIL;
+    const bool same = list.n == 1 && strcmp(list.specs[0].text, check->spec->text) == 0;
+    if (!same) kv_fail(&check->why, 0, "%s came back as %s", check->spec->text, list.specs[0].text);
+    kv_spec_free(&list);
+    return same ? KV_PASS : KV_FAIL;
+}
+
+static enum kv_verdict finite_on(struct kv_check *check, const struct kv_check_shape *shape)
+{
+    struct kv_play play = kv_play_usual(check);
+    struct kv_played played;
+    play.audit = true;
+    const enum kv_verdict verdict = kv_play_shape(check, &play, shape, &played);
+    if (verdict != KV_PASS) return verdict;
+    const bool finite = kv_played_finite(&played, &check->why);
+    kv_played_forget(&played);
+    return finite ? KV_PASS : KV_FAIL;
+}
+
+static enum kv_verdict accounts_balance_at_every_step(struct kv_check *check) { return finite_on(check, &kv_check_plain); }
+
+#define SHAPE(name, ...)                                           \
+    static enum kv_verdict name(struct kv_check *check)                  \
+    {                                                              \
+        struct kv_check_shape shape = kv_check_plain;                       \
+        const struct kv_check_shape change = {__VA_ARGS__};        \
+        kv_change_shape(&shape, &change);                          \
+        return finite_on(check, &shape);                           \
+    }
+
+/* Takes over the fields of change that are not zero. */
+static void kv_change_shape(struct kv_check_shape *shape, const struct kv_check_shape *change)
+{
+    if (change->tokens) shape->tokens = change->tokens;
+    if (change->prefill) shape->prefill = change->prefill;
+    if (shape->question >= shape->prefill) shape->question = 0;
+    if (change->kv_heads) shape->kv_heads = change->kv_heads;
+    if (change->group) shape->group = change->group;
+    if (change->key_dim) shape->key_dim = change->key_dim;
+    if (change->value_dim) shape->value_dim = change->value_dim;
+    if (change->window) shape->window = change->window;
+    if (change->softcap > 0.0) shape->softcap = change->softcap;
+    shape->sinks = change->sinks, shape->interleaved = change->interleaved;
+    if (change->dtype) shape->dtype = change->dtype;
+    if (change->rows) shape->rows = change->rows;
+}
+
+SHAPE(answers_constant_rows, .rows = KV_ROWS_CONSTANT)
+SHAPE(answers_zero_rows, .rows = KV_ROWS_ZERO)
+SHAPE(answers_huge_rows, .rows = KV_ROWS_HUGE)
+SHAPE(answers_subnormal_rows, .rows = KV_ROWS_SUBNORMAL)
+SHAPE(runs_on_head_dim_80, .key_dim = 80, .value_dim = 80)
+SHAPE(runs_on_unequal_dims, .key_dim = 96, .value_dim = 64)
+SHAPE(runs_on_one_kv_head, .kv_heads = 1, .group = 4)
+SHAPE(runs_without_groups, .kv_heads = 3, .group = 1)
+SHAPE(runs_on_a_sliding_layer, .window = 40, .softcap = 20.0, .sinks = true, .interleaved = true)
+SHAPE(runs_on_bfloat, .dtype = KV_BF16)
+SHAPE(runs_on_f32, .dtype = KV_F32)
+SHAPE(runs_on_one_prompt_token, .tokens = 40, .prefill = 1)
+SHAPE(runs_on_one_decode_token, .tokens = 257)
+
+static enum kv_verdict twice(struct kv_check *check, struct kv_play *second, bool exactly, double tolerance)
+{
+    struct kv_play first = kv_play_usual(check);
+    struct kv_played a, b;
+    enum kv_verdict verdict = kv_play_shape(check, &first, &kv_check_plain, &a);
+    if (verdict != KV_PASS) return verdict;
+    verdict = kv_play_shape(check, second, &kv_check_plain, &b);
+    if (verdict == KV_PASS && exactly && !kv_played_same(&a, &b))
+        verdict = KV_FAIL, kv_fail(&check->why, 0, "answers differ by %.3g", kv_played_difference(&a, &b));
+    if (verdict == KV_PASS && !exactly && !(kv_played_difference(&a, &b) <= tolerance))
+        verdict = KV_FAIL, kv_fail(&check->why, 0, "answers differ by %.3g, expected at most %.3g",
+                                kv_played_difference(&a, &b), tolerance);
+    if (verdict == KV_PASS && kv_played_resident(&a) != kv_played_resident(&b))
+        verdict = KV_FAIL, kv_fail(&check->why, 0, "bytes differ: %lld and %lld", (long long)kv_played_resident(&a),
+                                (long long)kv_played_resident(&b));
+    kv_played_forget(&a);
+    kv_played_forget(&b);
+    return verdict;
+}
+
+static enum kv_verdict same_bytes_twice(struct kv_check *check)
+{
+    struct kv_play again = kv_play_usual(check);
+    return twice(check, &again, true, 0.0);
+}
+
+static enum kv_verdict order_of_units_does_not_matter(struct kv_check *check)
+{
+    struct kv_play backwards = kv_play_usual(check);
+    backwards.backwards = true;
+    return twice(check, &backwards, true, 0.0);
+}
+
+/* Relative rounding of fp32 attention over some 300 rows: far above n * eps, far below any method. */
+static const double ROUNDING = 2e-5;
+
+static enum kv_verdict both_roads_agree(struct kv_check *check)
+{
+    if (feeds_back(check)) return kv_check_skip(check, "answers feed back: only the slow road applies");
+    if (keeps_no_rows(check)) return kv_check_skip(check, "no rows: a road of its own");
+    struct kv_play slow = kv_play_usual(check);
+    slow.road = KV_ROAD_SLOW;
+    return twice(check, &slow, false, ROUNDING);
+}
+
+static enum kv_verdict generic_kernels_agree(struct kv_check *check)
+{
+    if (strcmp(check->kernels.isa, "generic") == 0) return kv_check_skip(check, "no other kernel set runs here");
+    struct kv_play generic = kv_play_usual(check);
+    generic.kernels = &check->generic;
+    return twice(check, &generic, false, ROUNDING);
+}
+
+static enum kv_verdict seed_matters_only_where_it_is_said(struct kv_check *check)
+{
+    struct kv_play other = kv_play_usual(check);
+    other.seed = 2;
+    if (!check->spec->random) return twice(check, &other, true, 0.0);
+    const enum kv_verdict verdict = twice(check, &other, true, 0.0);
+    if (verdict == KV_PASS) return kv_fail(&check->why, 0, "said to be random, but another seed changed nothing"), KV_FAIL;
+    return verdict == KV_FAIL ? KV_PASS : verdict;
+}
+
+static enum kv_verdict future_tokens_do_not_matter(struct kv_check *check)
+{
+    if (is_oracle(check)) return kv_check_skip(check, "an oracle");
+    struct kv_check_shape changed = kv_check_plain;
+    changed.changed_from = 280;
+    struct kv_play play = kv_play_usual(check);
+    struct kv_played a, b;
+    enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
+    if (verdict != KV_PASS) return verdict;
+    verdict = kv_play_shape(check, &play, &changed, &b);
+    const uint32_t group = kv_check_plain.group, before = changed.changed_from - kv_check_plain.prefill;
+    for (uint32_t h = 0; verdict == KV_PASS && h < kv_check_plain.kv_heads; h++) {
+        const size_t first = (size_t)h * a.n_scored * group * a.value_dim;
+        if (memcmp(a.outputs + first, b.outputs + first, (size_t)before * group * a.value_dim * sizeof(float)))
+            verdict = KV_FAIL, kv_fail(&check->why, 0, "an answer before token %u changed with the tokens after it", changed.changed_from);
+    }
+    if (verdict == KV_PASS && kv_played_same(&a, &b))
+        verdict = KV_FAIL, kv_fail(&check->why, 0, "the changed tokens changed nothing at all");
+    kv_played_forget(&a);
+    kv_played_forget(&b);
+    return verdict;
+}
+
+static bool reads_turned_rows(const struct kv_check *check)
+{
+    const struct kv_stage *stage = check->spec->caches[0].codec;
+    return stage && stage->codec->turn && stage->codec->turn->row;
+}
+
+static enum kv_verdict swapping_heads_swaps_answers(struct kv_check *check)
+{
+    for (int side = 0; side < 2; side++)
+        for (const struct kv_stage *s = kv_chain(&check->spec->caches[0], side); s; s = s->rest)
+            if (s->codec->traits & KV_ORDERED_HEADS) return kv_check_skip(check, "heads have different parts to play");
+    if (check->spec->random) return kv_check_skip(check, "depends on the head by its seed");
+    struct kv_check_shape swapped = kv_check_plain;
+    swapped.swapped = true;
+    struct kv_play play = kv_play_usual(check);
+    struct kv_played a, b;
+    enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
+    if (verdict != KV_PASS) return verdict;
+    verdict = kv_play_shape(check, &play, &swapped, &b);
+    const size_t half = a.n / 2;
+    double delta = 0.0;
+    for (size_t i = 0; verdict == KV_PASS && i < a.n; i++)
+        delta = larger(delta, fabs((double)a.outputs[i] - b.outputs[(i + half) % a.n]));
+    /* Sums over heads change their order; latents of all heads go to the other half beside them. */
+    if (verdict == KV_PASS && delta > (reads_turned_rows(check) ? 0x1p-11 : 1e-4))
+        verdict = KV_FAIL, kv_fail(&check->why, 0, "answers of swapped heads differ by %.3g", delta);
+    kv_played_forget(&a);
+    kv_played_forget(&b);
+    return verdict;
+}
+
+static enum kv_verdict split_between_prompt_and_steps_does_not_matter(struct kv_check *check)
+{
+    if (has_policy(check, any) || fits_prompt(check))
+        return kv_check_skip(check, "the end of the prompt is an event for this method");
+    if (check->spec->n_caches > 1) return kv_check_skip(check, "two caches");
+    struct kv_check_shape later = kv_check_plain;
+    later.prefill = 272;
+    struct kv_play play = kv_play_usual(check);
+    struct kv_played a, b;
+    enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
+    if (verdict != KV_PASS) return verdict;
+    verdict = kv_play_shape(check, &play, &later, &b);
+    const size_t row = (size_t)kv_check_plain.group * a.value_dim;
+    double delta = 0.0;
+    for (uint32_t h = 0; verdict == KV_PASS && h < kv_check_plain.kv_heads; h++)
+        for (size_t i = 0; i < b.n_scored * row; i++) {
+            const float *x = a.outputs + ((size_t)h * a.n_scored + 16) * row, *y = b.outputs + (size_t)h * b.n_scored * row;
+            delta = larger(delta, fabs((double)x[i] - y[i]));
+        }
+    if (verdict == KV_PASS && delta > 1e-4)
+        verdict = KV_FAIL, kv_fail(&check->why, 0, "answers differ by %.3g", delta);
+    kv_played_forget(&a);
+    kv_played_forget(&b);
+    return verdict;
+}
+
+static enum kv_verdict stores_less_than_recorded(struct kv_check *check)
+{
+    struct kv_play play = kv_play_usual(check);
+    struct kv_played played;
+    const enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &played);
+    if (verdict != KV_PASS) return verdict;
+    const int64_t recorded = (int64_t)kv_check_plain.tokens * kv_check_plain.kv_heads * (kv_check_plain.key_dim + kv_check_plain.value_dim) * 2;
+    const int64_t stored = kv_played_resident(&played);
+    const double reads = played.account.read_bytes / (kv_check_plain.tokens - kv_check_plain.prefill);
+    const bool exact = strcmp(check->spec->family, "exact") == 0;
+    kv_played_forget(&played);
+    if (exact) return kv_check_skip(check, "keeps everything as it is");
+    if (has_policy(check, selects)) {
+        if (reads < recorded) return KV_PASS;
+        return kv_fail(&check->why, 0, "reads %.0f bytes a step of %lld", reads, (long long)recorded), KV_FAIL;
+    }
+    if (stored < recorded) return KV_PASS;
+    kv_fail(&check->why, 0, "stores %lld bytes, recorded are %lld", (long long)stored, (long long)recorded);
+    return KV_FAIL;
+}
+
+static enum kv_verdict garbled_codes_change_the_answers(struct kv_check *check)
+{
+    struct kv_play garbled = kv_play_usual(check);
+    garbled.garble = true;
+    struct kv_play play = kv_play_usual(check);
+    struct kv_played a, b;
+    enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
+    if (verdict != KV_PASS) return verdict;
+    const bool coded = a.account.coded_rows > 0;
+    verdict = kv_play_shape(check, &garbled, &kv_check_plain, &b);
+    if (verdict == KV_PASS && coded && kv_played_same(&a, &b))
+        verdict = KV_FAIL, kv_fail(&check->why, 0, "%llu coded rows, but garbled codes change no answer",
+                                (unsigned long long)a.account.coded_rows);
+    kv_played_forget(&a);
+    kv_played_forget(&b);
+    return verdict == KV_PASS && !coded ? kv_check_skip(check, "no row is encoded in this short text") : verdict;
+}
+
+static enum kv_verdict nothing_lost_answers_exactly(struct kv_check *check)
+{
+    if (keeps_no_rows(check)) return kv_check_skip(check, "keeps no rows");
+    if (check->spec->n_caches > 1 || has_policy(check, any)) return kv_check_skip(check, "chooses rows");
+    for (int side = 0; side < 2; side++) {
+        const struct kv_stage *stage = kv_chain(&check->spec->caches[0], side);
+        const bool plain_row = !stage || (!stage->rest && !stage->modifiers[0].unrotated);
+        const bool lossless = !stage || (stage->codec->traits & KV_EXACT_F16);
+        if (!plain_row || !lossless) return kv_check_skip(check, "changes rows of this type");
+    }
+    struct kv_play play = kv_play_usual(check);
+    struct kv_played a, b;
+    enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
+    if (verdict != KV_PASS) return verdict;
+    verdict = kv_play_exact(check, &kv_check_plain, &b);
+    if (verdict == KV_PASS && !kv_played_same(&a, &b))
+        verdict = KV_FAIL, kv_fail(&check->why, 0, "answers differ by %.3g, expected exactly 0", kv_played_difference(&a, &b));
+    kv_played_forget(&a);
+    kv_played_forget(&b);
+    return verdict;
+}
+
+static enum kv_verdict full_budget_answers_exactly(struct kv_check *check)
+{
+    if (check->spec->n_caches > 1 || !has_policy(check, drops) ||
+        check->spec->caches[0].codec || check->spec->caches[0].values)
+        return kv_check_skip(check, "no budget, or a codec of its own");
+    for (uint32_t p = 0; p < check->spec->caches[0].n_policies; p++)
+        if (check->spec->caches[0].policies[p]->policy->select) return kv_check_skip(check, "selects reads");
+    struct kv_budget old[KV_MAX_POLICIES];
+    const struct kv_cache_spec *cache = &check->spec->caches[0];
+    for (uint32_t p = 0; p < cache->n_policies; p++) {
+        old[p] = cache->policies[p]->trim.budget;
+        cache->policies[p]->trim.budget = (struct kv_budget){.tokens = kv_check_plain.tokens};
+    }
+    struct kv_play play = kv_play_usual(check);
+    struct kv_played a, b;
+    enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
+    for (uint32_t p = 0; p < cache->n_policies; p++) cache->policies[p]->trim.budget = old[p];
+    if (verdict != KV_PASS) return verdict;
+    verdict = kv_play_exact(check, &kv_check_plain, &b);
+    if (verdict == KV_PASS && kv_played_difference(&b, &a) > ROUNDING)
+        verdict = KV_FAIL, kv_fail(&check->why, 0, "answers differ by %.3g", kv_played_difference(&b, &a));
+    kv_played_forget(&a);
+    kv_played_forget(&b);
+    return verdict;
+}
+
+static enum kv_verdict holds_no_more_than_its_budget(struct kv_check *check)
+{
+    if (check->spec->n_caches > 1 || !has_policy(check, drops)) return kv_check_skip(check, "no budget");
+    struct kv_play play = kv_play_usual(check);
+    struct kv_played played;
+    const enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &played);
+    if (verdict != KV_PASS) return verdict;
+    uint64_t allowed = UINT64_MAX;
+    for (uint32_t p = 0; p < check->spec->caches[0].n_policies; p++) {
+        const struct kv_stage *stage = check->spec->caches[0].policies[p];
+        if (!stage->policy->score) continue;
+        const uint32_t prefill =
+            kv_question_prefill(check->spec, kv_check_plain.prefill - kv_check_plain.question, kv_check_plain.prefill);
+        uint64_t rows = kv_budget_tokens(stage->trim.budget, prefill);
+        if (stage->trim.prompt_only) rows += kv_check_plain.tokens - prefill;
+        if (rows < allowed) allowed = rows;
+    }
+    const uint64_t held = played.account.held_rows;
+    kv_played_forget(&played);
+    if (held <= allowed * kv_check_plain.kv_heads) return KV_PASS;
+    kv_fail(&check->why, 0, "holds %llu rows, expected at most %llu", (unsigned long long)held,
+            (unsigned long long)(allowed * kv_check_plain.kv_heads));
+    return KV_FAIL;
+}
+
+static enum kv_verdict differs_from_exact_attention(struct kv_check *check)
+{
+    if (strcmp(check->spec->family, "exact") == 0) return kv_check_skip(check, "keeps everything as it is");
+    struct kv_play play = kv_play_usual(check);
+    struct kv_played a, b;
+    enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
+    if (verdict != KV_PASS) return verdict;
+    verdict = kv_play_exact(check, &kv_check_plain, &b);
+    if (verdict == KV_PASS && kv_played_same(&a, &b))
+        verdict = KV_FAIL, kv_fail(&check->why, 0, "answers are exact to the bit: the method did not engage");
+    if (verdict == KV_PASS && !(kv_played_difference(&b, &a) < 3.0))
+        verdict = KV_FAIL, kv_fail(&check->why, 0, "answers are %.3g from exact ones: no answer at all", kv_played_difference(&b, &a));
+    kv_played_forget(&a);
+    kv_played_forget(&b);
+    return verdict;
+}
+
+#define INVARIANT(name, meaning) {{#name, meaning}, name}
+
+static const struct { struct kv_invariant_text text; enum kv_verdict (*run)(struct kv_check *); } invariants[] = {
+    INVARIANT(canonical_spec_parses_to_itself, "the printed spec is accepted back, unchanged"),
+    INVARIANT(accounts_balance_at_every_step, "every byte count is recounted from the lists, every step"),
+    INVARIANT(same_bytes_twice, "two runs give the same bits"),
+    INVARIANT(order_of_units_does_not_matter, "heads may be replayed in any order"),
+    INVARIANT(both_roads_agree, "sweeping lines and going token by token give the same answers"),
+    INVARIANT(generic_kernels_agree, "the SIMD kernels answer like the generic ones"),
+    INVARIANT(seed_matters_only_where_it_is_said, "the seed changes random methods and no others"),
+    INVARIANT(future_tokens_do_not_matter, "later tokens change no earlier answer"),
+    INVARIANT(swapping_heads_swaps_answers, "no head is special"),
+    INVARIANT(split_between_prompt_and_steps_does_not_matter, "rows stored at once or one by one are the same"),
+    INVARIANT(stores_less_than_recorded, "stored (or read) bytes are below the recorded ones"),
+    INVARIANT(garbled_codes_change_the_answers, "answers come from the codes"),
+    INVARIANT(nothing_lost_answers_exactly, "a lossless store gives an error of exactly 0"),
+    INVARIANT(full_budget_answers_exactly, "with room for everything nothing is lost"),
+    INVARIANT(holds_no_more_than_its_budget, "held rows stay within the budget"),
+    {{"positions_ascend_within_the_budget_at_every_step",
+      "budgets of 1, 2, below sinks + recent, the prompt, above the length"},
+     kv_check_edge_budgets},
+    {{"a_budget_of_nothing_is_refused", "0 rows, or a share of the prompt that is no row"},
+     kv_check_no_budget},
+    {{"a_budget_in_bits_is_kept", "what is stored is no more than was asked"}, kv_check_stored_budget},
+    {{"among_equals_the_lower_position_stays", "equal scores: the earlier of the unprotected rows"},
+     kv_check_ties},
+    {{"a_question_not_known_changes_no_choice", "query=agnostic: the prompt rows kept are the same"},
+     kv_check_question},
+    {{"runs_on_a_prompt_shorter_than_its_window", "a prompt of 8 tokens"}, kv_check_short_prompt},
+    {{"bytes_are_those_of_the_formula", "what is resident is what `memory` counts without a recording"},
+     kv_check_bytes},
+    {{"error_falls_with_bits", "more bits, no larger error"}, kv_check_bits},
+    {{"error_falls_with_rank", "more directions, channels or heads, no larger error"}, kv_check_rank},
+    {{"what_was_projected_stays", "a row of the kept directions is read as it is"}, kv_check_projection},
+    INVARIANT(differs_from_exact_attention, "the method did something, and still answers"),
+    INVARIANT(answers_constant_rows, "all rows alike: finite answers"),
+    INVARIANT(answers_zero_rows, "all zero: finite answers"),
+    INVARIANT(answers_huge_rows, "rows of 65504: finite answers"),
+    INVARIANT(answers_subnormal_rows, "rows below the smallest half: finite answers"),
+    INVARIANT(runs_on_head_dim_80, "head_dim 80, or a reason why not"),
+    INVARIANT(runs_on_unequal_dims, "keys of 96, values of 64"),
+    INVARIANT(runs_on_one_kv_head, "multi-query attention"),
+    INVARIANT(runs_without_groups, "multi-head attention"),
+    INVARIANT(runs_on_a_sliding_layer, "window, softcap, sink logits, interleaved rotation"),
+    INVARIANT(runs_on_bfloat, "a bfloat16 trace"),
+    INVARIANT(runs_on_f32, "an f32 trace"),
+    INVARIANT(runs_on_one_prompt_token, "a prompt of one token"),
+    INVARIANT(runs_on_one_decode_token, "a single decode step")};
+
+enum { N_INVARIANTS = sizeof invariants / sizeof *invariants };
+
+const struct kv_invariant_text *kv_check_list(void)
+{
+    static struct kv_invariant_text list[N_INVARIANTS + 1];
+    for (int i = 0; i < N_INVARIANTS; i++) list[i] = invariants[i].text;
+    return list;
+}
+
+void kv_check_spec(const struct kv_spec *spec, const char *isa, bool quiet, FILE *out,
+                   struct kv_check_counts *counts)
+{
+    static const char *const words[] = {"ok", "FAILED", "skipped"};
+    struct kv_check check = {.spec = spec};
+    struct kv_error err;
+    if (kv_kernels_fill(&check.kernels, isa, &err) != KV_OK ||
+        kv_kernels_fill(&check.generic, "generic", &err) != KV_OK) {
+        fprintf(out, "FAILED   %s: %s\n", spec->text, err.text);
+        counts->failed++;
+        return;
+    }
+    for (int i = 0; i < N_INVARIANTS; i++) {
+        check.why.text[0] = 0;
+        const enum kv_verdict verdict = invariants[i].run(&check);
+        counts->passed += verdict == KV_PASS, counts->failed += verdict == KV_FAIL;
+        counts->skipped += verdict == KV_SKIP;
+        if (quiet && verdict != KV_FAIL) continue;
+        fprintf(out, "%-8s %s: %s%s%s\n", words[verdict], spec->text, invariants[i].text.name,
+                verdict == KV_PASS ? "" : ": ", verdict == KV_PASS ? "" : check.why.text);
+    }
+}

@@ -1,0 +1,214 @@
+/* Laws of families in the conformance kit; see check_laws.h. */
+#include "harness/check/check_laws.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/check/check_budgets.h"
+#include "harness/memory/memory_count.h"
+
+/* -- bytes ---------------------------------------------------------------------------------------
+ */
+
+/* Of the layers that one object serves; parted evenly, whole bytes. */
+static int count(struct kv_memory_bytes *bytes, struct kv_check *check, uint32_t group)
+{
+    static const uint32_t layers[] = {7, 8, 9};
+    struct kv_memory_law *law = NULL;
+    const struct kv_check_shape *plain = &kv_check_plain;
+    const struct kv_memory_shape shape = {.layers = layers,
+                                          .n_layers = group,
+                                          .model_layers = 12,
+                                          .q_heads = plain->kv_heads * plain->group,
+                                          .kv_heads = plain->kv_heads,
+                                          .key_dim = plain->key_dim,
+                                          .value_dim = plain->value_dim,
+                                          .tokens = plain->tokens,
+                                          .decode = plain->tokens - plain->prefill,
+                                          .element_bits = 16};
+    int status = kv_memory_law_create(&law, check->spec, &shape, &check->kernels, &check->why);
+    if (status != KV_OK) return status;
+    status = kv_memory_law_bytes(law, shape.tokens, shape.decode, bytes, &check->why);
+    kv_memory_law_free(law);
+    return status;
+}
+
+enum kv_verdict kv_check_bytes(struct kv_check *check)
+{
+    const uint32_t group = kv_check_group(check->spec);
+    struct kv_memory_bytes bytes = {0};
+    struct kv_played played;
+    if (check->spec->query_agnostic) return kv_check_skip(check, "a formula knows no question");
+    if (kv_check_leaves_layers_out(check->spec)) return kv_check_skip(check, "layers store different things");
+    struct kv_play play = kv_play_usual(check);
+    const enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &played);
+    if (verdict != KV_PASS) return verdict;
+    const int64_t stored = kv_played_resident(&played);
+    kv_played_forget(&played);
+    const int status = count(&bytes, check, group);
+    if (status != KV_OK)
+        return status == KV_EUNSUPPORTED || status == KV_ESKIPPED ? KV_SKIP : KV_FAIL;
+    if (bytes.varies || bytes.least != bytes.total)
+        return kv_check_skip(check, "bytes hang on what rows hold");
+    if (llabs(bytes.total - group * stored) < group) return KV_PASS;
+    if (kv_check_leaves_holes(check->spec))
+        return kv_check_skip(check, "atoms outlive some of their rows");
+    kv_fail(&check->why, 0, "stores %lld bytes, by the formula %lld", (long long)stored,
+            (long long)(bytes.total / group));
+    return KV_FAIL;
+}
+
+/* -- what is spent -------------------------------------------------------------------------------
+ */
+
+struct knob { /* a parameter, and its values from the coarsest to the finest */
+    const char *name, *values[9];
+};
+
+static const struct kv_param *param_of(const struct kv_stage *stage, const char *name)
+{
+    for (const struct kv_param *param = stage->codec->params; param && param->name; param++)
+        if (strcmp(param->name, name) == 0) return param;
+    return NULL;
+}
+
+/* Sets it on both sides; false where the codec has no such value. */
+static bool turn(struct kv_stage *stage, const char *name, const char *value)
+{
+    struct kv_error err;
+    for (int side = 0; side < 2; side++)
+        if (kv_params_set(stage->codec->params, stage->config[side], stage->codec->name, name,
+                          value, &err) != KV_OK)
+            return false;
+    return true;
+}
+
+static enum kv_verdict error_of(struct kv_check *check, const struct kv_played *exact,
+                                double *error)
+{
+    struct kv_play play = kv_play_usual(check);
+    struct kv_played played;
+    const enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &played);
+    if (verdict == KV_PASS) *error = kv_played_difference(exact, &played);
+    kv_played_forget(&played);
+    return verdict;
+}
+
+/* Errors that only rounding tells apart may come in any order: a fiftieth, or some steps of a half;
+ * and those of answers that are as far from the exact ones as none would be. */
+static bool is_larger(double now, double before)
+{
+    return now > 1.02 * before && now > 2e-3 && before < 1.0;
+}
+
+static enum kv_verdict turn_up(struct kv_check *check, struct kv_stage *stage,
+                               const struct knob *knob)
+{
+    struct kv_played exact;
+    enum kv_verdict verdict = kv_play_exact(check, &kv_check_plain, &exact);
+    double before = INFINITY, now = 0.0;
+    uint32_t n = 0;
+    for (int i = 0; verdict == KV_PASS && i < 9 && knob->values[i]; i++) {
+        if (!turn(stage, knob->name, knob->values[i])) continue;
+        const enum kv_verdict one = error_of(check, &exact, &now);
+        if (one == KV_FAIL) verdict = KV_FAIL;
+        if (one != KV_PASS) continue;
+        if (is_larger(now, before))
+            verdict = KV_FAIL, kv_fail(&check->why, 0, "%s=%s: error %.4g, before it %.4g",
+                                       knob->name, knob->values[i], now, before);
+        before = now, n++;
+    }
+    kv_played_forget(&exact);
+    return verdict == KV_PASS && n < 2 ? kv_check_skip(check, "fewer than two values run")
+                                       : verdict;
+}
+
+/* Turns a knob of the outermost codec, and back. */
+static enum kv_verdict try_knob(struct kv_check *check, const struct knob *knob)
+{
+    struct kv_stage *stage = check->spec->caches[0].codec;
+    void *old[2] = {malloc(stage->codec->config_size), malloc(stage->codec->config_size)};
+    enum kv_verdict verdict = KV_FAIL;
+    for (int side = 0; side < 2 && old[side]; side++)
+        memcpy(old[side], stage->config[side], stage->codec->config_size);
+    if (old[0] && old[1]) verdict = turn_up(check, stage, knob);
+    for (int side = 0; side < 2; side++) {
+        if (old[side]) memcpy(stage->config[side], old[side], stage->codec->config_size);
+        free(old[side]);
+    }
+    return verdict;
+}
+
+static bool is_codec_alone(const struct kv_spec *spec)
+{
+    return spec->n_caches == 1 && spec->caches[0].n_policies == 0 && spec->caches[0].codec &&
+           !spec->caches[0].sided;
+}
+
+static enum kv_verdict try_knobs(struct kv_check *check, const struct knob *knobs, size_t n)
+{
+    if (!is_codec_alone(check->spec)) return kv_check_skip(check, "not a codec alone");
+    for (size_t i = 0; i < n; i++)
+        if (param_of(check->spec->caches[0].codec, knobs[i].name))
+            return try_knob(check, &knobs[i]);
+    return kv_check_skip(check, "nothing to turn");
+}
+
+enum kv_verdict kv_check_bits(struct kv_check *check)
+{
+    static const struct knob bits = {"bits", {"1", "2", "3", "4", "5", "6", "7", "8"}};
+    return try_knobs(check, &bits, 1);
+}
+
+static bool is_projection(const struct kv_spec *spec)
+{
+    return is_codec_alone(spec) && spec->caches[0].codec->codec->traits & KV_LEAVES_ROWS;
+}
+
+enum kv_verdict kv_check_rank(struct kv_check *check)
+{
+    static const struct knob knobs[] = {{"rank", {"4", "8", "16", "32", "48", "64"}},
+                                        {"ratio", {"0.8", "0.6", "0.4", "0.2", "0"}},
+                                        {"heads", {"1", "2"}}};
+    if (!is_projection(check->spec)) return kv_check_skip(check, "keeps no directions");
+    return try_knobs(check, knobs, sizeof knobs / sizeof *knobs);
+}
+
+/* -- projections ---------------------------------------------------------------------------------
+ */
+
+/* P P = P: rows as they are read, recorded anew, are read the same, to the halves that hold what is
+ * stored of them (2^-11 a number; bases are rounded so, too). */
+enum kv_verdict kv_check_projection(struct kv_check *check)
+{
+    static const double HALVES = 4e-3;
+    if (!is_projection(check->spec) || !param_of(check->spec->caches[0].codec, "rank"))
+        return kv_check_skip(check, "no projection");
+    if (check->spec->caches[0].codec->rest)
+        return kv_check_skip(check, "the codec behind it changes rows");
+    const struct kv_turn *turn = check->spec->caches[0].codec->codec->turn;
+    if (turn && turn->row) return kv_check_skip(check, "rows are read in another space");
+    if (kv_check_group(check->spec) > 1) return kv_check_skip(check, "a basis of several layers");
+    struct kv_check_shape shape = kv_check_plain;
+    shape.dtype = KV_F32;
+    struct kv_play play = kv_play_usual(check);
+    struct kv_played once, twice;
+    play.rows = true;
+    enum kv_verdict verdict = kv_play_shape(check, &play, &shape, &once);
+    if (verdict != KV_PASS) return verdict;
+    play.from = &once;
+    verdict = kv_play_shape(check, &play, &shape, &twice);
+    const size_t rows = (size_t)shape.kv_heads * shape.tokens;
+    for (int side = 0; verdict == KV_PASS && side < 2; side++) {
+        const double moved = side ? kv_check_distance(once.values, twice.values, rows * shape.value_dim)
+                                  : kv_check_distance(once.keys, twice.keys, rows * shape.key_dim);
+        if (moved > HALVES)
+            verdict = KV_FAIL,
+            kv_fail(&check->why, 0, "%s move by %.3g when they are projected again",
+                    side ? "values" : "keys", moved);
+    }
+    kv_played_forget(&once);
+    kv_played_forget(&twice);
+    return verdict;
+}

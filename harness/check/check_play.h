@@ -1,0 +1,65 @@
+/* Replays of small made-up layers, as the invariants of the conformance kit need them. */
+#ifndef KVBENCH_HARNESS_CHECK_PLAY_H
+#define KVBENCH_HARNESS_CHECK_PLAY_H
+
+#include "harness/check/check.h"
+#include "harness/check/check_layer.h"
+#include "harness/replay/replay.h"
+
+enum kv_verdict { KV_PASS, KV_FAIL, KV_SKIP };
+
+struct kv_check { /* what an invariant may use */
+    const struct kv_spec *spec;
+    struct kv_kernels kernels, generic;
+    struct kv_error why; /* of KV_FAIL and KV_SKIP */
+};
+
+struct kv_played { /* one layer replayed */
+    uint32_t n_scored, q_heads, value_dim, tokens;
+    size_t n; /* floats of outputs */
+    float *outputs;
+    uint8_t *held;        /* [kv_heads][tokens] 1: held by the main cache at the end */
+    float *keys, *values; /* [kv_heads][tokens][dim] held rows as read; with kv_play.rows */
+    struct kv_replay_account account;
+};
+
+struct kv_play { /* how to replay it */
+    const struct kv_kernels *kernels;
+    const struct kv_spec *spec;
+    uint64_t seed;
+    enum kv_road road;
+    bool audit, garble, backwards; /* backwards: units from the last to the first */
+    bool rows;                     /* keep what is read of each held row */
+    const struct kv_played *from;  /* its rows are what is recorded (f32 shapes); or NULL */
+};
+
+/* The shape of most invariants. */
+extern const struct kv_check_shape kv_check_plain;
+
+struct kv_play kv_play_usual(const struct kv_check *check);
+
+/* Replays a shape; KV_SKIP when the method does not support it, with its reason. kv_played_forget
+ * frees. */
+enum kv_verdict kv_play_shape(struct kv_check *check, const struct kv_play *play,
+                              const struct kv_check_shape *shape, struct kv_played *played);
+/* The answers of exact attention: the same replay with everything held as recorded. */
+enum kv_verdict kv_play_exact(struct kv_check *check, const struct kv_check_shape *shape,
+                              struct kv_played *played);
+void kv_played_forget(struct kv_played *played);
+
+bool kv_played_same(const struct kv_played *a, const struct kv_played *b);
+/* |a - b| / |a|, or |a - b| where a is 0; of answers. */
+double kv_check_distance(const float *a, const float *b, size_t n);
+double kv_played_difference(const struct kv_played *a, const struct kv_played *b);
+bool kv_played_finite(const struct kv_played *played, struct kv_error *why);
+int64_t kv_played_resident(const struct kv_played *played);
+
+enum kv_verdict kv_check_skip(struct kv_check *check, const char *why);
+
+/* Codecs that let layers go without rows: a later layer shows it. */
+bool kv_check_leaves_layers_out(const struct kv_spec *spec);
+
+/* Layers that one object serves under this spec, in the kit: 1, or as many as are made. */
+uint32_t kv_check_group(const struct kv_spec *spec);
+
+#endif

@@ -1,0 +1,79 @@
+/* `check METHOD|all`: the conformance kit (check.h) on specs, or on every registered method. */
+#include <stdio.h>
+#include <string.h>
+
+#include "harness/check/check.h"
+#include "harness/commands/commands.h"
+
+struct check_options { const char *isa; bool quiet, list; };
+
+static int check_list(const char *list, const struct check_options *options,
+                      struct kv_check_counts *counts, struct kv_error *err)
+{
+    struct kv_spec_list specs;
+    const int status = kv_spec_parse(&specs, list, err);
+    if (status != KV_OK) return status;
+    for (uint32_t s = 0; s < specs.n; s++)
+        kv_check_spec(&specs.specs[s], options->isa, options->quiet, stdout, counts);
+    kv_spec_free(&specs);
+    return KV_OK;
+}
+
+/* Every method alone, every policy with a quantizer, a block quantizer and a chain below it, policies in
+ * a row, and a question that is not known. */
+static int check_all(const struct check_options *options, struct kv_check_counts *counts,
+                     struct kv_error *err)
+{
+    static const char *const below[] = {"int:bits=4", "kivi:bits=2:residual_length=32", "svd:rank=16+int:bits=4"};
+    static const char *const others[] = {"h2o:budget=96+window:budget=48",
+                                         "snapkv:budget=0.5+tova:budget=0.3",
+                                         "snapkv:budget=0.4:query=agnostic+quest:budget=32:dense_layers=0"};
+    int status = KV_OK;
+    for (size_t i = 0; status == KV_OK && i < sizeof others / sizeof *others; i++)
+        status = check_list(others[i], options, counts, err);
+    for (int i = 0; status == KV_OK && kv_codecs[i]; i++)
+        status = check_list(kv_codecs[i]->name, options, counts, err);
+    for (int i = 0; status == KV_OK && kv_answers[i]; i++)
+        status = check_list(kv_answers[i]->name, options, counts, err);
+    for (int i = 0; status == KV_OK && kv_policies[i]; i++) {
+        status = check_list(kv_policies[i]->name, options, counts, err);
+        for (size_t b = 0; status == KV_OK && b < sizeof below / sizeof *below; b++) {
+            char spec[256];
+            snprintf(spec, sizeof spec, "%s+%s", kv_policies[i]->name, below[b]);
+            status = check_list(spec, options, counts, err);
+        }
+    }
+    return status;
+}
+
+static int print_list(void)
+{
+    for (const struct kv_invariant_text *text = kv_check_list(); text->name; text++)
+        printf("%-48s %s\n", text->name, text->meaning);
+    return KV_OK;
+}
+
+int kv_cmd_check(int argc, char **argv, struct kv_error *err)
+{
+    struct check_options options = {.isa = "auto"};
+    struct kv_check_counts counts = {0};
+    const char *method = NULL;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--isa") == 0 && i + 1 < argc) options.isa = argv[++i];
+        else if (strcmp(argv[i], "--quiet") == 0) options.quiet = true;
+        else if (strcmp(argv[i], "--list") == 0) return print_list();
+        else if (argv[i][0] == '-' || method)
+            return kv_fail(err, KV_EUSAGE, "check: unexpected %s; expected METHOD|all [--isa NAME] [--quiet] [--list]", argv[i]);
+        else method = argv[i];
+    }
+    if (!method) return kv_fail(err, KV_EUSAGE, "check: expected a method or `all`");
+    struct kv_kernels kernels;
+    const int missing = kv_kernels_fill(&kernels, options.isa, err);
+    if (missing != KV_OK) return missing;
+    const int status = strcmp(method, "all") == 0 ? check_all(&options, &counts, err)
+                                                  : check_list(method, &options, &counts, err);
+    if (status != KV_OK) return status;
+    printf("%u passed, %u failed, %u skipped\n", counts.passed, counts.failed, counts.skipped);
+    if (counts.failed == 0) return KV_OK;
+    return kv_fail(err, KV_EGATE, "%u invariants do not hold", counts.failed);
+}

@@ -1,0 +1,25 @@
+/* What stands around the numbers, in the terminal's table and in table.md. */
+#ifndef KVBENCH_HARNESS_TABLE_NOTES_H
+#define KVBENCH_HARNESS_TABLE_NOTES_H
+
+#include <stdio.h>
+
+#include "harness/output/rank.h"
+
+enum { KV_NOTE_COLUMNS = 100 };
+
+/* Flag letters of a row ("o", "=s"), in the order of the legend. */
+void kv_flag_letters(char text[24], const struct kv_ranking *ranking, const struct kv_ranked *row);
+
+enum kv_note_style { KV_NOTE_TERMINAL, KV_NOTE_MARKDOWN };
+void kv_print_heading(FILE *file, const struct kv_results *results,
+                      const struct kv_ranking *ranking, enum kv_note_style style);
+void kv_print_notes(FILE *file, const struct kv_ranking *ranking, enum kv_note_style style);
+void kv_print_footer(FILE *file, const struct kv_results *results, enum kv_note_style style);
+
+/* One paragraph: wrapped at 100 columns with a hanging indent, or one Markdown list item. Control
+ * characters become `?`, so that a trace cannot steer the terminal. */
+void kv_print_note(FILE *file, enum kv_note_style style, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

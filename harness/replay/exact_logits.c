@@ -1,0 +1,126 @@
+/* Shared logits; see exact_logits.h. */
+#include "harness/replay/exact_logits.h"
+
+#include <omp.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+enum { WORTH_ROWS = 96 };      /* a sweep's block: fewer rows would not be spared */
+
+struct head {
+    omp_lock_t lock;
+    uint32_t users;            /* still to leave */
+    bool tried;
+    struct kv_kept kept;
+    size_t bytes;
+};
+
+struct kv_exact_logits {
+    struct kv_scored scored;
+    size_t bound;              /* bytes */
+    atomic_size_t left, least; /* of the bound; at the fullest */
+    uint32_t n;
+    struct head heads[];
+};
+
+struct kv_exact_logits *kv_exact_logits_create(const struct kv_scored *scored, size_t bytes)
+{
+    const uint32_t n = scored->layer->info->geometry.kv_heads;
+    struct kv_exact_logits *shared = calloc(1, sizeof *shared + n * sizeof *shared->heads);
+    if (!shared) return NULL;
+    shared->scored = *scored, shared->n = n;
+    shared->bound = bytes;
+    atomic_init(&shared->left, bytes);
+    atomic_init(&shared->least, bytes);
+    for (uint32_t h = 0; h < n; h++) omp_init_lock(&shared->heads[h].lock);
+    return shared;
+}
+
+void kv_exact_logits_free(struct kv_exact_logits *shared)
+{
+    for (uint32_t h = 0; shared && h < shared->n; h++) {
+        omp_destroy_lock(&shared->heads[h].lock);
+        free(shared->heads[h].kept.logits);
+    }
+    free(shared);
+}
+
+size_t kv_exact_logits_most(const struct kv_exact_logits *shared)
+{
+    return shared ? shared->bound - atomic_load(&shared->least) : 0;
+}
+
+void kv_exact_logits_expect(struct kv_exact_logits *shared, uint32_t head)
+{
+    if (shared) shared->heads[head].users++;
+}
+
+static void note_least(struct kv_exact_logits *shared, size_t left)
+{
+    size_t least = atomic_load(&shared->least);
+    while (left < least && !atomic_compare_exchange_weak(&shared->least, &least, left)) continue;
+}
+
+/* As many whole blocks of rows as the bound has room for; taken from it. */
+static void reserve(struct kv_exact_logits *shared, struct head *head)
+{
+    const struct kv_geometry *geometry = &shared->scored.layer->info->geometry;
+    const uint32_t stride = kv_kept_stride(geometry->tokens), all = shared->scored.n * geometry->group;
+    size_t left = atomic_load(&shared->left);
+    do {
+        const size_t room = left / (stride * sizeof(float));
+        head->kept = (struct kv_kept){.rows = room < all ? (uint32_t)room / WORTH_ROWS * WORTH_ROWS : all, .stride = stride};
+        head->bytes = (size_t)head->kept.rows * stride * sizeof(float);
+    } while (!atomic_compare_exchange_weak(&shared->left, &left, left - head->bytes));
+    note_least(shared, left - head->bytes);
+    /* What no query of a block sees stays 0. */
+    if (head->kept.rows) head->kept.logits = calloc(head->kept.rows, stride * sizeof(float));
+    if (!head->kept.logits) head->kept.rows = 0;
+}
+
+static bool compute(const struct kv_exact_logits *shared, uint32_t head)
+{
+    struct kv_pool *pool = kv_pool_create(0);
+    struct kv_scored_sweep exact;
+    struct kv_error ignored;
+    bool done = pool && kv_scored_sweep_create(&exact, &shared->scored, head, pool, &ignored) == KV_OK;
+    float *sums = done ? kv_pool_take(pool, exact.sweep.rows.n * sizeof *sums) : NULL;
+    done = sums != NULL;
+    if (done) {
+        exact.sweep.kept = shared->heads[head].kept;
+        exact.sweep.rows.n = exact.sweep.kept.rows;
+        exact.sweep.answers.log_sum_exp = sums;
+        kv_sweep_run(&exact.sweep, exact.scratch);
+    }
+    kv_pool_destroy(pool);
+    return done;
+}
+
+struct kv_kept kv_exact_logits_take(struct kv_exact_logits *shared, uint32_t head)
+{
+    if (!shared) return (struct kv_kept){0};
+    struct head *one = &shared->heads[head];
+    omp_set_lock(&one->lock);
+    if (!one->tried && one->users > 1) {
+        reserve(shared, one);
+        if (one->kept.rows && !compute(shared, head)) one->kept.rows = 0;
+        one->tried = true;
+    }
+    const struct kv_kept kept = one->kept;
+    omp_unset_lock(&one->lock);
+    return kept;
+}
+
+void kv_exact_logits_leave(struct kv_exact_logits *shared, uint32_t head)
+{
+    if (!shared) return;
+    struct head *one = &shared->heads[head];
+    omp_set_lock(&one->lock);
+    if (--one->users == 0) {
+        free(one->kept.logits);
+        atomic_fetch_add(&shared->left, one->bytes);
+        one->kept = (struct kv_kept){0}, one->bytes = 0;
+    }
+    omp_unset_lock(&one->lock);
+}

@@ -1,0 +1,246 @@
+/* The exact reference; see reference.h. */
+#include "harness/replay/reference.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/base/clock.h"
+#include "harness/base/rng.h"
+#include "harness/replay/reference_store.h"
+#include "harness/replay/scored_sweep.h"
+#include "metrics/exact.h"
+#include "metrics/measures.h"
+
+enum { AUDITED = 4, STREAM = 0x41554449 };   /* queries a layer; "AUDI" */
+
+static size_t rows_of(const struct kv_reference_input *input)
+{
+    return (size_t)input->layer->info->geometry.q_heads * input->n_scored;
+}
+
+static int reserve(struct kv_reference *reference, const struct kv_reference_input *input,
+                   struct kv_error *err)
+{
+    const size_t rows = rows_of(input);
+    reference->pool = kv_pool_create(0);
+    if (reference->pool) {
+        reference->outputs = kv_pool_take(
+            reference->pool, rows * input->layer->info->geometry.value_dim * sizeof(float));
+        reference->log_sum_exp = kv_pool_take(reference->pool, rows * sizeof(float));
+        reference->span_mass = kv_pool_take(reference->pool, rows * input->spans.n * sizeof(float));
+        reference->projected2 = kv_pool_take(reference->pool, sizeof *reference->projected2);
+    }
+    if (reference->pool && reference->outputs && reference->log_sum_exp && reference->span_mass &&
+        reference->projected2)
+        return KV_OK;
+    return kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
+}
+
+/* The reference is the replay of the identity: everything stays, as recorded. So a lossless method
+ * differs from it by exactly nothing. */
+static int sweep_head(struct kv_reference *reference, const struct kv_reference_input *input, uint32_t head,
+                      struct kv_pool *pool, struct kv_error *err)
+{
+    const struct kv_geometry *geometry = &input->layer->info->geometry;
+    const struct kv_scored scored = {input->layer, input->kernels, input->n_scored, input->scored};
+    const uint32_t n = input->n_scored * geometry->group;
+    const size_t row = (size_t)head * n;
+    struct kv_scored_sweep exact;
+    int status = kv_scored_sweep_create(&exact, &scored, head, pool, err);
+    if (status != KV_OK) return status;
+    exact.sweep.answers = (struct kv_answers){.outputs = reference->outputs + row * geometry->value_dim,
+                                              .log_sum_exp = reference->log_sum_exp + row};
+    kv_sweep_run(&exact.sweep, exact.scratch);
+    if (!input->spans.n) return KV_OK;
+    /* Span masses need the finished log_sum_exp: a second pass, only on traces that name spans. */
+    float *unused = kv_pool_take(pool, 3 * (size_t)n * sizeof *unused);
+    const struct kv_compare compare = {
+        .keys = &input->layer->k, .head = head, .exact_log_sum_exp = reference->log_sum_exp + row,
+        .spans = input->spans, .divergence = unused, .held_mass = unused + n, .drift = unused + 2 * n,
+        .span_mass = reference->span_mass + row * input->spans.n};
+    exact.sweep.compare = &compare;
+    float *scratch = kv_pool_take(pool, kv_sweep_scratch(&exact.sweep) * sizeof *scratch);
+    if (!unused || !scratch) return kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
+    kv_sweep_run(&exact.sweep, scratch);
+    return KV_OK;
+}
+
+static int compute_head(struct kv_reference *reference, const struct kv_reference_input *input, uint32_t head,
+                        struct kv_error *err)
+{
+    struct kv_pool *pool = kv_pool_create(0);
+    if (!pool) return kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
+    const int status = sweep_head(reference, input, head, pool, err);
+    kv_pool_destroy(pool);
+    return status;
+}
+
+static int compute(struct kv_reference *reference, const struct kv_reference_input *input,
+                   struct kv_error *err)
+{
+    const uint32_t heads = input->layer->info->geometry.kv_heads;
+    int worst = KV_OK;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(input->threads)
+    for (uint32_t head = 0; head < heads; head++) {
+        struct kv_error own = {{0}};
+        const int status = compute_head(reference, input, head, &own);
+#pragma omp critical
+        if (status != KV_OK) worst = status, *err = own;
+    }
+    return worst;
+}
+
+/* The dearest measure of the exact answers, and the same for every method: by all threads. */
+static void project(struct kv_reference *reference, const struct kv_reference_input *input)
+{
+    const struct kv_measured exact = {
+        .geometry = &input->layer->info->geometry, .n_scored = input->n_scored, .scored = input->scored,
+        .exact = reference->outputs, .w_o = input->layer->w_o, .hidden = input->layer->hidden};
+#pragma omp parallel num_threads(input->threads)
+#pragma omp single
+    *reference->projected2 = kv_projected_energy(&exact);
+}
+
+static bool store_path(const struct kv_reference_input *input, char *path, size_t capacity)
+{
+    const size_t scored = input->n_scored * sizeof *input->scored;
+    char text[256];
+    const int length = snprintf(text, sizeof text, "%s|%s|%u|%u|", input->version,
+                                input->kernels->isa, input->layer->info->index, input->spans.n);
+    char *key = malloc((size_t)length + scored);
+    if (!key) return false;
+    memcpy(key, text, (size_t)length);
+    memcpy(key + length, input->scored, scored);
+    const bool there = kv_store_path(path, capacity, input->content_hash, key, (size_t)length + scored);
+    free(key);
+    return there;
+}
+
+/* Of the rows first .. end - 1. */
+static double largest_norm(const struct kv_tensor *tensor, uint32_t head, uint32_t first, uint32_t end,
+                           float *row, double *largest_value)
+{
+    double worst = 0.0;
+    for (uint32_t t = first; t < end; t++) {
+        double square = 0.0;
+        kv_tensor_widen(tensor, head, t, 1, row);
+        for (uint32_t c = 0; c < tensor->dim; c++) {
+            square += (double)row[c] * row[c];
+            if (largest_value && fabs((double)row[c]) > *largest_value) *largest_value = fabs((double)row[c]);
+        }
+        if (square > worst) worst = square;
+    }
+    return sqrt(worst);
+}
+
+struct audited {                  /* one sampled query */
+    uint32_t q_head, scored;
+    double deviation, bound;      /* found, derived */
+    bool done;                    /* false: out of memory */
+};
+
+/* One sampled query against the definition. */
+static void audit_query(struct audited *audited, const struct kv_reference *reference,
+                        const struct kv_reference_input *input)
+{
+    const struct kv_layer *layer = input->layer;
+    const struct kv_geometry *geometry = &layer->info->geometry;
+    const uint32_t q_head = audited->q_head, token = input->scored[audited->scored];
+    const uint32_t head = q_head / geometry->group, dim = geometry->value_dim;
+    const uint32_t widest = geometry->key_dim > dim ? geometry->key_dim : dim;
+    const size_t row = ((size_t)head * input->n_scored + audited->scored) * geometry->group + q_head % geometry->group;
+    const float *fast = reference->outputs + row * dim;
+    double *output = malloc((dim + token + 1 + widest) * sizeof *output);
+    if (!output) return;
+    double *weights = output + dim, log_sum_exp, value_max = 0.0;
+    float *scratch = (float *)(weights + token + 1);
+    kv_exact_answer(geometry, &layer->q, &layer->k, &layer->v, q_head, token, output, &log_sum_exp, weights);
+    const uint32_t first = geometry->window && token >= geometry->window ? token - geometry->window + 1 : 0;
+    const double key_norm = largest_norm(&layer->k, head, 0, token + 1, scratch, NULL);
+    largest_norm(&layer->v, head, 0, token + 1, scratch, &value_max);
+    const double query_norm = largest_norm(&layer->q, q_head, token, token + 1, scratch, NULL);
+    audited->bound = kv_sweep_bound(geometry, token + 1 - first, query_norm, key_norm, value_max);
+    for (uint32_t c = 0; c < dim; c++) {
+        const double delta = fabs(output[c] - fast[c]);
+        if (!(delta <= audited->deviation)) audited->deviation = delta;
+    }
+    free(output);
+    audited->done = true;
+}
+
+/* Notes the query that is closest to its bound. */
+static int judge(struct kv_reference *reference, const struct kv_reference_input *input,
+                 const struct audited *audited, struct kv_error *err)
+{
+    const double deviation = audited->deviation, bound = audited->bound;
+    if (!audited->done) return kv_fail(err, KV_EMEMORY, "out of memory for the audit");
+    if (reference->worst_bound == 0.0 ||
+        deviation * reference->worst_bound > reference->worst_deviation * bound)
+        reference->worst_deviation = deviation, reference->worst_bound = bound;
+    if (deviation <= bound) return KV_OK;
+    return kv_fail(err, KV_EGATE,
+                   "layer %u, query head %u, token %u: fast attention is %.3g from the definition, "
+                   "expected at most %.3g", input->layer->info->index, audited->q_head,
+                   input->scored[audited->scored], deviation, bound);
+}
+
+static int audit(struct kv_reference *reference, const struct kv_reference_input *input,
+                 struct kv_error *err)
+{
+    const struct kv_geometry *geometry = &input->layer->info->geometry;
+    struct kv_rng rng = kv_rng_stream(0, geometry->layer, input->n_scored, STREAM);
+    struct audited audited[AUDITED] = {0};
+    for (int i = 0; i < AUDITED; i++) {
+        audited[i].q_head = kv_rng_below(&rng, geometry->q_heads);
+        audited[i].scored = kv_rng_below(&rng, input->n_scored);
+    }
+#pragma omp parallel for schedule(dynamic, 1) num_threads(input->threads)
+    for (int i = 0; i < AUDITED; i++) audit_query(&audited[i], reference, input);
+    int status = KV_OK;
+    for (int i = 0; status == KV_OK && i < AUDITED; i++) status = judge(reference, input, &audited[i], err);
+    return status;
+}
+
+int kv_reference_get(struct kv_reference **out, const struct kv_reference_input *input,
+                     struct kv_error *err)
+{
+    const double start = kv_clock_seconds();
+    struct kv_reference *reference = calloc(1, sizeof *reference);
+    if (!reference) return kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
+    int status = reserve(reference, input, err);
+    if (status == KV_OK) {
+        const size_t rows = rows_of(input) * sizeof(float);
+        const size_t bytes[4] = {rows * input->layer->info->geometry.value_dim, rows, rows * input->spans.n,
+                                 sizeof *reference->projected2};
+        void *arrays[4] = {reference->outputs, reference->log_sum_exp, reference->span_mass, reference->projected2};
+        char path[4096];
+        const bool keeps = store_path(input, path, sizeof path);
+        reference->from_disk = keeps && kv_store_load(path, arrays, bytes, 4);
+        if (!reference->from_disk) {
+            status = compute(reference, input, err);
+            if (status == KV_OK) project(reference, input);
+            if (status == KV_OK && keeps) kv_store_save(path, (const void *const *)arrays, bytes, 4);
+        }
+    }
+    /* A dump, which reads no W_o, may have been first. */
+    if (status == KV_OK && input->layer->w_o && *reference->projected2 == 0.0) project(reference, input);
+    const double computed = kv_clock_seconds();
+    if (status == KV_OK && !input->audited) status = audit(reference, input, err);
+    reference->audit_seconds = kv_clock_seconds() - computed;
+    reference->seconds = kv_clock_seconds() - start;
+    if (status != KV_OK) {
+        kv_reference_free(reference);
+        return status;
+    }
+    *out = reference;
+    return KV_OK;
+}
+
+void kv_reference_free(struct kv_reference *reference)
+{
+    if (!reference) return;
+    kv_pool_destroy(reference->pool);
+    free(reference);
+}

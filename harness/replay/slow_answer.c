@@ -1,0 +1,523 @@
+/* The slow road's answers; see slow_answer.h. */
+#include "harness/replay/slow_answer.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "harness/replay/mirror.h"
+#include "harness/replay/query_rows.h"
+#include "harness/replay/renumber.h"
+#include "methods/view.h"
+
+/* Answers are given a block of tokens at a time: the block's queries meet all rows that are held when
+ * it begins in one product, rows that come (or change their form) under way are one column each, then
+ * the rows of logits are masked, weighed and observed token by token, and the values are summed for the
+ * whole block. The generic set takes one token at a time: its order of summation is the definition. */
+enum { BLOCK_TOKENS = 64, BLOCK_FLOATS = 1 << 18 };
+
+struct lane_block {                    /* of one lane; rows are [token][group] */
+    float *logits, *weights;           /* [rows][stride] by slot; weights of scored tokens only */
+    float *queries;                    /* [rows][key_dim] of the owner */
+    float *turned;                     /* [rows][key columns] as the lane's view meets them; or the same */
+    uint32_t stride;
+};
+
+struct kv_slow {
+    const struct kv_replay *replay;
+    struct kv_cache *main, *rest;
+    struct kv_mirror *mirrors;         /* [n_heads] */
+    struct kv_renumber *renumbers;     /* [n_heads], or NULL: recorded positions */
+    struct lane_block *blocks;         /* [n_heads] */
+    uint32_t first, n, next;           /* the block's tokens; how many of them are answered; n = 0: none */
+    uint32_t first_scored, n_scored;   /* of the tokens answered */
+    uint32_t *scored_at;               /* [BLOCK_TOKENS] their places in the block */
+    size_t floats;                     /* of a block's logits */
+    float *queries;                    /* [n_heads][group][key_dim] of the owner, this step */
+    float *reader_queries;             /* likewise of the reader; the same when owner and reader are */
+    float *exact, *exact_queries;      /* of one lane's scored tokens */
+    float *turned_queries, *sums;      /* of one lane, where its view turns: a reader's; of values */
+    float *step_weights;               /* [group][slots] of a token that is not scored */
+    float *column, *lane_values;       /* [key_dim]; [group][tokens] by held row, or [slots] */
+    uint8_t *reads;                    /* [group][tokens] by held row */
+    float **observed;                  /* [n_heads] -> [group][n] */
+    bool selects, observes;
+};
+
+static bool observes(const struct kv_cache *cache)
+{
+    for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++)
+        if (cache->choosers[p]->type->observe) return true;
+    return false;
+}
+
+static bool key_differs(const struct kv_cache *main, const struct kv_cache *rest)
+{
+    bool lossy = rest != NULL;
+    for (uint32_t b = 0; b < main->n_banks; b++) lossy |= main->banks[b].lossy;
+    return lossy;
+}
+
+static bool renumbers(const struct kv_replay *replay)
+{
+    return !replay->exact_layer && kv_cache_renumbers(&replay->spec->caches[0]);
+}
+
+static uint32_t block_tokens(const struct kv_replay *replay)
+{
+    const bool whole = replay->owner == replay->reader && strcmp(replay->kernels->isa, "generic") &&
+                       !renumbers(replay);
+    return whole ? BLOCK_TOKENS : 1;
+}
+
+/* Where a lane's rows are turned: queries and sums that are not recorded ones. */
+static bool reserve_turned(struct kv_slow *slow, uint32_t lane, uint32_t rows, struct kv_pool *pool)
+{
+    struct lane_block *block = &slow->blocks[lane];
+    const struct kv_view view = kv_view_of_lane(slow->main, lane);
+    block->turned = block->queries;
+    if (kv_view_is_recorded(&view)) return true;
+    const size_t columns = kv_view_columns(&view, 0);
+    block->turned = kv_pool_take(pool, rows * columns * sizeof(float));
+    if (!slow->sums) {                 /* all lanes have the same view */
+        slow->turned_queries = kv_pool_take(pool, rows * columns * sizeof(float));
+        slow->sums = kv_pool_take(pool, (size_t)rows * kv_view_columns(&view, 1) * sizeof(float));
+    }
+    return block->turned && slow->turned_queries && slow->sums;
+}
+
+static bool reserve_lanes(struct kv_slow *slow, uint32_t group, uint32_t dim, struct kv_pool *pool)
+{
+    const uint32_t heads = slow->replay->n_heads, rows = block_tokens(slow->replay) * group;
+    const size_t slots = (size_t)slow->replay->owner->info->geometry.tokens + 2 * slow->replay->kernels->panel;
+    slow->mirrors = kv_pool_take(pool, heads * sizeof *slow->mirrors);
+    slow->blocks = kv_pool_take(pool, heads * sizeof *slow->blocks);
+    slow->observed = kv_pool_take(pool, heads * sizeof *slow->observed);
+    slow->floats = BLOCK_FLOATS / heads < rows * slots ? BLOCK_FLOATS / heads : rows * slots;
+    if (slow->floats < group * slots) slow->floats = group * slots;
+    bool done = slow->mirrors && slow->blocks && slow->observed;
+    for (uint32_t i = 0; done && i < heads; i++) {
+        struct lane_block *block = &slow->blocks[i];
+        block->logits = kv_pool_take(pool, slow->floats * sizeof(float));
+        block->weights = kv_pool_take(pool, slow->floats * sizeof(float));
+        block->queries = kv_pool_take(pool, (size_t)rows * dim * sizeof(float));
+        slow->observed[i] = kv_pool_take(pool, group * slots * sizeof(float));
+        done = block->logits && block->weights && block->queries && slow->observed[i] &&
+               reserve_turned(slow, i, rows, pool);
+    }
+    slow->exact_queries = kv_pool_take(pool, (size_t)rows * dim * sizeof(float));
+    slow->step_weights = kv_pool_take(pool, group * slots * sizeof(float));
+    slow->lane_values = kv_pool_take(pool, group * slots * sizeof(float));
+    slow->reads = kv_pool_take(pool, group * slots);
+    return done && slow->exact_queries && slow->step_weights && slow->lane_values && slow->reads;
+}
+
+static int create_renumbers(struct kv_slow *slow, struct kv_pool *pool, struct kv_error *err)
+{
+    if (!kv_view_is_recorded(&slow->mirrors->view))
+        return kv_fail(err, KV_EUNSUPPORTED, "positions=cache: %s reads rows that are no longer recorded keys",
+                       slow->main->lanes->bank[0]->code->type->name);
+    slow->renumbers = kv_pool_take(pool, slow->replay->n_heads * sizeof *slow->renumbers);
+    int status = slow->renumbers ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
+    for (uint32_t i = 0; status == KV_OK && i < slow->replay->n_heads; i++)
+        status = kv_renumber_create(&slow->renumbers[i], &slow->mirrors[i], i ? slow->renumbers : NULL, pool, err);
+    return status;
+}
+
+int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct kv_cache *main,
+                   struct kv_cache *rest, struct kv_pool *pool, struct kv_error *err)
+{
+    const struct kv_geometry *owner = &replay->owner->info->geometry;
+    const struct kv_geometry *reader = &replay->reader->info->geometry;
+    const uint32_t group = owner->group > reader->group ? owner->group : reader->group;
+    const size_t queries = (size_t)replay->n_heads * group * owner->key_dim * sizeof(float);
+    const bool compares = replay->exact_log_sum_exp && (key_differs(main, rest) || renumbers(replay));
+    struct kv_slow *slow = kv_pool_take(pool, sizeof *slow);
+    if (!slow) return kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
+    *slow = (struct kv_slow){.replay = replay, .main = main, .rest = rest};
+    slow->selects = kv_cache_selects(main->plan.spec);
+    slow->observes = observes(main);
+    bool done = reserve_lanes(slow, group, owner->key_dim, pool);
+    slow->queries = kv_pool_take(pool, queries);
+    slow->reader_queries =
+        replay->owner == replay->reader ? slow->queries : kv_pool_take(pool, queries);
+    slow->exact = compares ? kv_pool_take(pool, slow->floats * sizeof(float)) : NULL;
+    const struct kv_view view = kv_view_of_lane(main, 0);
+    slow->column = kv_pool_take(pool, kv_view_columns(&view, 0) * sizeof(float));
+    slow->scored_at = kv_pool_take(pool, BLOCK_TOKENS * sizeof *slow->scored_at);
+    done = done && slow->queries && slow->reader_queries && (slow->exact || !compares) && slow->column &&
+           slow->scored_at;
+    int status = done ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
+    for (uint32_t i = 0; status == KV_OK && i < replay->n_heads; i++)
+        status = kv_mirror_create(&slow->mirrors[i], replay->kernels, owner, &view, compares, pool, err);
+    if (status == KV_OK && renumbers(replay)) status = create_renumbers(slow, pool, err);
+    *out = slow;
+    return status;
+}
+
+const float *kv_slow_queries(struct kv_slow *slow, uint32_t t)
+{
+    const struct kv_replay *replay = slow->replay;
+    const struct kv_layer *layers[2] = {replay->owner, replay->reader};
+    float *out[2] = {slow->queries, slow->reader_queries};
+    for (int l = 0; l < (out[0] == out[1] ? 1 : 2); l++) {
+        const struct kv_geometry *geometry = &layers[l]->info->geometry;
+        for (uint32_t i = 0; i < replay->n_heads; i++)
+            kv_widen_queries(layers[l], replay->first_head + i, &t, 1, replay->kernels,
+                             out[l] + (size_t)i * geometry->group * geometry->key_dim);
+    }
+    return slow->queries;
+}
+
+static uint32_t whole_panels(const struct kv_slow *slow, uint32_t slots)
+{
+    const uint32_t panel = slow->replay->kernels->panel;
+    return (slots + panel - 1) / panel * panel;
+}
+
+/* The keys that a lane's answers meet at this step. */
+static const float *keys_of(const struct kv_slow *slow, uint32_t lane)
+{
+    return slow->renumbers ? slow->renumbers[lane].keys : slow->mirrors[lane].keys;
+}
+
+/* logits[row][slot] of query rows, scaled, neither capped nor masked. */
+static void multiply(const struct kv_slow *slow, const struct kv_geometry *geometry,
+                     const struct kv_mirror *mirror, const float *panels, const float *queries,
+                     uint32_t rows, float *logits, uint32_t stride)
+{
+    const uint32_t dim = panels == mirror->exact_keys ? geometry->key_dim : mirror->columns[0];
+    slow->replay->kernels->logits(queries, rows, dim, panels,
+                                  whole_panels(slow, mirror->n_slots), (float)geometry->scale, logits, stride);
+}
+
+/* Queries of the lane's group at tokens t, t + 1, ... as its view meets them; queries themselves where it
+ * has recorded rows alone. */
+static const float *turn_queries(const struct kv_slow *slow, uint32_t lane, uint32_t t, uint32_t rows,
+                                 uint32_t group, const float *queries, float *turned)
+{
+    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    const uint32_t dim = mirror->geometry->key_dim;
+    if (kv_view_is_recorded(&mirror->view)) return queries;
+    for (uint32_t r = 0; r < rows; r++)
+        kv_view_turn_query(&mirror->view, &slow->main->lanes[lane], t + r / group, queries + (size_t)r * dim,
+                           dim, turned + (size_t)r * mirror->columns[0]);
+    return turned;
+}
+
+/* Caps the logits of token t's rows; slots without a row and keys outside the window are -infinity. */
+static void mask(const struct kv_slow *slow, const struct kv_geometry *geometry,
+                 const struct kv_mirror *mirror, uint32_t t, float *logits, uint32_t stride)
+{
+    const uint32_t first = geometry->window && t >= geometry->window ? t - geometry->window + 1 : 0;
+    for (uint32_t g = 0; g < geometry->group; g++) {
+        float *row = logits + (size_t)g * stride;
+        if (geometry->softcap > 0.0)
+            slow->replay->kernels->softcap(row, mirror->n_slots, (float)geometry->softcap);
+        for (uint32_t s = 0; s < mirror->n_slots; s++)
+            row[s] = mirror->live[s] && mirror->token_of[s] >= first ? row[s] : -INFINITY;
+        for (uint32_t s = mirror->n_slots; s < stride; s++) row[s] = -INFINITY;
+    }
+}
+
+/* Asks the policy which rows are read and hides the others; returns the stored bytes touched. */
+static double hide_unread(struct kv_slow *slow, const struct kv_geometry *reader, uint32_t t,
+                          uint32_t lane, const float *queries, float *logits, size_t stride)
+{
+    const struct kv_held *held = &slow->main->lanes[lane];
+    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    const uint32_t group = reader->group, n = held->n;
+    for (uint32_t g = 0; g < group; g++)
+        for (uint32_t i = 0; i < n; i++)
+            slow->lane_values[g * n + i] =
+                logits[g * stride + mirror->slot_of[held->positions[i]]];
+    kv_cache_select(slow->main, reader, t, lane, queries, slow->lane_values, slow->reads);
+    for (uint32_t g = 0; g < group; g++)
+        for (uint32_t i = 0; i < n; i++)
+            if (!slow->reads[g * n + i])
+                logits[g * stride + mirror->slot_of[held->positions[i]]] = -INFINITY;
+    double bytes = 0.0;
+    for (int side = 0; side < (held->bank[0] == held->bank[1] ? 1 : 2); side++) {
+        const struct kv_bank *bank = held->bank[side];
+        uint32_t last_atom = UINT32_MAX;
+        for (uint32_t i = 0; i < n; i++) {
+            bool read = false;
+            for (uint32_t g = 0; g < group; g++) read |= slow->reads[g * n + i];
+            if (!read) continue;
+            const uint32_t place = bank->where[held->positions[i]];
+            const uint32_t atom = (place - KV_CODED) / bank->code->block;
+            if (place < KV_CODED) bytes += (double)kv_bank_exact_row_bytes(bank) / bank->n_lanes;
+            else if (atom != last_atom) bytes += (double)kv_atom_bytes(bank->code) / bank->n_lanes;
+            last_atom = place < KV_CODED ? UINT32_MAX : atom;
+        }
+    }
+    return bytes;
+}
+
+/* weights = softmax of one row of logits, 0 where hidden; returns the log of its denominator. */
+static float softmax(const struct kv_kernels *kernels, const float *logits, uint32_t n,
+                     const float *sink_logit, float *weights)
+{
+    float max = kernels->max(logits, n);
+    if (sink_logit && *sink_logit > max) max = *sink_logit;
+    if (max == -INFINITY) {
+        memset(weights, 0, n * sizeof *weights);
+        return -INFINITY;
+    }
+    memcpy(weights, logits, n * sizeof *weights);
+    float sum = kernels->exp_sum(weights, n, max), sink = sink_logit ? *sink_logit : 0.0f;
+    if (sink_logit) sum += kernels->exp_sum(&sink, 1, max);
+    kernels->scale(weights, n, 1.0f / sum);
+    return max + (float)log((double)sum);
+}
+
+/* What the answer's weights look like beside the exact ones; quantities as in methods/sweep.h. */
+static void compare(const struct kv_slow *slow, const struct kv_mirror *mirror, const float *logits,
+                    const float *weights, const float *exact_logits, float log_sum_exp, size_t row,
+                    const struct kv_answer_arrays *out, float *scratch)
+{
+    const struct kv_replay *replay = slow->replay;
+    const float exact_lse = replay->exact_log_sum_exp[row];
+    const uint32_t n = mirror->n_slots;
+    for (uint32_t s = 0; s < n; s++)
+        scratch[s] = logits[s] == -INFINITY ? -INFINITY : exact_logits[s];
+    replay->kernels->exp_sum(scratch, n, exact_lse);
+    double divergence = 0.0, mass = 0.0, drift = 0.0;
+    bool coded = false;
+    for (uint32_t s = 0; s < n; s++) {
+        if (logits[s] == -INFINITY) continue;
+        mass += scratch[s];
+        if (weights[s] > 0.0f) divergence += (double)weights[s] * ((double)logits[s] - exact_logits[s]);
+        if (mirror->coded[s]) drift += (double)weights[s] - scratch[s], coded = true;
+    }
+    out->divergence[row] = mass > 0.0 ? (float)(divergence - log_sum_exp + exact_lse) : 0.0f;
+    out->held_mass[row] = (float)mass;
+    out->drift[row] = coded ? (float)drift : NAN;
+    for (uint32_t span = 0; span < replay->spans.n; span++) {
+        double on_span = 0.0;
+        for (uint32_t s = 0; s < n; s++)
+            if (logits[s] != -INFINITY && mirror->token_of[s] >= replay->spans.range[span][0] &&
+                mirror->token_of[s] < replay->spans.range[span][1])
+                on_span += weights[s];
+        out->span_mass[row * replay->spans.n + span] = (float)on_span;
+    }
+}
+
+/* Softmax of all group rows of a lane; the denominators' logs go to log_sum_exp when not NULL. */
+static void weigh(const struct kv_slow *slow, const struct kv_geometry *geometry, uint32_t lane,
+                  const float *logits, float *weights, float *log_sum_exp)
+{
+    const uint32_t head = slow->replay->first_head + lane, n = slow->mirrors[lane].n_slots;
+    const uint32_t stride = slow->blocks[lane].stride;
+    for (uint32_t g = 0; g < geometry->group; g++) {
+        const float *sink =
+            geometry->sink_logits ? geometry->sink_logits + head * geometry->group + g : NULL;
+        float *row = weights + (size_t)g * stride;
+        const float lse = softmax(slow->replay->kernels, logits + (size_t)g * stride, n, sink, row);
+        memset(row + n, 0, (stride - n) * sizeof *row);
+        if (log_sum_exp) log_sum_exp[g] = lse;
+    }
+}
+
+static void keep_observed(struct kv_slow *slow, uint32_t lane, const float *weights)
+{
+    const struct kv_held *held = &slow->main->lanes[lane];
+    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    for (uint32_t g = 0; g < mirror->geometry->group; g++) {
+        const float *row = weights + (size_t)g * slow->blocks[lane].stride;
+        float *observed = slow->observed[lane] + (size_t)g * held->n;
+        for (uint32_t i = 0; i < held->n; i++) observed[i] = row[mirror->slot_of[held->positions[i]]];
+    }
+}
+
+/* -- a block ------------------------------------------------------------------------------------ */
+
+/* How many tokens from t on make a block, and the lanes' strides: the slots of now and two for each token,
+ * since a step may bring a row and change another. */
+static uint32_t measure_block(struct kv_slow *slow, uint32_t t)
+{
+    const struct kv_geometry *geometry = &slow->replay->owner->info->geometry;
+    const uint32_t group = geometry->group > slow->replay->reader->info->geometry.group
+                               ? geometry->group : slow->replay->reader->info->geometry.group;
+    uint32_t n = block_tokens(slow->replay);
+    if (n > geometry->tokens - t) n = geometry->tokens - t;
+    for (uint32_t lane = 0; lane < slow->replay->n_heads; lane++) {
+        const uint32_t extra = n > 1 ? 2 * n : 0;
+        const uint32_t stride = whole_panels(slow, slow->mirrors[lane].n_slots + extra);
+        const size_t fits = slow->floats / ((size_t)stride * group);
+        slow->blocks[lane].stride = stride;
+        if (fits < n) n = fits > 0 ? (uint32_t)fits : 1;
+    }
+    return n;
+}
+
+static void begin_block(struct kv_slow *slow, uint32_t t)
+{
+    const struct kv_replay *replay = slow->replay;
+    const struct kv_geometry *geometry = &replay->owner->info->geometry;
+    uint32_t tokens[BLOCK_TOKENS];
+    slow->first = t;
+    slow->n = measure_block(slow, t);
+    slow->next = slow->n_scored = 0;
+    for (uint32_t i = 0; i < slow->n; i++) tokens[i] = t + i;
+    for (uint32_t lane = 0; lane < replay->n_heads; lane++) {
+        struct lane_block *block = &slow->blocks[lane];
+        struct kv_mirror *mirror = &slow->mirrors[lane];
+        kv_widen_queries(replay->owner, replay->first_head + lane, tokens, slow->n, replay->kernels,
+                         block->queries);
+        if (slow->renumbers) {
+            kv_renumber_keys(&slow->renumbers[lane], mirror);
+            kv_renumber_queries(&slow->renumbers[lane], t, geometry->group, block->queries);
+        }
+        turn_queries(slow, lane, t, slow->n * geometry->group, geometry->group, block->queries,
+                     block->turned);
+        multiply(slow, geometry, mirror, keys_of(slow, lane), block->turned, slow->n * geometry->group,
+                 block->logits, block->stride);
+        mirror->frozen = slow->n > 1;
+    }
+}
+
+/* Logits of the tokens left in the block with the rows that this step brought. */
+static void add_columns(struct kv_slow *slow, uint32_t lane)
+{
+    const struct kv_geometry *geometry = &slow->replay->owner->info->geometry;
+    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    const struct lane_block *block = &slow->blocks[lane];
+    const uint32_t first = slow->next * geometry->group, end = slow->n * geometry->group;
+    for (uint32_t i = 0; i < mirror->n_changed; i++) {
+        kv_mirror_key(mirror, mirror->changed[i], slow->column);
+        float *logit = block->logits + (size_t)first * block->stride + mirror->changed[i];
+        const uint32_t columns = mirror->columns[0];
+        const float *query = block->turned + (size_t)first * columns;
+        for (uint32_t r = first; r < end; r++, logit += block->stride, query += columns)
+            *logit = (float)geometry->scale * slow->replay->kernels->dot(query, slow->column, columns);
+    }
+}
+
+/* outputs [rows][value_dim] of the block's weights. */
+static void sum_values(struct kv_slow *slow, uint32_t lane, uint32_t rows, uint32_t value_dim, float *outputs)
+{
+    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    const struct lane_block *block = &slow->blocks[lane];
+    const bool turned = !kv_view_is_recorded(&mirror->view);
+    const size_t columns = mirror->columns[1];
+    float *sums = turned ? slow->sums : outputs;
+    memset(sums, 0, rows * columns * sizeof *sums);
+    slow->replay->kernels->accumulate(block->weights, rows, block->stride, mirror->values, mirror->n_slots,
+                                      mirror->columns[1], sums);
+    for (uint32_t r = 0; turned && r < rows; r++)
+        kv_view_turn_output(&mirror->view, &slow->main->lanes[lane], sums + r * columns, value_dim,
+                            outputs + (size_t)r * value_dim);
+}
+
+/* The scored answers of a lane: outputs, and the comparison when there is an exact reference. */
+static void answer_lane(struct kv_slow *slow, uint32_t lane)
+{
+    const struct kv_replay *replay = slow->replay;
+    const struct kv_geometry *geometry = &replay->reader->info->geometry;
+    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    const struct lane_block *block = &slow->blocks[lane];
+    const uint32_t group = geometry->group, rows = slow->n_scored * group;
+    const size_t head = replay->first_head + lane, dim = geometry->key_dim;
+    const size_t row = (head * replay->n_scored + slow->first_scored) * group;
+    sum_values(slow, lane, rows, geometry->value_dim, replay->answers.outputs + row * geometry->value_dim);
+    if (!replay->exact_log_sum_exp) return;
+    const bool blocks = replay->owner == replay->reader && !slow->renumbers;
+    const float *queries = blocks ? block->queries : slow->reader_queries + lane * group * dim;
+    for (uint32_t i = 0; mirror->exact_keys && i < slow->n_scored; i++)
+        memcpy(slow->exact_queries + i * group * dim, queries + slow->scored_at[i] * group * dim,
+               group * dim * sizeof *queries);
+    if (mirror->exact_keys)
+        multiply(slow, geometry, mirror, mirror->exact_keys, slow->exact_queries, rows, slow->exact, block->stride);
+    for (uint32_t r = 0; r < rows; r++) {
+        const size_t place = (slow->scored_at[r / group] * group + r % group) * (size_t)block->stride;
+        const float *logits = block->logits + place;
+        float *exact = mirror->exact_keys ? slow->exact + (size_t)r * block->stride : NULL;
+        if (exact && geometry->softcap > 0.0)
+            replay->kernels->softcap(exact, mirror->n_slots, (float)geometry->softcap);
+        compare(slow, mirror, logits, block->weights + (size_t)r * block->stride, exact ? exact : logits,
+                replay->answers.log_sum_exp[row + r], row + r, &replay->answers, slow->lane_values);
+    }
+}
+
+static void end_block(struct kv_slow *slow)
+{
+    for (uint32_t lane = 0; lane < slow->replay->n_heads; lane++) {
+        if (slow->n_scored) answer_lane(slow, lane);
+        kv_mirror_thaw(&slow->mirrors[lane]);
+    }
+    slow->n = 0;
+}
+
+/* Whether every lane's new rows find slots inside the block. */
+static bool block_holds(const struct kv_slow *slow)
+{
+    for (uint32_t lane = 0; lane < slow->replay->n_heads; lane++) {
+        const uint32_t rows = slow->main->lanes[lane].n_dirty + (slow->rest ? slow->rest->lanes[lane].n_dirty : 0);
+        if (kv_mirror_room(&slow->mirrors[lane], slow->blocks[lane].stride) < rows) return false;
+    }
+    return true;
+}
+
+/* One lane's rows of token t: masked, weighed and observed. */
+static double step_lane(struct kv_slow *slow, uint32_t lane, uint32_t t, uint32_t scored)
+{
+    const struct kv_replay *replay = slow->replay;
+    const struct kv_geometry *owner = &replay->owner->info->geometry;
+    const struct kv_geometry *reader = &replay->reader->info->geometry;
+    const struct lane_block *block = &slow->blocks[lane];
+    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    const bool same = replay->owner == replay->reader, wanted = scored != UINT32_MAX;
+    const size_t head = replay->first_head + lane;
+    float *lse = wanted ? replay->answers.log_sum_exp + (head * replay->n_scored + scored) * reader->group : NULL;
+    float *logits = block->logits + (size_t)slow->next * owner->group * block->stride;
+    float *weights = wanted ? block->weights + (size_t)slow->n_scored * reader->group * block->stride
+                            : slow->step_weights;
+    double bytes = 0.0;
+    mask(slow, owner, mirror, t, logits, block->stride);
+    if (slow->selects) bytes = hide_unread(slow, owner, t, lane, slow->queries, logits, block->stride);
+    weigh(slow, owner, lane, logits, weights, same ? lse : NULL);
+    if (slow->observes) keep_observed(slow, lane, weights);
+    if (same || !wanted) return bytes;
+    /* A reader of shared K, V: the owner's queries decided what stays; its own choose among it and are
+     * answered. */
+    const size_t floats = (size_t)reader->group * reader->key_dim;
+    const float *queries = slow->reader_queries + lane * floats;
+    if (slow->renumbers) {
+        memcpy(block->queries, queries, floats * sizeof *queries);
+        kv_renumber_queries(&slow->renumbers[lane], t, reader->group, block->queries);
+        queries = block->queries;
+    }
+    queries = turn_queries(slow, lane, t, reader->group, reader->group, queries, slow->turned_queries);
+    multiply(slow, reader, mirror, keys_of(slow, lane), queries, reader->group, logits, block->stride);
+    mask(slow, reader, mirror, t, logits, block->stride);
+    if (slow->selects) hide_unread(slow, reader, t, lane, slow->reader_queries, logits, block->stride);
+    weigh(slow, reader, lane, logits, weights, lse);
+    return bytes;
+}
+
+double kv_slow_step(struct kv_slow *slow, uint32_t t, uint32_t scored)
+{
+    const uint32_t heads = slow->replay->n_heads;
+    double bytes = 0.0;
+    if (slow->n && !block_holds(slow)) end_block(slow);
+    for (uint32_t lane = 0; lane < heads; lane++) {
+        struct kv_mirror *mirror = &slow->mirrors[lane];
+        mirror->n_changed = 0;
+        kv_mirror_refresh(mirror, slow->main, lane);
+        if (slow->rest) kv_mirror_refresh(mirror, slow->rest, lane);
+        if (slow->n) add_columns(slow, lane);
+    }
+    if (!slow->n) begin_block(slow, t);
+    for (uint32_t lane = 0; lane < heads; lane++) bytes += step_lane(slow, lane, t, scored);
+    if (scored != UINT32_MAX) {
+        if (!slow->n_scored) slow->first_scored = scored;
+        slow->scored_at[slow->n_scored++] = slow->next;
+    }
+    if (++slow->next == slow->n) end_block(slow);
+    return bytes;
+}
+
+const float *const *kv_slow_weights(const struct kv_slow *slow)
+{
+    return slow->observes ? (const float *const *)slow->observed : NULL;
+}

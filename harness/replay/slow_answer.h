@@ -1,0 +1,24 @@
+/* The slow road's answers: one step at a time, over mirrors of the held rows, so that weights can be
+ * observed and reads be selected. */
+#ifndef KVBENCH_HARNESS_SLOW_ANSWER_H
+#define KVBENCH_HARNESS_SLOW_ANSWER_H
+
+#include "harness/replay/replay.h"
+
+struct kv_slow;
+
+int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct kv_cache *main,
+                   struct kv_cache *rest, struct kv_pool *pool, struct kv_error *err);
+
+/* The owner's queries of token t: [n_heads][group][key_dim], valid until the next call. */
+const float *kv_slow_queries(struct kv_slow *slow, uint32_t t);
+
+/* Answers token t: into row `scored` of the arrays, or only the weights when it is UINT32_MAX. After
+ * kv_slow_queries(t) and kv_cache_begin(t). Returns the stored bytes that the selected rows touch; 0
+ * when nothing selects. */
+double kv_slow_step(struct kv_slow *slow, uint32_t t, uint32_t scored);
+
+/* [n_heads] pointers to the step's weights [group][n] of the main cache's lanes. */
+const float *const *kv_slow_weights(const struct kv_slow *slow);
+
+#endif
