@@ -1,5 +1,4 @@
 /* kvbench: the subcommand table. */
-#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -102,20 +101,9 @@ static int dispatch(int argc, char **argv, struct kv_error *err)
     return unknown_command(word, err);
 }
 
-/* Blocks that one method needs and the next one does not go back to the system at once. By itself glibc
- * raises this size to 32 MiB as it sees blocks go, and then keeps what fits nowhere: 9 MiB of a comparison
- * of 20 methods, 44 of eight over 16,384 tokens, for 1 to 2 % of the time in pages. */
-static void give_memory_back(void)
-{
-#ifdef M_MMAP_THRESHOLD
-    mallopt(M_MMAP_THRESHOLD, 1 << 20);
-#endif
-}
-
 int main(int argc, char **argv)
 {
     struct kv_error err = {{0}};
-    give_memory_back();
     gsl_set_error_handler_off();
     const int status = dispatch(argc, argv, &err);
     if (status < 0) fprintf(stderr, "kvbench: %s\n", err.text);
