@@ -23,12 +23,13 @@ from measured import benches, field, goals, kvpress, machine, memory, neon
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def sections(options):
-    """{name: function that prints the section and returns its rows}, in the order of the document."""
+def sections(options, rows):
+    """{name: function that prints the section and returns its rows}, in the order of the document; `rows` are
+    those of the sections before."""
     own = {name: lambda name=name: benches.section(options, name) for name in benches.names(options.kvbench)}
     own['field'] = lambda: field.section(options)
     own['memory'] = lambda: memory.section(options)
-    own['kvpress'] = lambda: kvpress.section(options)
+    own['kvpress'] = lambda: kvpress.section(options, machine.peak(rows))
     own['neon'] = lambda: neon.section(options)
     return own
 
@@ -54,12 +55,12 @@ def main():
     options = parse()
     # Yardsticks begin with `env python3`: that is to be this one.
     os.environ['PATH'] = os.path.dirname(sys.executable) + os.pathsep + os.environ['PATH']
-    every = sections(options)
+    rows = {}
+    every = sections(options, rows)
     unknown = [name for name in options.section if name not in every]
     if unknown:
         sys.exit(f'performance.py: unknown section {unknown[0]}; expected {", ".join(every)}')
     machine.print_head(options)
-    rows = {}
     for name in options.section or every:
         print(f'\n## {name}\n')
         rows[name] = every[name]()

@@ -58,7 +58,7 @@ def ours(program, trace, specs):
         def run(methods):
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run([program, 'run', '--trace', trace, '--methods', methods, '--threads', '1',
-                            '--out', os.path.join(cache, 'out'), '--quiet'], check=True,
+                            '--out', os.path.join(cache, 'out'), '--quiet', '--no-plots'], check=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                            env=dict(os.environ, KVBENCH_CACHE=cache))
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -85,6 +85,7 @@ def main():
                   [f'{spec}:budget={1 - options.removed}' for _, spec in CELLS])
     mean = sum(peers.values()) / len(peers)
     print(json.dumps({'tokens': int(ids.shape[1]), 'kvpress_seconds': peers, 'kvpress_mean': mean, 'kvbench': result,
+                      'removed': options.removed,
                       'ratio': result['cell_seconds'] / mean, 'goal': 1 / 50}))
     sys.exit(result['cell_seconds'] > mean / 50)
 

@@ -9,7 +9,18 @@ CELL = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'baselines
 WANTED = ('kvpress_python', 'gguf', 'text', 'trace')
 
 
-def section(options):
+def products(program, trace, removed):
+    """GFLOP of a cell's answers alone: each scored query of each head meets the rows kept and those decoded
+    before it."""
+    done = subprocess.run([program, 'info', '--json', trace], check=True, capture_output=True, text=True)
+    info = json.loads(done.stdout)
+    queries = info['tokens'] - info['prefill_length']
+    rows = (1 - removed) * info['prefill_length'] + queries / 2
+    return sum(2 * (layer['d_k'] + layer['d_v']) * layer['q_heads'] * queries * rows for layer in info['layers']) / 1e9
+
+
+def section(options, peak):
+    """`peak`: GFLOP/s of multiply-adds on one thread, or None."""
     missing = ['--' + name.replace('_', '-') for name in WANTED if not getattr(options, name)]
     if missing:
         print(f'Not measured: {", ".join(missing)} not given; `baselines/README.md` says how to install kvpress 0.5.5 '
@@ -32,4 +43,8 @@ def section(options):
            'verdict': 'met' if found['ratio'] <= found['goal'] else 'not met'}
     print(f"\nA cell costs 1/{1 / found['ratio']:.0f} of kvpress's mean of {found['kvpress_mean']:.2f} s; goal 1/50: "
           f"{row['verdict']}.")
+    work = products(options.kvbench, options.trace, found['removed'])
+    if row['verdict'] != 'met' and peak:
+        print(f"The answers of a cell are {work:.1f} GFLOP, {work / peak:.2f} s at the multiply-adds' peak of {peak:.0f} "
+              f"GFLOP/s; the goal is {found['kvpress_mean'] / 50:.2f} s.")
     return [row]

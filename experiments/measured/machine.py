@@ -58,18 +58,23 @@ def find(rows, bench, case):
     return next((row for row in rows.get(bench) or [] if row['case'].startswith(case)), {})
 
 
+def peak(rows):
+    """GFLOP/s of multiply-adds on one thread, as attention was measured beside; None when it was not."""
+    return table.median(find(rows, 'attn', 'T=4096 d=128'), 'limit')
+
+
 # Values that a stored byte holds, and goals as shares of the read bandwidth of one thread.
 FORMATS = {'f16': (0.5, 0.75), 'int8': (1, 0.70), 'int4': (2, 0.60), 'turboquant4': (2, 0.60), 'qjl scores': (8, 0.70)}
 
 
-def print_formats(rows, peak):
+def print_formats(rows, multiply_adds):
     lines = []
     for name, (values, share) in FORMATS.items():
         row = find(rows, 'decode', f'{name} T=131072 d=128, 1 thread')
         read, ours = table.median(row, 'limit'), table.median(row, 'ours')
         if not read:
             continue
-        adds, goal = peak / 2 / values, share * read
+        adds, goal = multiply_adds / 2 / values, share * read
         lines.append([name, table.number(adds), table.number(goal), f'{100 * goal / adds:.0f} %', table.number(ours),
                       f'{100 * ours / adds:.0f} %'])
     if not lines:
@@ -82,8 +87,7 @@ def print_formats(rows, peak):
 
 def print_limits(rows):
     """What the rows above say of the machine; nothing where none of them were measured."""
-    peak = table.median(find(rows, 'attn', 'T=4096 d=128'), 'limit')
-    limits = [('multiply-adds, one thread', peak, 'GFLOP/s', 'attn'),
+    limits = [('multiply-adds, one thread', peak(rows), 'GFLOP/s', 'attn'),
               ('what a second thread brings to them', table.median(find(rows, 'scale', 'attention'), 'limit'), 'x',
                'scale'),
               ('reading from L2, one thread', table.median(find(rows, 'encode', 'f16'), 'limit'), 'GB/s', 'encode'),
@@ -98,5 +102,5 @@ def print_limits(rows):
     print('\n## What this machine can do\n')
     table.print_table(['limit', 'measured', 'unit', 'in'],
                       [[name, table.number(value), unit, where] for name, value, unit, where in limits])
-    if peak:
-        print_formats(rows, peak)
+    if peak(rows):
+        print_formats(rows, peak(rows))
