@@ -274,7 +274,7 @@ static int verdict(const struct reproduce *reproduce, const struct kv_claims *cl
     if (fflush(stdout) != 0 || ferror(stdout))
         return kv_fail(err, KV_EENVIRONMENT, "reproduce: cannot write to the standard output");
     if (!n) return KV_OK;
-    return kv_fail(err, KV_EGATE, "reproduce: %u verdicts are not the expected ones, the first: %s: "
+    return kv_fail(err, KV_EGATE, "reproduce: verdicts other than the expected ones: %u, the first: %s: "
                                   "expected %s, found %s",
                    n, first->claim, first->expected, kv_claim_verdict_name(first->verdict));
 }
