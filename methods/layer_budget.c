@@ -81,8 +81,8 @@ static uint32_t by_preference(const struct shape *s, const struct kv_survey *sur
     return (uint32_t)floor(own + 1e-9) + one_more + s->window;
 }
 
-uint32_t kv_layer_budget(const struct kv_trim *trim, const struct kv_geometry *geometry,
-                         const struct kv_survey *survey, uint32_t average)
+static uint32_t rows_of_layer(const struct kv_trim *trim, const struct kv_geometry *geometry,
+                              const struct kv_survey *survey, uint32_t average)
 {
     const uint32_t judges = trim->judges < geometry->prefill ? trim->judges : geometry->prefill;
     struct shape shape = {.base = average > judges ? average - judges : 0,
@@ -97,4 +97,11 @@ uint32_t kv_layer_budget(const struct kv_trim *trim, const struct kv_geometry *g
     if (trim->layer_budget == KV_LAYERS_INVERTED) shape.layer = shape.layers - 1 - shape.layer;
     if (trim->layer_budget == KV_LAYERS_PYRAMID_KVPRESS) return pyramid_of_kvpress(&shape, average);
     return pyramid(&shape, average, trim->layer_budget == KV_LAYERS_PYRAMID_INTEGER);
+}
+
+uint32_t kv_layer_budget(const struct kv_trim *trim, const struct kv_geometry *geometry,
+                         const struct kv_survey *survey, uint32_t average)
+{
+    const uint32_t rows = rows_of_layer(trim, geometry, survey, average);
+    return rows > 0 || average == 0 ? rows : 1;
 }

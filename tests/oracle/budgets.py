@@ -29,7 +29,11 @@ class Parts:
 
 
 def layer_budget(policy, budget, prompt):
-    """Rows of this layer. The pyramids are PyramidKV's, over the layers of the model."""
+    """Rows of this layer, one at least. The pyramids are PyramidKV's, over the layers of the model."""
+    return max(min(budget, 1), rows_of_layer(policy, budget, prompt))
+
+
+def rows_of_layer(policy, budget, prompt):
     kind, layers, layer = policy.parts.layer_budget, prompt.model_layers, policy.layer.index
     if kind == "uniform" or layers < 2:
         return budget
@@ -39,7 +43,8 @@ def layer_budget(policy, budget, prompt):
         return prompt.shares(policy, budget)[layer]
     if kind == "inverted":
         layer = layers - 1 - layer
-    length, window, beta = prompt.length, policy.judging(), policy.parts.beta
+    length = prompt.tokens if policy.by_step else prompt.length      # decoded rows count against it, too
+    window, beta = policy.judging(), policy.parts.beta
     if kind == "pyramid_kvpress":
         return pyramid_of_kvpress(budget, window, length, beta, layer, layers)
     base = budget - window

@@ -81,12 +81,13 @@ def with_sink(weights, layer):
 
 
 def attention_kl(answers):
-    """KL(compressed || exact): this way round it stays finite when rows are dropped."""
+    """KL(compressed || exact): this way round it stays finite when rows are dropped; an answer that reads nothing
+    is no distribution, and infinitely far."""
     got = with_sink(answers.weights, answers.layer)
     want = with_sink(answers.exact_weights, answers.layer)
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(got > 0, got * (np.log(got) - np.log(want)), 0.0)
-    return float(terms.sum(axis=2).mean())
+    return float(np.where(got.sum(axis=2) > 0, terms.sum(axis=2), np.inf).mean())
 
 
 def lost_mass(answers):

@@ -39,7 +39,8 @@ class Prompt:
             peer.__dict__.update(policy.__dict__)
             peer.prompt, peer.layer = Prompt(layer, self.tokens, self.length, self.trace), layer
             preferences.append(peer.preference(*policy.powers))
-        rows = shares_by_preference(preferences, budget, policy.judging(), self.length)
+        length = self.tokens if policy.by_step else self.length
+        rows = shares_by_preference(preferences, budget, policy.judging(), length)
         return {layer.index: count for layer, count in zip(owners, rows)}
 
     def output_norms(self, head):
