@@ -86,6 +86,15 @@ static int create_wrapped(struct kv_code **out, const struct kv_stage *stage,
     return kv_create_code(out, wanted->center ? &mean : inner, setup, dim, err);
 }
 
+uint32_t kv_lanes_in_row(const struct kv_setup *setup)
+{
+    const struct kv_geometry *geometry = setup->geometry;
+    const uint32_t keys = setup->side == KV_VALUES ? 0 : geometry->key_dim;
+    const uint32_t values = setup->side == KV_KEYS ? 0 : geometry->value_dim;
+    const uint32_t lanes = setup->n_heads * (setup->n_layers ? setup->n_layers : 1);
+    return lanes > 1 && setup->dim == lanes * (keys + values) ? lanes : 1;
+}
+
 int kv_create_code(struct kv_code **out, const struct kv_stage *stage, const struct kv_setup *setup,
                    uint32_t dim, struct kv_error *err)
 {

@@ -131,6 +131,9 @@ static inline size_t kv_atom_bytes(const struct kv_code *code)
     return (size_t)code->payload_bytes + code->metadata_bytes;
 }
 
+/* Rows of single heads that an object's row consists of: 1 where it is a latent's. */
+uint32_t kv_lanes_in_row(const struct kv_setup *setup);
+
 /* Makes the codec of `stage` for rows of `dim` columns: `setup` with config, dim and rest replaced.
  * stage NULL makes the default, f16 (f32 on an f32 trace). */
 int kv_create_code(struct kv_code **out, const struct kv_stage *stage, const struct kv_setup *setup,

@@ -2,9 +2,10 @@
  * after it: outlying channels are spread over the row (QuaRot, Ashkboos et al., arXiv 2404.00456;
  * llama.cpp pull request 21038).
  *
- * Sylvester order, blocks of the largest power of two that divides the width, each scaled by
- * 1 / sqrt(block). Fixed, so it costs no bytes; nothing happens to rows of odd width. No
- * parameters. A stage modifier rotate=hadamard means this codec around its stage.
+ * Sylvester order, blocks of the largest power of two that divides the width of a head's row (of a
+ * latent's, where the inner codec has latents), each scaled by 1 / sqrt(block): heads are not mixed
+ * where one object serves several. Fixed, so it costs no bytes; nothing happens to rows of odd
+ * width. No parameters. A stage modifier rotate=hadamard means this codec around its stage.
  *
  * Departures: no sign flips (a constant row becomes one spike; turboquant has them). */
 #include <math.h>
@@ -126,7 +127,8 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     const int status = kv_create_code(&self->inner, setup->rest, setup, setup->dim, err);
     if (status) return status;
     self->kernels = setup->kernels;
-    self->span = setup->dim & -setup->dim;
+    const uint32_t width = setup->dim / kv_lanes_in_row(setup);
+    self->span = width & -width;
     while (self->span > 4096) self->span /= 2; /* the kernel's largest */
     self->factor = (float)(1.0 / sqrt(self->span));
     self->code = kv_wrap_code(self->inner->type->fit ? &fitted : &kv_codec_hadamard, setup->dim,

@@ -64,15 +64,6 @@ void kv_minifloat_table(const struct kv_minifloat *format, float *table)
         table[code] = kv_minifloat_value(format, (uint8_t)code);
 }
 
-uint32_t kv_lanes_in_row(const struct kv_setup *setup)
-{
-    const struct kv_geometry *geometry = setup->geometry;
-    const uint32_t keys = setup->side == KV_VALUES ? 0 : geometry->key_dim;
-    const uint32_t values = setup->side == KV_KEYS ? 0 : geometry->value_dim;
-    const uint32_t lanes = setup->n_heads * (setup->n_layers ? setup->n_layers : 1);
-    return lanes > 1 && setup->dim == lanes * (keys + values) ? lanes : 1;
-}
-
 int kv_scales_create(struct kv_scales *scales, const struct kv_setup *setup, enum kv_scale of,
                      struct kv_error *err)
 {

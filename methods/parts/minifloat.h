@@ -27,9 +27,6 @@ float kv_minifloat_value(const struct kv_minifloat *format, uint8_t code);
  * their bits would be (encode never makes them). */
 void kv_minifloat_table(const struct kv_minifloat *format, float *table);
 
-/* Rows of single heads that an object's row consists of: 1 where it is a latent's. */
-uint32_t kv_lanes_in_row(const struct kv_setup *setup);
-
 /* Scales in f32 fitted on the prompt: one for all columns, or one for each of the object's heads.
  */
 struct kv_scales {

@@ -20,6 +20,14 @@ class Around(Codec):
         return self.inner.wants_layer
 
     @property
+    def charged(self):
+        return self.inner.charged
+
+    @charged.setter
+    def charged(self, charged):
+        self.inner.charged = charged
+
+    @property
     def basis_bytes(self):
         return self.own_basis_bytes() + self.inner.basis_bytes
 
