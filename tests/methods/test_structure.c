@@ -347,7 +347,7 @@ static void expect_bytes(const char *what, const struct sum *sum, int64_t reside
                  (long long)sum->basis, (long long)basis);
 }
 
-Test(structure, bytes_of_low_rank, .timeout = 120)
+Test(structure, bytes_of_low_rank, .timeout = 600)
 {
     static const struct {
         const char *spec;
@@ -366,7 +366,7 @@ Test(structure, bytes_of_low_rank, .timeout = 120)
 /* Seven groups of four layers and one of two. The table has all 2048 tokens in the prompt; the one
  * that is decoded here stays exact: 2 * 768 bytes instead of 480 a group of four, 768 instead of
  * 240. */
-Test(structure, bytes_of_joined_layers, .timeout = 120)
+Test(structure, bytes_of_joined_layers, .timeout = 600)
 {
     struct sum sum = {0};
     add_groups("xkv-4", 0, 4, 7, &sum);
@@ -376,7 +376,7 @@ Test(structure, bytes_of_joined_layers, .timeout = 120)
 }
 
 /* Fifteen layers as they are, seven pairs, and layer 29 alone. */
-Test(structure, bytes_of_pairs, .timeout = 120)
+Test(structure, bytes_of_pairs, .timeout = 600)
 {
     struct sum sum = {0};
     add_groups("minicache:retained=0", 0, 1, 15, &sum);
@@ -385,7 +385,7 @@ Test(structure, bytes_of_pairs, .timeout = 120)
     expect_bytes("minicache", &sum, 36864000, 0);
 }
 
-Test(structure, bytes_of_heads_channels_and_windows, .timeout = 120)
+Test(structure, bytes_of_heads_channels_and_windows, .timeout = 600)
 {
     struct sum think = {0}, mqa = {0}, window = {0};
     add_groups("think", 0, 1, LAYERS, &think);
