@@ -60,4 +60,29 @@ static inline uint16_t kv_float_to_bfloat(float value)
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
+/* A half that is kept and used must stay finite, or a later product makes NaN of it: what is beyond
+ * the largest half becomes the largest half. */
+static inline uint16_t kv_finite_half(float value)
+{
+    const float largest = 65504.0f;
+    if (!(value <= largest)) value = largest;
+    if (value < -largest) value = -largest;
+    return kv_float_to_half(value);
+}
+
+/* Stores value as a half, wherever; returns the value that will be read back. */
+static inline float kv_keep_half(uint8_t *at, float value)
+{
+    const uint16_t half = kv_finite_half(value);
+    memcpy(at, &half, sizeof half);
+    return kv_half_to_float(half);
+}
+
+static inline float kv_kept_half(const uint8_t *at)
+{
+    uint16_t half;
+    memcpy(&half, at, sizeof half);
+    return kv_half_to_float(half);
+}
+
 #endif

@@ -226,15 +226,7 @@ static void KERNEL(encode_blocks)(enum kv_block_format format, const float *x, s
     }
 }
 
-/* -- and back ------------------------------------------------------------------------------------
- */
-
-ALWAYS_INLINE float half_at(const uint8_t *at)
-{
-    uint16_t half;
-    memcpy(&half, at, sizeof half);
-    return kv_half_to_float(half);
-}
+/* -- and back --------------------------------------------------------------------------------- */
 
 /* Every product is exact, of codes that are integers and d with 11 bits, but not its sum with m. */
 ALWAYS_INLINE void decode_format(enum kv_block_format format, const uint8_t *at, size_t n,
@@ -247,7 +239,7 @@ ALWAYS_INLINE void decode_format(enum kv_block_format format, const uint8_t *at,
                         : format == KV_BLOCK_IQ4_NL ? kv_levels_iq4_nl
                                                     : kv_levels_q4_1);
     for (; n; n--, at += shape.bytes, out += KV_BLOCK) {
-        const vec d = spread(half_at(at)), m = shape.minimum ? spread(half_at(at + 2)) : zeros();
+        const vec d = spread(kv_kept_half(at)), m = shape.minimum ? spread(kv_kept_half(at + 2)) : zeros();
         const uint8_t *codes = at + (shape.minimum ? 4 : 2);
         vec v[BLOCK_VECS];
         if (shape.bits == 8) read_signed(codes, v);

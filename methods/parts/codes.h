@@ -1,4 +1,4 @@
-/* Small things that codecs share: a stretch of packed codes, halves kept at any address. */
+/* Small things that codecs share: packed codes, extremes, signs, groups of one table. */
 #ifndef KVBENCH_METHODS_PARTS_CODES_H
 #define KVBENCH_METHODS_PARTS_CODES_H
 
@@ -55,31 +55,6 @@ static inline void kv_signs_of(const uint8_t *restrict bits, size_t n, float *re
     for (size_t i = 0; i < n; i++) signs[i] = (float)(2 * (int)bits[i] - 1);
 }
 
-/* A half that is kept and used must stay finite, or a later product makes NaN of it: what is beyond
- * the largest half becomes the largest half. */
-static inline uint16_t kv_finite_half(float value)
-{
-    const float largest = 65504.0f;
-    if (!(value <= largest)) value = largest;
-    if (value < -largest) value = -largest;
-    return kv_float_to_half(value);
-}
-
-/* Stores value as a half, wherever; returns the value that will be read back. */
-static inline float kv_keep_half(uint8_t *at, float value)
-{
-    const uint16_t half = kv_finite_half(value);
-    memcpy(at, &half, sizeof half);
-    return kv_half_to_float(half);
-}
-
-static inline float kv_kept_half(const uint8_t *at)
-{
-    uint16_t half;
-    memcpy(&half, at, sizeof half);
-    return kv_half_to_float(half);
-}
-
 /* A row of codes of one table, whose groups of `width` columns (the last may be short) share a
  * scale. */
 struct kv_grouped {
@@ -89,6 +64,7 @@ struct kv_grouped {
     const struct kv_code *code;
     const uint8_t *atom;
     float (*scale)(const struct kv_code *code, const uint8_t *atom, uint32_t group);
+    uint32_t first_group;    /* of the object's: rows of several heads have groups of their own */
 };
 
 static inline uint32_t kv_groups(uint32_t columns, uint32_t width)
@@ -104,7 +80,7 @@ static inline void kv_look_up_groups(const struct kv_grouped *row, const uint8_t
         const uint32_t group = (first + done) / row->width, end = (group + 1) * row->width - first;
         const uint32_t stop = end < n ? end : n;
         row->kernels->lookup(codes + done, stop - done, row->table,
-                             row->scale(row->code, row->atom, group), out + done);
+                             row->scale(row->code, row->atom, row->first_group + group), out + done);
         done = stop;
     }
 }

@@ -36,13 +36,6 @@ static void block_range(const float *x, float *low, float *high)
     *high += 0.0f;
 }
 
-static void keep_block_half(uint8_t *at, float value)
-{
-    value = value <= 65504.0f ? value : 65504.0f;
-    const uint16_t half = kv_float_to_half(value >= -65504.0f ? value : -65504.0f);
-    memcpy(at, &half, sizeof half);
-}
-
 /* code = (x - m) / d + shift, cut off */
 static void truncate_block(enum kv_block_format format, const float *x, float m, float d,
                            uint8_t *codes)
@@ -140,8 +133,8 @@ static void encode_blocks_generic(enum kv_block_format format, const float *x, s
         uint8_t codes[KV_BLOCK];
         float d, m;
         quantize_block(format, x, &d, &m, codes);
-        keep_block_half(blocks, d);
-        if (shape.minimum) keep_block_half(blocks + 2, m);
+        kv_keep_half(blocks, d);
+        if (shape.minimum) kv_keep_half(blocks + 2, m);
         write_codes(shape.bits, codes, blocks + (shape.minimum ? 4 : 2));
     }
 }
@@ -166,13 +159,6 @@ static float block_level(enum kv_block_format format, const uint8_t *at, int j)
     }
 }
 
-static float read_block_half(const uint8_t *at)
-{
-    uint16_t half;
-    memcpy(&half, at, sizeof half);
-    return kv_half_to_float(half);
-}
-
 /* level * d + m; where a format has no minimum that of integers is +0, so that no zero is -0. */
 static void decode_blocks_generic(enum kv_block_format format, const uint8_t *blocks, size_t n,
                                   float *out)
@@ -180,8 +166,8 @@ static void decode_blocks_generic(enum kv_block_format format, const uint8_t *bl
     const struct kv_block_shape shape = kv_block_shape(format);
     const int adds = format != KV_BLOCK_Q8_0 && format != KV_BLOCK_IQ4_NL;
     for (; n; n--, blocks += shape.bytes) {
-        const float d = read_block_half(blocks),
-                    m = shape.minimum ? read_block_half(blocks + 2) : 0;
+        const float d = kv_kept_half(blocks),
+                    m = shape.minimum ? kv_kept_half(blocks + 2) : 0;
         const uint8_t *codes = blocks + (shape.minimum ? 4 : 2);
         for (int j = 0; j < KV_BLOCK; j++) {
             const float product = block_level(format, codes, j) * d;

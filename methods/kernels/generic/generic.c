@@ -170,11 +170,9 @@ static float stripe_value(const struct kv_stripes *stripes, const uint8_t *strip
     const uint32_t group = stripes->format == KV_STRIPE_SIGN ? 4 : 1, shift = column < 32 ? 0 : 4;
     const uint8_t *codes = stripe + kv_stripe_bytes(stripes->format, row / group * group);
     const uint32_t nibble = codes[column % 32] >> shift & 15;
-    uint16_t half;
     switch (stripes->format) {
     case KV_STRIPE_HALF:
-        memcpy(&half, codes + 2 * (size_t)column, sizeof half);
-        return kv_half_to_float(half);
+        return kv_kept_half(codes + 2 * (size_t)column);
     case KV_STRIPE_BYTE:
         return (float)codes[column];
     case KV_STRIPE_NIBBLE:
@@ -221,23 +219,14 @@ static void grid_encode_generic(const float *x, size_t n, float minimum, float s
     }
 }
 
-/* Stores a number as a half, NaN as the largest, and gives what will be read back. */
-static float keep_generic(uint8_t *at, float value)
-{
-    value = value <= 65504.0f ? value : 65504.0f;
-    const uint16_t half = kv_float_to_half(value >= -65504.0f ? value : -65504.0f);
-    memcpy(at, &half, sizeof half);
-    return kv_half_to_float(half);
-}
-
 /* The grid of values between `low` and `high`: minimum, and scale or infinity, which gives 0. */
 static void make_grid_generic(const struct kv_grid_shape *shape, float low, float high,
                               uint8_t *kept, float grid[2])
 {
     const float most = (float)((1u << (shape->bits - (shape->symmetric != 0))) - 1u);
     const float size = !shape->symmetric ? high - low : high > -low ? high : 0.0f - low;
-    const float scale = keep_generic(kept, size / most);
-    grid[0] = shape->symmetric ? 0.0f : keep_generic(kept + 2, low);
+    const float scale = kv_keep_half(kept, size / most);
+    grid[0] = shape->symmetric ? 0.0f : kv_keep_half(kept + 2, low);
     grid[1] = scale != 0 ? scale : INFINITY;
 }
 
