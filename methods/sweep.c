@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { TILE = 256, BLOCK = 96, CHUNK = 4096, STEP = 64, STEPS = TILE / STEP, MAX_PANEL = 64 };
+enum { TILE = 256, BLOCK = KV_SWEEP_BLOCK, CHUNK = 4096, STEP = 64, STEPS = TILE / STEP, MAX_PANEL = 64 };
 enum { GRAIN = 16 };           /* columns that a block reads end at a multiple */
 enum { STRIDE = TILE + 16 };   /* rows a KiB apart would share few sets of a cache */
 

@@ -80,6 +80,8 @@ struct kv_sweep {
                                                 * kv_sweep_weights spends them; stride: kv_kept_stride(lines) */
 };
 
+enum { KV_SWEEP_BLOCK = 96 };   /* rows that are multiplied at once, and kept or not */
+
 /* Floats of a row that keeps the logits of so many lines. */
 uint32_t kv_kept_stride(uint32_t lines);
 

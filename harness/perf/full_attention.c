@@ -12,19 +12,14 @@ static bool fill_rows(struct kv_full_attention *out, const struct kv_kernels *ke
     out->memory = malloc((queries + outputs + rows) * sizeof *out->memory);
     out->index = malloc((2 * (size_t)tokens + rows) * sizeof *out->index);
     if (!out->memory || !out->index) return false;
-    uint32_t *until = out->index + tokens, *token = until + tokens;
-    for (uint32_t t = 0; t < tokens; t++) out->index[t] = t, until[t] = UINT32_MAX;
-    for (uint32_t r = 0; r < rows; r++) token[r] = r / geometry->group;
-    kv_widen_queries(out->layer, 0, out->index, tokens, kernels, out->memory);
     out->recorded = (struct kv_recorded){.layer = out->layer, .kernels = kernels, .head = 0};
+    const struct kv_lines lines = kv_recorded_lines(&out->recorded, tokens, out->index);
+    uint32_t *token = out->index + 2 * (size_t)tokens;
+    for (uint32_t r = 0; r < rows; r++) token[r] = r / geometry->group;
+    kv_widen_queries(out->layer, 0, lines.position, tokens, kernels, out->memory);
     out->sweep = (struct kv_sweep){.kernels = kernels,
                                    .geometry = geometry,
-                                   .lines = {.n = tokens,
-                                             .position = out->index,
-                                             .from = out->index,
-                                             .until = until,
-                                             .decode = kv_recorded_decode,
-                                             .source = &out->recorded},
+                                   .lines = lines,
                                    .rows = {.n = rows, .queries = out->memory, .token = token},
                                    .answers = {.outputs = out->memory + queries,
                                                .log_sum_exp = out->memory + queries + outputs}};

@@ -6,8 +6,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-enum { WORTH_ROWS = 96 };      /* a sweep's block: fewer rows would not be spared */
-
 struct head {
     omp_lock_t lock;
     uint32_t users;            /* still to leave */
@@ -70,7 +68,8 @@ static void reserve(struct kv_exact_logits *shared, struct head *head)
     size_t left = atomic_load(&shared->left);
     do {
         const size_t room = left / (stride * sizeof(float));
-        head->kept = (struct kv_kept){.rows = room < all ? (uint32_t)room / WORTH_ROWS * WORTH_ROWS : all, .stride = stride};
+        const size_t whole = room / KV_SWEEP_BLOCK * KV_SWEEP_BLOCK;   /* a block in part would not be spared */
+        head->kept = (struct kv_kept){.rows = room < all ? (uint32_t)whole : all, .stride = stride};
         head->bytes = (size_t)head->kept.rows * stride * sizeof(float);
     } while (!atomic_compare_exchange_weak(&shared->left, &left, left - head->bytes));
     note_least(shared, left - head->bytes);

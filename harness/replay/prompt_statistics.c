@@ -8,17 +8,9 @@
 #include "harness/replay/query_rows.h"
 #include "methods/sweep.h"
 
-/* Prompt queries swept at a time, and floats of the logits that a sweep keeps for the weights, worth
- * their room from so many rows on: these bound the memory, not the result. */
-enum { BLOCK_TOKENS = 256, KEPT_FLOATS = 1 << 20, KEPT_ROWS = 96 };
-
-/* Lines of the first n recorded rows: line j is open from its own token on. */
-static struct kv_lines recorded_lines(struct kv_recorded *recorded, uint32_t n, const uint32_t *index,
-                                      const uint32_t *open_end)
-{
-    return (struct kv_lines){.n = n, .position = index, .from = index, .until = open_end,
-                             .decode = kv_recorded_decode, .source = recorded};
-}
+/* Prompt queries swept at a time, and floats of the logits that a sweep keeps for the weights: these bound
+ * the memory, not the result. */
+enum { BLOCK_TOKENS = 256, KEPT_FLOATS = 1 << 20 };
 
 struct rows_buffer { float *queries, *log_sum_exp, *sinks, *scratch, *kept; uint32_t *token; size_t most; };
 
@@ -67,8 +59,8 @@ static uint32_t rows_at_once(const struct rows_buffer *buffer, uint32_t first, u
     const uint32_t most = left < buffer->most ? left : (uint32_t)buffer->most;
     sweep->kept = (struct kv_kept){0};
     uint32_t rows = most;
-    while (rows > KEPT_ROWS && (size_t)rows * kv_kept_stride(first + rows) > KEPT_FLOATS)
-        rows = (rows - 1) / KEPT_ROWS * KEPT_ROWS;
+    while (rows > KV_SWEEP_BLOCK && (size_t)rows * kv_kept_stride(first + rows) > KEPT_FLOATS)
+        rows = (rows - 1) / KV_SWEEP_BLOCK * KV_SWEEP_BLOCK;
     if (!buffer->kept || (size_t)rows * kv_kept_stride(first + rows) > KEPT_FLOATS) return most;
     sweep->kept = (struct kv_kept){buffer->kept, rows, kv_kept_stride(first + rows)};
     return rows;
@@ -182,10 +174,9 @@ static int weigh_prompt(struct kv_prompt *prompt, const struct kv_layer *layer, 
     const uint32_t n = geometry->prefill, tokens = geometry->tokens;
     uint32_t *index = kv_pool_take(pool, 2 * (size_t)tokens * sizeof *index);
     if (!index) return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
-    for (uint32_t t = 0; t < tokens; t++) index[t] = t, index[tokens + t] = UINT32_MAX;
     struct kv_recorded recorded = {.layer = layer, .kernels = kernels, .head = head};
     struct kv_sweep sweep = {.kernels = kernels, .geometry = geometry,
-                             .lines = recorded_lines(&recorded, n, index, index + tokens)};
+                             .lines = kv_recorded_lines(&recorded, n, index)};
     struct rows_buffer buffer;
     const int status = reserve_rows(&buffer, &sweep, wants->column_sum || wants->future, pool, err);
     if (status != KV_OK) return status;
@@ -198,7 +189,7 @@ static int weigh_prompt(struct kv_prompt *prompt, const struct kv_layer *layer, 
         kv_sweep_weights(&sweep, NULL, (float *)prompt->tail_weights + row * n, buffer.scratch);
     }
     if (wants->future) {
-        sweep.lines = recorded_lines(&recorded, tokens, index, index + tokens);
+        sweep.lines = kv_recorded_lines(&recorded, tokens, index);
         sum_columns(&sweep, &buffer, layer, head, tokens, (double *)prompt->future_sum);
     }
     return KV_OK;

@@ -35,3 +35,10 @@ void kv_recorded_decode(void *source, uint32_t first, uint32_t n, float *keys, f
     if (keys) kv_widen_rows(&recorded->layer->k, recorded->head, first, n, recorded->kernels, keys);
     if (values) kv_widen_rows(&recorded->layer->v, recorded->head, first, n, recorded->kernels, values);
 }
+
+struct kv_lines kv_recorded_lines(struct kv_recorded *recorded, uint32_t n, uint32_t *index)
+{
+    for (uint32_t t = 0; t < n; t++) index[t] = t, index[n + t] = UINT32_MAX;
+    return (struct kv_lines){.n = n, .position = index, .from = index, .until = index + n,
+                             .decode = kv_recorded_decode, .source = recorded};
+}

@@ -24,14 +24,13 @@ int kv_scored_sweep_create(struct kv_scored_sweep *out, const struct kv_scored *
         .recorded = {.layer = scored->layer, .kernels = scored->kernels, .head = head},
         .sweep = {.kernels = scored->kernels, .geometry = geometry}};
     struct kv_sweep *sweep = &out->sweep;
-    sweep->lines = (struct kv_lines){.n = tokens, .position = index, .from = index, .until = index + tokens,
-                                     .decode = kv_recorded_decode, .source = &out->recorded};
     sweep->rows = (struct kv_rows){.n = n, .queries = queries, .token = token,
                                    .sink_logit = geometry->sink_logits ? sinks : NULL};
+    sweep->lines.n = tokens;
     out->scratch = kv_pool_take(pool, kv_sweep_scratch(sweep) * sizeof(float));
     if (!index || !token || !queries || !sinks || !out->scratch)
         return kv_fail(err, KV_EMEMORY, "out of memory for exact attention");
-    for (uint32_t t = 0; t < tokens; t++) index[t] = t, index[tokens + t] = UINT32_MAX;
+    sweep->lines = kv_recorded_lines(&out->recorded, tokens, index);
     list_rows(scored, head, token, sinks);
     kv_widen_queries(scored->layer, head, scored->tokens, scored->n, scored->kernels, queries);
     return KV_OK;
