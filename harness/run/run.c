@@ -192,17 +192,22 @@ static uint64_t layer_bytes(const struct kv_trace_layer *layer)
     return geometry->tokens * columns * kv_dtype_bytes(layer->dtype);
 }
 
-/* Reads on while the layer just read is worked on. Work grows faster than bytes do: for large layers
- * waiting is a small part, and one in memory is enough. */
+/* Bytes of the layer that is read while this one is worked on, or 0. Work grows faster than bytes do: for
+ * large layers waiting is a small part, and one in memory is enough. */
+static uint64_t ahead_bytes(const struct layer_run *at)
+{
+    const struct trace_run *run = at->run;
+    if (run->next_layer == NO_LAYER || at->stays) return 0;
+    const uint64_t bytes = layer_bytes(&run->trace->layers[run->layers[run->next_layer]]);
+    return bytes > LARGE_LAYER ? 0 : bytes;
+}
+
 static void read_on(const struct layer_run *at)
 {
     struct trace_run *run = at->run;
-    if (at->stays) return;
-    const bool layer = run->next_layer != NO_LAYER;
-    if (layer && layer_bytes(&run->trace->layers[run->layers[run->next_layer]]) > LARGE_LAYER) return;
-    if (layer)
+    if (ahead_bytes(at))
         kv_read_ahead_layer(run->ahead, run->trace, run->layers[run->next_layer], WHOLE_LAYER);
-    else if (run->next_path)
+    else if (run->next_layer == NO_LAYER && run->next_path)
         kv_read_ahead_trace(run->ahead, run->next_path, open_flags(run));
 }
 
@@ -512,20 +517,11 @@ static void note_reference(struct kv_trace_summary *summary, const struct kv_ref
         summary->audit_bound = reference->worst_bound;
 }
 
-/* Bytes of a layer that is read ahead; 0 when none is, or it is not there yet. */
-static uint64_t ahead_bytes(const struct group_run *group)
-{
-    const struct trace_run *run = group->run;
-    if (run->next_layer == NO_LAYER || group->layers->stays) return 0;
-    const uint64_t bytes = layer_bytes(&run->trace->layers[run->layers[run->next_layer]]);
-    return bytes > LARGE_LAYER ? 0 : bytes;
-}
-
 /* What is held while the jobs of a group run. */
 static void note_memory(const struct group_run *group)
 {
     const struct trace_run *run = group->run;
-    uint64_t layers = ahead_bytes(group), reference = 0, prompt = 0, answers = 0;
+    uint64_t layers = ahead_bytes(group->layers), reference = 0, prompt = 0, answers = 0;
     for (uint32_t m = 0; m < group->n; m++) {
         const struct layer_run *layer = &group->layers[m];
         const struct kv_geometry *geometry = &layer->reader->info->geometry;
