@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "harness/base/clock.h"
 #include "harness/perf/benches.h"
@@ -68,13 +67,6 @@ static const struct way ways[] = {
     {"threads", -1, 2, {1, 2}, set_threads, false},
 };
 
-static double processor_seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* `n` specs that cost about the same: one method under n seeds would share nothing either. */
 static int parse_methods(struct kv_spec_list *specs, uint32_t n, struct kv_error *err)
 {
@@ -106,10 +98,10 @@ static int time_run(struct kv_perf *perf, const struct point *point, uint32_t qu
     *seconds = INFINITY;
     for (int take = 0; status == KV_OK && take < (perf->options.tiny ? 1 : TAKES); take++) {
         struct kv_results results = {0};
-        const double wall = kv_clock_seconds(), cpu = processor_seconds();
+        const double wall = kv_clock_seconds(), cpu = kv_processor_seconds();
         status = kv_run(&request, &results, err);
         const double took =
-            point->threads > 1 ? kv_clock_seconds() - wall : processor_seconds() - cpu;
+            point->threads > 1 ? kv_clock_seconds() - wall : kv_processor_seconds() - cpu;
         if (took < *seconds) *seconds = took;
         kv_results_free(&results);
     }
@@ -133,9 +125,9 @@ static int time_reference(struct kv_perf *perf, const struct point *point, doubl
     const int status = kv_full_attention_create(&attention, &shape, &perf->kernels, err);
     *seconds = INFINITY;
     for (int take = 0; status == KV_OK && take < (perf->options.tiny ? 1 : TAKES); take++) {
-        const double cpu = processor_seconds();
+        const double cpu = kv_processor_seconds();
         kv_full_attention_run(&attention);
-        const double took = processor_seconds() - cpu;
+        const double took = kv_processor_seconds() - cpu;
         if (took < *seconds) *seconds = took;
     }
     if (status == KV_OK) kv_full_attention_free(&attention);
@@ -226,8 +218,7 @@ static int measure(struct kv_perf *perf, const struct way *wanted, struct kv_err
     return print_way(perf, &way, seconds, err);
 }
 
-/* -- two threads beside one: each with a head of its own ----------------------------------------
- */
+/* -- two threads beside one: each with a head of its own -------------------------------------- */
 
 static int measure_threads(struct kv_perf *perf, struct kv_error *err)
 {

@@ -3,7 +3,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "harness/base/clock.h"
 
@@ -13,13 +12,6 @@ struct gaining {
     uint32_t calls, peak_calls; /* of a thread in one stretch */
     double busy, wall;          /* processor and wall seconds of two threads' stretches of ours */
 };
-
-static double processor_seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* Work a second of that many threads together. */
 static double rate(kv_perf_work *run, void *const contexts[2], uint32_t calls, int threads)
@@ -52,11 +44,11 @@ static int sample(void *context, double *limit, double *ours, struct kv_error *e
     for (int i = 0; i < 4; i++) {
         const int two = i == 1 || i == 2;
         peak[two] += rate(kv_perf_peak, same, gaining->peak_calls, 1 + two);
-        const double wall = kv_clock_seconds(), busy = processor_seconds();
+        const double wall = kv_clock_seconds(), busy = kv_processor_seconds();
         work[two] += rate(gaining->gain->run, own, gaining->calls, 1 + two);
         if (!two) continue;
         gaining->wall += kv_clock_seconds() - wall;
-        gaining->busy += processor_seconds() - busy;
+        gaining->busy += kv_processor_seconds() - busy;
     }
     *limit = peak[1] / peak[0], *ours = work[1] / work[0];
     return KV_OK;

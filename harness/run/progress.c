@@ -2,22 +2,16 @@
 #include "harness/run/progress.h"
 
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "harness/base/clock.h"
 
 /* A run shorter than this needs no line; a faster refresh only flickers. */
 static const double first_after = 0.3, refresh = 0.1;
 
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 void kv_progress_begin(struct kv_progress *progress, bool quiet)
 {
-    *progress = (struct kv_progress){.started = now()};
+    *progress = (struct kv_progress){.started = kv_clock_seconds()};
     progress->shown = !quiet && isatty(STDERR_FILENO);
 }
 
@@ -30,7 +24,7 @@ static void print_time(char text[24], double seconds)
 
 void kv_progress_step(struct kv_progress *progress, double done, const char *what)
 {
-    const double time = now(), passed = time - progress->started;
+    const double time = kv_clock_seconds(), passed = time - progress->started;
     if (!progress->shown || passed < first_after || time - progress->printed < refresh) return;
     progress->printed = time;
     char left[24] = "?";
