@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "traces/h5_access.h"
 #include "traces/h5_private.h"
 #include "traces/h5_probe.h"
 
@@ -53,8 +54,7 @@ static int check_regular(const char *path, uint64_t *bytes, struct kv_error *err
     return KV_OK;
 }
 
-/* Without locks (some file systems have none) and with everything closed when the file is. */
-static hid_t open_plain(const char *path, char reason[128])
+hid_t kv_h5_access_list(void)
 {
     const hid_t access_list = H5Pcreate(H5P_FILE_ACCESS);
     if (access_list < 0) return H5I_INVALID_HID;
@@ -62,6 +62,13 @@ static hid_t open_plain(const char *path, char reason[128])
 #if H5_VERSION_GE(1, 10, 7)
     H5Pset_file_locking(access_list, false, true);
 #endif
+    return access_list;
+}
+
+static hid_t open_plain(const char *path, char reason[128])
+{
+    const hid_t access_list = kv_h5_access_list();
+    if (access_list < 0) return H5I_INVALID_HID;
     const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access_list);
     kv_h5_reason(reason);         /* the next call forgets it */
     H5Pclose(access_list);

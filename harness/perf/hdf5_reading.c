@@ -2,20 +2,15 @@
 #include "harness/perf/hdf5_reading.h"
 
 #include <hdf5.h>
-#include <stdbool.h>
 #include <stdlib.h>
+
+#include "traces/h5_access.h"
 
 enum { RANK = 3 };
 
-/* As the trace reader opens files (traces/h5.c): within one process the library asks for the same.
- */
-static hid_t open_as_traces_are(const char *path, unsigned how)
+static hid_t open_file(const char *path, unsigned how)
 {
-    const hid_t list = H5Pcreate(H5P_FILE_ACCESS);
-    H5Pset_fclose_degree(list, H5F_CLOSE_STRONG);
-#if H5_VERSION_GE(1, 10, 7)
-    H5Pset_file_locking(list, false, true);
-#endif
+    const hid_t list = kv_h5_access_list();
     const hid_t file = H5Fopen(path, how, list);
     H5Pclose(list);
     return file;
@@ -40,7 +35,7 @@ int kv_hdf5_reading_open(struct kv_hdf5_reading *reading, const char *path, cons
                          int converts, struct kv_error *err)
 {
     *reading = (struct kv_hdf5_reading){-1, -1, -1, -1, -1, NULL, 0};
-    reading->file = open_as_traces_are(path, H5F_ACC_RDONLY);
+    reading->file = open_file(path, H5F_ACC_RDONLY);
     if (reading->file >= 0) reading->dataset = H5Dopen2(reading->file, object, H5P_DEFAULT);
     if (reading->dataset >= 0) describe(reading, converts);
     if (reading->buffer) return KV_OK;
@@ -107,7 +102,7 @@ static int chunk_dataset(hid_t file, const char *object)
 int kv_hdf5_chunk_layer(const char *path, struct kv_error *err)
 {
     static const char *const objects[] = {"layers/000/q", "layers/000/k", "layers/000/v"};
-    const hid_t file = open_as_traces_are(path, H5F_ACC_RDWR);
+    const hid_t file = open_file(path, H5F_ACC_RDWR);
     int done = file >= 0;
     for (size_t i = 0; done && i < sizeof objects / sizeof *objects; i++)
         done = chunk_dataset(file, objects[i]);
