@@ -34,8 +34,8 @@ struct nvfp4_code {
     struct kv_code code;
     const struct kv_kernels *kernels;
     struct kv_scales scales;
-    uint32_t heads, width, groups,
-        row_bytes; /* rows in one of the object's; of each: columns, .. */
+    uint32_t heads;                    /* rows of heads in one of the object's, each with */
+    uint32_t width, groups, row_bytes; /* columns, groups, and bytes of codes */
     float table[16], scales_of_code[256], *scaled; /* [dim] */
     uint8_t *codes;                                /* [dim + 7] */
 };
@@ -85,21 +85,22 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
                                  atom + h * self->row_bytes);
 }
 
+static float scale_of(const struct kv_code *code, const uint8_t *atom, uint32_t group)
+{
+    const struct nvfp4_code *self = (const struct nvfp4_code *)code;
+    return self->scales_of_code[atom[code->payload_bytes + group]] *
+           scale_g(self, group / self->groups);
+}
+
 /* Columns first .. first + n - 1 of one head's row. */
 static void decode_head(const struct nvfp4_code *self, const uint8_t *atom, uint32_t head,
                         uint32_t first, uint32_t n, float *out)
 {
     const uint8_t *codes =
         kv_unpack_some(self->kernels, atom + head * self->row_bytes, first, n, 4, self->codes);
-    const uint8_t *scales = atom + self->code.payload_bytes + head * self->groups;
-    for (uint32_t done = 0; done < n;) {
-        const uint32_t group = (first + done) / GROUP, end = (group + 1) * GROUP - first;
-        const uint32_t stop = end < n ? end : n;
-        self->kernels->lookup(codes + done, stop - done, self->table,
-                              self->scales_of_code[scales[group]] * scale_g(self, head),
-                              out + done);
-        done = stop;
-    }
+    const struct kv_grouped row = {self->kernels, self->table, GROUP, &self->code,
+                                   atom, scale_of, head * self->groups};
+    kv_look_up_groups(&row, codes, first, n, out);
 }
 
 static void decode_row(const struct nvfp4_code *self, const uint8_t *atom, uint32_t first,
