@@ -131,8 +131,7 @@ enum kv_verdict kv_check_stored_budget(struct kv_check *check)
     return verdict;
 }
 
-/* -- ties ----------------------------------------------------------------------------------------
- */
+/* -- ties ------------------------------------------------------------------------------------- */
 
 static void all_equal(struct kv_chooser *self, const struct kv_step *step, struct kv_lane *lanes,
                       uint32_t n_lanes)
@@ -200,8 +199,7 @@ enum kv_verdict kv_check_ties(struct kv_check *check)
     return verdict;
 }
 
-/* -- questions and prompts -----------------------------------------------------------------------
- */
+/* -- questions and prompts -------------------------------------------------------------------- */
 
 static bool chooses_once(const struct kv_check *check)
 {

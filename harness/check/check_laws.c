@@ -8,8 +8,7 @@
 #include "harness/check/check_budgets.h"
 #include "harness/memory/memory_count.h"
 
-/* -- bytes ---------------------------------------------------------------------------------------
- */
+/* -- bytes ------------------------------------------------------------------------------------ */
 
 /* Of the layers that one object serves; parted evenly, whole bytes. */
 static int count(struct kv_memory_bytes *bytes, struct kv_check *check, uint32_t group)
@@ -58,8 +57,7 @@ enum kv_verdict kv_check_bytes(struct kv_check *check)
     return KV_FAIL;
 }
 
-/* -- what is spent -------------------------------------------------------------------------------
- */
+/* -- what is spent ---------------------------------------------------------------------------- */
 
 struct knob { /* a parameter, and its values from the coarsest to the finest */
     const char *name, *values[9];
@@ -174,8 +172,7 @@ enum kv_verdict kv_check_rank(struct kv_check *check)
     return try_knobs(check, knobs, sizeof knobs / sizeof *knobs);
 }
 
-/* -- projections ---------------------------------------------------------------------------------
- */
+/* -- projections ------------------------------------------------------------------------------ */
 
 /* P P = P: rows as they are read, recorded anew, are read the same, to the halves that hold what is
  * stored of them (2^-11 a number; bases are rounded so, too). */

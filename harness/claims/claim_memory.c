@@ -21,8 +21,7 @@ static int bad_setting(const char *setting, struct kv_error *err)
     return kv_fail(err, KV_EINPUT, "claim: cannot read the setting %.300s", setting);
 }
 
-/* -- memory -------------------------------------------------------------------------------------
- */
+/* -- memory ----------------------------------------------------------------------------------- */
 
 struct asked {
     struct kv_model model;
@@ -197,8 +196,7 @@ int kv_claim_memory(double *figure, const char *setting, const struct kv_measuri
     return status;
 }
 
-/* -- serving ------------------------------------------------------------------------------------
- */
+/* -- serving ---------------------------------------------------------------------------------- */
 
 static const struct kv_serving_type *find_type(const char *engine)
 {
@@ -259,8 +257,7 @@ int kv_claim_serving(double *figure, const char *setting, const struct kv_measur
     return KV_OK;
 }
 
-/* -- expressions --------------------------------------------------------------------------------
- */
+/* -- expressions ------------------------------------------------------------------------------ */
 
 struct expression {
     const char *at;

@@ -29,8 +29,7 @@ struct options {
     bool all_rows, serving;
 };
 
-/* -- options ------------------------------------------------------------------------------------
- */
+/* -- options ---------------------------------------------------------------------------------- */
 
 /* 8GiB, 80GB, 128Ki, 32k, 7: a whole number of bytes or tokens. */
 static bool read_amount(const char *text, uint64_t *amount)
@@ -215,8 +214,7 @@ static int check_options(const struct options *options, struct kv_error *err)
     return KV_OK;
 }
 
-/* -- one model ----------------------------------------------------------------------------------
- */
+/* -- one model -------------------------------------------------------------------------------- */
 
 struct work {
     const struct options *options;
@@ -444,8 +442,7 @@ static int add_serving(struct work *work, const struct kv_serving_type *type, st
     return status;
 }
 
-/* -- headings -----------------------------------------------------------------------------------
- */
+/* -- headings --------------------------------------------------------------------------------- */
 
 struct shape_count {
     uint32_t full, local, latent, state, shared, heads, key_dim;

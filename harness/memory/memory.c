@@ -288,8 +288,7 @@ int64_t kv_memory_most_context(struct kv_memory *memory, int64_t limit)
     return reach < 0 ? -1 : reach - 1;
 }
 
-/* -- the chain ----------------------------------------------------------------------------------
- */
+/* -- the chain -------------------------------------------------------------------------------- */
 
 const char *const kv_saving_names[KV_SAVINGS] = {
     "a key and a value for every query head, in every layer, of every token", "grouped heads",

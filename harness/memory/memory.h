@@ -38,8 +38,7 @@ int64_t kv_memory_reach(struct kv_memory *memory, int64_t bytes);
 /* True when kv_memory_at does not go through rows one by one. */
 bool kv_memory_is_counted_directly(const struct kv_memory *memory);
 
-/* -- the chain of savings: each step with all that came before it -------------------------------
- */
+/* -- the chain of savings: each step with all that came before it ----------------------------- */
 
 enum kv_saving {
     KV_SAVING_NONE,

@@ -34,8 +34,7 @@ struct counting {
     struct kv_held_rows *held;      /* [n_layers] scratch */
 };
 
-/* -- a made-up recording ------------------------------------------------------------------------
- */
+/* -- a made-up recording ---------------------------------------------------------------------- */
 
 /* Rows that overlap: row i of FLAT is always the same one, of RANDOM begins an element after row
  * i-1. */
@@ -147,8 +146,7 @@ static int make_rotary(struct counting *counting, struct kv_error *err)
     return KV_OK;
 }
 
-/* -- the cache ----------------------------------------------------------------------------------
- */
+/* -- the cache -------------------------------------------------------------------------------- */
 
 /* What the layers of a model would say of themselves: the same. */
 static const struct kv_survey *make_survey(struct counting *counting, uint32_t layer)
@@ -294,8 +292,7 @@ static void add_states(struct kv_memory_bytes *sum, const struct counting *count
     sum->least = sum->total = sum->payload + sum->metadata + sum->basis;
 }
 
-/* -- laws ---------------------------------------------------------------------------------------
- */
+/* -- laws ------------------------------------------------------------------------------------- */
 
 struct kv_memory_law {
     const struct kv_spec *spec;
@@ -449,7 +446,7 @@ static bool follows_from_count(const struct counting *counting, uint32_t m)
 {
     const struct kv_held_rows *held = &counting->held[m];
     const struct kv_cache *cache = counting->main[m],
-                          *rest = counting->rest ? counting->rest[m] : 0;
+                          *rest = counting->rest ? counting->rest[m] : NULL;
     for (uint32_t b = 0; b < cache->n_banks; b++)
         if (!held->in_order && !kv_bank_stores_singly(&cache->banks[b])) return false;
     if (rest && (rest->plan.spec->n_policies > 0 || shares_blocks(rest, held))) return false;

@@ -77,8 +77,7 @@ const char *kv_memory_human(int64_t bytes, char *text)
     return text;
 }
 
-/* -- CSV and JSON: one row a row ----------------------------------------------------------------
- */
+/* -- CSV and JSON: one row a row -------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -161,8 +160,7 @@ static int write_json(FILE *file, const struct kv_memory_rows *rows, struct kv_e
     return text ? KV_OK : kv_fail(err, KV_EMEMORY, "memory: out of memory");
 }
 
-/* -- tables: a grid of cells, right-justified but for the first column --------------------------
- */
+/* -- tables: a grid of cells, right-justified but for the first column ------------------------ */
 
 enum { MOST_CELLS = 12, CELL = 96 };
 

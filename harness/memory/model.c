@@ -18,8 +18,7 @@ void kv_model_free(struct kv_model *model)
     model->layers = NULL;
 }
 
-/* -- files --------------------------------------------------------------------------------------
- */
+/* -- files ------------------------------------------------------------------------------------ */
 
 static int read_text(char **text, const char *path, struct kv_error *err)
 {
@@ -83,8 +82,7 @@ static int read_json(cJSON **json, const char *path, struct kv_error *err)
                    at);
 }
 
-/* -- the registry -------------------------------------------------------------------------------
- */
+/* -- the registry ----------------------------------------------------------------------------- */
 
 static int is_json(const struct dirent *entry)
 {

@@ -89,8 +89,7 @@ static const struct family families[] = {{"llama", NEVER},
                                          {"kimi_linear", NEVER, KIMI, 4},
                                          {NULL}};
 
-/* -- fields: the first failure is kept, later ones are not reached ------------------------------
- */
+/* -- fields: the first failure is kept, later ones are not reached ---------------------------- */
 
 struct reader {
     const cJSON *config;
@@ -154,8 +153,7 @@ static uint32_t count(struct reader *reader, const char *name, double most)
     return number(reader, name, 0, most);
 }
 
-/* -- kinds of layers ----------------------------------------------------------------------------
- */
+/* -- kinds of layers -------------------------------------------------------------------------- */
 
 /* What a word of layer_types or layers_block_type says. */
 static const struct word {
@@ -303,8 +301,7 @@ static void plan_layers(struct reader *reader, struct plan *plan)
             plan->kind[i] = KV_LAYER_MLA;
 }
 
-/* -- what a layer keeps -------------------------------------------------------------------------
- */
+/* -- what a layer keeps ----------------------------------------------------------------------- */
 
 static uint32_t kv_heads_of(struct reader *reader, uint32_t q_heads)
 {
@@ -458,8 +455,7 @@ static void fill_layer(struct reader *reader, struct kv_model_layer *layer, uint
     if (state) layer->state_elements = state_of(reader);
 }
 
-/* -- sharing between layers ---------------------------------------------------------------------
- */
+/* -- sharing between layers ------------------------------------------------------------------- */
 
 static bool same_cache(const struct kv_model_layer *a, const struct kv_model_layer *b)
 {
@@ -535,8 +531,7 @@ static void share_index(struct reader *reader)
     }
 }
 
-/* -- the whole ----------------------------------------------------------------------------------
- */
+/* -- the whole -------------------------------------------------------------------------------- */
 
 /* Models that also see or hear keep the language model's fields one level down. */
 static const cJSON *text_config(const cJSON *config)

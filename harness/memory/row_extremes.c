@@ -41,8 +41,7 @@ void kv_bank_count_extreme(struct kv_bank *bank, const struct kv_row_range *rang
     kv_bank_count_held(bank, best[0], best[0] - range->steps, best[1]);
 }
 
-/* -- lanes that share ---------------------------------------------------------------------------
- */
+/* -- lanes that share ------------------------------------------------------------------------- */
 
 struct search {
     struct kv_cache *cache;

@@ -127,8 +127,7 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
              share(work, KV_STAGE_MEASURE, KV_STAGE_MEASURE));
 }
 
-/* -- what is no stage of the work ---------------------------------------------------------------
- */
+/* -- what is no stage of the work ------------------------------------------------------------- */
 
 static double outside_stages(const struct comparison *work)
 {
@@ -161,8 +160,7 @@ static void explain_overhead(void *context, const struct kv_perf_seen *seen,
              1e3 * one, n_specs > 1 ? 1e3 * (seen->ours - one) / (n_specs - 1) : 0);
 }
 
-/* -- the reference that an earlier run kept -----------------------------------------------------
- */
+/* -- the reference that an earlier run kept --------------------------------------------------- */
 
 /* Computes and keeps the reference in a folder of its own, then runs again. */
 static int run_twice(struct comparison *work, double *first, double *again, struct kv_error *err)
@@ -222,8 +220,7 @@ static void explain_kept(void *context, const struct kv_perf_seen *seen,
              1e-6 * (double)bytes, 1e3 * seen->ours, 1e3 * fill, 1e1 * seen->limit);
 }
 
-/* -- memory -------------------------------------------------------------------------------------
- */
+/* -- memory ----------------------------------------------------------------------------------- */
 
 static double allowance(const struct comparison *work)
 {

@@ -108,8 +108,7 @@ static int measure_pread(struct kv_perf *perf, const char *path, const char *nam
     return close_file(&reading, status, err);
 }
 
-/* -- beside the library's own conversion of halves to floats ------------------------------------
- */
+/* -- beside the library's own conversion of halves to floats ---------------------------------- */
 
 /* Every word of a layer as floats, a piece that stays in the cache at a time. */
 static double widen_layer(void *context)
@@ -168,8 +167,7 @@ static int measure_conversion(struct kv_perf *perf, const char *path, bool widen
     return close_file(&reading, status, err);
 }
 
-/* -- chunks -------------------------------------------------------------------------------------
- */
+/* -- chunks ----------------------------------------------------------------------------------- */
 
 static void explain_chunks(void *context, const struct kv_perf_seen *seen,
                            char reason[KV_PERF_REASON])

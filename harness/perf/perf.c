@@ -248,8 +248,7 @@ static int start_script(struct kv_perf *perf, struct measured *measured, double 
     return status;
 }
 
-/* -- what it means ------------------------------------------------------------------------------
- */
+/* -- what it means ---------------------------------------------------------------------------- */
 
 /* A goal against a yardstick that is not there is none. */
 static bool judged_by_yardstick(const struct kv_perf_case *row, const struct kv_perf_result *result)

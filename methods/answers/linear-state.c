@@ -63,8 +63,7 @@ struct linear_state {
     float *phi;          /* [n_features] of the row at hand */
 };
 
-/* -- features -----------------------------------------------------------------------------------
- */
+/* -- features --------------------------------------------------------------------------------- */
 
 static void softmax(const struct kv_kernels *kernels, float *x, uint32_t n)
 {
@@ -116,8 +115,7 @@ static void answer(const struct kv_state *state, const float *query, float *outp
     for (uint32_t c = 0; c < width && mass > 0; c++) output[c] /= mass;
 }
 
-/* -- the fit: the sums written out for a few queries, in double -----------------------------------
- */
+/* -- the fit: the sums written out for a few queries, in double ------------------------------- */
 
 struct search {
     const struct linear_state *self;

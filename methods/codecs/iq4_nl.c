@@ -9,7 +9,8 @@
  * first. Rows must be whole blocks. No parameters.
  *
  * Departures: blocks below 1e-15, whose codes ggml leaves as they happen to lie in memory, and
- * those with an infinity have code 8 and d = 0; a d that is no number is 0, one beyond the largest half is that. */
+ * those with an infinity have code 8 and d = 0; a d that is no number is 0, one beyond the largest
+ * half is that. */
 #include "methods/parts/llama.h"
 
 extern const struct kv_codec kv_codec_iq4_nl;

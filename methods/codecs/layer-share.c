@@ -139,8 +139,7 @@ static void number_stored(struct share_code *self)
     for (uint32_t l = 0; l < self->n_layers; l++) self->place[l] = self->place[self->source[l]];
 }
 
-/* -- choosing -----------------------------------------------------------------------------------
- */
+/* -- choosing --------------------------------------------------------------------------------- */
 
 /* Mean over tokens and heads of the distance of two layers' rows, halved over the sides. */
 static double distance(const struct share_code *self, const struct kv_sample *sample, uint32_t i,
@@ -200,8 +199,7 @@ static int choose_pairs(struct share_code *self, const struct kv_sample *sample,
     return KV_OK;
 }
 
-/* -- rows ---------------------------------------------------------------------------------------
- */
+/* -- rows ------------------------------------------------------------------------------------- */
 
 static void pack(const struct kv_code *code, const float *row, float *stored)
 {
@@ -249,8 +247,7 @@ static bool layer_stores(const struct kv_code *code, uint32_t layer)
     return ((const struct share_code *)code)->source[layer] == layer;
 }
 
-/* -- making -------------------------------------------------------------------------------------
- */
+/* -- making ----------------------------------------------------------------------------------- */
 
 static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_error *err)
 {

@@ -14,9 +14,8 @@ static int create_block(struct kv_low_rank *self, struct kv_directions *block, b
                         struct kv_error *err)
 {
     const size_t size = (size_t)block->width * block->rank * sizeof(float);
-    if (counts)
-        return KV_OK; /* nothing is projected: a basis of many layers would be all the time it takes
-                       */
+    /* Nothing is projected: a basis of many layers would be all the time it takes. */
+    if (counts) return KV_OK;
     block->down = kv_pool_reserve(self->pool, KV_WORKSPACE, size);
     block->up = kv_pool_reserve(self->pool, KV_WORKSPACE, size);
     if (!block->down || !block->up)

@@ -271,8 +271,7 @@ Test(structure, maps_are_projections)
         }
 }
 
-/* -- bytes of the model -------------------------------------------------------------------------
- */
+/* -- bytes of the model ----------------------------------------------------------------------- */
 
 struct sum {
     int64_t resident, basis, shared;
