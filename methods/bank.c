@@ -5,13 +5,7 @@
 #include <string.h>
 
 #include "harness/base/half.h"
-
-static uint32_t side_dim(const struct kv_geometry *geometry, enum kv_side side)
-{
-    return side == KV_KEYS     ? geometry->key_dim
-           : side == KV_VALUES ? geometry->value_dim
-                               : geometry->key_dim + geometry->value_dim;
-}
+#include "methods/bank_parts.h"
 
 /* True when this codec changes rows of the recorded type. */
 static bool is_lossy(const struct kv_codec *codec, const struct kv_bank *bank)
@@ -31,13 +25,6 @@ static int reserve_places(struct kv_bank *bank, struct kv_error *err)
         return kv_fail(err, KV_EMEMORY, "out of memory for the places of %zu rows", tokens);
     return KV_OK;
 }
-
-struct columns { uint32_t first, n; bool turned; };   /* of decoded rows */
-
-struct kv_decoded {
-    const uint8_t *atom;       /* NULL: block_rows holds something else */
-    struct columns columns;
-};
 
 /* Atoms have their final size only after the fit. */
 static int reserve_atoms(struct kv_bank *bank, struct kv_error *err)
@@ -121,7 +108,7 @@ int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const str
     *bank = (struct kv_bank){.sources = sources, .kernels = setup->kernels, .pool = setup->pool,
                              .side = side, .n_layers = n_layers, .first_head = setup->head,
                              .n_heads = setup->n_heads, .n_lanes = n_layers * setup->n_heads};
-    bank->dim = bank->n_lanes * side_dim(geometry, side);
+    bank->dim = bank->n_lanes * kv_side_dim(geometry, side);
     note_wishes(bank, stage, side);
     bank->unrotated = keys_unrotated(stage, side, geometry);
     if (bank->unrotated && !kv_rotary_create(&bank->rotary, geometry, bank->pool))
@@ -160,9 +147,8 @@ int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const str
     return status == KV_OK && kv_later_code(bank->code) ? create_later(bank, err) : status;
 }
 
-/* Recorded rows, widened: out [n][dim of the tensor]. */
-static void widen(const struct kv_kernels *kernels, const struct kv_tensor *tensor, uint32_t head,
-                  uint32_t token, float *out)
+void kv_bank_widen(const struct kv_kernels *kernels, const struct kv_tensor *tensor, uint32_t head,
+                   uint32_t token, float *out)
 {
     const void *row = kv_tensor_row(tensor, head, token);
     switch (tensor->dtype) {
@@ -172,18 +158,16 @@ static void widen(const struct kv_kernels *kernels, const struct kv_tensor *tens
     }
 }
 
-/* The lane's columns of a recorded row, a key before its value; keys turned back where `rotary` is
- * given. Returns where the next lane's begin. */
-static float *gather_lane(const struct kv_bank *bank, const struct kv_source *source,
-                          const struct kv_rotary *rotary, uint32_t head, uint32_t token, float *out)
+float *kv_bank_gather_lane(const struct kv_bank *bank, const struct kv_source *source,
+                           const struct kv_rotary *rotary, uint32_t head, uint32_t token, float *out)
 {
     if (bank->side != KV_VALUES) {
-        widen(bank->kernels, source->keys, head, token, out);
+        kv_bank_widen(bank->kernels, source->keys, head, token, out);
         if (rotary) kv_rotary_undo(rotary, token, out);
         out += source->keys->dim;
     }
     if (bank->side != KV_KEYS) {
-        widen(bank->kernels, source->values, head, token, out);
+        kv_bank_widen(bank->kernels, source->values, head, token, out);
         out += source->values->dim;
     }
     return out;
@@ -194,7 +178,7 @@ static void gather_recorded(const struct kv_bank *bank, uint32_t token, float *o
 {
     for (uint32_t l = 0; l < bank->n_layers; l++)
         for (uint32_t h = 0; h < bank->n_heads; h++)
-            out = gather_lane(bank, &bank->sources[l], bank->unrotated ? &bank->rotary : NULL,
+            out = kv_bank_gather_lane(bank, &bank->sources[l], bank->unrotated ? &bank->rotary : NULL,
                               bank->first_head + h, token, out);
 }
 
@@ -208,188 +192,11 @@ static void gather(const struct kv_bank *bank, uint32_t token, float *out)
     if (bank->must_turn) bank->code->type->turn->row(bank->code, token, row, out);
 }
 
-/* -- the fit ------------------------------------------------------------------------------------ */
-
-struct fit {                       /* the rows of a fit, of the prompt or of a calibration */
-    const struct kv_bank *bank;
-    const struct kv_fit_rows *from;    /* [n_layers] */
-    struct kv_rotary own;              /* of a calibration's positions */
-    const struct kv_rotary *rotary;    /* NULL: keys as recorded */
-    uint32_t n;
-};
-
-static const struct kv_prompt *prompt_of(const struct fit *fit, uint32_t lane)
-{
-    const struct kv_prompt *prompts = fit->from[lane / fit->bank->n_heads].prompts;
-    return prompts ? prompts + lane % fit->bank->n_heads : NULL;
-}
-
-/* Squares of gradients of a lane's side, label's or fisher's, or NULL. */
-static const float *squares_of(const struct fit *fit, uint32_t lane, int side, bool label)
-{
-    const struct kv_prompt *prompt = prompt_of(fit, lane);
-    if (!prompt) return NULL;
-    const struct kv_squares *squares = label ? &prompt->label : &prompt->fisher;
-    return side ? squares->values : fit->bank->unrotated ? squares->unrotated_keys : squares->keys;
-}
-
-/* Squares of gradients in the order of rows; NULL in *out when the trace has none. */
-static bool gather_squares(const struct fit *fit, bool label, const float **out)
-{
-    const struct kv_bank *bank = fit->bank;
-    const int first = bank->side == KV_VALUES, end = bank->side == KV_KEYS ? 1 : 2;
-    for (uint32_t lane = 0; lane < bank->n_lanes; lane++)
-        for (int side = first; side < end; side++)
-            if (!squares_of(fit, lane, side, label)) return true;
-    float *row = kv_pool_take(bank->pool, (size_t)fit->n * bank->dim * sizeof *row);
-    *out = row;
-    for (uint32_t t = 0; row && t < fit->n; t++)
-        for (uint32_t lane = 0; lane < bank->n_lanes; lane++)
-            for (int side = first; side < end; side++) {
-                const uint32_t dim = side_dim(bank->sources->geometry, side ? KV_VALUES : KV_KEYS);
-                memcpy(row, squares_of(fit, lane, side, label) + (size_t)t * dim, dim * sizeof *row);
-                row += dim;
-            }
-    return row != NULL;
-}
-
-/* One query head of a lane: its n queries. */
-static void gather_head(const struct fit *fit, const struct kv_fit_rows *from, uint32_t head, float *out)
-{
-    for (uint32_t i = 0; i < fit->n; i++, out += from->source.queries->dim) {
-        widen(fit->bank->kernels, from->source.queries, head, from->first + i, out);
-        if (fit->rotary) kv_rotary_undo(fit->rotary, from->first + i, out);
-    }
-}
-
-static bool gather_queries(const struct fit *fit, struct kv_sample *sample)
-{
-    const struct kv_bank *bank = fit->bank;
-    const struct kv_geometry *geometry = bank->sources->geometry;
-    const size_t head = (size_t)fit->n * geometry->key_dim;
-    const uint32_t heads = bank->n_lanes * geometry->group;
-    float *queries = kv_pool_take(bank->pool, heads * head * sizeof *queries);
-    if (!queries) return false;
-    sample->queries = queries, sample->n_queries = heads * fit->n;
-    for (uint32_t q = 0; q < heads && !bank->counts_only; q++) {
-        const uint32_t lane = q / geometry->group;
-        const uint32_t kv_head = bank->first_head + lane % bank->n_heads;
-        gather_head(fit, &fit->from[lane / bank->n_heads], kv_head * geometry->group + q % geometry->group,
-                    queries + q * head);
-    }
-    return true;
-}
-
-static bool has_queries(const struct fit *fit)
-{
-    for (uint32_t l = 0; l < fit->bank->n_layers; l++)
-        if (!fit->from[l].source.queries && !fit->bank->counts_only) return false;
-    return true;
-}
-
-/* What is known beside the rows; of what only counts, zeros. */
-static bool gather_evidence(const struct fit *fit, struct kv_sample *sample)
-{
-    const struct kv_bank *bank = fit->bank;
-    const float **w_o = kv_pool_take(bank->pool, bank->n_layers * sizeof *w_o);
-    if (!w_o) return false;
-    for (uint32_t l = 0; l < bank->n_layers; l++) w_o[l] = fit->from[l].source.w_o;
-    sample->w_o = w_o, sample->hidden = fit->from->source.hidden;
-    if (bank->wants_queries && has_queries(fit) && !gather_queries(fit, sample)) return false;
-    if (bank->counts_only) {
-        sample->fisher = sample->label =
-            kv_pool_take(bank->pool, (size_t)fit->n * bank->dim * sizeof(float));
-        return sample->fisher != NULL;
-    }
-    return gather_squares(fit, false, &sample->fisher) && gather_squares(fit, true, &sample->label);
-}
-
-static bool gather_sample(const struct fit *fit, struct kv_sample *sample)
-{
-    const struct kv_bank *bank = fit->bank;
-    float *row = kv_pool_take(bank->pool, (size_t)fit->n * bank->dim * sizeof *row);
-    uint32_t *positions = kv_pool_take(bank->pool, fit->n * sizeof *positions);
-    if (!row || !positions) return false;
-    *sample = (struct kv_sample){.n = fit->n, .sizes_only = bank->counts_only, .rows = row, .positions = positions};
-    for (uint32_t i = 0; i < fit->n; i++) {
-        positions[i] = fit->from->first + i;
-        for (uint32_t lane = 0; lane < bank->n_lanes; lane++)
-            row = gather_lane(bank, &fit->from[lane / bank->n_heads].source, fit->rotary,
-                              bank->first_head + lane % bank->n_heads, positions[i], row);
-    }
-    return gather_evidence(fit, sample);
-}
-
-int kv_fit_rows_check(const struct kv_fit_rows *from, const struct kv_geometry *own, const char *name,
-                      struct kv_error *err)
-{
-    const struct kv_geometry *other = from->source.geometry;
-    if (!other)
-        return kv_fail(err, KV_ESKIPPED, "%s: calibration: %s", name,
-                       from->missing ? from->missing : "no rows given");
-    if (own->kv_heads == other->kv_heads && own->key_dim == other->key_dim &&
-        own->value_dim == other->value_dim && own->q_heads == other->q_heads)
-        return KV_OK;
-    return kv_fail(err, KV_ESKIPPED,
-                   "%s: calibration: layer %u has %u query and %u KV heads of %u and %u there,"
-                   " %u and %u of %u and %u here",
-                   name, own->layer, other->q_heads, other->kv_heads, other->key_dim,
-                   other->value_dim, own->q_heads, own->kv_heads, own->key_dim, own->value_dim);
-}
-
-/* All layers that the bank serves. */
-static int check_calibration(const struct kv_bank *bank, const struct kv_fit_rows *from,
-                             struct kv_error *err)
-{
-    int status = KV_OK;
-    for (uint32_t l = 0; status == KV_OK && l < bank->n_layers; l++)
-        status = kv_fit_rows_check(&from[l], bank->sources[l].geometry, bank->code->type->name, err);
-    return status;
-}
-
-/* A basis that was there before the text is the same for all texts. */
-static void charge_as_shared(struct kv_bank *bank)
-{
-    kv_pool_charge(bank->pool, KV_BASIS_ONLINE, -bank->basis_bytes);
-    kv_pool_charge(bank->pool, KV_BASIS_SHARED, bank->basis_bytes);
-    bank->shared_bytes = bank->basis_bytes, bank->basis_bytes = 0;
-    bank->calibrated = true;
-}
-
-static int turn_back(struct fit *fit, bool calibrated, struct kv_error *err)
-{
-    const struct kv_bank *bank = fit->bank;
-    if (!bank->fits_unrotated) return KV_OK;
-    fit->rotary = calibrated ? &fit->own : &bank->rotary;
-    if (!calibrated || kv_rotary_create(&fit->own, fit->from->source.geometry, bank->pool)) return KV_OK;
-    return kv_fail(err, KV_EMEMORY, "out of memory for rotary tables");
-}
-
-enum { COUNTED_SAMPLE = 1 };   /* rows that a bank is fitted on which only counts */
-
-static int fit_code(struct kv_bank *bank, const struct kv_fit_rows *from, bool calibrated,
-                    struct kv_error *err)
-{
-    struct fit fit = {.bank = bank, .from = from, .n = from->n};
-    /* The size of what is fitted must not hang on the number of rows. */
-    if (bank->counts_only && fit.n > COUNTED_SAMPLE) fit.n = COUNTED_SAMPLE;
-    const int64_t before = kv_pool_used(bank->pool, KV_BASIS_ONLINE);
-    struct kv_sample sample;
-    int status = calibrated ? check_calibration(bank, from, err) : KV_OK;
-    if (status == KV_OK) status = turn_back(&fit, calibrated, err);
-    if (status == KV_OK && !gather_sample(&fit, &sample))
-        status = kv_fail(err, KV_EMEMORY, "out of memory for the rows of a fit");
-    if (status == KV_OK) status = bank->code->type->fit(bank->code, &sample, err);
-    bank->basis_bytes += kv_pool_used(bank->pool, KV_BASIS_ONLINE) - before;
-    if (status == KV_OK && calibrated) charge_as_shared(bank);
-    return status;
-}
-
 int kv_bank_fit(struct kv_bank *bank, const struct kv_fit_rows *from, bool calibrated,
                 struct kv_error *err)
 {
     int status = KV_OK;
-    if (bank->code->type->fit) status = fit_code(bank, from, calibrated, err);
+    if (bank->code->type->fit) status = kv_bank_fit_code(bank, from, calibrated, err);
     if (status == KV_OK) status = reserve_atoms(bank, err);
     return status == KV_OK && bank->later ? reserve_atoms(bank->later, err) : status;
 }
@@ -414,12 +221,6 @@ static void charge_atoms(struct kv_bank *bank, int count, uint32_t metadata)
     kv_pool_charge(bank->pool, KV_METADATA, count * (int64_t)metadata);
 }
 
-/* The bank that a row lies in. */
-static struct kv_bank *part_of(const struct kv_bank *bank, uint32_t token)
-{
-    return bank->later && bank->is_late[token] ? bank->later : (struct kv_bank *)bank;
-}
-
 /* Rows arrive in ascending tokens except those handed down, which are put in their place. */
 static void enqueue(struct kv_bank *bank, uint32_t token)
 {
@@ -436,7 +237,7 @@ void kv_bank_append(struct kv_bank *bank, uint32_t token, uint32_t lanes)
     if (bank->where[token] != KV_ABSENT) return;   /* another lane handed its share down before */
     bank->where[token] = KV_EXACT;
     if (bank->later && token >= bank->sources->geometry->prefill) bank->is_late[token] = 1;
-    bank = part_of(bank, token);
+    bank = kv_bank_part_of(bank, token);
     charge_rows(bank, 1);
     if (token >= bank->code->tiers.sinks) enqueue(bank, token);
 }
@@ -485,7 +286,7 @@ void kv_bank_release(struct kv_bank *bank, uint32_t token)
 {
     const uint32_t place = bank->where[token];
     assert(place != KV_ABSENT && bank->holders[token] > 0);
-    bank = part_of(bank, token);
+    bank = kv_bank_part_of(bank, token);
     bank->holders[token]--;
     if (place >= KV_CODED) {
         const uint32_t atom = (place - KV_CODED) / bank->code->block;
@@ -593,166 +394,6 @@ void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)
     charge_atoms(bank, 1, bank->atom_used[atom]);
     if (!bytes) return;
     for (size_t i = 0; bank->garble && i < kv_atom_bytes(code); i++) bytes[i] ^= 0x55;
-}
-
-/* Columns of one lane and side inside a row of the bank; values in keys are the first of the key's. */
-static void columns_of(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t *first,
-                       uint32_t *n)
-{
-    const struct kv_geometry *geometry = bank->sources->geometry;
-    *first = lane * side_dim(geometry, bank->side);
-    if (bank->side == KV_BOTH_SIDES && side == KV_VALUES) *first += geometry->key_dim;
-    *n = side_dim(geometry, side);
-}
-
-static void read_exact(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t token,
-                       float *out)
-{
-    if (!kv_bank_is_handed(bank, token)) {
-        const struct kv_source *source = &bank->sources[lane / bank->n_heads];
-        widen(bank->kernels, side == KV_KEYS ? source->keys : source->values,
-              bank->first_head + lane % bank->n_heads, token, out);
-        return;
-    }
-    uint32_t first, n;
-    columns_of(bank, lane, side, &first, &n);
-    memcpy(out, bank->handed + (size_t)token * bank->dim + first, n * sizeof *out);
-    if (bank->unrotated && side == KV_KEYS) kv_rotary_apply(&bank->rotary, token, out);
-}
-
-/* Values in keys that are stored before rotation: the whole key is turned, its first columns read. */
-static void read_key_columns(const struct kv_bank *bank, uint32_t lane, uint32_t n,
-                             const uint32_t *tokens, const uint32_t *places, float *out)
-{
-    const uint32_t width = bank->sources->geometry->value_dim;
-    for (uint32_t i = 0; i < n; i++, out += width) {
-        kv_bank_read(bank, lane, KV_KEYS, 1, tokens + i, places + i, bank->key_row);
-        memcpy(out, bank->key_row, width * sizeof *out);
-    }
-}
-
-static void decode_atoms(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
-                         const struct columns *columns, float *out)
-{
-    if (columns->turned) code->type->turn->decode_turned(code, atoms, n_atoms, out);
-    else code->type->decode(code, atoms, n_atoms, columns->first, columns->n, out);
-}
-
-/* One atom into block_rows, unless it lies there: while values are encoded one by one, lines of a token's
- * coded key and of a new exact row take turns, and each would decode the whole block again. */
-static void decode_block(const struct kv_bank *bank, const uint8_t *atom, const struct columns *columns)
-{
-    struct kv_decoded *held = bank->decoded;
-    const struct columns *before = &held->columns;
-    if (held->atom == atom && before->first == columns->first && before->n == columns->n &&
-        before->turned == columns->turned)
-        return;
-    decode_atoms(bank->code, atom, 1, columns, bank->block_rows);
-    *held = (struct kv_decoded){atom, *columns};
-}
-
-/* Decodes a run of coded rows that lie one behind the other; whole atoms go straight to out. */
-static void read_run(const struct kv_bank *bank, const struct columns *columns, uint32_t place,
-                     uint32_t run, float *out)
-{
-    const struct kv_code *code = bank->code;
-    if (bank->counts_only) {
-        memset(out, 0, (size_t)run * columns->n * sizeof *out);
-        return;
-    }
-    const size_t atom_bytes = kv_atom_bytes(code);
-    uint32_t row = place - KV_CODED;
-    while (run > 0) {
-        const uint32_t inside = row % code->block;
-        const uint8_t *atom = bank->atoms + row / code->block * atom_bytes;
-        uint32_t n = run < code->block - inside ? run : code->block - inside;
-        if (inside == 0 && run >= code->block) {
-            const uint32_t atoms = run / code->block;
-            decode_atoms(code, atom, atoms, columns, out);
-            n = atoms * code->block;
-        } else {
-            decode_block(bank, atom, columns);
-            memcpy(out, bank->block_rows + (size_t)inside * columns->n,
-                   (size_t)n * columns->n * sizeof *out);
-        }
-        row += n, run -= n, out += (size_t)n * columns->n;
-    }
-}
-
-/* A coded row of a bank that turns by definition, in the recorded space. */
-static void read_back(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t token,
-                      uint32_t place, float *out)
-{
-    const struct kv_code *code = bank->code;
-    const uint32_t inside = (place - KV_CODED) % code->block;
-    uint32_t first, n;
-    columns_of(bank, lane, side, &first, &n);
-    if (bank->counts_only) {
-        memset(out, 0, n * sizeof *out);
-        return;
-    }
-    bank->decoded->atom = NULL;
-    code->type->decode(code, bank->atoms + (place - KV_CODED) / code->block * kv_atom_bytes(code), 1, 0,
-                       code->dim, bank->block_rows);
-    code->type->turn->back(code, token, bank->block_rows + (size_t)inside * code->dim, bank->recorded_row);
-    memcpy(out, bank->recorded_row + first, n * sizeof *out);
-}
-
-/* How many rows from i on lie one behind the other. */
-static uint32_t run_of(const struct kv_bank *bank, uint32_t i, uint32_t n, const uint32_t *tokens,
-                       const uint32_t *places)
-{
-    const struct kv_bank *part = tokens ? part_of(bank, tokens[i]) : bank;
-    uint32_t run = 1;
-    while (i + run < n && places[i + run] == places[i] + run &&
-           (!tokens || part_of(bank, tokens[i + run]) == part))
-        run++;
-    return run;
-}
-
-uint32_t kv_bank_turned_columns(const struct kv_bank *bank, enum kv_side side)
-{
-    /* For speed: where a row is one lane's of one side. */
-    const bool alone = bank->n_lanes == 1 && bank->side == side && !bank->later && !bank->unrotated;
-    return bank->must_turn || alone ? kv_turned_columns(bank->code, side) : 0;
-}
-
-void kv_bank_read_turned(const struct kv_bank *bank, enum kv_side side, uint32_t n, const uint32_t *places,
-                         float *out)
-{
-    const struct columns columns = {0, kv_bank_turned_columns(bank, side), !bank->must_turn};
-    for (uint32_t i = 0, run; i < n; i += run) {
-        run = run_of(bank, i, n, NULL, places);
-        read_run(bank, &columns, places[i], run, out + (size_t)i * columns.n);
-    }
-}
-
-void kv_bank_read(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t n,
-                  const uint32_t *tokens, const uint32_t *places, float *out)
-{
-    struct columns columns = {0};
-    if (bank->unrotated && bank->side == KV_KEYS && side == KV_VALUES) {
-        read_key_columns(bank, lane, n, tokens, places, out);
-        return;
-    }
-    columns_of(bank, lane, side, &columns.first, &columns.n);
-    for (uint32_t i = 0, run; i < n; i += run) {
-        float *row = out + (size_t)i * columns.n;
-        run = 1;
-        if (places[i] < KV_CODED) {
-            read_exact(bank, lane, side, tokens[i], row);
-            continue;
-        }
-        if (bank->must_turn) {
-            read_back(bank, lane, side, tokens[i], places[i], row);
-            continue;
-        }
-        run = run_of(bank, i, n, tokens, places);
-        read_run(part_of(bank, tokens[i]), &columns, places[i], run, row);
-        if (bank->unrotated && side == KV_KEYS)
-            for (uint32_t r = 0; r < run; r++)
-                kv_rotary_apply(&bank->rotary, tokens[i + r], row + (size_t)r * columns.n);
-    }
 }
 
 /* Bytes of live atoms that are not needed, recounted. */

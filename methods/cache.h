@@ -68,25 +68,6 @@ struct kv_cache {
     struct kv_cache *first;
 };
 
-/* What the policies of a spec want known of the prompt, merged: before anything exists. */
-struct kv_wants kv_cache_wants(const struct kv_cache_spec *spec);
-/* Of all caches of a spec. */
-struct kv_wants kv_spec_wants(const struct kv_spec *spec);
-/* Merges what another spec wants into all. */
-void kv_wants_merge(struct kv_wants *all, const struct kv_wants *one);
-/* True when all heads of a layer must be one unit (a span or a policy joins them). */
-bool kv_cache_joins_heads(const struct kv_cache_spec *spec);
-/* True when answers feed back into the policy, or differ per query: token by token (slow road). */
-bool kv_cache_feeds_back(const struct kv_cache_spec *spec);
-bool kv_cache_selects(const struct kv_cache_spec *spec);
-/* True when answers number rows by their slots. */
-bool kv_cache_renumbers(const struct kv_cache_spec *spec);
-
-/* The most layers that a codec of the spec may serve with one object, this layer being one of them;
- * 1 when none spans layers. KV_EUNSUPPORTED when its sides want different groups. */
-int kv_cache_layer_group(uint32_t *most, const struct kv_cache_spec *spec,
-                         const struct kv_geometry *layer, struct kv_error *err);
-
 /* All memory comes from plan->pool; there is nothing to destroy but the pool. */
 int kv_cache_create(struct kv_cache **out, const struct kv_cache_plan *plan, struct kv_error *err);
 
@@ -142,6 +123,10 @@ int64_t kv_cache_row_bytes(const struct kv_cache *cache);
 uint32_t kv_cache_layer_budget(const struct kv_cache *cache, uint32_t p);
 /* Of this member: a bank that serves several layers is parted evenly among them. */
 struct kv_cache_bytes kv_cache_count(const struct kv_cache *cache);
+
+/* The cache and its lane that a lane of one of its banks is. */
+struct kv_held *kv_cache_lane_of(struct kv_cache *cache, const struct kv_bank *bank, uint32_t i,
+                                 struct kv_cache **member);
 
 /* Check mode: every counter recounted from the lanes' lists. */
 int kv_cache_audit(const struct kv_cache *cache, struct kv_error *err);

@@ -8,6 +8,7 @@
 #include "harness/check/check_budgets.h"
 #include "harness/check/check_laws.h"
 #include "harness/replay/question.h"
+#include "methods/spec_wants.h"
 
 /* fmax would do, but the aarch64 gcc 12 crashes on its reductions. NaN counts as largest. */
 static double larger(double a, double b) { return a != a || b <= a ? a : b; }

@@ -14,6 +14,7 @@
 #include "harness/replay/reference.h"
 #include "harness/run/scored.h"
 #include "harness/run/survey.h"
+#include "methods/spec_wants.h"
 
 struct dump_options {
     const char *trace, *method, *layer, *heads, *out, *isa;

@@ -9,6 +9,7 @@
 #include "harness/memory/row_extremes.h"
 #include "methods/byte_law.h"
 #include "methods/cache.h"
+#include "methods/spec_wants.h"
 
 enum pattern { FLAT, RANDOM }; /* all rows and weights alike; all different */
 

@@ -9,6 +9,7 @@
 #include "harness/replay/query_rows.h"
 #include "harness/replay/slow_answer.h"
 #include "harness/replay/state_replay.h"
+#include "methods/spec_wants.h"
 #include "methods/view.h"
 
 /* A cache that layers= leaves exact: everything stays, in the default codec. */

@@ -7,6 +7,7 @@
 #include "harness/replay/mirror.h"
 #include "harness/replay/query_rows.h"
 #include "harness/replay/renumber.h"
+#include "methods/spec_wants.h"
 #include "methods/view.h"
 
 /* Answers are given a block of tokens at a time: the block's queries meet all rows that are held when

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "methods/cache.h"
+#include "methods/spec_wants.h"
 
 static bool same_rope(const struct kv_rope *a, const struct kv_rope *b)
 {

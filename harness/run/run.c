@@ -21,6 +21,7 @@
 #include "harness/output/row.h"
 #include "harness/run/scored.h"
 #include "harness/run/survey.h"
+#include "methods/spec_wants.h"
 
 /* Tasks that a thread should have to choose from: enough to level out, few enough to bound memory. */
 enum { TASKS_PER_THREAD = 8 };

@@ -19,6 +19,7 @@
 
 #include "harness/replay/prompt_statistics.h"
 #include "methods/cache.h"
+#include "methods/spec_wants.h"
 
 enum { MOST_VALUES = 65536, MOST_TEXT = 1 << 20 };
 
