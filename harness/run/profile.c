@@ -21,6 +21,11 @@ static const char *const kinds[KV_MEMORY_CLASSES] = {[KV_MEMORY_LAYERS] = "layer
                                                      [KV_MEMORY_LOGITS] = "logits",
                                                      [KV_MEMORY_ANSWERS] = "answers"};
 
+void kv_profile_note(struct kv_profile *profile, enum kv_memory_of_run kind, uint64_t bytes)
+{
+    if ((int64_t)bytes > profile->bytes[kind]) profile->bytes[kind] = (int64_t)bytes;
+}
+
 /* Bytes of each kind at most, and of the method that took most. */
 static cJSON *memory_json(const struct kv_results *results)
 {

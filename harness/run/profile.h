@@ -32,6 +32,9 @@ struct kv_profile {
     int64_t bytes[KV_MEMORY_CLASSES]; /* the most of each, not at the same time */
 };
 
+/* The profile keeps the most. */
+void kv_profile_note(struct kv_profile *profile, enum kv_memory_of_run kind, uint64_t bytes);
+
 struct kv_results;
 
 /* JSON: wall seconds, seconds and share of each stage, what is left over ("other"), and how busy the

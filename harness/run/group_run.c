@@ -1,0 +1,108 @@
+/* The layers of a group; see group_run.h. */
+#include "harness/run/group_run.h"
+
+#include <stdlib.h>
+
+#include "harness/base/clock.h"
+#include "harness/run/answers.h"
+#include "harness/run/job.h"
+#include "harness/run/measure_job.h"
+#include "harness/run/tasks.h"
+
+static int reserve_job(struct kv_job *job, const struct kv_group_run *group)
+{
+    int status = KV_OK;
+    job->answers = calloc(group->n, sizeof *job->answers);
+    if (!job->answers) status = KV_EMEMORY;
+    for (uint32_t m = 0; status == KV_OK && m < group->n; m++)
+        if (group->layers[m].answered) status = kv_answers_reserve(&job->answers[m], &group->layers[m]);
+    return status == KV_OK ? KV_OK : kv_fail(&job->error, KV_EMEMORY, "out of memory for answers");
+}
+
+static void release_job(struct kv_job *job, const struct kv_group_run *group)
+{
+    for (uint32_t m = 0; job->answers && m < group->n; m++) free(job->answers[m].outputs);
+    free(job->answers);
+    job->answers = NULL;
+}
+
+static void note_reference(struct kv_trace_summary *summary, const struct kv_reference *reference)
+{
+    summary->reference_seconds += reference->seconds;
+    summary->reference_cached &= reference->from_disk;
+    if (summary->audit_bound == 0.0 || reference->worst_deviation * summary->audit_bound >
+                                           summary->audit_deviation * reference->worst_bound)
+        summary->audit_deviation = reference->worst_deviation,
+        summary->audit_bound = reference->worst_bound;
+}
+
+/* What is held while the jobs of a group run. */
+static void note_memory(const struct kv_group_run *group)
+{
+    const struct kv_trace_run *run = group->run;
+    uint64_t layers = kv_open_layer_ahead(group->layers), reference = 0, prompt = 0, answers = 0;
+    for (uint32_t m = 0; m < group->n; m++) {
+        const struct kv_open_layer *layer = &group->layers[m];
+        const struct kv_geometry *geometry = &layer->reader->info->geometry;
+        layers += kv_layer_bytes(layer->reader->info);
+        if (layer->owner != layer->reader) layers += kv_layer_bytes(layer->owner->info);
+        reference += kv_pool_reserved(layer->reference->pool);
+        for (uint32_t h = 0; h < layer->owner->info->geometry.kv_heads; h++)
+            prompt += kv_pool_reserved(layer->prompt_pools[h]);
+        if (layer->answered)
+            answers += group->n_jobs * kv_answer_floats(geometry, run) * sizeof(float);
+    }
+    kv_profile_note(run->profile, KV_MEMORY_LAYERS, layers);
+    kv_profile_note(run->profile, KV_MEMORY_REFERENCE, reference);
+    kv_profile_note(run->profile, KV_MEMORY_PROMPT, prompt);
+    kv_profile_note(run->profile, KV_MEMORY_ANSWERS, answers);
+}
+
+static int replay_group(struct kv_group_run *group, struct kv_error *err)
+{
+    note_memory(group);
+    for (uint32_t j = 0; j < group->n_jobs; j++) {
+        struct kv_job *job = group->jobs[j];
+        for (uint32_t m = 0; m < group->n; m++) {
+            struct kv_open_layer *layer = &group->layers[m];
+            if (!layer->answered) continue;
+            job->parts[layer->l].info = &group->run->trace->layers[group->run->layers[layer->l]];
+            job->parts[layer->l].reads_shared = layer->owner != layer->reader;
+        }
+        if (job->status == KV_OK) job->status = reserve_job(job, group);
+    }
+    double start = kv_clock_seconds();
+    const int status = kv_tasks_run(group, err);
+    kv_trace_run_spend(group->run, KV_STAGE_REPLAY, &start);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(group->run->threads)
+    for (uint32_t j = 0; j < group->n_jobs; j++) {
+        if (status == KV_OK) kv_job_measure(group->jobs[j], group);
+        release_job(group->jobs[j], group);
+    }
+    kv_trace_run_spend(group->run, KV_STAGE_MEASURE, &start);
+    return status;
+}
+
+int kv_group_run_layers(struct kv_trace_run *run, struct kv_job **jobs, uint32_t n_jobs,
+                     const struct kv_layer_group *of, struct kv_error *err)
+{
+    const struct kv_wants wants = kv_jobs_want(jobs, n_jobs);
+    struct kv_group_run group = {.run = run, .jobs = jobs, .n_jobs = n_jobs,
+                              .layers = calloc(of->n, sizeof *group.layers)};
+    int status = group.layers ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for layers");
+    const uint32_t after = run->next_layer;
+    for (; status == KV_OK && group.n < of->n; group.n++) {
+        struct kv_open_layer *layer = &group.layers[group.n];
+        run->next_layer = group.n + 1 < of->n ? of->layers[group.n + 1] : after;
+        status = kv_open_layer_open(layer, run, of->layers[group.n], jobs[0]->spec, &wants, err);
+        layer->answered = !of->reads_shared || group.n == of->reader;
+    }
+    if (status == KV_OK) status = replay_group(&group, err);
+    for (uint32_t m = 0; m < group.n; m++) {
+        if (status == KV_OK && group.layers[m].answered)
+            note_reference(run->summary, group.layers[m].reference);
+        kv_open_layer_close(&group.layers[m]);
+    }
+    free(group.layers);
+    return status;
+}

@@ -1,0 +1,146 @@
+/* A layer in memory; see open_layer.h. */
+#include "harness/run/open_layer.h"
+
+#include <stdlib.h>
+
+#include "harness/base/clock.h"
+#include "harness/output/provenance.h"
+#include "harness/replay/prompt_statistics.h"
+#include "harness/replay/question.h"
+#include "harness/run/calibration.h"
+#include "harness/run/read_ahead.h"
+
+#define LARGE_LAYER (UINT64_C(128) << 20)   /* bytes; not read ahead */
+enum { WHOLE_LAYER = KV_READ_GRADIENTS | KV_READ_PROJECTION };
+
+/* All but the rows themselves, which each task makes for its own heads (add_rows): floats of a whole layer
+ * would be twice the layer. */
+static int compute_prompts(struct kv_open_layer *layer, const struct kv_wants *wants, struct kv_error *err)
+{
+    struct kv_wants shared = *wants;
+    shared.prompt_rows = shared.queries = false;
+    const uint32_t heads = layer->owner->info->geometry.kv_heads;
+    int worst = KV_OK;
+    layer->prompts = calloc(heads, sizeof *layer->prompts);
+    layer->prompt_pools = calloc(heads, sizeof *layer->prompt_pools);
+    if (!layer->prompts || !layer->prompt_pools)
+        return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
+#pragma omp parallel for schedule(dynamic, 1) num_threads(layer->run->threads)
+    for (uint32_t head = 0; head < heads; head++) {
+        struct kv_error own = {{0}};
+        struct kv_pool *pool = layer->prompt_pools[head] = kv_pool_create(0);
+        const int status = pool ? kv_prompt_compute(&layer->prompts[head], layer->owner, head, &shared,
+                                                    layer->run->kernels, pool, &own)
+                                : kv_fail(&own, KV_EMEMORY, "out of memory for prompt statistics");
+#pragma omp critical
+        if (status != KV_OK) worst = status, *err = own;
+    }
+    return worst;
+}
+
+/* Its rows and exact answers stay for the batch after this, which has them for nothing. */
+static void hold_layer(struct kv_open_layer *layer)
+{
+    struct kv_trace_run *run = layer->run;
+    kv_trace_run_drop_held(run);
+    run->held = layer->reader, run->held_reference = layer->reference, run->held_layer = layer->l;
+    run->held->info = &run->trace->layers[run->layers[layer->l]];
+    run->held_reference->seconds = run->held_reference->audit_seconds = 0;
+    layer->owner = layer->reader = NULL, layer->reference = NULL;
+}
+
+void kv_open_layer_close(struct kv_open_layer *layer)
+{
+    const uint32_t heads = layer->owner ? layer->owner->info->geometry.kv_heads : 0;
+    for (uint32_t h = 0; layer->prompt_pools && h < heads; h++) kv_pool_destroy(layer->prompt_pools[h]);
+    free(layer->prompt_pools);
+    free(layer->prompts);
+    if (layer->reference && layer->stays) hold_layer(layer);
+    kv_reference_free(layer->reference);
+    kv_fit_layer_free(&layer->fit);
+    if (layer->owner != layer->reader) kv_layer_free(layer->owner);
+    kv_layer_free(layer->reader);
+}
+
+uint64_t kv_layer_bytes(const struct kv_trace_layer *layer)
+{
+    const struct kv_geometry *geometry = &layer->geometry;
+    const uint64_t columns = (uint64_t)(geometry->q_heads + geometry->kv_heads) * geometry->key_dim +
+                             (uint64_t)geometry->kv_heads * geometry->value_dim;
+    return geometry->tokens * columns * kv_dtype_bytes(layer->dtype);
+}
+
+/* Work grows faster than bytes do: for large layers waiting is a small part, and one in memory is enough. */
+uint64_t kv_open_layer_ahead(const struct kv_open_layer *at)
+{
+    const struct kv_trace_run *run = at->run;
+    if (run->next_layer == KV_NO_LAYER || at->stays) return 0;
+    const uint64_t bytes = kv_layer_bytes(&run->trace->layers[run->layers[run->next_layer]]);
+    return bytes > LARGE_LAYER ? 0 : bytes;
+}
+
+static void read_on(const struct kv_open_layer *at)
+{
+    struct kv_trace_run *run = at->run;
+    if (kv_open_layer_ahead(at))
+        kv_read_ahead_layer(run->ahead, run->trace, run->layers[run->next_layer], WHOLE_LAYER);
+    else if (run->next_layer == KV_NO_LAYER && run->next_path)
+        kv_read_ahead_trace(run->ahead, run->next_path, kv_trace_run_flags(run));
+}
+
+/* The held one, or read by now, or read here. */
+static int take_layer(struct kv_open_layer *layer, struct kv_error *err)
+{
+    struct kv_trace_run *run = layer->run;
+    if (run->held && run->held_layer == layer->l) {
+        layer->reader = run->held, layer->reference = run->held_reference;
+        run->held = NULL, run->held_reference = NULL;
+        return KV_OK;
+    }
+    kv_trace_run_drop_held(run);
+    return kv_read_ahead_take_layer(run->ahead, &layer->reader, run->trace, run->layers[layer->l],
+                                    WHOLE_LAYER, err);
+}
+
+/* `spec` stands for all that run together: they agree on whether the question is known. */
+int kv_open_layer_open(struct kv_open_layer *layer, struct kv_trace_run *run, uint32_t l,
+                      const struct kv_spec *spec, const struct kv_wants *wants, struct kv_error *err)
+{
+    const uint32_t i = run->layers[l];
+    const struct kv_trace_layer *info = &run->trace->layers[i];
+    double start = kv_clock_seconds();
+    *layer = (struct kv_open_layer){.run = run, .l = l, .answered = true};
+    layer->stays = run->next_layer == l && info->kv_source == info->index;
+    int status = take_layer(layer, err);
+    if (status != KV_OK) return status;
+    layer->owner = layer->reader;
+    if (info->kv_source != info->index) {
+        layer->owner = NULL;
+        status = kv_trace_read_layer(&layer->owner, run->trace, kv_find_layer(run->trace, info->kv_source),
+                                     KV_READ_GRADIENTS | (wants->output_norms ? KV_READ_PROJECTION : 0), err);
+        if (status != KV_OK) return status;
+    }
+    if (run->calibration) {
+        status = kv_calibration_read(&layer->fit, run->calibration, layer->owner, err);
+        if (status != KV_OK) return status;
+    }
+    read_on(layer);
+    kv_question_hide(spec, layer->reader, &layer->hidden[0]);
+    if (layer->owner != layer->reader) kv_question_hide(spec, layer->owner, &layer->hidden[1]);
+    kv_trace_run_spend(run, KV_STAGE_READ, &start);
+    const struct kv_reference_input input = {
+        .layer = layer->reader, .kernels = run->kernels, .n_scored = run->n_scored,
+        .scored = run->scored, .spans = kv_trace_run_spans(run),
+        .content_hash = run->trace->verified ? run->trace->content_hash : NULL,
+        .version = kv_code_version(), .threads = run->threads, .audited = run->audited[l]};
+    layer->scored = (struct kv_scored){layer->reader, run->kernels, run->n_scored, run->scored};
+    if (!layer->reference) status = kv_reference_get(&layer->reference, &input, err);
+    kv_trace_run_spend(run, KV_STAGE_REFERENCE, &start);
+    if (status != KV_OK) return status;
+    run->audited[l] = true;
+    run->profile->seconds[KV_STAGE_REFERENCE] -= layer->reference->audit_seconds;
+    run->profile->seconds[KV_STAGE_AUDIT] += layer->reference->audit_seconds;
+    status = compute_prompts(layer, wants, err);
+    kv_trace_run_spend(run, KV_STAGE_PROMPT, &start);
+    return status;
+}
