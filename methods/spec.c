@@ -1,16 +1,13 @@
 /* Method specs; see spec.h. */
 #include "methods/spec.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "methods/spec_parts.h"
 #include "methods/spec_stage.h"
 
-enum { TEXT = 4096, MAX_SPECS = 4096, MAX_DEPTH = 8, MAX_SWEEPS = 16, MAX_PARAMETERS = 64 };
-
-/* -- one spec ---------------------------------------------------------------------------------- */
+enum { MAX_PARAMETERS = 64 };
 
 static const struct kv_preset *find_preset(const char *name)
 {
@@ -244,135 +241,13 @@ static int check_alone(const struct kv_spec *spec, struct kv_error *err)
                    answer->answer->name, spec->asked);
 }
 
-/* What the codecs of a chain do to rows. */
-static void classify(const struct kv_stage *stage, bool *coded, bool *low_rank)
-{
-    for (; stage; stage = stage->rest) {
-        const bool exact = stage->codec->traits & (KV_EXACT_F16 | KV_EXACT_BF16 | KV_EXACT_F32);
-        const bool wrapper = strcmp(stage->codec->name, "hadamard") == 0 ||
-                             strcmp(stage->codec->name, "center") == 0 ||
-                             strcmp(stage->codec->name, "outliers") == 0;
-        if (stage->codec->traits & KV_LEAVES_ROWS)
-            *low_rank |= !wrapper;
-        else
-            *coded |= !exact;
-    }
-}
-
-static const char *family_of(const struct kv_spec *spec)
-{
-    bool drops = false, selects = false, coded = false, low_rank = false;
-    for (uint32_t c = 0; c < spec->n_caches; c++) {
-        for (uint32_t p = 0; p < spec->caches[c].n_policies; p++) {
-            drops |= spec->caches[c].policies[p]->policy->score != NULL;
-            selects |= spec->caches[c].policies[p]->policy->select != NULL;
-        }
-        for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)
-            classify(kv_chain(&spec->caches[c], side), &coded, &low_rank);
-    }
-    if (spec->caches[0].answer) return "state";
-    if ((drops || selects) + coded + low_rank > 1) return "hybrid";
-    return drops      ? "evictor"
-           : selects  ? "sparse reader"
-           : coded    ? "quantizer"
-           : low_rank ? "low rank"
-                      : "exact";
-}
-
-static void append(char *text, const char *more)
-{
-    const size_t length = strlen(text);
-    snprintf(text + length, TEXT - length, "%s", more);
-}
-
-static void print_layers(const struct kv_spec *spec, char *text)
-{
-    bool all = true;
-    for (int i = 0; i < 16; i++) all &= spec->layers[i] == UINT64_MAX;
-    const char *join = ":layers=";
-    for (int layer = 0; !all && layer < 1024; layer++) {
-        if (!(spec->layers[layer / 64] >> (layer % 64) & 1)) continue;
-        int last = layer;
-        while (last + 1 < 1024 && spec->layers[(last + 1) / 64] >> ((last + 1) % 64) & 1) last++;
-        char range[48];
-        if (last > layer)
-            snprintf(range, sizeof range, "%s%d-%d", join, layer, last);
-        else
-            snprintf(range, sizeof range, "%s%d", join, layer);
-        append(text, range);
-        join = "_";
-        layer = last;
-    }
-}
-
-static void print_exact_layers(const struct kv_spec *spec, char *text)
-{
-    const uint32_t counts[2] = {spec->exact_first, spec->exact_last};
-    const char *join = ":exact_layers=";
-    for (int end = 0; end < 2; end++) {
-        char count[48];
-        if (!counts[end]) continue;
-        snprintf(count, sizeof count, "%s%s%u", join, end ? "last" : "first", counts[end]);
-        append(text, count);
-        join = "_";
-    }
-}
-
-static int print_spec(struct kv_spec *spec, struct kv_pool *pool, struct kv_error *err)
-{
-    char text[TEXT] = "";
-    bool first = true;
-    for (uint32_t c = 0; c < spec->n_caches; c++) {
-        if (c > 0) append(text, "+rest");
-        for (uint32_t p = 0; p < spec->caches[c].n_policies; p++, first = false) {
-            if (!first || c > 0) append(text, "+");
-            kv_stage_print(spec->caches[c].policies[p], text, sizeof text);
-        }
-        if (spec->caches[c].answer) kv_stage_print(spec->caches[c].answer, text, sizeof text);
-        for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)
-            for (const struct kv_stage *stage = kv_chain(&spec->caches[c], side); stage;
-                 stage = stage->rest, first = false) {
-                if (!first || c > 0) append(text, "+");
-                if (spec->caches[c].sided) append(text, side == KV_VALUES ? "v." : "k.");
-                kv_stage_print(stage, text, sizeof text);
-            }
-    }
-    print_layers(spec, text);
-    print_exact_layers(spec, text);
-    if (spec->query_agnostic) append(text, ":query=agnostic");
-    if (strlen(text) + 1 >= TEXT)
-        return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT);
-    spec->text = kv_pool_take(pool, strlen(text) + 1);
-    if (!spec->text) return kv_fail(err, KV_EMEMORY, "out of memory for a spec");
-    strcpy(spec->text, text);
-    return KV_OK;
-}
-
-static void note_traits(struct kv_spec *spec)
-{
-    for (uint32_t c = 0; c < spec->n_caches; c++) {
-        for (uint32_t p = 0; p < spec->caches[c].n_policies; p++) {
-            const struct kv_stage *stage = spec->caches[c].policies[p];
-            struct kv_wants wants = {0};
-            if (stage->policy->wants) stage->policy->wants(stage->config[0], &wants);
-            spec->oracle |= stage->policy->oracle || wants.future;
-            spec->random |= stage->policy->random && stage->policy->random(stage->config[0]);
-        }
-        for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)
-            for (const struct kv_stage *stage = kv_chain(&spec->caches[c], side); stage;
-                 stage = stage->rest)
-                spec->random |= (stage->codec->traits & KV_RANDOM) != 0;
-    }
-    spec->family = family_of(spec);
-}
-
 /* Presets of several stages become their stages. */
-static int expand_presets(char expanded[TEXT], const char *text, struct kv_error *err)
+static int expand_presets(char expanded[KV_SPEC_TEXT], const char *text, struct kv_error *err)
 {
     size_t used = 0;
     for (const char *at = text; at; at = strchr(at, '+') ? strchr(at, '+') + 1 : NULL) {
         const size_t length = strcspn(at, "+");
-        char stage[TEXT];
+        char stage[KV_SPEC_TEXT];
         snprintf(stage, sizeof stage, "%.*s", (int)length, at);
         char *parameters = strchr(stage, ':');
         if (parameters) *parameters = 0;
@@ -386,17 +261,17 @@ static int expand_presets(char expanded[TEXT], const char *text, struct kv_error
             return kv_fail(err, KV_EUSAGE, "%s: expected no parameters, since it stands for %s",
                            stage, preset->spec);
         if (parameters) *parameters = ':';
-        used += (size_t)snprintf(expanded + used, TEXT - used, "%s%s", at == text ? "" : "+",
+        used += (size_t)snprintf(expanded + used, KV_SPEC_TEXT - used, "%s%s", at == text ? "" : "+",
                                  several ? preset->spec : stage);
-        if (used >= TEXT)
-            return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT - 1);
+        if (used >= KV_SPEC_TEXT)
+            return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", KV_SPEC_TEXT - 1);
     }
     return KV_OK;
 }
 
 static int take_texts(struct kv_spec *spec, char **copy, const char *text, struct kv_error *err)
 {
-    char expanded[TEXT] = "";
+    char expanded[KV_SPEC_TEXT] = "";
     const int status = expand_presets(expanded, text, err);
     if (status != KV_OK) return status;
     *copy = kv_pool_take(spec->memory, strlen(expanded) + 1);
@@ -408,7 +283,7 @@ static int take_texts(struct kv_spec *spec, char **copy, const char *text, struc
 }
 
 /* One spec without sweeps. */
-static int parse_spec(struct kv_spec *spec, const char *text, struct kv_error *err)
+int kv_spec_parse_one(struct kv_spec *spec, const char *text, struct kv_error *err)
 {
     struct kv_pool *pool = spec->memory = kv_pool_create(0);
     if (!pool) return kv_fail(err, KV_EMEMORY, "out of memory for a spec");
@@ -440,8 +315,8 @@ static int parse_spec(struct kv_spec *spec, const char *text, struct kv_error *e
     for (uint32_t c = 0; status == KV_OK && c < spec->n_caches; c++)
         status = check_spans(&spec->caches[c], err);
     if (status != KV_OK) return status;
-    note_traits(spec);
-    return print_spec(spec, pool, err);
+    kv_spec_note_traits(spec);
+    return kv_spec_print(spec, pool, err);
 }
 
 bool kv_spec_is_exact_layer(const struct kv_spec *spec, uint32_t layer, uint32_t model_layers)
@@ -449,163 +324,4 @@ bool kv_spec_is_exact_layer(const struct kv_spec *spec, uint32_t layer, uint32_t
     const bool out = layer < 1024 && !(spec->layers[layer / 64] >> (layer % 64) & 1);
     return out || layer < spec->exact_first ||
            (spec->exact_last && layer + spec->exact_last >= model_layers);
-}
-
-/* -- lists, sweeps, files --------------------------------------------------------------------- */
-
-static int add_spec(struct kv_spec_list *list, const char *text, struct kv_error *err)
-{
-    if (list->n == MAX_SPECS) return kv_fail(err, KV_EUSAGE, "more than %d specs", MAX_SPECS);
-    if ((list->n & (list->n - 1)) == 0) {
-        struct kv_spec *more = realloc(list->specs, (list->n ? 2 * list->n : 1) * sizeof *more);
-        if (!more) return kv_fail(err, KV_EMEMORY, "out of memory for specs");
-        list->specs = more;
-    }
-    struct kv_spec *spec = &list->specs[list->n++];
-    *spec = (struct kv_spec){0};
-    return parse_spec(spec, text, err);
-}
-
-/* Replaces the first swept value, a/b/c, by each of its alternatives in turn. */
-static int add_sweep(struct kv_spec_list *list, const char *text, int depth, struct kv_error *err)
-{
-    const char *slash = strchr(text, '/');
-    if (!slash) return add_spec(list, text, err);
-    if (depth == MAX_SWEEPS)
-        return kv_fail(err, KV_EUSAGE, "%.100s: expected at most %d sweeps, found more", text,
-                       MAX_SWEEPS);
-    const char *first = slash;
-    while (first > text && !strchr("=:+", first[-1])) first--;
-    const char *end = slash + strcspn(slash, ":+");
-    if (first == text || first[-1] != '=')
-        return kv_fail(err, KV_EUSAGE, "%.200s: expected key=value/value, found a / elsewhere",
-                       text);
-    for (const char *at = first; at <= end;) {
-        const size_t n = strcspn(at, "/:+");
-        char one[TEXT];
-        const int length =
-            snprintf(one, sizeof one, "%.*s%.*s%s", (int)(first - text), text, (int)n, at, end);
-        if (length < 0 || length >= TEXT)
-            return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT);
-        const int status = add_sweep(list, one, depth + 1, err);
-        if (status != KV_OK) return status;
-        at += n + 1;
-    }
-    return KV_OK;
-}
-
-static int add_list(struct kv_spec_list *list, const char *text, int depth, struct kv_error *err);
-
-/* Without the blanks at both ends. */
-static char *strip(char *text)
-{
-    text += strspn(text, " \t\r\n");
-    for (size_t n = strlen(text); n > 0 && strchr(" \t\r\n", text[n - 1]); n--) text[n - 1] = 0;
-    return text;
-}
-
-/* A file of specs: a list a line, `#` begins a comment. */
-static int add_file(struct kv_spec_list *list, const char *path, int depth, struct kv_error *err)
-{
-    char line[TEXT];
-    int status = KV_OK;
-    FILE *file = fopen(path, "r");
-    if (!file) return kv_fail(err, KV_EINPUT, "%.200s: cannot be read: %s", path, strerror(errno));
-    while (status == KV_OK && fgets(line, sizeof line, file)) {
-        if (strlen(line) == sizeof line - 1 && line[sizeof line - 2] != '\n')
-            status = kv_fail(err, KV_EINPUT,
-                             "%.200s: expected lines of at most %d letters, found a longer"
-                             " one",
-                             path, TEXT - 2);
-        line[strcspn(line, "#")] = 0;
-        const char *text = strip(line);
-        if (status == KV_OK && *text) status = add_list(list, text, depth + 1, err);
-    }
-    if (status == KV_OK && ferror(file))
-        status = kv_fail(err, KV_EINPUT, "%.200s: cannot be read: %s", path, strerror(errno));
-    fclose(file);
-    return status;
-}
-
-static int add_list(struct kv_spec_list *list, const char *text, int depth, struct kv_error *err)
-{
-    if (depth > MAX_DEPTH)
-        return kv_fail(err, KV_EUSAGE, "@files nested deeper than %d", MAX_DEPTH);
-    int status = KV_OK;
-    for (const char *at = text; status == KV_OK;) {
-        const size_t n = strcspn(at, ",");
-        char one[TEXT];
-        if (n >= sizeof one)
-            return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", TEXT - 1);
-        memcpy(one, at, n);
-        one[n] = 0;
-        const char *item = strip(one);
-        if (!*item)
-            return kv_fail(err, KV_EUSAGE,
-                           "`%.200s`: expected a method between commas, found nothing", text);
-        status =
-            *item == '@' ? add_file(list, item + 1, depth, err) : add_sweep(list, item, 0, err);
-        if (!at[n]) break;
-        at += n + 1;
-    }
-    return status;
-}
-
-int kv_spec_parse(struct kv_spec_list *out, const char *list, struct kv_error *err)
-{
-    *out = (struct kv_spec_list){0};
-    int status = add_list(out, list, 0, err);
-    if (status == KV_OK && out->n == 0)
-        status = kv_fail(err, KV_EUSAGE, "%.200s: expected methods, found none", list);
-    if (status != KV_OK) kv_spec_free(out);
-    return status;
-}
-
-/* The spec with the other side exact. */
-static int add_half(struct kv_spec_list *all, struct kv_spec *spec, enum kv_side side,
-                    struct kv_error *err)
-{
-    struct kv_cache_spec *cache = &spec->caches[0];
-    const struct kv_cache_spec whole = *cache;
-    if (whole.sided && side == KV_KEYS) cache->values = NULL;
-    if (whole.sided && side == KV_VALUES) cache->codec = NULL;
-    for (int s = 0; s < 2 && !whole.sided; s++)
-        cache->codec->modifiers[s].exact_side = side == KV_KEYS ? 2 : 1;
-    int status = print_spec(spec, spec->memory, err);
-    if (status == KV_OK) status = add_spec(all, spec->text, err);
-    *cache = whole;
-    return status;
-}
-
-static bool has_halves(const struct kv_spec *spec)
-{
-    const struct kv_cache_spec *cache = &spec->caches[0];
-    if (spec->n_caches > 1) return false;
-    if (cache->sided) return cache->codec && cache->values;
-    return cache->codec && !cache->codec->modifiers[0].exact_side &&
-           !(cache->codec->modifiers[0].span & KV_SPAN_SIDES);
-}
-
-int kv_spec_split(struct kv_spec_list *list, struct kv_error *err)
-{
-    struct kv_spec_list all = {0};
-    int status = KV_OK;
-    for (uint32_t s = 0; status == KV_OK && s < list->n; s++) {
-        struct kv_spec *spec = &list->specs[s];
-        const bool halves = has_halves(spec);
-        status = add_spec(&all, spec->text, err);
-        for (int side = KV_KEYS; status == KV_OK && halves && side <= KV_VALUES; side++)
-            status = add_half(&all, spec, side, err);
-    }
-    kv_spec_free(list);
-    *list = all;
-    if (status != KV_OK) kv_spec_free(list);
-    return status;
-}
-
-void kv_spec_free(struct kv_spec_list *list)
-{
-    for (uint32_t s = 0; s < list->n; s++) kv_pool_destroy(list->specs[s].memory);
-    free(list->specs);
-    *list = (struct kv_spec_list){0};
 }

@@ -1,0 +1,51 @@
+/* What the stages of a spec make of it: its family, what it hangs on; see spec.h. */
+#include "methods/spec_parts.h"
+
+/* What the codecs of a chain do to rows. */
+static void classify(const struct kv_stage *stage, bool *coded, bool *low_rank)
+{
+    for (; stage; stage = stage->rest) {
+        const bool exact = stage->codec->traits & (KV_EXACT_F16 | KV_EXACT_BF16 | KV_EXACT_F32);
+        if (stage->codec->traits & KV_WRAPS) continue;
+        if (stage->codec->traits & KV_LEAVES_ROWS) *low_rank = true;
+        else *coded |= !exact;
+    }
+}
+
+static const char *family_of(const struct kv_spec *spec)
+{
+    bool drops = false, selects = false, coded = false, low_rank = false;
+    for (uint32_t c = 0; c < spec->n_caches; c++) {
+        for (uint32_t p = 0; p < spec->caches[c].n_policies; p++) {
+            drops |= spec->caches[c].policies[p]->policy->score != NULL;
+            selects |= spec->caches[c].policies[p]->policy->select != NULL;
+        }
+        for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)
+            classify(kv_chain(&spec->caches[c], side), &coded, &low_rank);
+    }
+    if (spec->caches[0].answer) return "state";
+    if ((drops || selects) + coded + low_rank > 1) return "hybrid";
+    return drops      ? "evictor"
+           : selects  ? "sparse reader"
+           : coded    ? "quantizer"
+           : low_rank ? "low rank"
+                      : "exact";
+}
+
+void kv_spec_note_traits(struct kv_spec *spec)
+{
+    for (uint32_t c = 0; c < spec->n_caches; c++) {
+        for (uint32_t p = 0; p < spec->caches[c].n_policies; p++) {
+            const struct kv_stage *stage = spec->caches[c].policies[p];
+            struct kv_wants wants = {0};
+            if (stage->policy->wants) stage->policy->wants(stage->config[0], &wants);
+            spec->oracle |= stage->policy->oracle || wants.future;
+            spec->random |= stage->policy->random && stage->policy->random(stage->config[0]);
+        }
+        for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)
+            for (const struct kv_stage *stage = kv_chain(&spec->caches[c], side); stage;
+                 stage = stage->rest)
+                spec->random |= (stage->codec->traits & KV_RANDOM) != 0;
+    }
+    spec->family = family_of(spec);
+}
