@@ -14,7 +14,7 @@
 #include "harness/commands/commands.h"
 #include "harness/install.h"
 #include "harness/output/json.h"
-#include "harness/memory/model.h"
+#include "harness/models/model.h"
 #include "harness/output/row.h"
 #include "methods/kernels/kernels.h"
 #include "methods/spec_stage.h"

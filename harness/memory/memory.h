@@ -4,7 +4,7 @@
 #define KVBENCH_HARNESS_MEMORY_MEMORY_H
 
 #include "harness/memory/memory_count.h"
-#include "harness/memory/model.h"
+#include "harness/models/model.h"
 
 struct kv_memory_setting {
     uint32_t decode; /* of the context's tokens, how many came one by one */

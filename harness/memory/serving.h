@@ -3,7 +3,7 @@
 #ifndef KVBENCH_HARNESS_MEMORY_SERVING_H
 #define KVBENCH_HARNESS_MEMORY_SERVING_H
 
-#include "harness/memory/model.h"
+#include "harness/models/model.h"
 
 struct kv_serving_setting {
     uint32_t context, block; /* tokens of a block; 0: the engine's default */

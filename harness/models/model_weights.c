@@ -3,7 +3,7 @@
  * predicting several tokens at once, and what sees and hears, are not counted. */
 #include <string.h>
 
-#include "harness/memory/model.h"
+#include "harness/models/model.h"
 
 enum feed { PLAIN, GATED, EXPERTS };
 

@@ -1,5 +1,5 @@
 /* Models by name or by file; see model.h. */
-#include "harness/memory/model.h"
+#include "harness/models/model.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,0 +1,72 @@
+/* A Hugging Face config.json while it is read, shared by the files that read its parts:
+ * model_config.c (families and the whole), layer_kinds.c, layer_shapes.c, layer_sharing.c. */
+#ifndef KVBENCH_HARNESS_CONFIG_READER_H
+#define KVBENCH_HARNESS_CONFIG_READER_H
+
+#include "harness/models/model.h"
+
+enum { MOST_LAYERS = 1024, MOST_HEADS = 1 << 16, MOST_COLUMNS = 1 << 20, MOST_HEAD_COLUMNS = 4096 };
+
+/* How layers without a list of kinds become global or local. */
+enum kv_windows {
+    NEVER,     /* global, whatever sliding_window says */
+    ALWAYS,    /* local where sliding_window is a number */
+    WHEN_USED, /* use_sliding_window: layers from max_window_layers on */
+    EVERY,     /* every `period`-th layer is global, the others local */
+    CHUNKS     /* every `period`-th layer is global, the others see chunks */
+};
+
+enum kv_body { ATTENTION, LATENT, MAMBA, MAMBA2, JAMBA, NEMOTRON, BOTH, DELTA, KIMI };
+
+struct kv_family {
+    const char *model_type;
+    enum kv_windows windows;
+    enum kv_body body;
+    uint32_t period;
+};
+
+struct kv_config_reader {
+    const cJSON *config;
+    const char *where;
+    const struct kv_family *family;
+    struct kv_model *model;
+    int status;
+    struct kv_error *err;
+};
+
+struct kv_layer_plan {
+    enum kv_layer_kind kind[MOST_LAYERS];
+    bool state[MOST_LAYERS];
+};
+
+/* A field, or NULL where it is absent or null. */
+const cJSON *kv_config_field(const struct kv_config_reader *reader, const char *name);
+
+/* The first failure is kept, later ones are not reached. */
+void kv_config_complain(struct kv_config_reader *reader, const char *name, const char *expected,
+                        const char *found);
+
+/* A whole number from 1 to most; `otherwise` when it is absent, 0 = it must be there. */
+uint32_t kv_config_number(struct kv_config_reader *reader, const char *name, uint32_t otherwise,
+                          double most);
+
+/* The same field under the names that families give it. */
+uint32_t kv_config_named(struct kv_config_reader *reader, const char *name, const char *other,
+                         uint32_t otherwise, double most);
+
+/* Like number, but 0 and absence are 0. */
+uint32_t kv_config_count(struct kv_config_reader *reader, const char *name, double most);
+
+bool kv_config_truth(const struct kv_config_reader *reader, const char *name);
+
+/* Which layers are global, local, latent or a state. */
+void kv_config_plan_layers(struct kv_config_reader *reader, struct kv_layer_plan *plan);
+
+/* What a layer of that kind keeps. */
+void kv_config_fill_layer(struct kv_config_reader *reader, struct kv_model_layer *layer,
+                          uint32_t index, enum kv_layer_kind kind, bool state);
+
+/* Layers that read the rows, or the index, of another one. */
+void kv_config_share_layers(struct kv_config_reader *reader);
+
+#endif
