@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "harness/base/sums.h"
 #include "methods/rotary.h"
 
 static const double NEGLIGIBLE = 0x1p-30;
@@ -96,16 +97,6 @@ static int reserve(struct head_rows *rows, uint32_t probes, struct kv_pool *pool
                : kv_fail(err, KV_EMEMORY, "out of memory for probe gradients");
 }
 
-static double dot(const double *a, const double *b, uint32_t n)
-{
-    double sum[4] = {0};
-    uint32_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        for (uint32_t k = 0; k < 4; k++) sum[k] += a[i + k] * b[i + k];
-    for (; i < n; i++) sum[0] += a[i] * b[i];
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-
 static uint32_t first_visible(const struct kv_geometry *geometry, uint32_t t)
 {
     return geometry->window && t >= geometry->window ? t - geometry->window + 1 : 0;
@@ -121,7 +112,7 @@ static void attend(struct head_rows *rows, uint32_t q_head, uint32_t t)
     for (uint32_t c = 0; c < dim; c++) rows->query[c] = rows->scratch[c];
     double top = geometry->sink_logits ? geometry->sink_logits[q_head] : -INFINITY, sum = 0;
     for (uint32_t j = first; j <= t; j++) {
-        double logit = geometry->scale * dot(rows->query, rows->keys + (size_t)j * dim, dim);
+        double logit = geometry->scale * kv_dot(rows->query, rows->keys + (size_t)j * dim, dim);
         rows->slopes[j] = 1.0;
         if (cap > 0) {
             const double e = exponential(-2.0 * fabs(logit / cap)), tangent = (1.0 - e) / (1.0 + e);
@@ -149,7 +140,7 @@ static void backward(struct head_rows *rows, uint32_t p, uint32_t t)
     for (uint32_t j = first; j <= t; j++) {
         if (rows->weights[j] < NEGLIGIBLE) continue;
         rows->along[j] =
-            dot(rows->output_gradient, rows->values + (size_t)j * value_dim, value_dim);
+            kv_dot(rows->output_gradient, rows->values + (size_t)j * value_dim, value_dim);
         mean += rows->weights[j] * rows->along[j];
     }
     for (uint32_t j = first; j <= t && j < rows->n; j++) {

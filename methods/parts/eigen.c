@@ -5,22 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/base/sums.h"
+
 /* sqrt(a^2 + b^2) without overflow; hypot of the C library differs between machines. */
 static double length(double a, double b)
 {
     const double x = fabs(a), y = fabs(b), large = x > y ? x : y, small = x > y ? y : x;
     if (large == 0) return 0;
     return large * sqrt(1.0 + (small / large) * (small / large));
-}
-
-static double dot(const double *a, const double *b, uint32_t n)
-{
-    double sum[4] = {0};
-    uint32_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        for (uint32_t k = 0; k < 4; k++) sum[k] += a[i + k] * b[i + k];
-    for (; i < n; i++) sum[0] += a[i] * b[i];
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 static void add(double *out, const double *x, double factor, uint32_t n)
@@ -37,10 +29,10 @@ static void reflector(double *v, uint32_t n, double *image)
     *image = 0;
     if (largest == 0) return;
     for (uint32_t i = 0; i < n; i++) v[i] /= largest;
-    const double size = sqrt(dot(v, v, n)), sign = v[n - 1] > 0 ? -1.0 : 1.0;
+    const double size = sqrt(kv_dot(v, v, n)), sign = v[n - 1] > 0 ? -1.0 : 1.0;
     *image = sign * size * largest;
     v[n - 1] -= sign * size;
-    const double inverse = 1.0 / sqrt(dot(v, v, n));
+    const double inverse = 1.0 / sqrt(kv_dot(v, v, n));
     for (uint32_t i = 0; i < n; i++) v[i] *= inverse;
 }
 
@@ -48,8 +40,8 @@ static void reflector(double *v, uint32_t n, double *image)
  * a - u w^T - w u^T with p = a u, w = 2 (p - (u.p) u). */
 static void reflect_both(double *a, uint32_t stride, const double *u, uint32_t n, double *w)
 {
-    for (uint32_t r = 0; r < n; r++) w[r] = dot(a + (size_t)r * stride, u, n);
-    const double along = dot(u, w, n);
+    for (uint32_t r = 0; r < n; r++) w[r] = kv_dot(a + (size_t)r * stride, u, n);
+    const double along = kv_dot(u, w, n);
     for (uint32_t r = 0; r < n; r++) w[r] = 2.0 * (w[r] - along * u[r]);
     for (uint32_t r = 0; r < n; r++) {
         add(a + (size_t)r * stride, w, -u[r], n);
@@ -83,7 +75,7 @@ static void gather_vectors(double *matrix, uint32_t n, double *u)
         row[i] = 1;
         for (uint32_t k = 0; k < i; k++) {
             double *vector = matrix + (size_t)k * n;
-            add(vector, u, -2.0 * dot(vector, u, i), i);
+            add(vector, u, -2.0 * kv_dot(vector, u, i), i);
             vector[i] = 0;
         }
     }

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "harness/base/sums.h"
+
 enum { LARGEST_HADAMARD = 4096 };
 
 static int make_signs(struct kv_rotation *rotation, const struct kv_setup *setup,
@@ -20,17 +22,6 @@ static int make_signs(struct kv_rotation *rotation, const struct kv_setup *setup
     return KV_OK;
 }
 
-/* Four partial sums, for speed; a fixed order, for the same bits everywhere. */
-static double dot(const double *a, const double *b, uint32_t n)
-{
-    double sum[4] = {0};
-    uint32_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        for (uint32_t k = 0; k < 4; k++) sum[k] += a[i + k] * b[i + k];
-    for (; i < n; i++) sum[0] += a[i] * b[i];
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-
 /* Gram-Schmidt by rows, each finished row taken off all that follow (the modified order: enough,
  * since a Gaussian matrix is well conditioned). Dividing by the positive length makes it Haar
  * (Mezzadri, arXiv math-ph/0609050). */
@@ -38,11 +29,11 @@ static void orthonormalise(double *rows, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         double *row = rows + (size_t)i * n;
-        const double inverse = 1.0 / sqrt(dot(row, row, n));
+        const double inverse = 1.0 / sqrt(kv_dot(row, row, n));
         for (uint32_t c = 0; c < n; c++) row[c] *= inverse;
         for (uint32_t j = i + 1; j < n; j++) {
             double *other = rows + (size_t)j * n;
-            const double share = dot(row, other, n);
+            const double share = kv_dot(row, other, n);
             for (uint32_t c = 0; c < n; c++) other[c] -= share * row[c];
         }
     }
