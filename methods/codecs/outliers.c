@@ -8,7 +8,8 @@
  *
  * Bytes: what the inner codec needs, and 4 a kept value: 2 payload, 2 metadata (index), stored
  * with ascending index behind the inner atom. A stage modifier outliers=SHARE means this codec
- * around its stage.
+ * around its stage. A row is the object's: where one serves all heads of a layer (nvfp4,
+ * fp8:scale=tensor, span=heads) the layer's largest values are kept, as KVQuant takes its vectors.
  *
  * Departures: KVQuant's cap is a fixed number from the top and the bottom, with thresholds per
  * vector, and GEAR takes as many from each end; here the larger magnitudes win, whatever their

@@ -7,6 +7,7 @@ from metrics import Answers
 from prompt import Prompt
 from rotary import turned
 from rounding import through_bf16
+import policies
 import specs
 import stored
 
@@ -142,13 +143,26 @@ class LayerReplay:
         total = dict(payload=0, metadata=0, residual=0, basis=0, key=0, value=0)
         for cache in self.heads:
             for side, bank in zip(("key", "value"), cache.banks):
-                counts = bank.bytes()
+                counts = self.spanned(cache, bank)
                 total[side] += sum(counts.values())
                 for name, count in counts.items():
                     total[name] += count
             total["metadata"] += self.policy_bytes(cache)
         total["resident"] = sum(total[n] for n in ("payload", "metadata", "residual", "basis"))
         return total
+
+    def spanned(self, cache, bank):
+        """A row that spans the heads is charged, whole, until the last of them drops it."""
+        if not bank.codec.wants_layer:
+            return bank.bytes()
+        banks = [c.keys if bank is cache.keys else c.values for c in self.heads]
+        if bank.codec.tiers.recent and type(self.policy) is not policies.Policy:
+            raise specs.Unknown("joint rows of which some wait, and some are dropped")
+        rows = len(set().union(*(b.atom_of for b in banks)))
+        exact = len(set().union(*(b.sinks | set(b.queue) for b in banks)))
+        payload, metadata = bank.codec.atom_bytes()
+        return dict(payload=rows * payload, metadata=rows * metadata, residual=exact * bank.exact_row_bytes,
+                    basis=bank.codec.basis_bytes)
 
     def policy_bytes(self, cache):
         """State and explicit positions follow the held rows; own arrays are charged at capacity."""

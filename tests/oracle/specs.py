@@ -11,7 +11,7 @@ from chain import Chain
 from prompt import Prompt
 from gear import Gear
 from kvquant import KVQuant
-from modifiers import Center, Hadamard, Outliers
+from modifiers import Center, Hadamard, Outliers, OverLayer
 from floors import Sign, Ternary
 from llama import Llama
 from minifloat import Fp8, MxFp4, NvFp4
@@ -181,10 +181,14 @@ def make_chain(chain, dim, side, keep_seed=False):
     rest = chain[1:] or [Stage("f16")]
     if around:
         codec = make_chain([Stage(chain[0].name, params)] + chain[1:], dim, side, keep_seed)
-        for kind, value in reversed(around):
+        if codec.wants_layer:
+            codec = OverLayer(dim, around, codec)
+        for kind, value in reversed(around if not codec.wants_layer else []):
             codec = kind(dim, codec, value) if kind is Outliers else kind(dim, codec)
     elif chain[0].name in AROUND:
         inner = make_chain(rest, dim, side)
+        if inner.wants_layer:
+            raise Unknown(f"{chain[0].name} by name around a codec of a layer's rows")
         codec = call(AROUND[chain[0].name], dim, inner=inner, **params)
     elif chain[0].name == "svd":
         codec = Svd(dim, params.pop("rank", 32), lambda width: make_chain(rest, width, side))
