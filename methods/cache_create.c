@@ -161,6 +161,23 @@ static bool joins_layers(const struct kv_cache *cache, enum kv_side side)
                                      cache->plan.source.geometry) > 1;
 }
 
+/* Values that are columns of the keys are stored with them: nothing can be said of them alone. */
+static int refuse_values(const struct kv_cache_spec *spec, struct kv_error *err)
+{
+    const struct kv_stage *stage = kv_chain(spec, KV_KEYS);
+    if (spec->sided && spec->values)
+        return kv_fail(err, KV_EUNSUPPORTED, "v.%s: the values of this layer are columns of its keys",
+                       spec->values->codec->name);
+    if (stage && stage->modifiers[0].exact_side)
+        return kv_fail(err, KV_EUNSUPPORTED, "side=%s: the values of this layer are columns of its keys",
+                       stage->modifiers[0].exact_side == 1 ? "values" : "keys");
+    for (; stage; stage = stage->rest)
+        if (!kv_stage_same_sides(stage))
+            return kv_fail(err, KV_EUNSUPPORTED, "%s: expected the same parameters for k. and v., since the"
+                           " values of this layer are columns of its keys", stage->codec->name);
+    return KV_OK;
+}
+
 /* A bank that serves several layers belongs to the first member's cache. */
 static int create_banks(struct kv_cache *cache, struct kv_error *err)
 {
@@ -170,10 +187,7 @@ static int create_banks(struct kv_cache *cache, struct kv_error *err)
     if (!cache->banks) return kv_fail(err, KV_EMEMORY, "out of memory for banks");
     const bool shared = plan->source.geometry->values_in_keys;
     const bool joint = !shared && stage && stage->modifiers[0].span & KV_SPAN_SIDES;
-    int status = KV_OK;
-    if (shared && stage && stage->modifiers[0].exact_side)
-        return kv_fail(err, KV_EUNSUPPORTED, "side=%s: the values of this layer are columns of its keys",
-                       stage->modifiers[0].exact_side == 1 ? "values" : "keys");
+    int status = shared ? refuse_values(plan->spec, err) : KV_OK;
     for (int s = joint ? KV_BOTH_SIDES : KV_KEYS; status == KV_OK && s <= KV_BOTH_SIDES; s++) {
         if (!joint && s == (shared ? KV_VALUES : KV_BOTH_SIDES)) break;
         const bool joins = joins_layers(cache->first, s);

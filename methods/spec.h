@@ -84,6 +84,9 @@ bool kv_spec_is_exact_layer(const struct kv_spec *spec, uint32_t layer, uint32_t
 /* Appends for every spec with a codec its keys-only and values-only halves (--split). */
 int kv_spec_split(struct kv_spec_list *list, struct kv_error *err);
 
+/* True when the keys and the values of a codec's stage have the same parameters and modifiers. */
+bool kv_stage_same_sides(const struct kv_stage *stage);
+
 /* The registry: every method, ended by NULL; built from the name lists in methods/meson.build. */
 extern const struct kv_codec *const kv_codecs[];
 extern const struct kv_policy *const kv_policies[];

@@ -14,9 +14,6 @@ const char *kv_stage_name(const struct kv_stage *stage);
 int kv_stage_set(struct kv_stage *stage, struct kv_spec *spec, const char *key, const char *value,
                  struct kv_error *err);
 
-/* True when the keys and the values of a codec's stage have the same parameters and modifiers. */
-bool kv_stage_same_sides(const struct kv_stage *stage);
-
 /* Appends the canonical text of the stage. */
 void kv_stage_print(const struct kv_stage *stage, char *text, size_t capacity);
 

@@ -100,6 +100,7 @@ static void kv_change_shape(struct kv_check_shape *shape, const struct kv_check_
     shape->sinks = change->sinks, shape->interleaved = change->interleaved;
     if (change->dtype) shape->dtype = change->dtype;
     if (change->rows) shape->rows = change->rows;
+    shape->latent = change->latent;
 }
 
 SHAPE(answers_constant_rows, .rows = KV_ROWS_CONSTANT)
@@ -115,6 +116,28 @@ SHAPE(runs_on_bfloat, .dtype = KV_BF16)
 SHAPE(runs_on_f32, .dtype = KV_F32)
 SHAPE(runs_on_one_prompt_token, .tokens = 40, .prefill = 1)
 SHAPE(runs_on_one_decode_token, .tokens = 257)
+
+/* What is said of the values alone could have no effect: the spec must be refused. */
+static bool tells_values_apart(const struct kv_spec *spec)
+{
+    for (uint32_t c = 0; c < spec->n_caches; c++) {
+        if (spec->caches[c].sided && spec->caches[c].values) return true;
+        for (const struct kv_stage *s = kv_chain(&spec->caches[c], KV_KEYS); s; s = s->rest)
+            if (!kv_stage_same_sides(s) || s->modifiers[0].exact_side) return true;
+    }
+    return false;
+}
+
+static enum kv_verdict runs_on_latents(struct kv_check *check)
+{
+    struct kv_check_shape shape = kv_check_plain;
+    shape.kv_heads = 1, shape.group = 4, shape.key_dim = 96;
+    shape.latent = shape.interleaved = true;
+    const enum kv_verdict verdict = finite_on(check, &shape);
+    if (verdict != KV_PASS || !tells_values_apart(check->spec)) return verdict;
+    kv_fail(&check->why, 0, "values that are columns of the keys: expected a refusal, found answers");
+    return KV_FAIL;
+}
 
 static enum kv_verdict twice(struct kv_check *check, struct kv_play *second, bool exactly, double tolerance)
 {
@@ -431,6 +454,7 @@ static const struct { struct kv_invariant_text text; enum kv_verdict (*run)(stru
     INVARIANT(runs_on_unequal_dims, "keys of 96, values of 64"),
     INVARIANT(runs_on_one_kv_head, "multi-query attention"),
     INVARIANT(runs_without_groups, "multi-head attention"),
+    INVARIANT(runs_on_latents, "latent attention, whose values are columns of the keys"),
     INVARIANT(runs_on_a_sliding_layer, "window, softcap, sink logits, interleaved rotation"),
     INVARIANT(runs_on_bfloat, "a bfloat16 trace"),
     INVARIANT(runs_on_f32, "an f32 trace"),

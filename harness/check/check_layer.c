@@ -76,12 +76,21 @@ static void fill_projection(struct kv_layer *layer, const struct kv_check_shape 
             }
 }
 
+/* Those of latents are read from the keys. */
+static bool fill_values(struct kv_layer *layer, const struct kv_check_shape *shape)
+{
+    if (!shape->latent) return fill(&layer->v, shape, shape->kv_heads, 1, shape->value_dim, 2);
+    layer->v = layer->k;
+    layer->v.dim = shape->value_dim;
+    return true;
+}
+
 static void describe(struct made *made, const struct kv_check_shape *shape)
 {
     made->info.index = 5, made->info.kv_source = 5, made->info.dtype = shape->dtype;
     made->info.geometry = (struct kv_geometry){
         .layer = shape->before ? 7 - shape->neighbour : 7 + shape->neighbour, .model_layers = 12, .q_heads = shape->kv_heads * shape->group,
-        .kv_heads = shape->kv_heads, .group = shape->group, .key_dim = shape->key_dim,
+        .values_in_keys = shape->latent, .kv_heads = shape->kv_heads, .group = shape->group, .key_dim = shape->key_dim,
         .value_dim = shape->value_dim, .tokens = shape->tokens, .prefill = shape->prefill,
         .window = shape->window, .question_start = shape->prefill - shape->question,
         .element_bits = shape->dtype == KV_F32 ? 32 : 16, .scale = 1.0 / sqrt(shape->key_dim),
@@ -119,7 +128,7 @@ struct kv_layer *kv_check_layer(const struct kv_check_shape *shape)
     const bool done = made->positions && made->inv_freq && (made->sinks || !shape->sinks) &&
                       fill(&made->layer.q, shape, q_heads, shape->group, shape->key_dim, 0) &&
                       fill(&made->layer.k, shape, shape->kv_heads, 1, shape->key_dim, 1) &&
-                      fill(&made->layer.v, shape, shape->kv_heads, 1, shape->value_dim, 2);
+                      fill_values(&made->layer, shape);
     made->layer.hidden = HIDDEN;
     made->layer.w_o = calloc((size_t)HIDDEN * q_heads * shape->value_dim, sizeof *made->layer.w_o);
     if (!done || !made->layer.w_o) {
@@ -132,7 +141,7 @@ struct kv_layer *kv_check_layer(const struct kv_check_shape *shape)
     }
     for (uint32_t t = 0; t < shape->tokens; t++) made->positions[t] = (int32_t)t;
     fill_projection(&made->layer, shape);
-    for (uint32_t i = 0; i < shape->key_dim / 2; i++)
+    for (uint32_t i = shape->latent ? shape->value_dim / 2 : 0; i < shape->key_dim / 2; i++)
         made->inv_freq[i] = pow(10000.0, -2.0 * i / shape->key_dim);
     for (uint32_t h = 0; made->sinks && h < q_heads; h++) made->sinks[h] = 0.5f;
     describe(made, shape);
@@ -144,8 +153,8 @@ void kv_check_layer_free(struct kv_layer *layer)
     if (!layer) return;
     struct made *made = (struct made *)layer;
     free((void *)layer->q.data);
+    if (layer->v.data != layer->k.data) free((void *)layer->v.data);
     free((void *)layer->k.data);
-    free((void *)layer->v.data);
     free((void *)layer->label.tensor.data);
     free((void *)made->fisher.tensor.data);
     free(layer->w_o);

@@ -17,6 +17,7 @@ struct kv_check_shape {
     uint32_t question;            /* tokens of a question at the end of the prompt; 0 = none is marked */
     uint32_t neighbour;           /* so many layers behind the first: of other content */
     bool before;                  /* in front of it instead */
+    bool latent;                  /* values are the first columns of the keys, which do not turn */
 };
 
 /* A layer whose content is a function of the shape alone; NULL when memory is exhausted. */

@@ -231,6 +231,7 @@ def both_rows(spec):
     """(oracle's rows, program's rows, None), or (None, None, why not)."""
     trace, impossible = JOB["trace"], None
     try:
+        specs.check_sides(trace, spec)
         if mla.knows(spec):
             mla.check(trace, spec)
         elif not structure.knows(spec):

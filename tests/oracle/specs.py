@@ -146,6 +146,14 @@ def side_params(stage, side):
     return {**plain, **own}
 
 
+def check_sides(trace, spec):
+    """Raises ValueError where values that are columns of the keys are told apart from them."""
+    if any(layer.value_is_key_prefix for layer in trace.layers.values()):
+        for stage in parse(spec):
+            if stage.name in CODECS and (stage.side == "v" or side_params(stage, "k") != side_params(stage, "v")):
+                raise ValueError("values that are columns of the keys")
+
+
 def make_codec(stages, dim, side, element_bytes=2, recorded="f16"):
     """Codecs in a row are outer to inner; none stores rows as the trace does (`recorded`, of 16 bits)."""
     chain = [stage for stage in stages if stage.name in CODECS and side in stage.side]
