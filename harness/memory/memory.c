@@ -20,6 +20,7 @@ struct kv_memory {
     const struct kv_spec *spec;
     struct kv_memory_setting setting;
     const struct kv_kernels *kernels;
+    bool only_counts; /* rows are not gone through one by one: for questions of many contexts */
     uint32_t n_parts;
     struct part *parts;
     uint32_t *indices; /* what parts' layers point into */
@@ -47,7 +48,7 @@ static bool is_alike(const struct kv_memory *memory, const struct part *a, const
     const bool there = kv_spec_is_exact_layer(memory->spec, b->layers[0], n);
     return a->n == b->n && here == there && x->kind == y->kind && x->q_heads == y->q_heads &&
            x->kv_heads == y->kv_heads && x->key_dim == y->key_dim && x->value_dim == y->value_dim &&
-           x->window == y->window;
+           x->latent_dim == y->latent_dim && x->window == y->window;
 }
 
 /* The law of a part, which is made now unless it was before. */
@@ -63,6 +64,7 @@ static int law_of(struct kv_memory *memory, uint32_t p, struct kv_memory_law **l
                                           .kv_heads = layer->kv_heads,
                                           .key_dim = layer->key_dim,
                                           .value_dim = layer->value_dim,
+                                          .latent_dim = layer->latent_dim,
                                           .element_bits = memory->setting.element_bits};
     const int status =
         part->law ? KV_OK
@@ -87,8 +89,9 @@ static int bytes_of(struct kv_memory *memory, uint32_t p, uint32_t rows,
 {
     struct kv_memory_law *law;
     const int status = law_of(memory, p, &law, err);
-    return status == KV_OK ? kv_memory_law_bytes(law, rows, memory->setting.decode, bytes, err)
-                           : status;
+    if (status != KV_OK) return status;
+    return (memory->only_counts ? kv_memory_law_count : kv_memory_law_bytes)(
+        law, rows, memory->setting.decode, bytes, err);
 }
 
 /* The model's layers that keep rows, as a recording of all of them would list them. */
@@ -108,7 +111,8 @@ static void describe_layers(const struct kv_model *model, struct kv_trace *trace
                          .kv_heads = layer->kv_heads,
                          .group = layer->q_heads / layer->kv_heads,
                          .key_dim = layer->key_dim,
-                         .value_dim = layer->value_dim ? layer->value_dim : 1,
+                         .value_dim = layer->value_dim ? layer->value_dim : layer->latent_dim,
+                         .values_in_keys = !layer->value_dim,
                          .window = layer->window,
                          .element_bits = 16}};
     }
@@ -264,28 +268,39 @@ bool kv_memory_is_counted_directly(const struct kv_memory *memory)
     return kv_memory_is_direct(memory->spec);
 }
 
-/* The first context from 1 on with at least `bytes`; bytes never fall with the context. */
-int64_t kv_memory_reach(struct kv_memory *memory, int64_t bytes)
+/* Bytes rise with the context, but for the moments when a block is encoded: one of the contexts
+ * from 1 on that has at least `bytes` behind one that has fewer. They nearly rise in a line: from
+ * where it crosses, in growing steps until the crossing is passed, then by halves. */
+static int64_t reach(struct kv_memory *memory, int64_t bytes)
 {
     struct kv_memory_total total;
-    uint32_t low = 0, high = MOST_CONTEXT;
-    if (!kv_memory_is_direct(memory->spec)) return -1;
-    if (kv_memory_at(memory, high, &total, NULL) != KV_OK || total.total < bytes) return -1;
-    while (high - low > 1) {
-        const uint32_t middle = low + (high - low) / 2;
-        if (kv_memory_at(memory, middle, &total, NULL) != KV_OK) return -1;
+    int64_t low = 0, high = MOST_CONTEXT;
+    if (kv_memory_at(memory, MOST_CONTEXT, &total, NULL) != KV_OK) return -1;
+    if (total.total < bytes) return KV_NO_CONTEXT;
+    int64_t next = (int64_t)((double)bytes / (double)total.total * MOST_CONTEXT);
+    for (int64_t step = 1; high - low > 1; step *= 2) {
+        const int64_t at = next > low && next < high ? next : low + (high - low) / 2;
+        if (kv_memory_at(memory, (uint32_t)at, &total, NULL) != KV_OK) return -1;
         if (total.total >= bytes)
-            high = middle;
+            high = at, next = at - step;
         else
-            low = middle;
+            low = at, next = at + step;
     }
     return high;
 }
 
+int64_t kv_memory_reach(struct kv_memory *memory, int64_t bytes)
+{
+    memory->only_counts = true;
+    const int64_t context = reach(memory, bytes);
+    memory->only_counts = false;
+    return context;
+}
+
 int64_t kv_memory_most_context(struct kv_memory *memory, int64_t limit)
 {
-    const int64_t reach = limit < 0 ? 1 : kv_memory_reach(memory, limit + 1);
-    return reach < 0 ? -1 : reach - 1;
+    const int64_t first = limit < 0 ? 1 : kv_memory_reach(memory, limit + 1);
+    return first == KV_NO_CONTEXT ? MOST_CONTEXT : first < 0 ? first : first - 1;
 }
 
 /* -- the chain -------------------------------------------------------------------------------- */
@@ -311,7 +326,8 @@ static bool undo(struct kv_model_layer *layer, uint32_t index, enum kv_saving sa
     case KV_SAVING_LATENT:
         if (layer->kind != KV_LAYER_MLA) break;
         layer->kind = KV_LAYER_FULL, layer->kv_heads = layer->q_heads, layer->index_dim = 0;
-        layer->key_dim = layer->twin_key_dim, layer->value_dim = layer->twin_value_dim;
+        layer->latent_dim = 0, layer->key_dim = layer->twin_key_dim,
+        layer->value_dim = layer->twin_value_dim;
         break;
     default:
         break;

@@ -29,9 +29,10 @@ struct kv_memory_total {
 int kv_memory_at(struct kv_memory *memory, uint32_t context, struct kv_memory_total *total,
                  struct kv_error *err);
 
-/* The largest context of at most `limit` bytes for one sequence, or the first with at least as many
- * (`reach`); -1 when no context up to 2^30 does, or the method has a policy (each is a whole run).
- */
+enum { KV_NO_CONTEXT = -2 }; /* none up to 2^30, however long */
+
+/* The largest context of at most `limit` bytes for one sequence (2^30: any), or the first with at
+ * least as many (`reach`). -1: not known, since rows would have to be gone through. */
 int64_t kv_memory_most_context(struct kv_memory *memory, int64_t limit);
 int64_t kv_memory_reach(struct kv_memory *memory, int64_t bytes);
 

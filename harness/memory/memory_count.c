@@ -127,7 +127,8 @@ static int make_prompts(struct counting *counting, struct kv_error *err)
     return status;
 }
 
-/* A plain rotation, so that codecs of keys as they were before it have one to undo. */
+/* A plain rotation, so that codecs of keys as they were before it have one to undo; latents that
+ * are values do not turn. */
 static int make_rotary(struct counting *counting, struct kv_error *err)
 {
     struct kv_geometry *geometry = &counting->geometry;
@@ -137,10 +138,12 @@ static int make_rotary(struct counting *counting, struct kv_error *err)
         kv_pool_take(counting->pool, geometry->tokens * sizeof *counting->positions);
     if (!counting->inv_freq || !counting->positions)
         return kv_fail(err, KV_EMEMORY, "memory: out of memory");
-    for (uint32_t i = 0; i < dims / 2; i++) counting->inv_freq[i] = 1.0 / (i + 1);
+    const uint32_t still = geometry->values_in_keys ? (geometry->value_dim + 1) / 2 : 0;
+    for (uint32_t i = still; i < dims / 2; i++) counting->inv_freq[i] = 1.0 / (i + 1);
     for (uint32_t t = 0; t < geometry->tokens; t++) counting->positions[t] = (int32_t)t;
     geometry->positions = counting->positions;
-    geometry->rope = (struct kv_rope){.layout = dims ? KV_ROPE_HALF : KV_ROPE_NONE,
+    const enum kv_rope_layout turns = still ? KV_ROPE_INTERLEAVED : KV_ROPE_HALF;
+    geometry->rope = (struct kv_rope){.layout = dims ? turns : KV_ROPE_NONE,
                                       .dims = dims,
                                       .scale = 1.0,
                                       .inv_freq = counting->inv_freq};
@@ -235,12 +238,12 @@ static int run_steps(struct counting *counting, struct kv_error *err)
 }
 
 /* charged: the banks' metadata was charged to the pool, beside what the policies keep. */
-static void add_cache(struct kv_memory_bytes *sum, const struct kv_cache *cache, uint32_t sides,
-                      bool charged, int64_t *metadata)
+static void add_cache(struct kv_memory_bytes *sum, const struct kv_cache *cache, bool charged,
+                      int64_t *metadata)
 {
     const struct kv_cache_bytes one = kv_cache_count(cache);
     if (charged) *metadata -= one.metadata[0] + one.metadata[1];
-    for (uint32_t side = 0; side < sides; side++) {
+    for (uint32_t side = 0; side < 2; side++) {
         sum->payload += one.payload[side];
         sum->residual += one.residual[side];
         sum->basis += one.basis[side];
@@ -254,12 +257,12 @@ static void add_cache(struct kv_memory_bytes *sum, const struct kv_cache *cache,
 static void add(struct kv_memory_bytes *sum, const struct counting *counting,
                 const struct kv_memory_shape *shape, bool charged)
 {
-    const uint32_t units = shape->kv_heads / counting->unit_heads, sides = shape->value_dim ? 2 : 1;
+    const uint32_t units = shape->kv_heads / counting->unit_heads;
     int64_t metadata = kv_pool_used(counting->pool, KV_METADATA);
     struct kv_memory_bytes one = {0};
     for (uint32_t m = 0; m < counting->n_layers; m++) {
-        add_cache(&one, counting->main[m], sides, charged, &metadata);
-        if (counting->rest) add_cache(&one, counting->rest[m], sides, charged, &metadata);
+        add_cache(&one, counting->main[m], charged, &metadata);
+        if (counting->rest) add_cache(&one, counting->rest[m], charged, &metadata);
     }
     sum->payload += units * one.payload;
     sum->residual += units * one.residual;
@@ -324,18 +327,6 @@ static const struct kv_stage *chain_of(const struct kv_spec *spec, uint32_t cach
     return kv_chain(&spec->caches[cache], side ? KV_VALUES : KV_KEYS);
 }
 
-/* A side that is joined with the values of an MLA layer, which has none. */
-static bool joins_sides(const struct kv_spec *spec)
-{
-    bool joins = false;
-    for (uint32_t c = 0; c < spec->n_caches; c++)
-        for (int side = 0; side < 2; side++) {
-            const struct kv_stage *stage = chain_of(spec, c, side);
-            joins |= stage && stage->modifiers[0].span & KV_SPAN_SIDES;
-        }
-    return joins;
-}
-
 static bool is_fitted(const struct kv_spec *spec)
 {
     if (spec->caches[0].answer) return false; /* its size is what create charged */
@@ -373,18 +364,20 @@ static int open_counting(struct counting *counting, const struct kv_memory_law *
                                   .unit_heads = unit_heads(law->spec, shape),
                                   .pool = kv_pool_create(0)};
     if (!counting->pool) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
-    counting->geometry = (struct kv_geometry){.layer = shape->layers[0],
-                                              .model_layers = shape->model_layers,
-                                              .q_heads = shape->q_heads,
-                                              .kv_heads = shape->kv_heads,
-                                              .group = shape->q_heads / shape->kv_heads,
-                                              .key_dim = shape->key_dim,
-                                              .value_dim = shape->value_dim ? shape->value_dim : 1,
-                                              .tokens = tokens,
-                                              .prefill = prefill,
-                                              .question_start = prefill,
-                                              .element_bits = shape->element_bits,
-                                              .scale = 1.0};
+    counting->geometry =
+        (struct kv_geometry){.layer = shape->layers[0],
+                             .model_layers = shape->model_layers,
+                             .q_heads = shape->q_heads,
+                             .kv_heads = shape->kv_heads,
+                             .group = shape->q_heads / shape->kv_heads,
+                             .key_dim = shape->key_dim,
+                             .value_dim = shape->value_dim ? shape->value_dim : shape->latent_dim,
+                             .values_in_keys = shape->value_dim == 0,
+                             .tokens = tokens,
+                             .prefill = prefill,
+                             .question_start = prefill,
+                             .element_bits = shape->element_bits,
+                             .scale = 1.0};
     int status = make_tensor(counting, &counting->keys, counting->geometry.key_dim, err);
     if (status == KV_OK)
         status = make_tensor(counting, &counting->values, counting->geometry.value_dim, err);
@@ -501,8 +494,9 @@ static bool count_extreme(const struct counting *counting, const struct kv_memor
     return known;
 }
 
-/* By arithmetic, in caches that were made once; *known is false where that does not do. */
-static int count(struct kv_memory_law *law, uint32_t p, uint32_t tokens, uint32_t decode,
+/* By arithmetic, in caches that were made once; *known is false where that does not do. ends: the
+ * least is asked for, too. */
+static int count(struct kv_memory_law *law, uint32_t p, uint32_t tokens, uint32_t decode, bool ends,
                  struct kv_memory_bytes *bytes, bool *known, struct kv_error *err)
 {
     struct counting *counting = &law->counting[p];
@@ -511,9 +505,9 @@ static int count(struct kv_memory_law *law, uint32_t p, uint32_t tokens, uint32_
     if (status != KV_OK) return status;
     for (uint32_t m = 0; *known && m < counting->n_layers; m++)
         *known = follows_from_count(counting, m);
-    *known = *known && count_extreme(counting, &law->shape, KV_MOST, bytes) &&
-             count_extreme(counting, &law->shape, KV_LEAST, &least);
-    bytes->least = least.total;
+    *known = *known && count_extreme(counting, &law->shape, KV_MOST, bytes);
+    if (ends) *known = *known && count_extreme(counting, &law->shape, KV_LEAST, &least);
+    bytes->least = ends ? least.total : bytes->total;
     return KV_OK;
 }
 
@@ -546,8 +540,8 @@ static int run(struct kv_memory_law *law, uint32_t p, uint32_t tokens, uint32_t 
     return status;
 }
 
-int kv_memory_law_bytes(struct kv_memory_law *law, uint32_t tokens, uint32_t decode,
-                        struct kv_memory_bytes *bytes, struct kv_error *err)
+static int bytes_of(struct kv_memory_law *law, uint32_t tokens, uint32_t decode, bool through,
+                    struct kv_memory_bytes *bytes, struct kv_error *err)
 {
     struct kv_memory_bytes each[2] = {{0}};
     bool known = law->direct || law->counted;
@@ -555,7 +549,9 @@ int kv_memory_law_bytes(struct kv_memory_law *law, uint32_t tokens, uint32_t dec
     *bytes = (struct kv_memory_bytes){0};
     for (uint32_t p = 0; status == KV_OK && tokens > 0 && known && p < law->n_patterns; p++)
         status = law->direct ? ask(law, p, tokens, decode, &each[p])
-                             : count(law, p, tokens, decode, &each[p], &known, err);
+                             : count(law, p, tokens, decode, through, &each[p], &known, err);
+    if (status == KV_OK && !known && !through)
+        return kv_fail(err, KV_EUNSUPPORTED, "an eviction is gone through row by row");
     for (uint32_t p = 0; status == KV_OK && tokens > 0 && !known && p < 2; p++) {
         status = run(law, p, tokens, decode, &each[p], err);
         each[p].sampled = 1;
@@ -565,6 +561,18 @@ int kv_memory_law_bytes(struct kv_memory_law *law, uint32_t tokens, uint32_t dec
     *bytes = each[second];
     if (n > 1 && each[!second].least < bytes->least) bytes->least = each[!second].least;
     return status;
+}
+
+int kv_memory_law_bytes(struct kv_memory_law *law, uint32_t tokens, uint32_t decode,
+                        struct kv_memory_bytes *bytes, struct kv_error *err)
+{
+    return bytes_of(law, tokens, decode, true, bytes, err);
+}
+
+int kv_memory_law_count(struct kv_memory_law *law, uint32_t tokens, uint32_t decode,
+                        struct kv_memory_bytes *bytes, struct kv_error *err)
+{
+    return bytes_of(law, tokens, decode, false, bytes, err);
 }
 
 int kv_memory_law_create(struct kv_memory_law **out, const struct kv_spec *spec,
@@ -581,13 +589,6 @@ int kv_memory_law_create(struct kv_memory_law **out, const struct kv_spec *spec,
     law->counted = !law->direct && !law->spec->caches[0].answer;
     law->n_patterns = !is_fitted(law->spec) ? 1 : 2;
     int status = KV_OK;
-    if (shape->value_dim == 0 && joins_sides(law->spec))
-        status = kv_fail(err, KV_EUNSUPPORTED,
-                         "an MLA layer has one vector a token: there are no sides to join");
-    if (shape->value_dim == 0 && law->spec->caches[0].answer)
-        status =
-            kv_fail(err, KV_EUNSUPPORTED,
-                    "an MLA layer's values are columns of its keys: how many is not known here");
     for (uint32_t p = 0; (law->direct || law->counted) && status == KV_OK && p < law->n_patterns;
          p++)
         status = open_counting(&law->counting[p], law, p ? RANDOM : FLAT, CREATED_ROWS, 0, err);

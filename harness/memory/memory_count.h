@@ -14,7 +14,8 @@
 struct kv_memory_shape {
     const uint32_t *layers; /* [n_layers] of the model: one, or those of a layer group */
     uint32_t n_layers, model_layers, q_heads, kv_heads, key_dim;
-    uint32_t value_dim;      /* 0: values are read from the key row (MLA) */
+    uint32_t value_dim; /* 0: values are the first latent_dim columns of the key (MLA) */
+    uint32_t latent_dim;
     uint32_t tokens, decode; /* rows in all; how many of them come after the prompt, one by one */
     uint32_t element_bits;   /* 16 or 32: of rows that are kept as they are */
 };
@@ -39,6 +40,9 @@ int kv_memory_law_create(struct kv_memory_law **out, const struct kv_spec *spec,
                          const struct kv_memory_shape *shape, const struct kv_kernels *kernels,
                          struct kv_error *err);
 int kv_memory_law_bytes(struct kv_memory_law *law, uint32_t tokens, uint32_t decode,
+                        struct kv_memory_bytes *bytes, struct kv_error *err);
+/* Likewise the most alone, but KV_EUNSUPPORTED where rows would be gone through one by one. */
+int kv_memory_law_count(struct kv_memory_law *law, uint32_t tokens, uint32_t decode,
                         struct kv_memory_bytes *bytes, struct kv_error *err);
 /* From now on rows are gone through though they could be counted: what counting is held against. */
 void kv_memory_law_go_through(struct kv_memory_law *law);

@@ -52,7 +52,8 @@ static struct kv_model_layer latent_layer(struct kv_config_reader *reader)
     const uint32_t rope = kv_config_number(reader, "qk_rope_head_dim", 0, MOST_HEAD_COLUMNS);
     struct kv_model_layer layer = {.kind = KV_LAYER_MLA, .kv_heads = 1};
     layer.q_heads = kv_config_number(reader, "num_attention_heads", 0, MOST_HEADS);
-    layer.key_dim = kv_config_number(reader, "kv_lora_rank", 0, MOST_HEAD_COLUMNS) + rope;
+    layer.latent_dim = kv_config_number(reader, "kv_lora_rank", 0, MOST_HEAD_COLUMNS);
+    layer.key_dim = layer.latent_dim + rope;
     layer.twin_key_dim = kv_config_number(reader, "qk_nope_head_dim", 0, MOST_HEAD_COLUMNS) + rope;
     layer.twin_value_dim = kv_config_number(reader, "v_head_dim", 0, MOST_HEAD_COLUMNS);
     layer.index_dim = kv_config_count(reader, "index_head_dim", MOST_HEAD_COLUMNS);

@@ -24,6 +24,7 @@ enum kv_layer_kind {
 struct kv_model_layer {
     enum kv_layer_kind kind;
     uint32_t q_heads, kv_heads, key_dim, value_dim, window;
+    uint32_t latent_dim;     /* MLA: the first columns of the key, which are the values, too */
     uint32_t twin_key_dim,
         twin_value_dim;      /* MLA: of a head, if heads were cached and not the latent */
     uint32_t index_dim;      /* further columns a token, of one index head (sparse attention) */

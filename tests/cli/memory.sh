@@ -103,6 +103,16 @@ expect 0 '' memory --model deepseek-v3 --context 1 --serving --format csv
 says 'vllm fp8_ds_mla,ok,1,1,40016'
 expect 0 '' memory --model llama-3-8b --context 8Ki --fit 24GiB --weights-bits 16 --format csv --methods f16
 says ',122533,74075,'
+# With a policy, by the law of its rows: of a fifth of them the weights are five times as far; a fixed number
+# never reaches them and leaves room for any context.
+weights=$((2 * 8030261248)) room=$(((24 << 30) - 2 * 8030261248))
+for of in 1 5; do
+    [ $of = 1 ] && method=f16 || method=window:budget=0.2
+    expect 0 '' memory --model llama-3-8b --context 8Ki --fit 24GiB --format csv --methods $method
+    says ",$(((weights + 131071) / 131072 * of)),$(((room / 131072 + 1) * of - 1)),"
+done
+expect 0 '' memory --model llama-3-8b --context 8Ki --fit 24GiB --format csv --methods window:budget=512
+says ",$weights,,1073741824,144,"
 
 for format in table markdown csv json; do
     expect 0 '' memory --model llama-3-8b,smollm2-135m --format $format
@@ -171,6 +181,6 @@ expect 2 '--format: expected table, markdown, csv or json' memory --model opt-30
 expect 2 'unknown method kivy; did you mean kivi?' memory --model opt-30b --methods kivy
 expect 2 'more than 2^63 bytes' memory --model opt-175b --batch 1000000000 --context 100M
 expect 3 'cannot be read' memory --model ./none.json
-expect 0 '' memory --model deepseek-v3 --methods int:bits=4:span=joint --context 64
-says 'unsupported: an MLA layer has one vector a token'
+expect 0 '' memory --model deepseek-v3 --methods k.int+v.int --context 64
+says 'unsupported: v.int: the values of this layer are columns of its keys'
 finish
