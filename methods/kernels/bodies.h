@@ -675,6 +675,14 @@ struct transform {
     float *out;
 };
 
+/* Sum and difference. */
+ALWAYS_INLINE void meet(vec *a, vec *b)
+{
+    const vec x = *a, y = *b;
+    *a = add(x, y);
+    *b = sub(x, y);
+}
+
 /* All spans of a block that fits the registers. */
 ALWAYS_INLINE void transform_block(struct transform at, int has_factors, uint32_t vecs)
 {
@@ -686,11 +694,7 @@ ALWAYS_INLINE void transform_block(struct transform at, int has_factors, uint32_
     }
     UNROLLED for (uint32_t span = 1; span < vecs; span *= 2)
         UNROLLED for (uint32_t i = 0; i < vecs; i++)
-            if (!(i & span)) {
-                const vec a = v[i], b = v[i + span];
-                v[i] = add(a, b);
-                v[i + span] = sub(a, b);
-            }
+            if (!(i & span)) meet(&v[i], &v[i + span]);
     UNROLLED for (uint32_t i = 0; i < vecs; i++) store(at.out + i * LANES, v[i]);
 }
 
@@ -742,6 +746,14 @@ static void KERNEL(hadamard_small)(struct transform at, size_t n)
             }
 }
 
+/* Spans from `span` on, which is at least LANES. */
+static void KERNEL(wide_spans)(float *x, size_t n, size_t span)
+{
+    for (; 4 * span <= n; span *= 4)
+        for (size_t i = 0; i < n; i += 4 * span) transform_quarters(x + i, span);
+    if (span < n) transform_halves(x, span);
+}
+
 static void KERNEL(hadamard)(const float *x, const float *factors, float *out, size_t n)
 {
     struct transform at = {x, factors, out};
@@ -759,9 +771,7 @@ static void KERNEL(hadamard)(const float *x, const float *factors, float *out, s
         at.factors = factors + i;
         transform_vecs(at, 1, vecs);
     }
-    for (; 4 * span <= n; span *= 4)
-        for (size_t i = 0; i < n; i += 4 * span) transform_quarters(out + i, span);
-    if (span < n) transform_halves(out, span);
+    KERNEL(wide_spans)(out, n, span);
 }
 
 /* Four vectors of rows at a time, each its own chain over the columns. */

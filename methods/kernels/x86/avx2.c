@@ -10,6 +10,7 @@
 
 #include "methods/kernels/bodies.h"
 #include "methods/kernels/x86/codes_avx2.h"
+#include "methods/kernels/x86/transform_avx2.h"
 #include "methods/kernels/grids.h"
 #include "methods/kernels/blocks_simd.h"
 #include "methods/kernels/stripes.h"
@@ -27,5 +28,6 @@ void kv_kernels_set_avx2(struct kv_kernels *kernels)
     kernels->grid_encode = KERNEL(grid_codes);
     kernels->pack_bits = KERNEL(pack_codes);
     kernels->unpack_bits = KERNEL(unpack_codes);
+    kernels->hadamard = KERNEL(hadamard_far);
     kernels->isa = "avx2";
 }
