@@ -812,11 +812,14 @@ static float KERNEL(sum_squares)(const float *x, size_t n)
             const vec v = load(x + i + k * LANES);
             sums[k] = add(sums[k], mul(v, v));
         }
-    memcpy(rest, x + i, (n - i) * sizeof *rest);   /* adding 0 changes no sum of squares */
-    UNROLLED for (uint32_t k = 0; k < VECS; k++) {
-        const vec v = load(rest + k * LANES);
-        store(s + k * LANES, add(sums[k], mul(v, v)));
+    if (i < n) {
+        memcpy(rest, x + i, (n - i) * sizeof *rest);   /* adding 0 changes no sum of squares */
+        UNROLLED for (uint32_t k = 0; k < VECS; k++) {
+            const vec v = load(rest + k * LANES);
+            sums[k] = add(sums[k], mul(v, v));
+        }
     }
+    UNROLLED for (uint32_t k = 0; k < VECS; k++) store(s + k * LANES, sums[k]);
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }
 #endif

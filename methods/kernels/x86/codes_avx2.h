@@ -34,42 +34,62 @@ static inline __m256i round_words(const float *x, __m256 factor, __m256 steps)
                               _mm256_cvtps_epi32(_mm256_min_ps(b, top)));
 }
 
-/* Codes of 32 values; false when one of them rounds to a threshold. */
-static inline int cells_of_step(const struct kv_cells *cells, const float *x, __m256 factor,
-                                __m256 steps, __m256i *codes)
+/* Codes of 32 values in words, that of a cell's threshold as if below it; *same has a bit for each
+ * value that rounds to a threshold. */
+static inline __m256i cells_of_words(const struct kv_cells *cells, const __m256i words[2],
+                                     uint32_t *same)
 {
-    const __m256i first = round_words(x, factor, steps), last = round_words(x + 8, factor, steps);
     const __m256i index =
-        _mm256_packs_epi16(_mm256_srai_epi16(first, 11), _mm256_srai_epi16(last, 11));
+        _mm256_packs_epi16(_mm256_srai_epi16(words[0], 11), _mm256_srai_epi16(words[1], 11));
     const __m256i other = _mm256_xor_si256(index, _mm256_set1_epi8(-128));
     const __m256i base = pick_cells(cells->base, index, other);
     const __m256i low = pick_cells(cells->low, index, other);
     const __m256i high = pick_cells(cells->high, index, other);
     const __m256i edge0 = _mm256_unpacklo_epi8(low, high), edge1 = _mm256_unpackhi_epi8(low, high);
-    const __m256i same =
-        _mm256_or_si256(_mm256_cmpeq_epi16(first, edge0), _mm256_cmpeq_epi16(last, edge1));
-    const __m256i above =
-        _mm256_packs_epi16(_mm256_cmpgt_epi16(first, edge0), _mm256_cmpgt_epi16(last, edge1));
-    *codes = _mm256_sub_epi8(base, above);
-    return _mm256_testz_si256(same, same);
+    const __m256i equal = _mm256_packs_epi16(_mm256_cmpeq_epi16(words[0], edge0),
+                                             _mm256_cmpeq_epi16(words[1], edge1));
+    const __m256i above = _mm256_packs_epi16(_mm256_cmpgt_epi16(words[0], edge0),
+                                             _mm256_cmpgt_epi16(words[1], edge1));
+    *same = (uint32_t)_mm256_movemask_epi8(equal);
+    return _mm256_sub_epi8(base, above);
+}
+
+/* Values that round to the threshold of their cell, compared in full. */
+static __attribute__((noinline)) void KERNEL(settle_cells)(const struct kv_cells *cells,
+                                                           const float *x, float factor,
+                                                           uint64_t same, uint8_t *codes)
+{
+    for (; same; same &= same - 1) {
+        const int i = __builtin_ctzll(same);
+        codes[i] += x[i] * factor * cells->unit > cells->thresholds[codes[i]];
+    }
+}
+
+/* One or two steps, side by side: from a value to its code some fifteen operations wait for each
+ * other. */
+ALWAYS_INLINE void code_steps(const struct kv_cells *cells, const float *x, uint32_t many,
+                              float factor, uint8_t *codes)
+{
+    const __m256 by = _mm256_set1_ps(factor), steps = _mm256_set1_ps(cells->steps);
+    __m256i words[4];
+    uint32_t same[2] = {0, 0};
+    UNROLLED for (uint32_t k = 0; k < 2 * many; k++) words[k] =
+        round_words(x + k / 2 * STEP + k % 2 * 8, by, steps);
+    UNROLLED for (uint32_t k = 0; k < many; k++) _mm256_storeu_si256(
+        (__m256i *)(void *)(codes + k * STEP), cells_of_words(cells, words + 2 * k, &same[k]));
+    if (__builtin_expect(same[0] | same[1], 0))
+        KERNEL(settle_cells)(cells, x, factor, (uint64_t)same[1] << 32 | same[0], codes);
 }
 
 static void KERNEL(cell_codes)(const struct kv_cells *cells, const float *x, size_t n, float factor,
                                uint8_t *codes)
 {
-    if (!(cells->steps > 0)) {
-        KERNEL(plain_cell_codes)(cells, x, n, factor, codes);
-        return;
-    }
-    const __m256 by = _mm256_set1_ps(factor), steps = _mm256_set1_ps(cells->steps);
+    const struct kv_cells table = *cells; /* which codes do not overlap */
     size_t i = 0;
-    for (; i + STEP <= n; i += STEP) {
-        __m256i found;
-        if (cells_of_step(cells, x + i, by, steps, &found))
-            _mm256_storeu_si256((__m256i *)(void *)(codes + i), found);
-        else
-            KERNEL(plain_cell_codes)(cells, x + i, STEP, factor, codes + i);
-    }
+    for (; table.steps > 0 && i + 2 * STEP <= n; i += 2 * STEP)
+        code_steps(&table, x + i, 2, factor, codes + i);
+    for (; table.steps > 0 && i + STEP <= n; i += STEP)
+        code_steps(&table, x + i, 1, factor, codes + i);
     if (i < n) KERNEL(plain_cell_codes)(cells, x + i, n - i, factor, codes + i);
 }
 

@@ -9,10 +9,11 @@
 
 enum { FAR_VECS = 8 };
 
-static inline __m256 load_halves(const float *x, size_t apart)
+/* Four floats, times their factors. */
+ALWAYS_INLINE __m128 load_four(const struct transform *at, int has_factors, size_t i)
 {
-    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x)), _mm_loadu_ps(x + apart),
-                                1);
+    const __m128 x = _mm_loadu_ps(at->x + i);
+    return has_factors ? _mm_mul_ps(_mm_loadu_ps(at->factors + i), x) : x;
 }
 
 /* Spans 1 to 16 of 32 floats and of the 32 that lie `apart` from them. */
@@ -21,8 +22,9 @@ ALWAYS_INLINE void transform_near(struct transform at, int has_factors, size_t a
 {
     UNROLLED for (uint32_t i = 0; i < FAR_VECS; i++)
     {
-        v[i] = load_halves(at.x + 4 * i, apart);
-        if (has_factors) v[i] = mul(load_halves(at.factors + 4 * i, apart), v[i]);
+        const __m128 low = load_four(&at, has_factors, 4 * i);
+        const __m128 high = load_four(&at, has_factors, 4 * i + apart);
+        v[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
         v[i] = butterfly(butterfly(v[i], 1), 2);
     }
     UNROLLED for (uint32_t span = 1; span < FAR_VECS; span *= 2)
