@@ -40,7 +40,6 @@ struct fp8_code {
     const struct kv_kernels *kernels;
     struct kv_scales scales; /* of a row with scale=token: only n and width are of use */
     bool per_token;
-    float *scaled; /* [dim] */
 };
 
 static uint32_t span(const void *config)
@@ -68,10 +67,10 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
     for (uint32_t s = 0; s < self->scales.n; s++) {
         const uint32_t first = s * self->scales.width;
         const float scale = self->per_token ? row_scale(self, rows + first) : self->scales.of[s];
-        kv_divide(rows + first, self->scales.width, scale, self->scaled + first);
+        self->kernels->minifloat_encode(self->format, rows + first, self->scales.width, scale,
+                                        atom + first);
         if (self->per_token) memcpy(atom + code->dim + 4 * (size_t)s, &scale, sizeof scale);
     }
-    kv_minifloat_encode(self->format, self->scaled, code->dim, atom);
 }
 
 static void decode_row(const struct fp8_code *self, const uint8_t *atom, uint32_t first, uint32_t n,
@@ -82,7 +81,7 @@ static void decode_row(const struct fp8_code *self, const uint8_t *atom, uint32_
         const uint32_t stop = end < first + n ? end : first + n;
         float scale = self->scales.of[s];
         if (self->per_token) memcpy(&scale, atom + self->code.dim + 4 * (size_t)s, sizeof scale);
-        kv_minifloat_decode(self->format, atom + c, stop - c, scale, out + (c - first));
+        self->kernels->minifloat_decode(self->format, atom + c, stop - c, scale, out + (c - first));
         c = stop;
     }
 }
@@ -111,8 +110,6 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     const enum kv_scale of = self->per_token ? KV_SCALE_HEAD : (enum kv_scale)config->scale;
     const int status = kv_scales_create(&self->scales, setup, of, err);
     if (status) return status;
-    self->scaled = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim * sizeof(float));
-    if (!self->scaled) return kv_fail(err, KV_EMEMORY, "fp8: no memory for a row");
     self->code = (struct kv_code){.type = fits ? &fitted : &kv_codec_fp8,
                                   .dim = setup->dim,
                                   .block = 1,

@@ -15,7 +15,6 @@
  * Departures: SGLang takes what lies between two magnitudes for the larger, and not the even one.
  */
 #include "methods/parts/codes.h"
-#include "methods/parts/minifloat.h"
 
 extern const struct kv_codec kv_codec_mxfp4;
 
@@ -33,59 +32,23 @@ static const struct kv_param params[] = {
 struct mxfp4_code {
     struct kv_code code;
     const struct kv_kernels *kernels;
-    uint32_t group;
-    bool ceil;
-    float table[16], *scaled; /* [dim] */
-    uint8_t *codes;           /* [dim + 7] */
+    struct kv_fp4_shape shape;
+    uint8_t *codes; /* [dim + 7] */
 };
-
-/* 2^e, -127 <= e <= 127; of -127 the only one that is no normal float. */
-static float power_of_two(int e)
-{
-    return kv_float_of_bits(e > -127 ? (uint32_t)(e + 127) << 23 : 1u << 22);
-}
-
-/* e in -127..125, since 6 * 2^126 is no f32. A float below 2^-126 gives -127 anyway; the bits of
- * any other are its exponent, and a mantissa that is above that of 1.5 where it is above .75 2^k.
- */
-static int exponent_of(const struct mxfp4_code *self, const float *x, uint32_t n)
-{
-    const uint32_t bits = kv_bits_of_float(kv_largest(self->kernels, x, n));
-    const int e = (int)(bits >> 23) - 129 + (self->ceil && (bits & 0x7fffff) > 0x400000);
-    return e < -127 ? -127 : e > 125 ? 125 : e;
-}
-
-static void multiply(const float *restrict x, uint32_t n, float factor, float *restrict out)
-{
-    for (uint32_t i = 0; i < n; i++) out[i] = x[i] * factor;
-}
 
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 {
     struct mxfp4_code *self = (struct mxfp4_code *)code;
-    uint8_t *metadata = atom + code->payload_bytes;
-    for (uint32_t c = 0; c < code->dim; c += self->group) {
-        const uint32_t left = code->dim - c, n = left < self->group ? left : self->group;
-        const int e = exponent_of(self, rows + c, n);
-        multiply(rows + c, n, power_of_two(-e), self->scaled + c);
-        *metadata++ = (uint8_t)(e + 127);
-    }
-    kv_minifloat_encode(&kv_e2m1, self->scaled, code->dim, self->codes);
+    self->kernels->fp4_encode(&self->shape, rows, code->dim, atom + code->payload_bytes,
+                              self->codes);
     self->kernels->pack_bits(self->codes, code->dim, 4, atom);
-}
-
-static float scale_of(const struct kv_code *code, const uint8_t *atom, uint32_t group)
-{
-    return power_of_two(atom[code->payload_bytes + group] - 127);
 }
 
 static void decode_row(const struct mxfp4_code *self, const uint8_t *atom, uint32_t first,
                        uint32_t n, float *out)
 {
     const uint8_t *codes = kv_unpack_some(self->kernels, atom, first, n, 4, self->codes);
-    const struct kv_grouped row = {self->kernels, self->table, self->group,
-                                   &self->code,   atom,        scale_of};
-    kv_look_up_groups(&row, codes, first, n, out);
+    self->kernels->fp4_decode(&self->shape, atom + self->code.payload_bytes, first, codes, n, out);
 }
 
 static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
@@ -102,18 +65,15 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     struct mxfp4_code *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);
     if (!self) return kv_fail(err, KV_EMEMORY, "mxfp4: no memory");
     self->kernels = setup->kernels;
-    self->group = config->group_size < setup->dim ? config->group_size : setup->dim;
-    self->ceil = config->rule;
-    kv_minifloat_table(&kv_e2m1, self->table);
-    self->scaled = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim * sizeof(float));
+    self->shape.scale = config->rule ? KV_FP4_CEIL : KV_FP4_FLOOR;
+    self->shape.width = config->group_size < setup->dim ? config->group_size : setup->dim;
     self->codes = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim + 7);
-    if (!self->scaled || !self->codes)
-        return kv_fail(err, KV_EMEMORY, "mxfp4: no memory for a row");
+    if (!self->codes) return kv_fail(err, KV_EMEMORY, "mxfp4: no memory for a row");
     self->code = (struct kv_code){.type = &kv_codec_mxfp4,
                                   .dim = setup->dim,
                                   .block = 1,
                                   .payload_bytes = kv_packed_bytes(setup->dim, 4),
-                                  .metadata_bytes = kv_groups(setup->dim, self->group),
+                                  .metadata_bytes = kv_groups(setup->dim, self->shape.width),
                                   .tiers = {.flush = 1, .coded_at_once = true}};
     *out = &self->code;
     return KV_OK;

@@ -36,8 +36,7 @@ struct nvfp4_code {
     struct kv_scales scales;
     uint32_t heads;                    /* rows of heads in one of the object's, each with */
     uint32_t width, groups, row_bytes; /* columns, groups, and bytes of codes */
-    float table[16], scales_of_code[256], *scaled; /* [dim] */
-    uint8_t *codes;                                /* [dim + 7] */
+    uint8_t *codes;                    /* [dim + 7] */
 };
 
 static uint32_t span(const void *config)
@@ -52,55 +51,32 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     return KV_OK;
 }
 
-static float scale_g(const struct nvfp4_code *self, uint32_t head)
+static struct kv_fp4_shape shape_of(const struct nvfp4_code *self, uint32_t head)
 {
-    return self->scales.of[self->scales.n > 1 ? head : 0];
-}
-
-static void encode_group(struct nvfp4_code *self, const float *x, float g, uint32_t n,
-                         float *scaled, uint8_t *at)
-{
-    const float wanted = kv_largest(self->kernels, x, n) / (kv_e2m1.largest * g);
-    kv_minifloat_encode(&kv_e4m3, &wanted, 1, at);
-    const float t = self->scales_of_code[*at] * g;
-    if (t > 0)
-        kv_divide(x, n, t, scaled);
-    else
-        memset(scaled, 0, n * sizeof *scaled);
+    return (struct kv_fp4_shape){KV_FP4_E4M3, GROUP,
+                                 self->scales.of[self->scales.n > 1 ? head : 0]};
 }
 
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 {
     struct nvfp4_code *self = (struct nvfp4_code *)code;
     uint8_t *at = atom + code->payload_bytes;
-    for (uint32_t h = 0; h < self->heads; h++)
-        for (uint32_t c = 0; c < self->width; c += GROUP) {
-            const uint32_t left = self->width - c, first = h * self->width + c;
-            encode_group(self, rows + first, scale_g(self, h), left < GROUP ? left : GROUP,
-                         self->scaled + first, at++);
-        }
-    kv_minifloat_encode(&kv_e2m1, self->scaled, code->dim, self->codes);
-    for (uint32_t h = 0; h < self->heads; h++)
-        self->kernels->pack_bits(self->codes + h * self->width, self->width, 4,
-                                 atom + h * self->row_bytes);
-}
-
-static float scale_of(const struct kv_code *code, const uint8_t *atom, uint32_t group)
-{
-    const struct nvfp4_code *self = (const struct nvfp4_code *)code;
-    return self->scales_of_code[atom[code->payload_bytes + group]] *
-           scale_g(self, group / self->groups);
+    for (uint32_t h = 0; h < self->heads; h++, at += self->groups, rows += self->width) {
+        const struct kv_fp4_shape shape = shape_of(self, h);
+        self->kernels->fp4_encode(&shape, rows, self->width, at, self->codes);
+        self->kernels->pack_bits(self->codes, self->width, 4, atom + h * self->row_bytes);
+    }
 }
 
 /* Columns first .. first + n - 1 of one head's row. */
 static void decode_head(const struct nvfp4_code *self, const uint8_t *atom, uint32_t head,
                         uint32_t first, uint32_t n, float *out)
 {
+    const struct kv_fp4_shape shape = shape_of(self, head);
     const uint8_t *codes =
         kv_unpack_some(self->kernels, atom + head * self->row_bytes, first, n, 4, self->codes);
-    const struct kv_grouped row = {self->kernels, self->table, GROUP, &self->code,
-                                   atom, scale_of, head * self->groups};
-    kv_look_up_groups(&row, codes, first, n, out);
+    self->kernels->fp4_decode(&shape, atom + self->code.payload_bytes + head * self->groups, first,
+                              codes, n, out);
 }
 
 static void decode_row(const struct nvfp4_code *self, const uint8_t *atom, uint32_t first,
@@ -138,12 +114,8 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     self->width = setup->dim / self->heads;
     self->groups = kv_groups(self->width, GROUP);
     self->row_bytes = kv_packed_bytes(self->width, 4);
-    kv_minifloat_table(&kv_e2m1, self->table);
-    kv_minifloat_table(&kv_e4m3, self->scales_of_code);
-    self->scaled = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim * sizeof(float));
     self->codes = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim + 7);
-    if (!self->scaled || !self->codes)
-        return kv_fail(err, KV_EMEMORY, "nvfp4: no memory for a row");
+    if (!self->codes) return kv_fail(err, KV_EMEMORY, "nvfp4: no memory for a row");
     self->code = (struct kv_code){.type = config->scale ? &fitted : &kv_codec_nvfp4,
                                   .dim = setup->dim,
                                   .block = 1,

@@ -90,6 +90,28 @@ static inline struct kv_block_shape kv_block_shape(enum kv_block_format format)
     return shapes[format];
 }
 
+/* -- floats of at most 8 bits ------------------------------------------------------------------- */
+
+/* Nearest even, saturated at the largest finite number, subnormal numbers kept, the sign kept with
+ * zero; a NaN becomes the largest. A code's sign lies above its exponent, and that above its mantissa. */
+struct kv_minifloat {
+    uint32_t exponent_bits, mantissa_bits, bias;
+    float largest;
+};
+
+/* E2M1 codes whose groups of `width` (the last may be short) have a scale of 8 bits, from a = max |x|:
+ *
+ *     FLOOR   scale - 127 = e = floor(log2 a) - 2, a step of 2^e; -127 <= e <= 125
+ *     CEIL    the same with ceil(log2(a / 6))
+ *     E4M3    scale = E4M3(a / (6 unit)), a step of its value * unit; all codes 0 where that is 0 */
+enum kv_fp4_scale { KV_FP4_FLOOR, KV_FP4_CEIL, KV_FP4_E4M3 };
+
+struct kv_fp4_shape {
+    enum kv_fp4_scale scale;
+    uint32_t width;
+    float unit;                /* of E4M3 */
+};
+
 struct kv_kernels {
     const char *isa;          /* the strongest set in use: "generic", "avx2", ... */
     uint32_t panel;           /* columns of a packed key panel, see pack_keys; divides 64 */
@@ -151,6 +173,17 @@ struct kv_kernels {
      * inverse is infinite gives the code of 0. */
     void (*encode_blocks)(enum kv_block_format format, const float *x, size_t n, uint8_t *blocks);
     void (*decode_blocks)(enum kv_block_format format, const uint8_t *blocks, size_t n, float *out);
+    /* codes[i] of x[i] / divisor; out[i] = value * factor of codes that encode makes */
+    void (*minifloat_encode)(const struct kv_minifloat *format, const float *x, size_t n,
+                             float divisor, uint8_t *codes);
+    void (*minifloat_decode)(const struct kv_minifloat *format, const uint8_t *codes, size_t n,
+                             float factor, float *out);
+    /* Codes of x / step, one a byte, and the groups' scales; value * step of columns first .. first +
+     * n - 1, whose codes lie at `codes`, where `scales` are those of all groups. */
+    void (*fp4_encode)(const struct kv_fp4_shape *shape, const float *x, size_t n, uint8_t *scales,
+                       uint8_t *codes);
+    void (*fp4_decode)(const struct kv_fp4_shape *shape, const uint8_t *scales, size_t first,
+                       const uint8_t *codes, size_t n, float *out);
     /* out[i] = codes[i] * scale + minimum, two roundings (no FMA) */
     void (*grid_decode)(const uint8_t *codes, size_t n, float minimum, float scale, float *out);
     /* codes[i] = number of thresholds below x[i] (thresholds ascending, n_thresholds <= 255):

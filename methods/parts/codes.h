@@ -34,15 +34,6 @@ static inline float kv_largest(const struct kv_kernels *kernels, const float *x,
     return max > -min ? max : 0.0f - min; /* and not -0 */
 }
 
-/* out[i] = x[i] / scale; by 1 it costs nothing. */
-static inline void kv_divide(const float *restrict x, size_t n, float scale, float *restrict out)
-{
-    if (scale == 1.0f)
-        memcpy(out, x, n * sizeof *out);
-    else
-        for (size_t i = 0; i < n; i++) out[i] = x[i] / scale;
-}
-
 /* bits[i] = x[i] > 0 */
 static inline void kv_are_positive(const float *restrict x, size_t n, uint8_t *restrict bits)
 {

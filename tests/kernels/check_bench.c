@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "methods/kernels/minifloat_bits.h"
 #include "methods/sweep.h"
 #include "tests/kernels/checkkern.h"
 
@@ -15,7 +16,7 @@ static struct {
     float a[ROWS * LINES], b[LINES * DIM], c[ROWS * LINES], table[256];
     _Alignas(double) float out[LINES * DIM];
     uint16_t halves[2 * N];
-    uint8_t codes[N], packed[N];
+    uint8_t codes[N], packed[N], nibbles[N];
     volatile float sink;
 } data;
 
@@ -93,6 +94,27 @@ static void bench_grid_encode(const struct kv_kernels *k)
 static void bench_grid_decode(const struct kv_kernels *k)
 {
     k->grid_decode(data.codes, N, -3, 0.4f, data.out);
+}
+static void bench_minifloat_encode(const struct kv_kernels *k)
+{
+    k->minifloat_encode(&kv_e4m3, data.a, N, 0.37f, data.codes);
+}
+static void bench_minifloat_decode(const struct kv_kernels *k)
+{
+    k->minifloat_decode(&kv_e4m3, data.nibbles, N, 0.37f, data.out);
+}
+static const struct kv_fp4_shape nvfp4 = {KV_FP4_E4M3, 16, 0.001f}, mxfp4 = {KV_FP4_FLOOR, 32, 0};
+static void bench_nvfp4_encode(const struct kv_kernels *k)
+{
+    k->fp4_encode(&nvfp4, data.a, N, data.packed, data.codes);
+}
+static void bench_mxfp4_encode(const struct kv_kernels *k)
+{
+    k->fp4_encode(&mxfp4, data.a, N, data.packed, data.codes);
+}
+static void bench_nvfp4_decode(const struct kv_kernels *k)
+{
+    k->fp4_decode(&nvfp4, data.nibbles, 0, data.nibbles, N, data.out);
 }
 static void bench_bucket_15(const struct kv_kernels *k)
 {
@@ -176,6 +198,11 @@ static const struct {
     {"min_max", bench_min_max, 4.0 * N, 0},
     {"grid_encode", bench_grid_encode, 5.0 * N, 0},
     {"grid_decode", bench_grid_decode, 5.0 * N, 0},
+    {"minifloat_encode e4m3", bench_minifloat_encode, 5.0 * N, 0},
+    {"minifloat_decode e4m3", bench_minifloat_decode, 5.0 * N, 0},
+    {"fp4_encode nvfp4", bench_nvfp4_encode, 5.0 * N, 0},
+    {"fp4_encode mxfp4", bench_mxfp4_encode, 5.0 * N, 0},
+    {"fp4_decode nvfp4", bench_nvfp4_decode, 5.0 * N, 0},
     {"bucket 15", bench_bucket_15, 5.0 * N, 0},
     {"cell_codes 15", bench_cell_codes, 5.0 * N, 0},
     {"lookup 16", bench_lookup_16, 5.0 * N, 0},
@@ -312,6 +339,7 @@ static void fill_data(void)
     fill_floats(data.b, sizeof data.b / sizeof *data.b, NORMAL, 2);
     fill_floats(data.c, sizeof data.c / sizeof *data.c, NORMAL, 3);
     for (size_t i = 0; i < 2 * N; i++) data.halves[i] = (uint16_t)(0x3000 + i % 0x1000);
+    for (size_t i = 0; i < N; i++) data.nibbles[i] = (uint8_t)(i * 7 % 16);
     for (size_t t = 0; t < 256; t++) data.table[t] = ((float)t - 7) * 0.3f;
 }
 

@@ -5,24 +5,7 @@
 #include <string.h>
 
 #include "methods/kernels/block_tables.h"
-#include "tests/kernels/checkkern.h"
-
-enum { LENGTHS = 301, RESULTS = 2 };
-
-/* One way to call a kernel: n elements of `in` become n elements of `out` (which begins as a copy
- * of `in` when in_place) and up to RESULTS floats. `variant` chooses further arguments. */
-struct adapter {
-    size_t in_size, out_size;          /* bytes an element; out_size 0 = only results */
-    int in_place, from_one;            /* from_one: n = 0 is not legal */
-    int kinds;                         /* input kinds, or 0: bytes below `below` */
-    uint32_t variants, below;
-    size_t out_bits;                   /* packed output: bits an element, by variant + 1; else 0 */
-    void (*call)(const struct kv_kernels *set, const void *in, void *out, size_t n,
-                 uint32_t variant, float *results);
-    /* Compares with a definition in double; NULL = bit for bit with generic. */
-    const char *(*judge)(const void *in, const void *out, size_t n, uint32_t variant,
-                         const float *results);
-};
+#include "tests/kernels/elementwise.h"
 
 static size_t out_bytes(const struct adapter *adapter, size_t n, uint32_t variant)
 {
@@ -76,8 +59,8 @@ static const char *check_once(const struct kv_kernels *generic, const struct kv_
 }
 
 /* All lengths flush against the unmapped page, then all alignments for some lengths. */
-static const char *check_all(const struct kv_kernels *generic, const struct kv_kernels *set,
-                             const struct adapter *adapter)
+const char *check_elements(const struct kv_kernels *generic, const struct kv_kernels *set,
+                           const struct adapter *adapter)
 {
     static char text[400];
     const int kinds = adapter->kinds ? adapter->kinds : 1;
@@ -184,7 +167,7 @@ const char *check_widen_half(const struct kv_kernels *generic, const struct kv_k
     const struct adapter adapter = {.in_size = 2, .out_size = 4, .variants = 1, .below = 124,
                                     .call = call_widen_half};
     const char *why = widen_all(set->widen_half, generic->widen_half);
-    return why ? why : check_all(generic, set, &adapter);
+    return why ? why : check_elements(generic, set, &adapter);
 }
 
 const char *check_widen_bfloat(const struct kv_kernels *generic, const struct kv_kernels *set)
@@ -192,7 +175,7 @@ const char *check_widen_bfloat(const struct kv_kernels *generic, const struct kv
     const struct adapter adapter = {.in_size = 2, .out_size = 4, .variants = 1, .below = 127,
                                     .call = call_widen_bfloat};
     const char *why = widen_all(set->widen_bfloat, generic->widen_bfloat);
-    return why ? why : check_all(generic, set, &adapter);
+    return why ? why : check_elements(generic, set, &adapter);
 }
 
 const char *check_narrow_half(const struct kv_kernels *generic, const struct kv_kernels *set)
@@ -200,7 +183,7 @@ const char *check_narrow_half(const struct kv_kernels *generic, const struct kv_
     const struct adapter adapter = {.in_size = 4, .out_size = 2, .kinds = ALL_KINDS, .variants = 1,
                                     .call = call_narrow_half};
     const char *why = narrow_all(set->narrow_half, generic->narrow_half, 0x7c00);
-    return why ? why : check_all(generic, set, &adapter);
+    return why ? why : check_elements(generic, set, &adapter);
 }
 
 const char *check_narrow_finite(const struct kv_kernels *generic, const struct kv_kernels *set)
@@ -208,7 +191,7 @@ const char *check_narrow_finite(const struct kv_kernels *generic, const struct k
     const struct adapter adapter = {.in_size = 4, .out_size = 2, .kinds = ALL_KINDS, .variants = 1,
                                     .call = call_narrow_finite};
     const char *why = narrow_all(set->narrow_finite, generic->narrow_finite, 0x7c00);
-    return why ? why : check_all(generic, set, &adapter);
+    return why ? why : check_elements(generic, set, &adapter);
 }
 
 const char *check_narrow_bfloat(const struct kv_kernels *generic, const struct kv_kernels *set)
@@ -216,7 +199,7 @@ const char *check_narrow_bfloat(const struct kv_kernels *generic, const struct k
     const struct adapter adapter = {.in_size = 4, .out_size = 2, .kinds = ALL_KINDS, .variants = 1,
                                     .call = call_narrow_bfloat};
     const char *why = narrow_all(set->narrow_bfloat, generic->narrow_bfloat, 0x7f80);
-    return why ? why : check_all(generic, set, &adapter);
+    return why ? why : check_elements(generic, set, &adapter);
 }
 
 /* -- softmax ----------------------------------------------------------------------------------- */
@@ -273,7 +256,7 @@ const char *check_exp_sum(const struct kv_kernels *generic, const struct kv_kern
     const struct adapter adapter = {.in_size = 4, .out_size = 4, .in_place = 1, .kinds = ALL_KINDS,
                                     .variants = 3, .call = call_exp_sum, .judge = judge_exp_sum};
     const char *why = exp_sum_ignores_whole_steps(set);
-    return why ? why : check_all(generic, set, &adapter);
+    return why ? why : check_elements(generic, set, &adapter);
 }
 
 static void call_max(const struct kv_kernels *set, const void *in, void *out, size_t n,
@@ -286,7 +269,7 @@ const char *check_max(const struct kv_kernels *generic, const struct kv_kernels 
 {
     const struct adapter adapter = {.in_size = 4, .kinds = ALL_KINDS, .variants = 1,
                                     .call = call_max};
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }
 
 static void call_scale(const struct kv_kernels *set, const void *in, void *out, size_t n,
@@ -299,7 +282,7 @@ const char *check_scale(const struct kv_kernels *generic, const struct kv_kernel
 {
     const struct adapter adapter = {.in_size = 4, .out_size = 4, .in_place = 1,
                                     .kinds = FINITE_KINDS, .variants = 2, .call = call_scale};
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }
 
 static void call_add_wide(const struct kv_kernels *set, const void *in, void *out, size_t n,
@@ -314,7 +297,7 @@ const char *check_add_wide(const struct kv_kernels *generic, const struct kv_ker
 {
     const struct adapter adapter = {.in_size = 4, .out_size = 8, .kinds = FINITE_KINDS, .variants = 1,
                                     .call = call_add_wide};
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }
 
 static const float caps[] = {50.0f, 1.5f, 0x1p-3f};
@@ -343,7 +326,7 @@ const char *check_softcap(const struct kv_kernels *generic, const struct kv_kern
 {
     const struct adapter adapter = {.in_size = 4, .out_size = 4, .in_place = 1, .kinds = ALL_KINDS,
                                     .variants = 3, .call = call_softcap, .judge = judge_softcap};
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }
 
 /* The vector with itself, shifted by the variant where it wraps: one input array is enough. */
@@ -372,7 +355,7 @@ const char *check_dot(const struct kv_kernels *generic, const struct kv_kernels 
 {
     const struct adapter adapter = {.in_size = 4, .kinds = FINITE_KINDS, .variants = 1,
                                     .call = call_dot, .judge = judge_dot};
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }
 
 /* -- quantizers -------------------------------------------------------------------------------- */
@@ -387,7 +370,7 @@ const char *check_min_max(const struct kv_kernels *generic, const struct kv_kern
 {
     const struct adapter adapter = {.in_size = 4, .from_one = 1, .kinds = ALL_KINDS, .variants = 1,
                                     .call = call_min_max};
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }
 
 static void call_grid_encode(const struct kv_kernels *set, const void *in, void *out, size_t n,
@@ -414,7 +397,7 @@ const char *check_grid_encode(const struct kv_kernels *generic, const struct kv_
     set->grid_encode(ties, 240, 0, 1, 16, ours);
     generic->grid_encode(ties, 240, 0, 1, 16, theirs);
     if (memcmp(ours, theirs, sizeof ours)) return complain("ties differ from generic");
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }
 
 /* Widths short and long, and grids; what is kept lies at odd addresses and is part of the result. */
@@ -423,8 +406,7 @@ static const struct {
     struct kv_grid_shape shape;
 } grid_cases[] = {{64, {4, 0}}, {5, {2, 1}}, {32, {8, 0}}, {16, {8, 1}}, {300, {1, 0}}};
 
-/* A sum that tells bytes and their order apart. */
-static float digest(const uint8_t *bytes, size_t n)
+float digest(const uint8_t *bytes, size_t n)
 {
     uint32_t sum = 0;
     for (size_t i = 0; i < n; i++) sum = sum * 31 + bytes[i];
@@ -475,7 +457,7 @@ const char *check_grid_row(const struct kv_kernels *generic, const struct kv_ker
                                     .variants = sizeof grid_cases / sizeof *grid_cases,
                                     .call = call_grid_row};
     const char *why = grid_ties(generic, set);
-    return why ? why : check_all(generic, set, &adapter);
+    return why ? why : check_elements(generic, set, &adapter);
 }
 
 /* n values are rows of a few channels: all numbers of channels up to n with few rows occur. */
@@ -498,7 +480,7 @@ const char *check_grid_columns(const struct kv_kernels *generic, const struct kv
     const struct adapter adapter = {.in_size = 4, .out_size = 1, .from_one = 1, .kinds = ALL_KINDS,
                                     .variants = sizeof grid_cases / sizeof *grid_cases,
                                     .call = call_grid_columns};
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }
 
 /* n values are n / 32 blocks, in turn of all formats; the bytes lie against a page. */
@@ -558,7 +540,7 @@ const char *check_encode_blocks(const struct kv_kernels *generic, const struct k
                                     .call = call_encode_blocks};
     const char *why = block_cells();
     if (!why) why = odd_blocks(generic, set);
-    return why ? why : check_all(generic, set, &adapter);
+    return why ? why : check_elements(generic, set, &adapter);
 }
 
 /* Whatever the bytes are, halves are finite: those that the cache holds. */
@@ -582,7 +564,7 @@ const char *check_decode_blocks(const struct kv_kernels *generic, const struct k
     const struct adapter adapter = {.in_size = 1, .out_size = 4, .from_one = 1,
                                     .variants = KV_BLOCK_FORMATS, .below = 256,
                                     .call = call_decode_blocks};
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }
 
 static void call_grid_decode(const struct kv_kernels *set, const void *in, void *out, size_t n,
@@ -595,7 +577,7 @@ const char *check_grid_decode(const struct kv_kernels *generic, const struct kv_
 {
     const struct adapter adapter = {.in_size = 1, .out_size = 4, .variants = 2, .below = 256,
                                     .call = call_grid_decode};
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }
 
 static const uint32_t table_sizes[] = {0, 1, 2, 3, 5, 7, 8, 15, 16, 31, 32, 63, 255};
@@ -619,7 +601,7 @@ const char *check_bucket(const struct kv_kernels *generic, const struct kv_kerne
     const struct adapter adapter = {.in_size = 4, .out_size = 1, .kinds = ALL_KINDS,
                                     .variants = sizeof table_sizes / sizeof *table_sizes,
                                     .call = call_bucket};
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }
 
 /* Tables with and without cells of their own: 4-bit codebook, signs, thresholds that are inputs (0, 1.375)
@@ -672,7 +654,7 @@ const char *check_cell_codes(const struct kv_kernels *generic, const struct kv_k
     const struct adapter adapter = {.in_size = 4, .out_size = 1, .kinds = ALL_KINDS, .variants = 8,
                                     .call = call_cell_codes};
     const char *why = near_thresholds(generic, set);
-    return why ? why : check_all(generic, set, &adapter);
+    return why ? why : check_elements(generic, set, &adapter);
 }
 
 /* The table ends with the largest code that occurs, against a page. */
@@ -697,7 +679,7 @@ const char *check_lookup(const struct kv_kernels *generic, const struct kv_kerne
 {
     const struct adapter adapter = {.in_size = 1, .out_size = 4, .variants = 11, .below = 256,
                                     .call = call_lookup};
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }
 
 static void call_pack_bits(const struct kv_kernels *set, const void *in, void *out, size_t n,
@@ -710,7 +692,7 @@ const char *check_pack_bits(const struct kv_kernels *generic, const struct kv_ke
 {
     const struct adapter adapter = {.in_size = 1, .out_bits = 1, .variants = 8, .below = 256,
                                     .call = call_pack_bits};
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }
 
 static void call_unpack_bits(const struct kv_kernels *set, const void *in, void *out, size_t n,
@@ -723,7 +705,7 @@ const char *check_unpack_bits(const struct kv_kernels *generic, const struct kv_
 {
     const struct adapter adapter = {.out_size = 1, .variants = 8, .below = 256,
                                     .call = call_unpack_bits};
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }
 
 static void call_sum_squares(const struct kv_kernels *set, const void *in, void *out, size_t n,
@@ -736,5 +718,5 @@ const char *check_sum_squares(const struct kv_kernels *generic, const struct kv_
 {
     const struct adapter adapter = {.in_size = 4, .kinds = FINITE_KINDS, .variants = 1,
                                     .call = call_sum_squares};
-    return check_all(generic, set, &adapter);
+    return check_elements(generic, set, &adapter);
 }

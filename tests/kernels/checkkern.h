@@ -42,7 +42,8 @@ const char *complain(const char *format, ...) __attribute__((format(printf, 1, 2
 typedef const char *check_function(const struct kv_kernels *generic, const struct kv_kernels *set);
 
 check_function check_widen_half, check_widen_bfloat, check_narrow_half, check_narrow_bfloat,
-    check_narrow_finite, check_encode_blocks, check_decode_blocks, check_grid_row, check_grid_columns,
+    check_narrow_finite, check_encode_blocks, check_decode_blocks,
+    check_minifloat_encode, check_minifloat_decode, check_fp4_encode, check_fp4_decode, check_grid_row, check_grid_columns,
     check_pack_keys, check_logits, check_accumulate, check_exp_sum, check_max, check_scale,
     check_add_wide, check_softcap, check_dot, check_stripes, check_min_max, check_grid_encode, check_grid_decode, check_bucket,
     check_cell_codes, check_lookup, check_pack_bits, check_unpack_bits, check_hadamard, check_rotate,

@@ -12,6 +12,8 @@
 #include "methods/kernels/grids.h"
 #include "methods/kernels/blocks_simd.h"
 #include "methods/kernels/stripes.h"
+#include "methods/kernels/arm/minifloat_neon.h"
+#include "methods/kernels/minifloats.h"
 
 void kv_kernels_set_neon(struct kv_kernels *kernels)
 {
@@ -22,5 +24,9 @@ void kv_kernels_set_neon(struct kv_kernels *kernels)
     kernels->grid_row = KERNEL(grid_row);
     kernels->grid_columns = KERNEL(grid_columns);
     kernels->stripes = KERNEL(stripes);
+    kernels->minifloat_encode = KERNEL(minifloat_encode);
+    kernels->minifloat_decode = KERNEL(minifloat_decode);
+    kernels->fp4_encode = KERNEL(fp4_encode);
+    kernels->fp4_decode = KERNEL(fp4_decode);
     kernels->isa = "neon";
 }

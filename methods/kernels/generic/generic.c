@@ -6,6 +6,7 @@
 #include "harness/base/half.h"
 #include "methods/kernels/exp.h"
 #include "methods/kernels/generic/blocks.h"
+#include "methods/kernels/generic/minifloats.h"
 #include "methods/kernels/kernels.h"
 #include "methods/kernels/sets.h"
 
@@ -393,6 +394,10 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .grid_columns = grid_columns_generic,
         .encode_blocks = encode_blocks_generic,
         .decode_blocks = decode_blocks_generic,
+        .minifloat_encode = minifloat_encode_generic,
+        .minifloat_decode = minifloat_decode_generic,
+        .fp4_encode = fp4_encode_generic,
+        .fp4_decode = fp4_decode_generic,
         .grid_decode = grid_decode_generic,
         .bucket = bucket_generic,
         .cell_codes = cell_codes_generic,

@@ -14,6 +14,8 @@
 #include "methods/kernels/grids.h"
 #include "methods/kernels/blocks_simd.h"
 #include "methods/kernels/stripes.h"
+#include "methods/kernels/x86/minifloat_avx2.h"
+#include "methods/kernels/minifloats.h"
 
 void kv_kernels_set_avx2(struct kv_kernels *kernels)
 {
@@ -24,6 +26,10 @@ void kv_kernels_set_avx2(struct kv_kernels *kernels)
     kernels->grid_row = KERNEL(grid_row);
     kernels->grid_columns = KERNEL(grid_columns);
     kernels->stripes = KERNEL(stripes);
+    kernels->minifloat_encode = KERNEL(minifloat_encode);
+    kernels->minifloat_decode = KERNEL(minifloat_decode);
+    kernels->fp4_encode = KERNEL(fp4_encode);
+    kernels->fp4_decode = KERNEL(fp4_decode);
     kernels->cell_codes = KERNEL(cell_codes);
     kernels->grid_encode = KERNEL(grid_codes);
     kernels->pack_bits = KERNEL(pack_codes);
