@@ -30,9 +30,12 @@
 #include "methods/codec.h"
 #include "methods/parts/codes.h"
 #include "methods/parts/eigen.h"
+#include "methods/parts/ends.h"
 #include "methods/parts/sort.h"
 
 extern const struct kv_codec kv_codec_gear;
+
+enum { TOGETHER = 4 }; /* sums, which would wait for themselves */
 
 struct config {
     double sparsity;
@@ -152,21 +155,6 @@ static struct kv_code *later(const struct kv_code *code)
 
 /* ---- D and S: one vector at a time ---- */
 
-/* Marks per_end of each end of vector[n] in one[n]; of equal ones the earlier. */
-static void mark(const struct gear_code *self, uint32_t n)
-{
-    memset(self->one, 0, n);
-    for (int sign = 1; sign >= -1; sign -= 2)
-        for (uint32_t i = 0; i < self->per_end; i++) {
-            uint32_t best = UINT32_MAX;
-            for (uint32_t c = 0; c < n; c++)
-                if (!self->one[c] && (best == UINT32_MAX || (float)sign * self->vector[c] >
-                                                                (float)sign * self->vector[best]))
-                    best = c;
-            if (best != UINT32_MAX) self->one[best] = 1;
-        }
-}
-
 /* vector[n] with what is marked filled by the mean of the others. */
 static void fill(const struct gear_code *self, uint32_t n)
 {
@@ -184,33 +172,35 @@ static void fill(const struct gear_code *self, uint32_t n)
 static void code_vector(struct gear_code *self, const float *rows, size_t first, size_t stride,
                         uint32_t n, uint8_t *grid)
 {
-    float min, max;
-    uint8_t *codes = self->codes;
-    for (uint32_t i = 0; i < n; i++) self->vector[i] = rows[first + i * stride];
-    mark(self, n);
+    const struct kv_kernels *kernels = self->kernels;
+    float min, max, *vector = self->vector;
+    uint8_t *one = self->one; /* marks, then codes */
+    for (uint32_t i = 0; i < n; i++) vector[i] = rows[first + i * stride];
+    kv_mark_ends(kernels, vector, n, self->per_end, one);
     fill(self, n);
-    self->kernels->min_max(self->vector, n, &min, &max);
+    kernels->min_max(vector, n, &min, &max);
     const float step = kv_keep_half(grid, (max - min) / (float)((1u << self->bits) - 1)),
                 base = kv_keep_half(grid + 2, min);
+    for (uint32_t i = 0; i < n; i++) self->outlying[first + i * stride] = one[i];
+    kernels->grid_encode(vector, n, base, step, 1u << self->bits, one);
+    kernels->grid_decode(one, n, base, step, vector);
     for (uint32_t i = 0; i < n; i++) {
-        const size_t at = first + i * stride;
-        self->outlying[at] = self->one[i];
-        self->kernels->grid_encode(self->vector + i, 1, base, step, 1u << self->bits, codes + at);
-        self->kernels->grid_decode(codes + at, 1, base, step, self->read + at);
+        self->codes[first + i * stride] = one[i];
+        self->read[first + i * stride] = vector[i];
     }
 }
 
 /* A prompt row of keys, by the grids that the fit found. */
 static void code_key(struct gear_code *self, const float *row)
 {
-    for (uint32_t c = 0; c < self->code.dim; c++) {
+    const uint32_t dim = self->code.dim;
+    for (uint32_t c = 0; c < dim; c++) {
         self->outlying[c] = row[c] <= self->low[c] || row[c] >= self->high[c];
-        const float x = self->outlying[c] ? self->mean[c] : row[c];
-        self->kernels->grid_encode(&x, 1, self->base[c], self->step[c], 1u << self->bits,
-                                   self->codes + c);
-        self->kernels->grid_decode(self->codes + c, 1, self->base[c], self->step[c],
-                                   self->read + c);
+        self->vector[c] = self->outlying[c] ? self->mean[c] : row[c];
     }
+    self->kernels->channel_encode(self->vector, dim, self->base, self->step, 1u << self->bits,
+                                  self->codes);
+    self->kernels->channel_decode(self->codes, dim, self->base, self->step, self->read);
 }
 
 /* Codes, D, marks and R of a block; grids where vectors have their own. */
@@ -304,15 +294,29 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
 /* ---- encode: codes, coefficients, [B], outliers' values | grids, [count,] outliers' places ----
  */
 
+/* Some coefficients of a row beside each other, each a sum over the columns in their order. */
+static void project(const struct gear_code *self, const float *rest, uint32_t first, uint32_t n,
+                    double sums[TOGETHER])
+{
+    const uint32_t dim = self->code.dim;
+    const float *basis[TOGETHER];
+    for (uint32_t k = 0; k < TOGETHER; k++) {
+        basis[k] = self->basis + (size_t)(first + (k < n ? k : 0)) * dim;
+        sums[k] = 0;
+    }
+    for (uint32_t c = 0; c < dim; c++)
+        for (uint32_t k = 0; k < TOGETHER; k++) sums[k] += (double)rest[c] * basis[k][c];
+}
+
 static uint8_t *keep_factors(struct gear_code *self, uint8_t *at)
 {
     const uint32_t dim = self->code.dim;
     for (uint32_t t = 0; t < self->code.block; t++)
-        for (uint32_t k = 0; k < self->rank; k++, at += 2) {
-            double sum = 0;
-            for (uint32_t c = 0; c < dim; c++)
-                sum += (double)self->rest[(size_t)t * dim + c] * self->basis[(size_t)k * dim + c];
-            kv_keep_half(at, (float)sum);
+        for (uint32_t first = 0; first < self->rank; first += TOGETHER) {
+            const uint32_t left = self->rank - first, n = left < TOGETHER ? left : TOGETHER;
+            double sums[TOGETHER];
+            project(self, self->rest + (size_t)t * dim, first, n, sums);
+            for (uint32_t k = 0; k < n; k++, at += 2) kv_keep_half(at, (float)sums[k]);
         }
     for (size_t i = 0; !self->prompt && i < (size_t)self->rank * dim; i++, at += 2)
         kv_keep_half(at, self->basis[i]);
@@ -385,17 +389,20 @@ static uint32_t used(const struct kv_code *code, const uint8_t *atom)
 static void decode_grid(const struct gear_code *self, const uint8_t *atom)
 {
     const uint32_t dim = self->code.dim;
-    const uint8_t *grids = atom + self->code.payload_bytes;
-    self->kernels->unpack_bits(atom, (size_t)self->code.block * dim, self->bits, self->codes);
-    for (uint32_t t = 0; t < self->code.block; t++)
-        for (uint32_t c = 0; c < dim; c++) {
-            const uint8_t *grid = grids + 4 * (size_t)(self->keys ? c : t);
-            const bool fitted = self->keys && self->prompt;
-            const float step = fitted ? self->step[c] : kv_kept_half(grid),
-                        base = fitted ? self->base[c] : kv_kept_half(grid + 2);
-            const size_t at = (size_t)t * dim + c;
-            self->read[at] = (float)self->codes[at] * step + base;
-        }
+    const struct kv_kernels *kernels = self->kernels;
+    const uint8_t *grids = atom + self->code.payload_bytes, *codes = self->codes;
+    const bool fitted = self->keys && self->prompt;
+    kernels->unpack_bits(atom, (size_t)self->code.block * dim, self->bits, self->codes);
+    for (uint32_t c = 0; self->keys && !fitted && c < dim; c++)
+        self->step[c] = kv_kept_half(grids + 4 * (size_t)c),
+        self->base[c] = kv_kept_half(grids + 4 * (size_t)c + 2);
+    for (uint32_t t = 0; t < self->code.block; t++, codes += dim, grids += 4) {
+        float *read = self->read + (size_t)t * dim;
+        if (self->keys)
+            kernels->channel_decode(codes, dim, self->base, self->step, read);
+        else
+            kernels->grid_decode(codes, dim, kv_kept_half(grids + 2), kv_kept_half(grids), read);
+    }
 }
 
 static const uint8_t *add_factors(const struct gear_code *self, const uint8_t *at)

@@ -32,6 +32,7 @@
 #include <string.h>
 
 #include "methods/parts/codes.h"
+#include "methods/parts/ends.h"
 #include "methods/parts/kmeans.h"
 #include "methods/parts/sort.h"
 #include "methods/policy.h"
@@ -152,19 +153,6 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
 
 /* ---- a row normalised, its outliers marked ---- */
 
-/* Marks the n largest (sign 1) or smallest (-1) that are not marked; of equal ones the lower
- * column. */
-static void mark(struct kvquant_code *self, const float *row, float sign)
-{
-    for (uint32_t i = 0; i < self->kept; i++) {
-        uint32_t best = UINT32_MAX;
-        for (uint32_t c = 0; c < self->code.dim; c++)
-            if (!self->outlying[c] && (best == UINT32_MAX || sign * row[c] > sign * row[best]))
-                best = c;
-        if (best != UINT32_MAX) self->outlying[best] = 1;
-    }
-}
-
 static float finite_half(float value)
 {
     return kv_half_to_float(kv_finite_half(value));
@@ -174,9 +162,8 @@ static float finite_half(float value)
 static void measure_row(struct kvquant_code *self, const float *row)
 {
     float low = INFINITY, high = -INFINITY;
-    memset(self->outlying, 0, self->code.dim);
-    mark(self, row, 1);
-    mark(self, row, -1);
+    memcpy(self->y, row, self->code.dim * sizeof *row);
+    kv_mark_ends(self->kernels, self->y, self->code.dim, self->kept, self->outlying);
     for (uint32_t c = 0; c < self->code.dim; c++)
         if (!self->outlying[c])
             low = row[c] < low ? row[c] : low, high = row[c] > high ? row[c] : high;

@@ -42,13 +42,14 @@ static double sum_of_magnitudes(const float *x, uint32_t n)
 
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 {
+    static const float zero = 0;
     struct sign_code *self = (struct sign_code *)code;
     uint8_t *metadata = atom + code->payload_bytes;
     for (uint32_t first = 0; first < code->dim; first += self->group, metadata += 2) {
         const uint32_t left = code->dim - first, n = left < self->group ? left : self->group;
         kv_keep_half(metadata, (float)(sum_of_magnitudes(rows + first, n) / n));
     }
-    kv_are_positive(rows, code->dim, self->codes);
+    self->kernels->bucket(rows, code->dim, &zero, 1, self->codes);
     self->kernels->pack_bits(self->codes, code->dim, 1, atom);
 }
 

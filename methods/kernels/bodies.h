@@ -774,7 +774,8 @@ static void KERNEL(hadamard)(const float *x, const float *factors, float *out, s
     KERNEL(wide_spans)(out, n, span);
 }
 
-/* Four vectors of rows at a time, each its own chain over the columns. */
+/* Four vectors of rows at a time, each its own chain over the columns. A column times 0 changes no
+ * sum, which is never -0: sparse rows (outliers that a sketch keeps apart) leave most out. */
 static void KERNEL(rotate)(const float *matrix, uint32_t rows, uint32_t columns, const float *x,
                            float *out)
 {
@@ -783,6 +784,7 @@ static void KERNEL(rotate)(const float *matrix, uint32_t rows, uint32_t columns,
         vec sums[4] = {zeros(), zeros(), zeros(), zeros()};
         for (uint32_t c = 0; c < columns; c++) {
             const float *column = matrix + (size_t)c * rows + r;
+            if (x[c] == 0) continue;
             const vec factor = spread(x[c]);
             UNROLLED for (uint32_t k = 0; k < 4; k++)
                 sums[k] = add(sums[k], mul(load(column + k * LANES), factor));

@@ -186,6 +186,11 @@ struct kv_kernels {
                        const uint8_t *codes, size_t n, float *out);
     /* out[i] = codes[i] * scale + minimum, two roundings (no FMA) */
     void (*grid_decode)(const uint8_t *codes, size_t n, float minimum, float scale, float *out);
+    /* The same where every value has a grid of its own, scales[i] >= 0. */
+    void (*channel_encode)(const float *x, size_t n, const float *minima, const float *scales,
+                           uint32_t levels, uint8_t *codes);
+    void (*channel_decode)(const uint8_t *codes, size_t n, const float *minima, const float *scales,
+                           float *out);
     /* codes[i] = number of thresholds below x[i] (thresholds ascending, n_thresholds <= 255):
      * x equal to a threshold takes the lower code. */
     void (*bucket)(const float *x, size_t n, const float *thresholds, uint32_t n_thresholds,

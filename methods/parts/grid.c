@@ -107,7 +107,7 @@ static void widen_symmetric_grids(const struct kv_grid *grid, const uint8_t *met
 static void decode_channels(const struct kv_grid *grid, const uint8_t *atom, uint32_t first,
                             uint32_t n, float *out)
 {
-    float *restrict scales = grid->grid, *restrict minima = grid->grid + n;
+    float *scales = grid->grid, *minima = grid->grid + n;
     const uint8_t *metadata = atom + grid->payload_bytes + grid->group_bytes * (size_t)first;
     const bool whole = n == grid->dim;
     if (is_symmetric(grid))
@@ -120,8 +120,7 @@ static void decode_channels(const struct kv_grid *grid, const uint8_t *atom, uin
         if (!whole)
             codes = kv_unpack_some(grid->kernels, atom, (size_t)t * grid->dim + first, n,
                                    grid->bits, grid->codes);
-        float *restrict row = out + (size_t)t * n;
-        for (uint32_t c = 0; c < n; c++) row[c] = (float)codes[c] * scales[c] + minima[c];
+        grid->kernels->channel_decode(codes, n, minima, scales, out + (size_t)t * n);
     }
 }
 

@@ -52,11 +52,12 @@ static void add_times(const float *restrict x, uint32_t n, float factor, float *
 
 void kv_sketch_encode(const struct kv_sketch *sketch, const float *x, uint32_t m, uint8_t *packed)
 {
+    static const float zero = 0;
     const struct kv_kernels *kernels = sketch->blocks[0].kernels;
     for (uint32_t b = 0, first = 0; first < m; b++, first += sketch->n) {
         const uint32_t n = in_block(sketch->n, m, first);
         kv_rotation_apply(&sketch->blocks[b], x, sketch->projected);
-        kv_are_positive(sketch->projected, n, sketch->bits);
+        kernels->bucket(sketch->projected, n, &zero, 1, sketch->bits);
         kernels->pack_bits(sketch->bits, n, 1, packed);
         packed += (n + 7) / 8;
     }

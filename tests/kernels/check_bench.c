@@ -95,6 +95,16 @@ static void bench_grid_decode(const struct kv_kernels *k)
 {
     k->grid_decode(data.codes, N, -3, 0.4f, data.out);
 }
+static void bench_channel_encode(const struct kv_kernels *k)
+{
+    for (size_t i = 0; i < N; i += DIM)
+        k->channel_encode(data.a + i, DIM, data.c, data.b, 16, data.codes + i);
+}
+static void bench_channel_decode(const struct kv_kernels *k)
+{
+    for (size_t i = 0; i < N; i += DIM)
+        k->channel_decode(data.nibbles + i, DIM, data.c, data.b, data.out + i);
+}
 static void bench_minifloat_encode(const struct kv_kernels *k)
 {
     k->minifloat_encode(&kv_e4m3, data.a, N, 0.37f, data.codes);
@@ -198,6 +208,8 @@ static const struct {
     {"min_max", bench_min_max, 4.0 * N, 0},
     {"grid_encode", bench_grid_encode, 5.0 * N, 0},
     {"grid_decode", bench_grid_decode, 5.0 * N, 0},
+    {"channel_encode 32 x 128", bench_channel_encode, 5.0 * N, 0},
+    {"channel_decode 32 x 128", bench_channel_decode, 5.0 * N, 0},
     {"minifloat_encode e4m3", bench_minifloat_encode, 5.0 * N, 0},
     {"minifloat_decode e4m3", bench_minifloat_decode, 5.0 * N, 0},
     {"fp4_encode nvfp4", bench_nvfp4_encode, 5.0 * N, 0},

@@ -580,6 +580,50 @@ const char *check_grid_decode(const struct kv_kernels *generic, const struct kv_
     return check_elements(generic, set, &adapter);
 }
 
+/* Grids of three kinds in turn, one without a width; placed against a page. */
+static struct guarded make_channels(size_t n)
+{
+    struct guarded memory = guarded_make(2 * n * sizeof(float), 0);
+    float *minima = (float *)(void *)memory.data, *scales = minima + n;
+    for (size_t i = 0; i < n; i++) {
+        minima[i] = i % 3 == 1 ? -65504.0f : -1.7f;
+        scales[i] = i % 5 == 3 ? 0.0f : i % 3 == 1 ? 513.75f : 0.1f;
+    }
+    return memory;
+}
+
+static void call_channel_encode(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                                uint32_t variant, float *results)
+{
+    struct guarded memory = make_channels(n);
+    const float *minima = (const float *)(const void *)memory.data;
+    set->channel_encode(in, n, minima, minima + n, variant ? 256 : 4, out);
+    guarded_free(&memory);
+}
+
+const char *check_channel_encode(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 1, .kinds = FINITE_KINDS,
+                                    .variants = 2, .call = call_channel_encode};
+    return check_elements(generic, set, &adapter);
+}
+
+static void call_channel_decode(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                                uint32_t variant, float *results)
+{
+    struct guarded memory = make_channels(n);
+    const float *minima = (const float *)(const void *)memory.data;
+    set->channel_decode(in, n, minima, minima + n, out);
+    guarded_free(&memory);
+}
+
+const char *check_channel_decode(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 1, .out_size = 4, .variants = 1, .below = 256,
+                                    .call = call_channel_decode};
+    return check_elements(generic, set, &adapter);
+}
+
 static const uint32_t table_sizes[] = {0, 1, 2, 3, 5, 7, 8, 15, 16, 31, 32, 63, 255};
 
 static void call_bucket(const struct kv_kernels *set, const void *in, void *out, size_t n,

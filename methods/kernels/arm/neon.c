@@ -14,6 +14,7 @@
 #include "methods/kernels/stripes.h"
 #include "methods/kernels/arm/minifloat_neon.h"
 #include "methods/kernels/minifloats.h"
+#include "methods/kernels/channels.h"
 
 void kv_kernels_set_neon(struct kv_kernels *kernels)
 {
@@ -24,6 +25,8 @@ void kv_kernels_set_neon(struct kv_kernels *kernels)
     kernels->grid_row = KERNEL(grid_row);
     kernels->grid_columns = KERNEL(grid_columns);
     kernels->stripes = KERNEL(stripes);
+    kernels->channel_encode = KERNEL(channel_encode);
+    kernels->channel_decode = KERNEL(channel_decode);
     kernels->minifloat_encode = KERNEL(minifloat_encode);
     kernels->minifloat_decode = KERNEL(minifloat_decode);
     kernels->fp4_encode = KERNEL(fp4_encode);

@@ -274,6 +274,19 @@ static void grid_decode_generic(const uint8_t *codes, size_t n, float minimum, f
     for (size_t i = 0; i < n; i++) out[i] = (float)codes[i] * scale + minimum;
 }
 
+static void channel_encode_generic(const float *x, size_t n, const float *minima,
+                                   const float *scales, uint32_t levels, uint8_t *codes)
+{
+    for (size_t i = 0; i < n; i++)
+        grid_encode_generic(x + i, 1, minima[i], scales[i], levels, codes + i);
+}
+
+static void channel_decode_generic(const uint8_t *codes, size_t n, const float *minima,
+                                   const float *scales, float *out)
+{
+    for (size_t i = 0; i < n; i++) out[i] = (float)codes[i] * scales[i] + minima[i];
+}
+
 static void bucket_generic(const float *x, size_t n, const float *thresholds,
                            uint32_t n_thresholds, uint8_t *codes)
 {
@@ -399,6 +412,8 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .fp4_encode = fp4_encode_generic,
         .fp4_decode = fp4_decode_generic,
         .grid_decode = grid_decode_generic,
+        .channel_encode = channel_encode_generic,
+        .channel_decode = channel_decode_generic,
         .bucket = bucket_generic,
         .cell_codes = cell_codes_generic,
         .lookup = lookup_generic,

@@ -16,6 +16,7 @@
 #include "methods/kernels/stripes.h"
 #include "methods/kernels/x86/minifloat_avx2.h"
 #include "methods/kernels/minifloats.h"
+#include "methods/kernels/channels.h"
 
 void kv_kernels_set_avx2(struct kv_kernels *kernels)
 {
@@ -26,6 +27,8 @@ void kv_kernels_set_avx2(struct kv_kernels *kernels)
     kernels->grid_row = KERNEL(grid_row);
     kernels->grid_columns = KERNEL(grid_columns);
     kernels->stripes = KERNEL(stripes);
+    kernels->channel_encode = KERNEL(channel_encode);
+    kernels->channel_decode = KERNEL(channel_decode);
     kernels->minifloat_encode = KERNEL(minifloat_encode);
     kernels->minifloat_decode = KERNEL(minifloat_decode);
     kernels->fp4_encode = KERNEL(fp4_encode);
