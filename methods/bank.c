@@ -337,18 +337,12 @@ static uint32_t due_of(const struct kv_code *code, uint32_t n_queue)
 
 uint32_t kv_bank_due(const struct kv_bank *bank) { return due_of(bank->code, bank->n_queue); }
 
-/* Metadata bytes that an atom needs; atom NULL: that one needs on the average. */
-static uint32_t metadata_used(const struct kv_code *code, const uint8_t *atom)
-{
-    return code->type->used ? code->type->used(code, atom) : code->metadata_bytes;
-}
-
 static void set_counts(struct kv_bank *bank, uint32_t atoms, uint32_t rows)
 {
     assert(bank->n_queue == 0 && bank->n_atoms == 0);
     bank->live_atoms = atoms, bank->live_rows = rows;
     bank->spare_bytes =
-        atoms * (int64_t)(bank->code->metadata_bytes - metadata_used(bank->code, NULL));
+        atoms * (int64_t)(bank->code->metadata_bytes - kv_metadata_used(bank->code, NULL));
 }
 
 void kv_bank_count_held(struct kv_bank *bank, uint32_t n, uint32_t prompt, uint32_t sinks)
@@ -390,7 +384,7 @@ void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)
     charge_rows(bank, -(int)code->block);
     uint8_t *bytes = bank->counts_only ? NULL : bank->atoms + atom * kv_atom_bytes(code);
     if (bytes) code->type->encode(code, bank->block_rows, bytes);
-    bank->atom_used[atom] = metadata_used(code, bytes);
+    bank->atom_used[atom] = kv_metadata_used(code, bytes);
     charge_atoms(bank, 1, bank->atom_used[atom]);
     if (!bytes) return;
     for (size_t i = 0; bank->garble && i < kv_atom_bytes(code); i++) bytes[i] ^= 0x55;

@@ -5,6 +5,8 @@
 
 extern const struct kv_codec kv_codec_f16, kv_codec_hadamard, kv_codec_center, kv_codec_outliers;
 
+const uint8_t kv_smallest_atom[1];
+
 /* The config that is missing (a stage made by hand): all parameters at their initial values. */
 static int default_config(const void **config, const struct kv_codec *codec,
                           const struct kv_setup *setup, struct kv_error *err)

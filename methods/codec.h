@@ -100,7 +100,7 @@ struct kv_codec {
                    uint32_t first_column, uint32_t n_columns, float *out);
     /* Atoms of variable size: how many of the metadata_bytes (then the most an atom can need) this
      * one needs; the rest is never charged. NULL: all. Wrappers: kv_wrapped_used. atom NULL: what one
-     * needs on the average. */
+     * needs on the average, as far as a parameter says so, else the least; kv_smallest_atom: the least. */
     uint32_t (*used)(const struct kv_code *code, const uint8_t *atom);
     /* Optional: the object that stores the rows after the prompt in another way (GEAR's blocks of new
      * rows; one that never flushes leaves them exact), or NULL. Prompt rows that fill no block when
@@ -124,6 +124,14 @@ static inline uint32_t kv_turned_columns(const struct kv_code *code, enum kv_sid
 static inline bool kv_code_must_turn(const struct kv_code *code)
 {
     return code->type->turn && code->type->turn->row;
+}
+
+extern const uint8_t kv_smallest_atom[1];   /* for `used`, in place of an atom */
+
+/* Metadata bytes that an atom needs; of NULL and kv_smallest_atom see `used`. */
+static inline uint32_t kv_metadata_used(const struct kv_code *code, const uint8_t *atom)
+{
+    return code->type->used ? code->type->used(code, atom) : code->metadata_bytes;
 }
 
 /* Bytes of one atom, at most. */

@@ -280,6 +280,19 @@ static void fill_fit(struct work *work, struct kv_memory *memory, int64_t sequen
     row->value[KV_MC_FIT_BATCH] = left < 0 || sequence == 0 ? 0 : left / sequence;
 }
 
+/* Where the data decide: between which figures. */
+static void note_bounds(const struct kv_memory_bytes *bytes, struct kv_memory_row *row)
+{
+    const char *what = !bytes->varies ? "this"
+                       : bytes->smaller
+                           ? "more than this: parts vary in size, and this is the average"
+                           : "more than this: parts vary in size";
+    if (bytes->varies || bytes->least < bytes->total)
+        snprintf(row->note, sizeof row->note,
+                 "the data decide: from least_bytes %" PRId64 " to %s%s", row->value[KV_MC_LEAST],
+                 what, bytes->sampled ? ", in two made-up recordings" : "");
+}
+
 static int fill_method(struct work *work, struct kv_memory *memory, struct kv_memory_row *row,
                        struct kv_error *err)
 {
@@ -291,7 +304,7 @@ static int fill_method(struct work *work, struct kv_memory *memory, struct kv_me
         enum kv_memory_column column;
         int64_t bytes;
     } parts[] = {{KV_MC_BYTES, total.total},
-                 {KV_MC_LEAST, total.cache.least + total.state + total.index},
+                 {KV_MC_LEAST, total.cache.least - total.cache.smaller + total.state + total.index},
                  {KV_MC_PAYLOAD, total.cache.payload},
                  {KV_MC_METADATA, total.cache.metadata},
                  {KV_MC_RESIDUAL, total.cache.residual},
@@ -308,13 +321,7 @@ static int fill_method(struct work *work, struct kv_memory *memory, struct kv_me
         row->compression_ratio = (double)work->options->element_bits / row->bits_per_element;
     if (work->weights > 0)
         row->of_weights = (double)row->value[KV_MC_BYTES] / (double)work->weights;
-    if (total.cache.least < total.cache.total)
-        snprintf(row->note, sizeof row->note,
-                 "the data decide: from least_bytes %" PRId64 " to this%s", row->value[KV_MC_LEAST],
-                 total.cache.sampled ? ", in two made-up recordings" : "");
-    else if (total.cache.varies)
-        snprintf(row->note, sizeof row->note,
-                 "the data decide: parts vary in size, this is the average");
+    note_bounds(&total.cache, row);
     fill_fit(work, memory, total.total, row);
     return KV_OK;
 }

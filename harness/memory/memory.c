@@ -186,6 +186,7 @@ static void add_bytes(struct kv_memory_bytes *sum, const struct kv_memory_bytes 
 {
     sum->payload += one->payload, sum->metadata += one->metadata, sum->residual += one->residual;
     sum->basis += one->basis, sum->total += one->total, sum->least += one->least;
+    sum->smaller += one->smaller, sum->larger += one->larger;
     sum->varies |= one->varies, sum->sampled |= one->sampled;
 }
 

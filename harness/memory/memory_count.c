@@ -237,6 +237,15 @@ static int run_steps(struct counting *counting, struct kv_error *err)
     return KV_OK;
 }
 
+static void add_varying(struct kv_memory_bytes *sum, const struct kv_bank *bank)
+{
+    const uint32_t least = kv_metadata_used(bank->code, kv_smallest_atom);
+    const int64_t optional = bank->live_atoms * (int64_t)(bank->code->metadata_bytes - least);
+    sum->varies |= optional != 0;
+    sum->smaller += optional - bank->spare_bytes;
+    sum->larger += bank->spare_bytes;
+}
+
 /* charged: the banks' metadata was charged to the pool, beside what the policies keep. */
 static void add_cache(struct kv_memory_bytes *sum, const struct kv_cache *cache, bool charged,
                       int64_t *metadata)
@@ -251,7 +260,7 @@ static void add_cache(struct kv_memory_bytes *sum, const struct kv_cache *cache,
     }
     for (uint32_t b = 0; b < cache->n_banks; b++)
         for (const struct kv_bank *bank = &cache->banks[b]; bank; bank = bank->later)
-            sum->varies |= bank->spare_bytes != 0;
+            add_varying(sum, bank);
 }
 
 static void add(struct kv_memory_bytes *sum, const struct counting *counting,
@@ -269,6 +278,7 @@ static void add(struct kv_memory_bytes *sum, const struct counting *counting,
     sum->metadata += units * metadata;
     sum->basis += units * (one.basis + kv_pool_used(counting->pool, KV_BASIS_SHARED));
     sum->varies |= one.varies;
+    sum->smaller += units * one.smaller, sum->larger += units * one.larger;
     sum->least = sum->total = sum->payload + sum->metadata + sum->residual + sum->basis;
 }
 

@@ -22,7 +22,9 @@ struct kv_memory_shape {
 
 struct kv_memory_bytes {
     int64_t payload, metadata, residual, basis, total;
-    int64_t varies;  /* not 0: atoms vary in size, and count with the average */
+    int64_t varies; /* not 0: atoms vary in size, and count with the average; total may be */
+    int64_t smaller,
+        larger;      /* by so much smaller or larger where all are their smallest or largest */
     int64_t least;   /* < total where the data decide */
     int64_t sampled; /* not 0: total and least are of two made-up recordings and no bounds */
 };

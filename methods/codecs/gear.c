@@ -381,7 +381,7 @@ static uint32_t used(const struct kv_code *code, const uint8_t *atom)
 {
     const struct gear_code *self = (const struct gear_code *)code;
     if (!atom) return 2 + 4 * (uint32_t)(self->sparsity * code->dim + 0.5);
-    return 2 + 4 * count_of(self, atom);
+    return 2 + (atom == kv_smallest_atom ? 0 : 4 * count_of(self, atom));
 }
 
 /* ---- decode ---- */

@@ -365,7 +365,7 @@ static uint32_t used(const struct kv_code *code, const uint8_t *atom)
 {
     const struct kvquant_code *self = (const struct kvquant_code *)code;
     if (!atom) return 4 + 4 * (uint32_t)(self->config.outliers * code->dim + 0.5);
-    return 4 + 4 * count_of(code, atom);
+    return 4 + (atom == kv_smallest_atom ? 0 : 4 * count_of(code, atom));
 }
 
 static void decode_row(const struct kvquant_code *self, const uint8_t *atom, uint32_t first,

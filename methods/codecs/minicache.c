@@ -194,6 +194,8 @@ static uint32_t used(const struct kv_code *code, const uint8_t *atom)
     const struct mini_code *self = (const struct mini_code *)code;
     const uint32_t more = 2 * code->dim + 4;
     float norms[2];
+    if (atom == kv_smallest_atom) return 8;
+    if (!atom && self->config.retain == BELOW) return 8; /* a share of angles is none of rows */
     if (!atom) return 8 + (uint32_t)(self->config.retained * more + 0.5);
     return is_retained(code, atom, norms) ? 8 + more : 8;
 }
