@@ -68,6 +68,7 @@ const char *check_elements(const struct kv_kernels *generic, const struct kv_ker
         for (uint32_t variant = 0; variant < adapter->variants; variant++)
             for (size_t n = (size_t)adapter->from_one; n < LENGTHS; n++)
                 for (size_t slack = 0; slack < (n % 25 == 14 ? 64 : 1); slack++) {
+                    if (!is_due()) continue;
                     const char *why = check_once(generic, set, adapter, n, variant, kind, slack);
                     if (!why) continue;
                     const char *name = adapter->kinds ? kind_names[kind] : "bytes";

@@ -109,6 +109,12 @@ void fill_bytes(uint8_t *x, size_t n, uint32_t below, uint32_t seed)
     for (size_t i = 0; i < n; i++) x[i] = (uint8_t)kv_rng_below(&rng, below);
 }
 
+static uint32_t chosen = 1, cases;
+
+void run_every(uint32_t every) { chosen = every; }
+
+int is_due(void) { return cases++ % chosen == 0; }
+
 const char *complain(const char *format, ...)
 {
     static char text[256];

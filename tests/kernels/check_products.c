@@ -28,6 +28,7 @@ const char *check_pack_keys(const struct kv_kernels *generic, const struct kv_ke
     const char *why = NULL;
     for (size_t d = 0; d < COUNT(dims) && !why; d++)
         for (uint32_t n = 0; n < 140 && !why; n += n < 70 ? 1 : 9) {
+            if (!is_due()) continue;
             const uint32_t panel = set->panel, dim = dims[d];
             const size_t size = (size_t)(n + panel - 1) / panel * panel * dim;
             struct guarded keys = make_floats((size_t)n * dim, n % 16 == 7 ? 5 : 0);
@@ -102,6 +103,7 @@ const char *check_logits(const struct kv_kernels *generic, const struct kv_kerne
         for (size_t d = 0; d < COUNT(dims); d++)
             for (size_t r = 0; r < COUNT(row_counts); r++) {
                 const uint32_t n = 1 + (uint32_t)(37 * r + 11 * d) % 150;
+                if (!is_due()) continue;
                 why = check_logits_once(set, row_counts[r], dims[d], n, (enum input_kind)kind);
                 if (why) return why;
             }
@@ -163,6 +165,7 @@ const char *check_accumulate(const struct kv_kernels *generic, const struct kv_k
             for (size_t r = 0; r < COUNT(row_counts); r++) {
                 const uint32_t n = (uint32_t)(61 * r + 29 * d) % 300;
                 const struct sum_shape shape = {row_counts[r], dims[d], n, n + (uint32_t)d % 7};
+                if (!is_due()) continue;
                 const char *why = check_accumulate_once(set, shape, (enum input_kind)kind);
                 if (why) return why;
             }
@@ -246,6 +249,7 @@ const char *check_stripes(const struct kv_kernels *generic, const struct kv_kern
         for (int format = 0; format < KV_STRIPE_FORMATS; format++)
             for (size_t d = 0; d < COUNT(depths) - (format == KV_STRIPE_SIGN ? 3 : 0); d++)
                 for (uint32_t n = 1; n <= 3; n++) {
+                    if (!is_due()) continue;
                     const char *why = check_stripes_once(set, (enum kv_stripe_format)format, n,
                                                          depths[d], (enum input_kind)kind);
                     if (why) return why;
@@ -259,6 +263,7 @@ const char *check_rotate(const struct kv_kernels *generic, const struct kv_kerne
     for (int kind = 0; kind < FINITE_KINDS; kind++)
         for (size_t a = 0; a < COUNT(dims) && !why; a++)
             for (size_t b = 0; b < COUNT(dims) && !why; b++) {
+                if (!is_due()) continue;
                 const uint32_t rows = dims[a], columns = dims[b];
                 struct guarded matrix = make_floats((size_t)rows * columns, b % 3);
                 struct guarded x = make_floats(columns, a % 3);
@@ -285,6 +290,7 @@ const char *check_hadamard(const struct kv_kernels *generic, const struct kv_ker
     for (int kind = 0; kind < FINITE_KINDS; kind++)
         for (size_t n = 2; n <= 4096 && !why; n *= 2)
             for (size_t slack = 0; slack < 16 && !why; slack++) {
+                if (!is_due()) continue;
                 struct guarded out = make_floats(n, slack), expected = make_floats(n, 0);
                 struct guarded factors = make_floats(n, (slack + 5) % 16);
                 const float *by = slack % 2 ? floats_of(&factors) : NULL;

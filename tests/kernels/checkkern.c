@@ -1,11 +1,13 @@
 /* The kernel checker: every entry of every set that can run here, in TAP; --bench times them.
  *
- *     checkkern [SET [ENTRY]]     checks (SET: that one only, ENTRY: of that name only)
- *     checkkern --bench [--csv]   times */
+ *     checkkern [--every N] [SET [ENTRY]]   checks (SET: that one only, ENTRY: of that name only;
+ *                                           N: one of N cases, a prime meets all values of each loop)
+ *     checkkern --bench [--csv]             times */
 #include "tests/kernels/checkkern.h"
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -69,6 +71,11 @@ static void check_set(const struct kv_isa *isa, const char *only, int *tests, in
 
 int main(int argc, char **argv)
 {
+    const int every = argc > 2 && !strcmp(argv[1], "--every") ? atoi(argv[2]) : 0;
+    if (every > 0) {
+        run_every((uint32_t)every);
+        argv += 2, argc -= 2;
+    }
     const int bench = argc > 1 && !strcmp(argv[1], "--bench");
     const char *only = argc > 1 && !bench ? argv[1] : NULL, *entry = only && argc > 2 ? argv[2] : NULL;
     if (bench) {

@@ -39,6 +39,10 @@ void fill_bytes(uint8_t *x, size_t n, uint32_t below, uint32_t seed);
 /* Formats into a static buffer, so that a check can `return complain(...)`. */
 const char *complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Whether the next case is to be run: one of `every` is, so that an emulator comes to an end. */
+void run_every(uint32_t every);
+int is_due(void);
+
 typedef const char *check_function(const struct kv_kernels *generic, const struct kv_kernels *set);
 
 check_function check_widen_half, check_widen_bfloat, check_narrow_half, check_narrow_bfloat,
