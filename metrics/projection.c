@@ -1,21 +1,38 @@
 /* Outputs through W_o; see projection.h.
  *
  * 256 tokens x 576 x 576 are 85 million products a layer, by far the dearest measure. Sixteen
- * tokens go side by side, one per vector lane, and two rows of W_o share each load: no sum is
+ * tokens go side by side, one per vector lane, and rows of W_o share each load: no sum is
  * reassociated, so any machine gives the same numbers. Products of BLOCK columns are summed in
  * floats, at twice the speed of doubles, and those sums in doubles: each is wrong by at most
  * (BLOCK + 2) 2^-24 of the sum of |w x| (the differences are rounded to floats, too), and since
- * such errors have either sign, the squares of a layer add up to nine digits. Vectors of four
- * floats are a type that gcc and clang have everywhere and every 64-bit CPU has a register for. */
+ * such errors have either sign, the squares of a layer add up to nine digits. CHUNK rows meet a
+ * block of columns before the next block comes: 16 KiB of columns, weights and sums stay in L1.
+ *
+ * Vectors of four floats are a type that gcc and clang have everywhere and every 64-bit CPU has a
+ * register for. Where AVX is there, the same products and sums go eight lanes at a time. */
 #include "metrics/projection.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "harness/base/status.h"
 
+enum { LANES = 16, ROWS = 4, BLOCK = 64, CHUNK = 32 };
+
+_Static_assert(CHUNK % ROWS == 0, "whole sets of rows");
+
+/* sums [ROWS][LANES] += rows of W_o, some of which may be the same, times columns [n][LANES],
+ * n <= BLOCK. */
+typedef void add_rows(const float *const rows[ROWS], const float *columns, size_t n, double *sums);
+
+static inline void widen(double *sums, const void *lanes)
+{
+    const float *terms = lanes;
+    for (int lane = 0; lane < LANES; lane++) sums[lane] += (double)terms[lane];
+}
+
 typedef float quad __attribute__((vector_size(4 * sizeof(float))));
-enum { LANES = 16, ROWS = 2, BLOCK = 64 };
 struct lanes {
     quad a, b, c, d;
 }; /* not an array: gcc 12 would keep it in memory */
@@ -30,40 +47,87 @@ static inline void add_product(struct lanes *sum, const struct lanes *column, fl
     sum->d += column->d * weight;
 }
 
-static void widen(double sums[LANES], const struct lanes *lanes)
-{
-    const float *terms = (const float *)lanes;
-    for (int lane = 0; lane < LANES; lane++) sums[lane] += (double)terms[lane];
-}
-
-/* sums [ROWS][LANES] += two rows of W_o, which may be the same, times n <= BLOCK columns; eight
- * vectors of sums fill half of the registers. */
+/* Eight vectors of sums fill half of the registers. */
 static void add_two_rows(const float *row, const float *next, const struct lanes *columns, size_t n,
-                         double sums[ROWS][LANES])
+                         double *sums)
 {
     struct lanes first = zeros, second = zeros;
     for (size_t c = 0; c < n; c++) {
         add_product(&first, columns + c, row[c]);
         add_product(&second, columns + c, next[c]);
     }
-    widen(sums[0], &first);
-    widen(sums[1], &second);
+    widen(sums, &first);
+    widen(sums + LANES, &second);
+}
+
+static void add_rows_plain(const float *const rows[ROWS], const float *columns, size_t n, double *sums)
+{
+    const struct lanes *lanes = (const struct lanes *)(const void *)columns;
+    for (int r = 0; r < ROWS; r += 2) add_two_rows(rows[r], rows[r + 1], lanes, n, sums + r * LANES);
+}
+
+#ifdef __x86_64__
+typedef float octet __attribute__((vector_size(8 * sizeof(float))));
+struct wide_lanes {
+    octet a, b;
+};
+
+#define ADD_WIDE(sum, row) (sum).a += a * (row)[c], (sum).b += b * (row)[c]
+
+__attribute__((target("avx"))) static void add_rows_wide(const float *const rows[ROWS], const float *columns,
+                                                         size_t n, double *sums)
+{
+    const struct wide_lanes *lanes = (const struct wide_lanes *)(const void *)columns;
+    struct wide_lanes first = {{0}, {0}}, second = first, third = first, fourth = first;
+    const float *const row0 = rows[0], *const row1 = rows[1], *const row2 = rows[2], *const row3 = rows[3];
+    for (size_t c = 0; c < n; c++) {
+        const octet a = lanes[c].a, b = lanes[c].b;
+        ADD_WIDE(first, row0);
+        ADD_WIDE(second, row1);
+        ADD_WIDE(third, row2);
+        ADD_WIDE(fourth, row3);
+    }
+    widen(sums, &first);
+    widen(sums + LANES, &second);
+    widen(sums + 2 * LANES, &third);
+    widen(sums + 3 * LANES, &fourth);
+}
+#endif
+
+static add_rows *choose_add_rows(void)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx")) return add_rows_wide;
+#endif
+    return add_rows_plain;
+}
+
+/* sums [n][LANES] of n <= CHUNK rows of W_o times the columns; room for CHUNK. */
+static void project_rows(const float *w_o, uint32_t n, const float *columns, size_t width, add_rows *add,
+                         double *sums)
+{
+    memset(sums, 0, CHUNK * LANES * sizeof *sums);
+    for (size_t c = 0; c < width; c += BLOCK)
+        for (uint32_t row = 0; row < n; row += ROWS) {
+            const float *rows[ROWS];
+            for (uint32_t r = 0; r < ROWS; r++) rows[r] = w_o + (row + r < n ? row + r : n - 1) * width + c;
+            add(rows, columns + c * LANES, width - c < BLOCK ? width - c : BLOCK, sums + row * LANES);
+        }
 }
 
 /* total [LANES] = squares of all rows of W_o times the columns. */
-static void project_tokens(const struct kv_measured *in, const struct lanes *columns, size_t width,
+static void project_tokens(const struct kv_measured *in, const float *columns, size_t width,
                            double total[LANES])
 {
+    add_rows *const add = choose_add_rows();
+    double sums[CHUNK * LANES];
     for (int lane = 0; lane < LANES; lane++) total[lane] = 0;
-    for (uint32_t row = 0; row < in->hidden; row += ROWS) {
-        const uint32_t rows = in->hidden - row < ROWS ? 1 : ROWS;
-        const float *w_o = in->w_o + row * width, *next = w_o + (rows - 1) * width;
-        double sums[ROWS][LANES] = {{0}};
-        for (size_t c = 0; c < width; c += BLOCK)
-            add_two_rows(w_o + c, next + c, columns + c, width - c < BLOCK ? width - c : BLOCK,
-                         sums);
-        for (uint32_t r = 0; r < rows; r++)
-            for (int lane = 0; lane < LANES; lane++) total[lane] += sums[r][lane] * sums[r][lane];
+    for (uint32_t row = 0; row < in->hidden; row += CHUNK) {
+        const uint32_t n = in->hidden - row < CHUNK ? in->hidden - row : CHUNK;
+        project_rows(in->w_o + row * width, n, columns, width, add, sums);
+        for (uint32_t r = 0; r < n; r++)
+            for (int lane = 0; lane < LANES; lane++)
+                total[lane] += sums[r * LANES + lane] * sums[r * LANES + lane];
     }
 }
 
@@ -72,15 +136,10 @@ static size_t columns_of(const struct kv_measured *in)
     return (size_t)in->geometry->q_heads * in->geometry->value_dim;
 }
 
-static float *lane_of(struct lanes *lanes, uint32_t lane)
-{
-    return (float *)lanes + lane;
-}
-
 /* Column (query head, channel) of tokens first .. first + LANES - 1, a token per lane; past the end
  * 0. */
 static void gather_columns(const struct kv_measured *in, bool deltas, uint32_t first,
-                           struct lanes *columns)
+                           float *columns)
 {
     const struct kv_geometry *g = in->geometry;
     for (uint32_t head = 0; head < g->q_heads; head++)
@@ -91,13 +150,13 @@ static void gather_columns(const struct kv_measured *in, bool deltas, uint32_t f
             for (uint32_t i = 0; i < g->value_dim; i++) {
                 const float exact = there ? in->exact[at + i] : 0;
                 const float delta = there && deltas ? in->answer[at + i] - exact : 0;
-                *lane_of(columns + head * g->value_dim + i, lane) = deltas ? delta : exact;
+                columns[((size_t)head * g->value_dim + i) * LANES + lane] = deltas ? delta : exact;
             }
         }
 }
 
-static void project_block(const struct kv_measured *in, bool deltas, uint32_t first,
-                          struct lanes *columns, double *squares)
+static void project_block(const struct kv_measured *in, bool deltas, uint32_t first, float *columns,
+                          double *squares)
 {
     double total[LANES];
     gather_columns(in, deltas, first, columns);
@@ -113,7 +172,7 @@ int kv_project_squares(const struct kv_measured *in, bool deltas, double *square
     bool failed = false;
 #pragma omp taskloop shared(failed)
     for (uint32_t first = 0; first < in->n_scored; first += LANES) {
-        struct lanes *columns = aligned_alloc(sizeof *columns, width * sizeof *columns);
+        float *columns = aligned_alloc(LANES * sizeof *columns, width * LANES * sizeof *columns);
         if (columns)
             project_block(in, deltas, first, columns, squares);
         else {
