@@ -17,13 +17,13 @@ struct kv_squares { const float *keys, *unrotated_keys, *values; };
 /* Statistics of the prompt under full causal attention, computed once per layer for all who ask. */
 struct kv_prompt {
     uint32_t n;                   /* prompt rows */
-    const float *keys, *values;   /* [n][dim] recorded, when wants.prompt_rows */
+    const float *keys, *values;   /* [n][dim] recorded, when wants.prompt_rows; after the prompt's call gone */
     const double *column_sum;     /* [group][n] softmax weight of a query head, summed over prompt queries */
     const double *future_sum;     /* [group][tokens] the same over all queries: oracles only */
     const float *output_norms;    /* [n] |W_o v|_1, mean over the group; NULL without w_o */
     uint32_t tail;                /* rows of tail_weights: the last `tail` prompt queries */
     const float *tail_weights;    /* [tail][group][n], 0 where not visible */
-    const float *queries;         /* [group][n][key_dim] recorded, when wants.queries */
+    const float *queries;         /* [group][n][key_dim] recorded, when wants.queries; likewise */
     struct kv_squares fisher, label;   /* when wants.fisher, wants.label and the trace has them, else NULL */
 };
 

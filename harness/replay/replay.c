@@ -6,6 +6,7 @@
 
 #include "harness/base/clock.h"
 #include "harness/replay/mirror.h"
+#include "harness/replay/prompt_rows.h"
 #include "harness/replay/query_rows.h"
 #include "harness/replay/slow_answer.h"
 #include "harness/replay/state_replay.h"
@@ -451,6 +452,20 @@ bool kv_replay_sweeps(const struct kv_replay *replay)
     return keeps_rows && replay->n_scored && !takes_slow_road(replay);
 }
 
+/* From nothing to the caches after the prompt. */
+static int take_prompt_in(struct unit *units, uint32_t n, struct kv_error *err)
+{
+    const struct kv_replay *replays = units->replay;
+    struct kv_pool *rows = kv_pool_create(0);
+    int status = rows ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for rows of the prompt");
+    if (status == KV_OK && replays->widens_prompt) status = kv_prompt_rows_add(replays, n, rows, err);
+    if (status == KV_OK) status = create_caches(units, n, err);
+    if (status == KV_OK) status = kv_cache_prefill(units->main, err);
+    if (replays->widens_prompt) kv_prompt_rows_forget(replays, n);
+    kv_pool_destroy(rows);
+    return status;
+}
+
 int kv_replay_keep(const struct kv_replay *replays, uint32_t n, struct kv_replay_account *accounts,
                    struct kv_pool *pool, struct kv_cache **main, struct kv_cache **rest,
                    struct kv_error *err)
@@ -467,8 +482,7 @@ int kv_replay_keep(const struct kv_replay *replays, uint32_t n, struct kv_replay
                                  .geometry = &replays[u].owner->info->geometry, .group = units,
                                  .n_group = n, .member = u};
     }
-    int status = create_caches(units, n, err);
-    if (status == KV_OK) status = kv_cache_prefill(units->main, err);
+    int status = take_prompt_in(units, n, err);
     if (status == KV_OK) status = audit_all(units, n, err);
     if (status == KV_OK)
         status = takes_slow_road(replays) ? run_slow(units, n, err) : run_fast(units, n, err);

@@ -33,7 +33,9 @@ struct kv_replay {
     const struct kv_layer *reader;    /* whose queries are answered: the owner, or a layer that shares its K, V */
     const struct kv_spec *spec;
     const struct kv_kernels *kernels;
-    const struct kv_prompt *prompts;  /* [kv_heads], of the owner */
+    struct kv_prompt *prompts;        /* [kv_heads], of the owner */
+    bool widens_prompt;               /* rows and queries of it that the spec reads are added to prompts,
+                                       * and gone once it is taken in */
     struct kv_survey survey;          /* when kv_survey_wanted; else n is 0 */
     uint32_t first_head, n_heads;
     uint32_t n_scored; const uint32_t *scored;

@@ -40,21 +40,18 @@ static void note_reference(struct kv_trace_summary *summary, const struct kv_ref
 static void note_memory(const struct kv_group_run *group)
 {
     const struct kv_trace_run *run = group->run;
-    uint64_t layers = kv_open_layer_ahead(group->layers), reference = 0, prompt = 0, answers = 0;
+    uint64_t layers = kv_open_layer_ahead(group->layers), reference = 0, answers = 0;
     for (uint32_t m = 0; m < group->n; m++) {
         const struct kv_open_layer *layer = &group->layers[m];
         const struct kv_geometry *geometry = &layer->reader->info->geometry;
         layers += kv_layer_bytes(layer->reader->info);
         if (layer->owner != layer->reader) layers += kv_layer_bytes(layer->owner->info);
         reference += kv_pool_reserved(layer->reference->pool);
-        for (uint32_t h = 0; h < layer->owner->info->geometry.kv_heads; h++)
-            prompt += kv_pool_reserved(layer->prompt_pools[h]);
         if (layer->answered)
             answers += group->n_jobs * kv_answer_floats(geometry, run) * sizeof(float);
     }
     kv_profile_note(run->profile, KV_MEMORY_LAYERS, layers);
     kv_profile_note(run->profile, KV_MEMORY_REFERENCE, reference);
-    kv_profile_note(run->profile, KV_MEMORY_PROMPT, prompt);
     kv_profile_note(run->profile, KV_MEMORY_ANSWERS, answers);
 }
 
@@ -86,15 +83,14 @@ static int replay_group(struct kv_group_run *group, struct kv_error *err)
 int kv_group_run_layers(struct kv_trace_run *run, struct kv_job **jobs, uint32_t n_jobs,
                      const struct kv_layer_group *of, struct kv_error *err)
 {
-    const struct kv_wants wants = kv_jobs_want(jobs, n_jobs);
-    struct kv_group_run group = {.run = run, .jobs = jobs, .n_jobs = n_jobs,
+    struct kv_group_run group = {.run = run, .jobs = jobs, .n_jobs = n_jobs, .wants = kv_jobs_want(jobs, n_jobs),
                               .layers = calloc(of->n, sizeof *group.layers)};
     int status = group.layers ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for layers");
     const uint32_t after = run->next_layer;
     for (; status == KV_OK && group.n < of->n; group.n++) {
         struct kv_open_layer *layer = &group.layers[group.n];
         run->next_layer = group.n + 1 < of->n ? of->layers[group.n + 1] : after;
-        status = kv_open_layer_open(layer, run, of->layers[group.n], jobs[0]->spec, &wants, err);
+        status = kv_open_layer_open(layer, run, of->layers[group.n], jobs[0]->spec, &group.wants, err);
         layer->answered = !of->reads_shared || group.n == of->reader;
     }
     if (status == KV_OK) status = replay_group(&group, err);

@@ -10,6 +10,7 @@ struct kv_group_run {
     struct kv_open_layer *layers;
     uint32_t n, n_jobs;
     struct kv_job **jobs;
+    struct kv_wants wants;             /* what any of them wants to know of the prompt */
 };
 
 /* Opens the layers of a group and takes jobs that join layers in the same way through it. */

@@ -1,42 +1,14 @@
 /* A layer in memory; see open_layer.h. */
 #include "harness/run/open_layer.h"
 
-#include <stdlib.h>
-
 #include "harness/base/clock.h"
 #include "harness/output/provenance.h"
-#include "harness/replay/prompt_statistics.h"
 #include "harness/replay/question.h"
 #include "harness/run/calibration.h"
 #include "harness/run/read_ahead.h"
 
 #define LARGE_LAYER (UINT64_C(128) << 20)   /* bytes; not read ahead */
 enum { WHOLE_LAYER = KV_READ_GRADIENTS | KV_READ_PROJECTION };
-
-/* All but the rows themselves, which each task makes for its own heads (add_rows): floats of a whole layer
- * would be twice the layer. */
-static int compute_prompts(struct kv_open_layer *layer, const struct kv_wants *wants, struct kv_error *err)
-{
-    struct kv_wants shared = *wants;
-    shared.prompt_rows = shared.queries = false;
-    const uint32_t heads = layer->owner->info->geometry.kv_heads;
-    int worst = KV_OK;
-    layer->prompts = calloc(heads, sizeof *layer->prompts);
-    layer->prompt_pools = calloc(heads, sizeof *layer->prompt_pools);
-    if (!layer->prompts || !layer->prompt_pools)
-        return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
-#pragma omp parallel for schedule(dynamic, 1) num_threads(layer->run->threads)
-    for (uint32_t head = 0; head < heads; head++) {
-        struct kv_error own = {{0}};
-        struct kv_pool *pool = layer->prompt_pools[head] = kv_pool_create(0);
-        const int status = pool ? kv_prompt_compute(&layer->prompts[head], layer->owner, head, &shared,
-                                                    layer->run->kernels, pool, &own)
-                                : kv_fail(&own, KV_EMEMORY, "out of memory for prompt statistics");
-#pragma omp critical
-        if (status != KV_OK) worst = status, *err = own;
-    }
-    return worst;
-}
 
 /* Its rows and exact answers stay for the batch after this, which has them for nothing. */
 static void hold_layer(struct kv_open_layer *layer)
@@ -51,10 +23,6 @@ static void hold_layer(struct kv_open_layer *layer)
 
 void kv_open_layer_close(struct kv_open_layer *layer)
 {
-    const uint32_t heads = layer->owner ? layer->owner->info->geometry.kv_heads : 0;
-    for (uint32_t h = 0; layer->prompt_pools && h < heads; h++) kv_pool_destroy(layer->prompt_pools[h]);
-    free(layer->prompt_pools);
-    free(layer->prompts);
     if (layer->reference && layer->stays) hold_layer(layer);
     kv_reference_free(layer->reference);
     kv_fit_layer_free(&layer->fit);
@@ -140,7 +108,5 @@ int kv_open_layer_open(struct kv_open_layer *layer, struct kv_trace_run *run, ui
     run->audited[l] = true;
     run->profile->seconds[KV_STAGE_REFERENCE] -= layer->reference->audit_seconds;
     run->profile->seconds[KV_STAGE_AUDIT] += layer->reference->audit_seconds;
-    status = compute_prompts(layer, wants, err);
-    kv_trace_run_spend(run, KV_STAGE_PROMPT, &start);
-    return status;
+    return KV_OK;
 }

@@ -1,9 +1,10 @@
-/* A layer in memory, with what every method over it reads: exact answers and prompt statistics. */
+/* A layer in memory, with what every method over it is compared with. */
 #ifndef KVBENCH_HARNESS_OPEN_LAYER_H
 #define KVBENCH_HARNESS_OPEN_LAYER_H
 
 #include "harness/replay/exact_logits.h"
 #include "harness/run/calibration.h"
+#include "harness/run/shared_prompts.h"
 #include "harness/run/trace_run.h"
 
 struct kv_open_layer {
@@ -17,12 +18,11 @@ struct kv_open_layer {
     struct kv_reference *reference;
     struct kv_scored scored;
     struct kv_exact_logits *exact_logits;  /* while tasks run */
-    struct kv_prompt *prompts;         /* [kv_heads] */
-    struct kv_pool **prompt_pools;     /* [kv_heads] */
+    struct kv_shared_prompts *prompts; /* likewise */
 };
 
 /* Opens run->layers[l], and begins to read run->next_layer. `spec` stands for all that run together: they
- * agree on whether the question is known. To be closed even after an error. */
+ * agree on whether the question is known, and `wants` is what any of them wants. To be closed even after an error. */
 int kv_open_layer_open(struct kv_open_layer *layer, struct kv_trace_run *run, uint32_t l,
                        const struct kv_spec *spec, const struct kv_wants *wants, struct kv_error *err);
 void kv_open_layer_close(struct kv_open_layer *layer);

@@ -2,10 +2,8 @@
 #include "harness/run/tasks.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "harness/base/clock.h"
-#include "harness/replay/prompt_statistics.h"
 #include "harness/run/cell_row.h"
 #include "harness/run/job.h"
 #include "methods/spec_wants.h"
@@ -14,8 +12,19 @@
  * of a comparison of 20 methods and keeps it inside two layers, 4 MiB and a method's state. */
 enum { SHARED_BYTES = 4 << 20 };
 
-struct task { struct kv_job *job; uint32_t first_head, n_heads; struct kv_replay_account *accounts;
-              int status; struct kv_error error; double seconds; };   /* accounts: one a layer */
+struct task {
+    struct kv_job *job;                    /* NULL: statistics of the prompt, of first_head */
+    uint32_t first_head, n_heads;
+    struct kv_replay_account *accounts;    /* one a layer */
+    int status;
+    struct kv_error error;
+    double seconds, waited;                /* waited: for the prompt's statistics, or at work on them */
+};
+
+struct task_list {
+    struct task *tasks; uint32_t n;
+    struct kv_replay_account *accounts;    /* not handed out yet */
+};
 
 static struct kv_replay replay_of(const struct task *task, const struct kv_open_layer *layer, uint32_t m)
 {
@@ -24,8 +33,7 @@ static struct kv_replay replay_of(const struct task *task, const struct kv_open_
     const double limit = run->request->timeout_seconds;
     return (struct kv_replay){
         .owner = layer->owner, .reader = layer->reader, .spec = job->spec, .kernels = run->kernels,
-        .prompts = layer->prompts,
-        .survey = kv_survey_at(&job->survey, layer->owner->info->index),
+        .widens_prompt = true, .survey = kv_survey_at(&job->survey, layer->owner->info->index),
         .first_head = task->first_head, .n_heads = task->n_heads,
         .n_scored = layer->answered ? run->n_scored : 0, .scored = run->scored,
         .exact_log_sum_exp = layer->reference->log_sum_exp, .exact_logits = layer->exact_logits,
@@ -48,109 +56,176 @@ static void share_logits(const struct task *task, const struct kv_group_run *gro
     }
 }
 
-/* The prompt's rows of the task's heads, where its spec reads them; they live as long as the pool. */
-static int add_rows(struct kv_replay *replay, struct task *task, const struct kv_open_layer *layer,
-                    struct kv_pool *pool)
+/* The same of the prompt's statistics. */
+static void share_prompts(const struct task *task, const struct kv_group_run *group,
+                          void (*tell)(struct kv_shared_prompts *shared, uint32_t head))
+{
+    const struct kv_wants wants = kv_spec_wants(task->job->spec);
+    if (!kv_shared_prompts_wanted(&wants)) return;
+    for (uint32_t m = 0; m < group->n; m++)
+        for (uint32_t h = 0; h < task->n_heads; h++) tell(group->layers[m].prompts, task->first_head + h);
+}
+
+/* What the task's spec wants to know of the prompt, but for its rows. */
+static int add_prompts(struct kv_replay *replay, struct task *task, const struct kv_open_layer *layer,
+                       struct kv_pool *pool)
 {
     const struct kv_wants wants = kv_spec_wants(replay->spec);
-    const size_t bytes = layer->owner->info->geometry.kv_heads * sizeof *layer->prompts;
-    if (!wants.prompt_rows && !wants.queries) return KV_OK;
-    struct kv_prompt *own = kv_pool_take(pool, bytes);
-    if (!own) return kv_fail(&task->error, KV_EMEMORY, "out of memory for rows of the prompt");
-    memcpy(own, layer->prompts, bytes);
+    const struct kv_geometry *geometry = &layer->owner->info->geometry;
+    struct kv_prompt *own = kv_pool_take(pool, geometry->kv_heads * sizeof *own);
+    if (!own) return kv_fail(&task->error, KV_EMEMORY, "out of memory for the prompt");
     replay->prompts = own;
     int status = KV_OK;
-    for (uint32_t h = task->first_head; status == KV_OK && h < task->first_head + task->n_heads; h++)
-        status = kv_prompt_rows(&own[h], layer->owner, h, &wants, replay->kernels, pool, &task->error);
+    const double start = kv_clock_seconds();
+    for (uint32_t h = task->first_head; status == KV_OK && h < task->first_head + task->n_heads; h++) {
+        own[h].n = geometry->prefill;
+        if (kv_shared_prompts_wanted(&wants))
+            status = kv_shared_prompts_take(layer->prompts, h, &own[h], &task->error);
+    }
+    task->waited += kv_clock_seconds() - start;
     return status;
+}
+
+static void replay_task(struct task *task, const struct kv_group_run *group, struct kv_pool *pool)
+{
+    struct kv_replay *replays = kv_pool_take(pool, group->n * sizeof *replays);
+    task->status = replays ? KV_OK : kv_fail(&task->error, KV_EMEMORY, "out of memory for a layer group");
+    for (uint32_t m = 0; task->status == KV_OK && m < group->n; m++) {
+        replays[m] = replay_of(task, &group->layers[m], m);
+        task->status = add_prompts(&replays[m], task, &group->layers[m], pool);
+    }
+    if (task->status == KV_OK)
+        task->status = kv_replay_group(replays, group->n, task->accounts, &task->error);
 }
 
 static void run_task(struct task *task, const struct kv_group_run *group)
 {
     const double start = kv_clock_seconds();
-    struct kv_replay *replays = calloc(group->n, sizeof *replays);
-    struct kv_pool *pool = kv_pool_create(0);
-    task->status = replays && pool ? KV_OK : kv_fail(&task->error, KV_EMEMORY, "out of memory for a layer group");
-    for (uint32_t m = 0; task->status == KV_OK && m < group->n; m++) {
-        replays[m] = replay_of(task, &group->layers[m], m);
-        task->status = add_rows(&replays[m], task, &group->layers[m], pool);
-    }
-    if (task->status == KV_OK)
-        task->status = kv_replay_group(replays, group->n, task->accounts, &task->error);
+    struct kv_pool *pool = task->job ? kv_pool_create(0) : NULL;
+    for (uint32_t m = 0; !task->job && m < group->n; m++)
+        kv_shared_prompts_compute(group->layers[m].prompts, task->first_head);
+    if (pool) replay_task(task, group, pool);
+    else if (task->job) task->status = kv_fail(&task->error, KV_EMEMORY, "out of memory for a layer group");
     kv_pool_destroy(pool);
-    free(replays);
-    share_logits(task, group, kv_exact_logits_leave);
-    task->seconds = kv_clock_seconds() - start;
+    if (task->job) {
+        share_prompts(task, group, kv_shared_prompts_leave);
+        share_logits(task, group, kv_exact_logits_leave);
+    }
+    task->seconds = kv_clock_seconds() - start - task->waited;
 }
 
-/* Head by head, so that what the methods of a head share need not be there for long. */
-static uint32_t list_tasks(struct task *tasks, struct kv_replay_account *accounts,
-                           const struct kv_group_run *group)
+/* Heads whose statistics are there before a method needs them: one a thread, or all where one wants all, or
+ * none where nobody shares them: the only method computes them when it comes. */
+static uint32_t heads_ahead(const struct kv_group_run *group, const struct kv_geometry *geometry)
+{
+    const uint32_t threads = (uint32_t)group->run->threads;
+    for (uint32_t j = 0; j < group->n_jobs; j++) {
+        const struct kv_wants wants = kv_spec_wants(group->jobs[j]->spec);
+        if (kv_shared_prompts_wanted(&wants) && kv_replay_unit_heads(group->jobs[j]->spec, geometry) > 1)
+            return geometry->kv_heads;
+    }
+    if (group->n_jobs == 1) return 0;
+    return threads < geometry->kv_heads ? threads : geometry->kv_heads;
+}
+
+static void list_statistics(struct task_list *list, const struct kv_group_run *group, uint32_t first, uint32_t end)
+{
+    const uint32_t heads = group->layers->owner->info->geometry.kv_heads;
+    if (!kv_shared_prompts_wanted(&group->wants)) return;
+    for (uint32_t h = first; h < end && h < heads; h++)
+        list->tasks[list->n++] = (struct task){.first_head = h, .n_heads = 1};
+}
+
+static void list_job(struct task_list *list, const struct kv_group_run *group, struct kv_job *job, uint32_t head)
+{
+    const uint32_t heads = kv_replay_unit_heads(job->spec, &group->layers->owner->info->geometry);
+    if (job->status != KV_OK || head % heads) return;
+    struct task *task = &list->tasks[list->n++];
+    *task = (struct task){.job = job, .first_head = head, .n_heads = heads, .accounts = list->accounts};
+    list->accounts += group->n;
+    share_prompts(task, group, kv_shared_prompts_expect);
+    share_logits(task, group, kv_exact_logits_expect);
+}
+
+/* Head by head, so that what the methods of a head share need not be there for long. A head's statistics
+ * come among the methods of one before: late, since they take memory, but nobody waits for them. */
+static void list_tasks(struct task_list *list, const struct kv_group_run *group)
 {
     const struct kv_geometry *geometry = &group->layers->owner->info->geometry;
-    uint32_t n = 0;
+    const uint32_t ahead = heads_ahead(group, geometry);
+    list_statistics(list, group, 0, ahead);
     for (uint32_t h = 0; h < geometry->kv_heads; h++)
         for (uint32_t j = 0; j < group->n_jobs; j++) {
-            struct kv_job *job = group->jobs[j];
-            const uint32_t heads = kv_replay_unit_heads(job->spec, geometry);
-            if (job->status != KV_OK || h % heads) continue;
-            tasks[n] = (struct task){.job = job, .first_head = h, .n_heads = heads,
-                                     .accounts = accounts + (size_t)n * group->n};
-            share_logits(&tasks[n++], group, kv_exact_logits_expect);
+            if (ahead && h > 0 && j == group->n_jobs / 2) list_statistics(list, group, h + ahead - 1, h + ahead);
+            list_job(list, group, group->jobs[j], h);
         }
-    return n;
 }
 
 /* Sums the units' accounts in head order. */
-static void gather_tasks(const struct task *tasks, uint32_t n, const struct kv_group_run *group)
+static void gather_tasks(const struct task_list *list, const struct kv_group_run *group)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        struct kv_job *job = tasks[i].job;
-        if (tasks[i].status != KV_OK && job->status == KV_OK)
-            job->status = tasks[i].status, job->error = tasks[i].error;
+    for (uint32_t i = 0; i < list->n; i++) {
+        const struct task *task = &list->tasks[i];
+        struct kv_job *job = task->job;
+        if (!job) continue;
+        if (task->status != KV_OK && job->status == KV_OK) job->status = task->status, job->error = task->error;
         for (uint32_t m = 0; m < group->n; m++)
             if (group->layers[m].answered)
-                kv_account_add(&job->parts[group->layers[m].l].account, &tasks[i].accounts[m]);
-        job->cell->replay_seconds += tasks[i].seconds;
+                kv_account_add(&job->parts[group->layers[m].l].account, &task->accounts[m]);
+        job->cell->replay_seconds += task->seconds;
     }
 }
 
-static void share_exact_logits(struct kv_group_run *group)
+/* Logits only save time, and may be missing. */
+static int begin_sharing(struct kv_group_run *group, struct kv_error *err)
 {
+    const size_t bytes = (size_t)SHARED_BYTES * (size_t)group->run->threads / group->n;
+    bool done = true;
     for (uint32_t m = 0; m < group->n; m++) {
         struct kv_open_layer *layer = &group->layers[m];
-        layer->exact_logits = kv_exact_logits_create(
-            &layer->scored, (size_t)SHARED_BYTES * (size_t)group->run->threads / group->n);
+        layer->exact_logits = kv_exact_logits_create(&layer->scored, bytes);
+        layer->prompts = kv_shared_prompts_create(layer->owner, &group->wants, group->run->kernels);
+        done = done && layer->prompts;
     }
+    return done ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
 }
 
-static void forget_exact_logits(struct kv_group_run *group)
+/* What the threads spent on statistics, among the methods, is a stage of its own. */
+static void end_sharing(struct kv_group_run *group)
 {
-    uint64_t most = 0;
+    struct kv_profile *profile = group->run->profile;
+    uint64_t logits = 0, prompts = 0;
+    double seconds = 0;
     for (uint32_t m = 0; m < group->n; m++) {
-        most += kv_exact_logits_most(group->layers[m].exact_logits);
-        kv_exact_logits_free(group->layers[m].exact_logits);
+        struct kv_open_layer *layer = &group->layers[m];
+        logits += kv_exact_logits_most(layer->exact_logits);
+        prompts += kv_shared_prompts_most(layer->prompts);
+        seconds += kv_shared_prompts_seconds(layer->prompts) / group->run->threads;
+        kv_exact_logits_free(layer->exact_logits);
+        kv_shared_prompts_free(layer->prompts);
+        layer->exact_logits = NULL, layer->prompts = NULL;
     }
-    kv_profile_note(group->run->profile, KV_MEMORY_LOGITS, most);
+    kv_profile_note(profile, KV_MEMORY_LOGITS, logits);
+    kv_profile_note(profile, KV_MEMORY_PROMPT, prompts);
+    profile->seconds[KV_STAGE_PROMPT] += seconds;
+    profile->seconds[KV_STAGE_REPLAY] -= seconds;
 }
 
 int kv_tasks_run(struct kv_group_run *group, struct kv_error *err)
 {
-    const size_t most = (size_t)group->n_jobs * group->layers->owner->info->geometry.kv_heads;
-    struct task *tasks = calloc(most, sizeof *tasks);
-    struct kv_replay_account *accounts = calloc(most * group->n, sizeof *accounts);
-    if (!tasks || !accounts) {
-        free(tasks);
-        free(accounts);
-        return kv_fail(err, KV_EMEMORY, "out of memory for tasks");
-    }
-    share_exact_logits(group);
-    const uint32_t n_tasks = list_tasks(tasks, accounts, group);
+    const size_t heads = group->layers->owner->info->geometry.kv_heads, most = group->n_jobs * heads;
+    struct task_list list = {.tasks = calloc(most + heads, sizeof *list.tasks)};
+    struct kv_replay_account *accounts = list.accounts = calloc(most * group->n, sizeof *accounts);
+    int status = list.tasks && accounts ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for tasks");
+    if (status == KV_OK) status = begin_sharing(group, err);
+    if (status == KV_OK) {
+        list_tasks(&list, group);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(group->run->threads)
-    for (uint32_t i = 0; i < n_tasks; i++) run_task(&tasks[i], group);
-    gather_tasks(tasks, n_tasks, group);
-    forget_exact_logits(group);
-    free(tasks);
+        for (uint32_t i = 0; i < list.n; i++) run_task(&list.tasks[i], group);
+        gather_tasks(&list, group);
+    }
+    end_sharing(group);
+    free(list.tasks);
     free(accounts);
-    return KV_OK;
+    return status;
 }

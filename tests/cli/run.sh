@@ -66,6 +66,18 @@ memory = profile["memory_bytes"]
 assert set(memory) == {"layers", "reference", "prompt", "logits", "answers", "largest_method_state"}, memory
 assert memory["layers"] > 0 and memory["reference"] > 0 and memory["answers"] > 0, memory
 END
+    # Of the prompt's statistics no more heads are in memory than the threads work on.
+    for heads in 2 8; do
+        expect 0 '' trace synth heads$heads.h5 --tokens 96 --prefill 64 --layers 1 --q-heads $heads --kv-heads $heads \
+            --head-dim 16 --probes off
+        expect 0 '' --trace heads$heads.h5 --methods snapkv,h2o --threads 1 --no-plots --out heads$heads \
+            --profile heads$heads.json
+    done
+    python3 - <<'END' || complain "expected statistics of few heads at once"
+import json
+two, eight = (json.load(open(f"heads{n}.json"))["memory_bytes"]["prompt"] for n in (2, 8))
+assert 0 < eight <= two, (two, eight)
+END
     expect 5 'nowhere/stages.json: cannot write' --quiet --trace small.h5 --methods f16 --no-plots --out again \
         --profile nowhere/stages.json
 fi
