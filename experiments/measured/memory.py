@@ -49,8 +49,9 @@ def measure(options, folder, tokens, methods):
 def section(options):
     print(f'`--queries 256`, {THREADS} threads, {LAYERS} layers x {HEADS} KV heads x {HEADS} query heads x d {DIM}, '
           'halves. Allowed are Q, K and V of two layers, 4 MiB and one method state a thread; the peak is the '
-          'kernel\'s count of resident memory, less that of `kvbench info` on the same file. Layers above 128 MiB are '
-          'not read ahead. Other columns: what the run holds at most of each kind (`run --profile`).\n')
+          'kernel\'s count of resident memory, less that of `kvbench info` on the same file. The next layer is '
+          'read ahead while its bytes, for each method of a batch, are at most 64 MiB. Other columns: what the run holds '
+          'at most of each kind (`run --profile`).\n')
     sizes = [(16384, 'f16'), (16384, SOME)] + ([(131072, 'f16')] if options.big else [])
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +68,7 @@ def section(options):
         if row['verdict'] != 'met':
             held, extra = row['held'], row['peak'] - row['idle'] - row['allowed']
             print(f"\nNot met by {mib(extra)} MiB: {row['case']}: beyond layers and states a thread it holds statistics of "
-                  f"the prompt for all heads of a layer at once ({mib(held['prompt'])} MiB), exact logits "
+                  f"the prompt for the heads at hand ({mib(held['prompt'])} MiB), exact logits "
                   f"({mib(held['logits'])}), answers ({mib(held['answers'])}) and the reference "
                   f"({mib(held['reference'])}).")
     if not options.big:

@@ -87,6 +87,7 @@ int kv_group_run_layers(struct kv_trace_run *run, struct kv_job **jobs, uint32_t
                               .layers = calloc(of->n, sizeof *group.layers)};
     int status = group.layers ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for layers");
     const uint32_t after = run->next_layer;
+    run->n_together = n_jobs;
     for (; status == KV_OK && group.n < of->n; group.n++) {
         struct kv_open_layer *layer = &group.layers[group.n];
         run->next_layer = group.n + 1 < of->n ? of->layers[group.n + 1] : after;

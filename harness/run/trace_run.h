@@ -29,6 +29,7 @@ struct kv_trace_run {                  /* what the layers of one trace share */
     const char *next_path;             /* the trace after this; NULL: none */
     uint32_t next_layer;               /* read after the one at hand, an index into layers; or KV_NO_LAYER */
     bool last_batch;
+    uint32_t n_together;               /* cells that share the layer at hand */
     struct kv_layer *held;             /* the layer that was worked on last and comes next, */
     struct kv_reference *held_reference;   /* with its exact answers; NULL: there is none */
     uint32_t held_layer;               /* an index into layers */
