@@ -186,7 +186,7 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
     struct decode *decode = context;
     const enum kv_stripe_format format = decode->format->format;
     /* 256 KiB of codes: in every L2, and long enough for what is done once a query. */
-    const uint32_t row_bytes = (uint32_t)kv_stripe_bytes(format, 1);
+    const uint32_t row_bytes = (uint32_t)kv_stripe_bytes(format, 8) / 8;
     struct decode small = {.kernels = decode->kernels,
                            .format = decode->format,
                            .n_heads = 1,
@@ -224,7 +224,7 @@ static int measure(struct kv_perf *perf, const struct format *format, uint32_t t
                             .threads = (int)threads};
     /* At least 64 MiB where memory is asked for: more than any L3 that two cores have to
      * themselves. */
-    const double size = 2.0 * DIM * tokens * (double)kv_stripe_bytes(format->format, 1) / KV_STRIPE;
+    const double size = 2.0 * DIM * (double)kv_stripe_bytes(format->format, tokens) / KV_STRIPE;
     decode.n_heads = from_memory ? threads * (uint32_t)ceil(67e6 / threads / size) : threads;
     int status = create(&decode, err);
     snprintf(name, sizeof name, "%s T=%u d=%d, %u thread%s", format->name, tokens, DIM, threads,

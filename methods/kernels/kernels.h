@@ -19,11 +19,15 @@
  * a vector), values with a dimension a column and a token a row; missing columns are any codes.
  *
  *     half     64 halves                                                         128 bytes a row
- *     byte     64 bytes of value 0 .. 255                                         64
- *     nibble   column c in the low half of byte c, column 32 + c in its high half: 0 .. 15; 32
- *     book     likewise, and the value is table[code]                             32
+ *     byte     four rows at once: byte r % 4 of column c's four is row r, 0 .. 255  64
+ *     nibble   eight rows at once: nibble r % 8 of column c's four bytes, the low half of a byte
+ *              before its high half, is row r, 0 .. 15                            32
+ *     book     column c in the low half of byte c, column 32 + c in its high half; the value is
+ *              table[code]                                                        32
  *     sign     likewise for four rows at once, bit b of a code being row 4 i + b: 1 is +1,
- *              0 is -1; depth is a multiple of 4                                  8 */
+ *              0 is -1; depth is a multiple of 4                                  8
+ *
+ * Rows that fill up a stripe's last four or eight are any codes. */
 enum kv_stripe_format { KV_STRIPE_HALF, KV_STRIPE_BYTE, KV_STRIPE_NIBBLE, KV_STRIPE_BOOK, KV_STRIPE_SIGN,
                         KV_STRIPE_FORMATS };
 enum { KV_STRIPE = 64 };
@@ -35,11 +39,18 @@ struct kv_stripes {
     const float *table;                        /* [16] of book */
 };
 
+/* Rows that lie together: a word of 32 bits a column has that many. */
+static inline uint32_t kv_stripe_rows(enum kv_stripe_format format)
+{
+    return format == KV_STRIPE_BYTE ? 4 : format == KV_STRIPE_NIBBLE ? 8 : 1;
+}
+
 /* Bytes of one stripe. */
 static inline size_t kv_stripe_bytes(enum kv_stripe_format format, uint32_t depth)
 {
     static const uint8_t row_bytes[KV_STRIPE_FORMATS] = {128, 64, 32, 32, 8};
-    return (size_t)row_bytes[format] * depth;
+    const size_t rows = kv_stripe_rows(format);
+    return row_bytes[format] * ((depth + rows - 1) / rows * rows);
 }
 
 /* -- codes of one scalar table --------------------------------------------------------------- */
@@ -152,8 +163,7 @@ struct kv_kernels {
 
     /* sums[64 i + c] += sum_r x[r] * value of row r, column c of stripe i: one query's logits from
      * stored keys (x the query), or its output from stored values (x the weights), before the scales
-     * of keys, or with those of tokens in x. |error| <= (depth + 8) * eps * (|sums| + sum_r |x v|),
-     * with v + 16 for v where it is a nibble. */
+     * of keys, or with those of tokens in x. |error| <= (depth + 8) * eps * (|sums| + sum_r |x v|). */
     void (*stripes)(const struct kv_stripes *stripes, const float *x, float *sums);
 
     /* -- quantizers, all exact (codes must not depend on the CPU) ---------------------------- */

@@ -14,35 +14,30 @@ ALWAYS_INLINE void prefetch_row(const uint8_t *row, uint32_t bytes)
     for (uint32_t b = 0; b < bytes; b += 64) __builtin_prefetch(row + AHEAD + b);
 }
 
-/* Values of one row; `table` is store_lut's. Columns of nibbles, book and sign come in the set's own
- * order, and nibbles with NIBBLE_BASE on top. */
+/* Values of one row; `table` is store_lut's. Columns of book come in the set's own order. */
 ALWAYS_INLINE void read_row(enum kv_stripe_format format, const uint8_t *row, const void *table,
                             vec values[VECS])
 {
     const uint16_t *halves = (const uint16_t *)(const void *)row;
     UNROLLED for (uint32_t k = 0; k < VECS; k++) {
         if (format == KV_STRIPE_HALF) values[k] = load_half(halves + k * LANES);
-        if (format == KV_STRIPE_BYTE) values[k] = load_codes(row + k * LANES);
     }
-    if (format == KV_STRIPE_NIBBLE) read_nibbles(row, values);
     if (format == KV_STRIPE_BOOK) look_up_row(row, table, values);
 }
 
-/* sums[64] += total, its columns put in order, less `base` in each. */
-ALWAYS_INLINE void add_total(enum kv_stripe_format format, vec total[VECS], float base, float *sums)
+/* sums[64] += total, its columns put in order. */
+ALWAYS_INLINE void add_total(enum kv_stripe_format format, vec total[VECS], float *sums)
 {
-    if (format == KV_STRIPE_NIBBLE) settle_nibbles(total);
     if (format == KV_STRIPE_BOOK || format == KV_STRIPE_SIGN) settle_columns(total);
     UNROLLED for (uint32_t k = 0; k < VECS; k++) {
         float *place = sums + k * LANES;
-        store(place, add(load(place), sub(total[k], spread(base))));
+        store(place, add(load(place), total[k]));
     }
 }
 
-/* Adds one stripe to sums[64]; base = NIBBLE_BASE * the sum of x for nibbles, else 0. */
+/* Adds one stripe to sums[64]. */
 ALWAYS_INLINE void add_stripe(enum kv_stripe_format format, const struct kv_stripes *stripes,
-                              const uint8_t *codes, const void *table, const float *x, float base,
-                              float *sums)
+                              const uint8_t *codes, const void *table, const float *x, float *sums)
 {
     const uint32_t bytes = (uint32_t)kv_stripe_bytes(format, 1), depth = stripes->depth;
     vec total[ROWS][VECS];
@@ -63,8 +58,58 @@ ALWAYS_INLINE void add_stripe(enum kv_stripe_format format, const struct kv_stri
         }
     UNROLLED for (uint32_t k = 0; ROWS > 1 && k < VECS; k++)
         total[0][k] = add(total[0][k], total[ROWS - 1][k]);
-    add_total(format, total[0], base, sums);
+    add_total(format, total[0], sums);
 }
+
+/* -- words: codes of several rows in a word a column ------------------------------------------ */
+
+/* Rows whose sums are added before the next: what a set makes ready of them fits the stack. */
+enum { CHUNK_ROWS = 1024 };
+
+/* x of whole words: rows past the last one count as 0. */
+ALWAYS_INLINE const float *whole_rows(const float *x, uint32_t left, uint32_t rows, float *padded)
+{
+    if (left >= rows) return x;
+    for (uint32_t j = 0; j < rows; j++) padded[j] = j < left ? x[j] : 0.0f;
+    return padded;
+}
+
+/* Adds `depth` rows of one stripe, each column one chain of multiply-adds. */
+ALWAYS_INLINE void add_words(enum kv_stripe_format format, const uint8_t *codes, const float *x,
+                             uint32_t depth, float *sums)
+{
+    const uint32_t rows = kv_stripe_rows(format), bits = 32 / rows;
+    float padded[8];
+    vec total[VECS];
+    UNROLLED for (uint32_t k = 0; k < VECS; k++) total[k] = zeros();
+    for (uint32_t r = 0; r < depth; r += rows, codes += 4 * KV_STRIPE) {
+        const float *factors = whole_rows(x + r, depth - r, rows, padded);
+        prefetch_row(codes, 4 * KV_STRIPE);
+        UNROLLED for (uint32_t j = 0; j < rows; j++) {
+            const vec factor = spread(factors[j]);
+            UNROLLED for (uint32_t k = 0; k < VECS; k++)
+                total[k] = fused(load_field(codes + 4 * LANES * k, bits * j, bits), factor, total[k]);
+        }
+    }
+    add_total(format, total, sums);
+}
+
+static void KERNEL(word_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
+{
+    const size_t bytes = kv_stripe_bytes(stripes->format, stripes->depth);
+    for (uint32_t r = 0; r < stripes->depth; r += CHUNK_ROWS) {
+        const uint32_t left = stripes->depth - r, depth = left < CHUNK_ROWS ? left : CHUNK_ROWS;
+        const uint8_t *codes = stripes->codes + kv_stripe_bytes(stripes->format, r);
+        for (uint32_t i = 0; i < stripes->n; i++, codes += bytes) {
+            if (stripes->format == KV_STRIPE_BYTE)
+                add_words(KV_STRIPE_BYTE, codes, x + r, depth, sums + (size_t)i * KV_STRIPE);
+            else
+                add_words(KV_STRIPE_NIBBLE, codes, x + r, depth, sums + (size_t)i * KV_STRIPE);
+        }
+    }
+}
+
+/* -- signs ------------------------------------------------------------------------------------ */
 
 /* Four rows of signs are one look-up of +-x0 +-x1 +-x2 +-x3. */
 static void KERNEL(store_sign_luts)(const float *x, uint32_t groups, uint8_t (*luts)[LUT_BYTES])
@@ -91,7 +136,7 @@ static void KERNEL(add_signs)(const uint8_t *codes, uint32_t groups, uint8_t (*l
         look_up_row(codes, luts[g], values);
         UNROLLED for (uint32_t k = 0; k < VECS; k++) total[k] = add(total[k], values[k]);
     }
-    add_total(KV_STRIPE_SIGN, total, 0, sums);
+    add_total(KV_STRIPE_SIGN, total, sums);
 }
 
 static void KERNEL(sign_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
@@ -109,35 +154,24 @@ static void KERNEL(sign_stripes)(const struct kv_stripes *stripes, const float *
     }
 }
 
-static float KERNEL(total_of)(const float *x, uint32_t n)
-{
-    vec sums[4] = {zeros(), zeros(), zeros(), zeros()};
-    for (uint32_t i = 0; i < n; i += LANES) {
-        const uint32_t left = n - i < LANES ? n - i : LANES, k = i / LANES % 4;
-        sums[k] = add(sums[k], left == LANES ? load(x + i) : load_part(x + i, left));
-    }
-    return sum_lanes(add(add(sums[0], sums[1]), add(sums[2], sums[3])));
-}
-
 static void KERNEL(stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
 {
     uint8_t lut[LUT_BYTES] __attribute__((aligned(64))) = {0};
     const size_t bytes = kv_stripe_bytes(stripes->format, stripes->depth);
     const uint8_t *codes = stripes->codes;
-    float base = 0;
-    if (stripes->format == KV_STRIPE_NIBBLE) base = NIBBLE_BASE * KERNEL(total_of)(x, stripes->depth);
-    if (stripes->format == KV_STRIPE_BOOK) store_lut(stripes->table, lut);
-    if (stripes->format == KV_STRIPE_SIGN) {
-        KERNEL(sign_stripes)(stripes, x, sums);
-        return;
+    switch (stripes->format) {
+    case KV_STRIPE_HALF:
+        for (uint32_t i = 0; i < stripes->n; i++, codes += bytes, sums += KV_STRIPE)
+            add_stripe(KV_STRIPE_HALF, stripes, codes, lut, x, sums);
+        break;
+    case KV_STRIPE_BOOK:
+        store_lut(stripes->table, lut);
+        for (uint32_t i = 0; i < stripes->n; i++, codes += bytes, sums += KV_STRIPE)
+            add_stripe(KV_STRIPE_BOOK, stripes, codes, lut, x, sums);
+        break;
+    case KV_STRIPE_SIGN: KERNEL(sign_stripes)(stripes, x, sums); break;
+    default: KERNEL(word_stripes)(stripes, x, sums); break;
     }
-    for (uint32_t i = 0; i < stripes->n; i++, codes += bytes, sums += KV_STRIPE)
-        switch (stripes->format) {
-        case KV_STRIPE_HALF: add_stripe(KV_STRIPE_HALF, stripes, codes, lut, x, 0, sums); break;
-        case KV_STRIPE_BYTE: add_stripe(KV_STRIPE_BYTE, stripes, codes, lut, x, 0, sums); break;
-        case KV_STRIPE_NIBBLE: add_stripe(KV_STRIPE_NIBBLE, stripes, codes, lut, x, base, sums); break;
-        default: add_stripe(KV_STRIPE_BOOK, stripes, codes, lut, x, 0, sums); break;
-        }
 }
 
 #endif

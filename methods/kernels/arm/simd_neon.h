@@ -329,17 +329,13 @@ static inline void look_up_row(const uint8_t *row, const void *lut, vec values[1
 
 static inline void settle_columns(vec v[16]) { (void)v; }
 
-/* A row of nibbles as floats. */
-enum { NIBBLE_BASE = 0 };
-
-static inline void read_nibbles(const uint8_t *row, vec values[64 / LANES])
+/* `bits` bits from bit `shift` of each word, as floats. */
+static inline vec load_field(const uint8_t *words, uint32_t shift, uint32_t bits)
 {
-    uint8_t codes[64] __attribute__((aligned(64)));
-    split_nibbles(row, codes);
-    for (int k = 0; k < 64 / LANES; k++) values[k] = load_codes(codes + k * LANES);
+    const uint32x4_t w = vreinterpretq_u32_u8(vld1q_u8(words));
+    const uint32x4_t low = vshlq_u32(w, vdupq_n_s32(-(int32_t)shift));
+    return vcvtq_f32_u32(vandq_u32(low, vdupq_n_u32((1u << bits) - 1)));
 }
-
-static inline void settle_nibbles(vec v[64 / LANES]) { (void)v; }
 
 /* -- llama.cpp's blocks, see blocks_simd.h --------------------------------------------------------- */
 

@@ -168,16 +168,16 @@ static float dot_generic(const float *a, const float *b, size_t n)
 static float stripe_value(const struct kv_stripes *stripes, const uint8_t *stripe, uint32_t row,
                           uint32_t column)
 {
-    const uint32_t group = stripes->format == KV_STRIPE_SIGN ? 4 : 1, shift = column < 32 ? 0 : 4;
+    const uint32_t group = stripes->format == KV_STRIPE_SIGN ? 4 : kv_stripe_rows(stripes->format);
     const uint8_t *codes = stripe + kv_stripe_bytes(stripes->format, row / group * group);
-    const uint32_t nibble = codes[column % 32] >> shift & 15;
+    const uint32_t nibble = codes[column % 32] >> (column < 32 ? 0 : 4) & 15;
     switch (stripes->format) {
     case KV_STRIPE_HALF:
         return kv_kept_half(codes + 2 * (size_t)column);
     case KV_STRIPE_BYTE:
-        return (float)codes[column];
+        return (float)codes[4 * column + row % 4];
     case KV_STRIPE_NIBBLE:
-        return (float)nibble;
+        return (float)(codes[4 * column + row % 8 / 2] >> 4 * (row % 2) & 15);
     case KV_STRIPE_BOOK:
         return stripes->table[nibble];
     default:

@@ -1,6 +1,11 @@
 /* The AVX2 set: shared bodies over 8-float vectors (x86-64-v3: AVX2, FMA, F16C, BMI2). */
 #include "methods/kernels/x86/simd_avx2.h"
 
+#include <limits.h>
+#include <stdbool.h>
+
+#include "harness/base/cpu.h"
+
 #define HAS_PICK 1
 #define WIDE_TILES 0
 #define HAS_LANE_FACTORS 0
@@ -17,6 +22,7 @@
 #include "methods/kernels/x86/minifloat_avx2.h"
 #include "methods/kernels/minifloats.h"
 #include "methods/kernels/channels.h"
+#include "methods/kernels/x86/stripes_subnormal.h"
 
 void kv_kernels_set_avx2(struct kv_kernels *kernels)
 {
@@ -26,7 +32,8 @@ void kv_kernels_set_avx2(struct kv_kernels *kernels)
     kernels->decode_blocks = KERNEL(decode_blocks);
     kernels->grid_row = KERNEL(grid_row);
     kernels->grid_columns = KERNEL(grid_columns);
-    kernels->stripes = KERNEL(stripes);
+    const bool subnormals = kv_cpu_features() & KV_CPU_FREE_SUBNORMALS;
+    kernels->stripes = subnormals ? KERNEL(subnormal_stripes) : KERNEL(stripes);
     kernels->channel_encode = KERNEL(channel_encode);
     kernels->channel_decode = KERNEL(channel_decode);
     kernels->minifloat_encode = KERNEL(minifloat_encode);

@@ -490,39 +490,13 @@ static inline void settle_columns(vec v[8])
     }
 }
 
-/* A row of nibbles as 16 + code: the code becomes the top of a mantissa, which costs fewer
- * instructions than a conversion; the caller takes the 16 away. Lanes are columns 0 2 4 6, 16 18 20
- * 22 in vector 0, 1 3 5 7, 17 19 21 23 in vector 1, and so on. */
-enum { NIBBLE_BASE = 16 };
-
-static inline void read_32_nibbles(__m256i codes, vec values[4])
+/* `bits` bits from bit `shift` of each word, as floats. */
+static inline vec load_field(const uint8_t *words, uint32_t shift, uint32_t bits)
 {
-    const __m256i high_bytes = _mm256_set1_epi8(0x41), high_words = _mm256_set1_epi32(-65536);
-    const __m256i bytes = _mm256_or_si256(codes, _mm256_set1_epi8(-128));
-    const __m256i words[2] = {_mm256_unpacklo_epi8(bytes, high_bytes),
-                              _mm256_unpackhi_epi8(bytes, high_bytes)};
-    for (int h = 0; h < 2; h++) {
-        values[2 * h] = _mm256_castsi256_ps(_mm256_slli_epi32(words[h], 16));
-        values[2 * h + 1] = _mm256_castsi256_ps(_mm256_and_si256(words[h], high_words));
-    }
-}
-
-static inline void read_nibbles(const uint8_t *row, vec values[8])
-{
-    const __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)row);
-    const __m256i place = _mm256_set1_epi8(0x78);
-    read_32_nibbles(_mm256_and_si256(_mm256_slli_epi16(both, 3), place), values);
-    read_32_nibbles(_mm256_and_si256(_mm256_srli_epi16(both, 1), place), values + 4);
-}
-
-static inline void settle_nibbles(vec v[8])
-{
-    for (int k = 0; k < 8; k += 2) {
-        const vec even = v[k], odd = v[k + 1];
-        v[k] = _mm256_unpacklo_ps(even, odd);
-        v[k + 1] = _mm256_unpackhi_ps(even, odd);
-    }
-    settle_columns(v);
+    const __m256i w = _mm256_loadu_si256((const __m256i *)(const void *)words);
+    const __m256i low = _mm256_srli_epi32(w, (int)shift);
+    const __m256i mask = _mm256_set1_epi32((1 << bits) - 1);
+    return _mm256_cvtepi32_ps(shift + bits == 32 ? low : _mm256_and_si256(low, mask));
 }
 
 /* -- llama.cpp's blocks, see blocks_simd.h --------------------------------------------------------- */

@@ -276,16 +276,12 @@ static inline void look_up_row(const uint8_t *row, const void *lut, vec values[4
 
 static inline void settle_columns(vec v[4]) { (void)v; }
 
-/* A row of nibbles as floats. */
-enum { NIBBLE_BASE = 0 };
-
-static inline void read_nibbles(const uint8_t *row, vec values[64 / LANES])
+/* `bits` bits from bit `shift` of each word, as floats. */
+static inline vec load_field(const uint8_t *words, uint32_t shift, uint32_t bits)
 {
-    uint8_t codes[64] __attribute__((aligned(64)));
-    split_nibbles(row, codes);
-    for (int k = 0; k < 64 / LANES; k++) values[k] = load_codes(codes + k * LANES);
+    const __m512i low = _mm512_srli_epi32(_mm512_loadu_si512(words), shift);
+    const __m512i mask = _mm512_set1_epi32((1 << bits) - 1);
+    return _mm512_cvtepi32_ps(shift + bits == 32 ? low : _mm512_and_si512(low, mask));
 }
-
-static inline void settle_nibbles(vec v[64 / LANES]) { (void)v; }
 
 #endif
