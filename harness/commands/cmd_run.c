@@ -10,6 +10,7 @@
 
 #include "harness/commands/commands.h"
 #include "harness/install.h"
+#include "harness/run/calibration.h"
 #include "harness/run/journal.h"
 #include "harness/commands/options.h"
 #include "harness/run/progress.h"
@@ -68,6 +69,19 @@ static char *row_options(const struct kv_run_options *options)
     if (written) memmove(text, text + 1, length);
     else free(text);
     return written ? text : NULL;
+}
+
+/* What cells of the journal must share: the options, with what a calibration holds and not its path alone. */
+static int journal_key(char **key, const struct kv_run_options *options, const char *said, struct kv_error *err)
+{
+    struct kv_calibration *calibration = NULL;
+    *key = NULL;
+    int status = options->calibrate ? kv_calibration_open(&calibration, options->calibrate, KV_NO_VERIFY, err) : KV_OK;
+    if (status == KV_OK)
+        status = kv_text_set(key, "%s%s%s", said ? said : "", calibration ? " " : "",
+                             calibration ? kv_calibration_hash(calibration) : "");
+    kv_calibration_close(calibration);
+    return status;
 }
 
 static char *join_command(int argc, char **argv)
@@ -137,11 +151,13 @@ static int run_into(struct kv_run_options *options, const struct kv_spec_list *s
 {
     struct session session = {0};
     const char *path = kv_result_dir_path(dir);
-    int status = KV_OK;
-    if (options->resume)
-        status = kv_past_cells_read(&session.past, path, results->code_version, results->options, err);
+    char *key;
+    int status = journal_key(&key, options, results->options, err);
+    if (status == KV_OK && options->resume)
+        status = kv_past_cells_read(&session.past, path, results->code_version, key, err);
     if (status == KV_OK)
-        status = kv_journal_open(&session.journal, path, results->code_version, results->options, err);
+        status = kv_journal_open(&session.journal, path, results->code_version, key, err);
+    free(key);
     if (status != KV_OK) {
         kv_past_cells_free(session.past);
         return status;

@@ -58,6 +58,11 @@ int kv_calibration_enter(struct kv_calibration *calibration, const struct kv_tra
                    trace->path, calibration->text, trace->tokens);
 }
 
+const char *kv_calibration_hash(const struct kv_calibration *calibration)
+{
+    return calibration->other ? calibration->other->content_hash : "";
+}
+
 const char *kv_calibration_kind(const struct kv_calibration *calibration)
 {
     return !calibration->other ? "same-trace" : calibration->itself ? "oracle" : "disjoint";

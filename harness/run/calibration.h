@@ -16,6 +16,8 @@ void kv_calibration_close(struct kv_calibration *calibration); /* NULL is fine *
 /* From now on for this trace: KV_EUSAGE when a range does not lie in it. */
 int kv_calibration_enter(struct kv_calibration *calibration, const struct kv_trace *trace,
                          struct kv_error *err);
+/* Content hash of the other recording; "" where it is tokens of each trace itself. */
+const char *kv_calibration_hash(const struct kv_calibration *calibration);
 /* What rows of the trace say: "disjoint", "same-trace", or "oracle" when it is fitted on itself. */
 const char *kv_calibration_kind(const struct kv_calibration *calibration);
 /* Strikes the tokens of a range from the n scored ones; how many are left. */
