@@ -56,7 +56,8 @@ void kv_drop_lowest(const float *score, uint32_t *candidates, uint32_t n, uint32
 uint32_t kv_trim_recent(const struct kv_trim *trim, uint32_t budget)
 {
     const uint32_t share = (uint32_t)((uint64_t)budget * trim->recent_percent / 100);
-    return trim->recent > share ? trim->recent : share;
+    const uint32_t recent = trim->recent > share ? trim->recent : share;
+    return recent == 0 && !trim->prompt_only && budget <= trim->sinks ? 1 : recent;
 }
 
 uint32_t kv_trim_candidates(const struct kv_trim *trim, const struct kv_lane *lane,
@@ -71,13 +72,14 @@ uint32_t kv_trim_candidates(const struct kv_trim *trim, const struct kv_lane *la
 }
 
 /* A budget below what is protected: all candidates go, then the oldest protected rows that are not
- * sinks, then the latest sinks. */
-static void drop_protected(struct kv_lane *lane, uint32_t sinks, uint32_t excess)
+ * sinks, then the latest sinks; the newest row not at all where steps are trimmed. */
+static void drop_protected(const struct kv_trim *trim, struct kv_lane *lane, uint32_t excess)
 {
-    for (uint32_t i = 0; i < lane->n && excess > 0; i++)
-        if (lane->fate[i] == KV_STAYS && lane->positions[i] >= sinks)
+    const uint32_t n = trim->prompt_only ? lane->n : lane->n - 1;
+    for (uint32_t i = 0; i < n && excess > 0; i++)
+        if (lane->fate[i] == KV_STAYS && lane->positions[i] >= trim->sinks)
             lane->fate[i] = KV_DROP, excess--;
-    for (uint32_t i = lane->n; i-- > 0 && excess > 0;)
+    for (uint32_t i = n; i-- > 0 && excess > 0;)
         if (lane->fate[i] == KV_STAYS) lane->fate[i] = KV_DROP, excess--;
 }
 
@@ -101,12 +103,12 @@ static void trim_lane(const struct kv_trim *trim, struct kv_lane *lane, uint32_t
 {
     if (lane->n <= lane->budget) return;
     uint32_t excess = lane->n - lane->budget, *candidates = lane->scratch;
-    if (excess < at_once && excess < lane->n - 1)   /* an answer needs a row */
+    if (excess < at_once && excess < lane->n - 1) /* an answer needs a row */
         excess = at_once < lane->n ? at_once : lane->n - 1;
     const uint32_t n = kv_trim_candidates(trim, lane, candidates), m = excess < n ? excess : n;
     if (trim->output_percent) rescore(trim, lane, candidates, n);
     kv_drop_lowest(lane->score, candidates, n, m, lane->fate);
-    if (lane->n - m > lane->budget) drop_protected(lane, trim->sinks, lane->n - m - lane->budget);
+    if (lane->n - m > lane->budget) drop_protected(trim, lane, lane->n - m - lane->budget);
 }
 
 uint32_t kv_trim_at_once(const struct kv_trim *trim, uint32_t budget)
@@ -125,7 +127,8 @@ bool kv_lanes_hold_the_same(const struct kv_lane *lanes, uint32_t n_lanes)
 }
 
 /* sums[i] += one's value at the position of into's row i, where it holds it. */
-static void add_lane(const struct kv_lane *into, const struct kv_lane *one, const float *values, float *sums)
+static void add_lane(const struct kv_lane *into, const struct kv_lane *one, const float *values,
+                     float *sums)
 {
     for (uint32_t i = 0, j = 0; i < into->n; i++) {
         while (j < one->n && one->positions[j] < into->positions[i]) j++;
@@ -140,10 +143,14 @@ void kv_sum_lanes(struct kv_lane *lanes, uint32_t n_lanes, float *(*of)(struct k
         memset(sums, 0, lanes[l].n * sizeof *sums);
         for (uint32_t m = 0; m < n_lanes; m++) add_lane(&lanes[l], &lanes[m], of(&lanes[m]), sums);
     }
-    for (uint32_t l = 0; l < n_lanes; l++) memcpy(of(&lanes[l]), lanes[l].scratch, lanes[l].n * sizeof(float));
+    for (uint32_t l = 0; l < n_lanes; l++)
+        memcpy(of(&lanes[l]), lanes[l].scratch, lanes[l].n * sizeof(float));
 }
 
-static float *score_of(struct kv_lane *lane) { return lane->score; }
+static float *score_of(struct kv_lane *lane)
+{
+    return lane->score;
+}
 
 /* Every lane gets the sum of the scores of all. */
 static void share_scores(struct kv_lane *lanes, uint32_t n_lanes)

@@ -1,5 +1,10 @@
 /* Trim: the one rule by which scores become fates. Protected rows (sinks, recent) stay and count; of
- * the others the best by score stay, down to the budget; among equals the earlier one stays. */
+ * the others the best by score stay, down to the budget; among equals the earlier one stays.
+ *
+ * A budget at or below the sinks, step by step: the newest row and the first budget - 1 sinks. Rule 2 of
+ * replay.md answers a query "from what is held, token t included"; that streaming keeps "the last budget
+ * - sinks" would leave none. A policy that protects no recent row (recent=0) may drop the newest by its
+ * score whatever the budget: h2o:budget=1 keeps one heavy row. */
 #ifndef KVBENCH_METHODS_TRIM_H
 #define KVBENCH_METHODS_TRIM_H
 

@@ -119,7 +119,8 @@ static void protect(const struct kv_cache *cache, const struct rule *rules, uint
         if (!rule->drops) continue;
         droppers++;
         recent = smaller(recent, rule->recent + (rule->prompt_only ? steps : 0));
-        sinks = smaller(sinks, smaller(rule->sinks, rule->budget));
+        /* Of a budget at or below the sinks one is the newest row's. */
+        sinks = smaller(sinks, smaller(rule->sinks, rule->budget - !rule->prompt_only));
         held->by_position &= self->type->by_position;
         same_heads &=
             self->type->by_position || (self->trim.shared_heads && !self->trim.pooled_heads);

@@ -1,7 +1,8 @@
-/* streaming: the first `sinks` tokens and the last budget - sinks stay (StreamingLLM, Xiao et al.,
- * arXiv 2309.17453, section 3.2). Departure: the paper numbers positions inside the cache; the default
- * here keeps the recorded ones, since a model trained on longer texts than the budget sees no unknown
- * distance; positions=cache is as the paper. */
+/* streaming: the first `sinks` tokens and the last budget - sinks stay, of a budget at or below the
+ * sinks the newest row and the first budget - 1 (StreamingLLM, Xiao et al., arXiv 2309.17453, section
+ * 3.2). Departure: the paper numbers positions inside the cache; the default here keeps the recorded
+ * ones, since a model trained on longer texts than the budget sees no unknown distance;
+ * positions=cache is as the paper. */
 #include "methods/policy.h"
 
 static void score(struct kv_chooser *self, const struct kv_step *step, struct kv_lane *lanes,

@@ -157,6 +157,8 @@ def keep_rows(policy, scores, budget, head, shut=None):
     if np.count_nonzero(shut) > budget:          # oldest of the recent rows go, then the latest sinks
         scores = np.where(shut, np.arange(length), -np.inf)
         scores[:policy.sinks] = 2.0 * length - np.arange(min(policy.sinks, length))
+        if policy.by_step:                       # the newest row as ever
+            scores[-1] = np.inf
     return mask_of(best(scores, budget), length)
 
 

@@ -66,6 +66,8 @@ class Scored(Policy):
         self.budget = layer_budget(self, budget, prompt)
         self.sinks = self.SINKS if sinks is None else sinks
         self.recent = min(self.budget, max(newest, self.budget * percent // 100, self.judging()))
+        if self.by_step and self.budget <= self.sinks:     # an answer reads its own token: replay.md, rule 2
+            self.recent = max(self.recent, 1)
         share = self.budget * (every_percent or 0) // 100
         self.at_once = max(1, every, share)
         self.kept = None
@@ -100,7 +102,7 @@ class Scored(Policy):
         wanted = max(surplus, min(self.at_once, len(held) - 1))            # an answer needs a row
         dropped = candidates[order[:wanted]]
         if len(dropped) < surplus:                   # a budget below what is protected
-            rest = np.setdiff1d(held, dropped)
+            rest = np.setdiff1d(held[:-1], dropped)
             rest = np.concatenate([rest[rest >= self.sinks], rest[rest < self.sinks][::-1]])
             dropped = np.concatenate([dropped, rest[:surplus - len(dropped)]])
         return dropped

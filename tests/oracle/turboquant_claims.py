@@ -13,14 +13,14 @@ DEVIATIONS, MARGIN = 6.0, 0.03       # of the draws; and of the value
 TAIL = 1.5                           # beyond the most extreme draw of an appeal
 
 
-def squared_error(rows_of_heads, stage, side, seed):
-    """Over all heads of a layer, one rotation for all of them."""
+def squared_error(rows_of_heads, stage, side, columns, seed):
+    """Over all heads of a layer, one rotation for all of them; of the first columns of each row."""
     top = bottom = 0.0
     for rows, prompt_length in rows_of_heads:
         codec = specs.make_chain([with_seed(stage, seed)], rows.shape[1], side, keep_seed=True)
         codec.fit(rows[:prompt_length])
-        top += np.sum((codec.round_trip(rows) - rows) ** 2)
-        bottom += np.sum(rows ** 2)
+        top += np.sum((codec.round_trip(rows) - rows)[:, :columns] ** 2)
+        bottom += np.sum(rows[:, :columns] ** 2)
     return top / bottom
 
 
@@ -31,13 +31,16 @@ def with_seed(stage, seed):
 def layer_problem(trace, layer, stage, side, printed):
     """Where outlier channels leave few columns beside them, one direction in some hundred meets an end
     of the codebook and has twice the error: only many draws show that tail."""
+    columns = (layer.k if side == "k" else layer.v).shape[2]
+    if layer.value_is_key_prefix:                     # values are read from the keys
+        side = "k"
     tensor = layer.k if side == "k" else layer.v
     heads = [(rows, trace.prefill_length) for rows in tensor]
-    draws = [squared_error(heads, stage, side, seed) for seed in range(DRAWS)]
+    draws = [squared_error(heads, stage, side, columns, seed) for seed in range(DRAWS)]
     mean, spread = np.mean(draws), np.std(draws, ddof=1)
     if abs(printed ** 2 - mean) <= DEVIATIONS * spread + MARGIN * mean:
         return None
-    draws += [squared_error(heads, stage, side, seed) for seed in range(DRAWS, APPEAL)]
+    draws += [squared_error(heads, stage, side, columns, seed) for seed in range(DRAWS, APPEAL)]
     if min(draws) / TAIL <= printed ** 2 <= max(draws) * TAIL:
         return None
     return f"squared {printed ** 2:.4g}, own rotations {mean:.4g} +- {spread:.2g}, up to {max(draws):.4g}"
