@@ -189,6 +189,8 @@ def make_chain(chain, dim, side, keep_seed=False):
     rest = chain[1:] or [Stage("f16")]
     if around:
         codec = make_chain([Stage(chain[0].name, params)] + chain[1:], dim, side, keep_seed)
+        if codec.later:
+            raise ValueError("rows after the prompt that are stored in another way")
         if codec.wants_layer:
             codec = OverLayer(dim, around, codec)
         for kind, value in reversed(around if not codec.wants_layer else []):
@@ -204,8 +206,9 @@ def make_chain(chain, dim, side, keep_seed=False):
         raise Unknown(f"{chain[0].name} has no inner codec")
     else:
         codec = make_plain(chain[0].name, dim, side, params)
-    for name, value in tiers.items():
-        setattr(codec.tiers, name, value)
+    for part in filter(None, (codec, codec.later)):
+        for name, value in tiers.items():
+            setattr(part.tiers, name, value)
     return codec
 
 
@@ -277,6 +280,8 @@ def make_kvquant(dim, side, params):
 
 
 def make_gear(dim, side, params):
+    if "keys" in params:
+        raise Unknown("gear of keys before the rotation")
     return call(Gear, dim, keys=side == "k", **params)
 
 
