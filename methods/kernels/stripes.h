@@ -61,6 +61,38 @@ ALWAYS_INLINE void add_stripe(enum kv_stripe_format format, const struct kv_stri
     add_total(format, total[0], sums);
 }
 
+#if BOOK_PARTS > 1
+/* A row's columns in parts, each over all rows: a part's sums, the planes of the table and what joins
+ * them fit into the registers. */
+static void KERNEL(add_book)(const struct kv_stripes *stripes, const uint8_t *codes,
+                             const void *table, const float *x, float *sums)
+{
+    enum { PART = VECS / BOOK_PARTS };
+    const uint32_t bytes = (uint32_t)kv_stripe_bytes(KV_STRIPE_BOOK, 1);
+    vec total[VECS];
+    UNROLLED for (uint32_t part = 0; part < BOOK_PARTS; part++) {
+        const uint8_t *row = codes;
+        vec *const place = total + part * PART;
+        UNROLLED for (uint32_t k = 0; k < PART; k++) place[k] = zeros();
+        for (uint32_t r = 0; r < stripes->depth; r++, row += bytes) {
+            vec values[PART];
+            const vec factor = spread(x[r]);
+            if (!part) prefetch_row(row, bytes);
+            look_up_part(row, part, table, values);
+            UNROLLED for (uint32_t k = 0; k < PART; k++)
+                place[k] = fused(values[k], factor, place[k]);
+        }
+    }
+    add_total(KV_STRIPE_BOOK, total, sums);
+}
+#else
+static void KERNEL(add_book)(const struct kv_stripes *stripes, const uint8_t *codes,
+                             const void *table, const float *x, float *sums)
+{
+    add_stripe(KV_STRIPE_BOOK, stripes, codes, table, x, sums);
+}
+#endif
+
 /* -- words: codes of several rows in a word a column ------------------------------------------ */
 
 /* Rows whose sums are added before the next: what a set makes ready of them fits the stack. */
@@ -167,7 +199,7 @@ static void KERNEL(stripes)(const struct kv_stripes *stripes, const float *x, fl
     case KV_STRIPE_BOOK:
         store_lut(stripes->table, lut);
         for (uint32_t i = 0; i < stripes->n; i++, codes += bytes, sums += KV_STRIPE)
-            add_stripe(KV_STRIPE_BOOK, stripes, codes, lut, x, sums);
+            KERNEL(add_book)(stripes, codes, lut, x, sums);
         break;
     case KV_STRIPE_SIGN: KERNEL(sign_stripes)(stripes, x, sums); break;
     default: KERNEL(word_stripes)(stripes, x, sums); break;

@@ -6,6 +6,7 @@
 #define HAS_LANE_FACTORS 1
 #define HAS_CODE_WORDS 0
 #define CELL_CODES KERNEL(plain_cell_codes)
+#define BOOK_PARTS 1
 #define LANES_DIVIDE_8 1
 
 #include "methods/kernels/bodies.h"

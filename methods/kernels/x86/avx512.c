@@ -7,6 +7,7 @@
 #define WIDE_TILES 1
 #define HAS_LANE_FACTORS 0
 #define HAS_CODE_WORDS 0
+#define BOOK_PARTS 1
 #define LANES_DIVIDE_8 0
 
 #include "methods/kernels/bodies.h"

@@ -471,12 +471,18 @@ static inline void look_up_32(__m256i index, const void *lut, vec values[4])
     }
 }
 
-static inline void look_up_row(const uint8_t *row, const void *lut, vec values[8])
+/* Columns 32 part .. 32 part + 31. */
+static inline void look_up_part(const uint8_t *row, uint32_t part, const void *lut, vec values[4])
 {
     const __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)row);
-    const __m256i low = _mm256_set1_epi8(15);
-    look_up_32(_mm256_and_si256(both, low), lut, values);
-    look_up_32(_mm256_and_si256(_mm256_srli_epi16(both, 4), low), lut, values + 4);
+    const __m256i index = part ? _mm256_srli_epi16(both, 4) : both;
+    look_up_32(_mm256_and_si256(index, _mm256_set1_epi8(15)), lut, values);
+}
+
+static inline void look_up_row(const uint8_t *row, const void *lut, vec values[8])
+{
+    look_up_part(row, 0, lut, values);
+    look_up_part(row, 1, lut, values + 4);
 }
 
 static inline void settle_columns(vec v[8])
