@@ -293,13 +293,21 @@ static void answer_logits(struct work *work, const struct block *block)
                (block->to - block->from) * sizeof *kept);
 }
 
-/* -infinity where the token may not look; returns how many columns it may read. */
-static uint32_t mask_row(const struct tile *tile, const struct block *block, uint32_t token,
-                         float *logits)
+/* -infinity where the token may not look, in a row of logits and in one beside it unless that is NULL;
+ * returns how many columns it may read. */
+static uint32_t mask_rows(const struct tile *tile, const struct block *block, uint32_t token,
+                          float *restrict logits, float *restrict beside)
 {
     const int32_t t = clip(token);
     if (t >= block->last_begin && t < block->first_end) return block->read;
     uint32_t seen = 0;
+    for (uint32_t j = block->from; beside && j < block->to; j++) {
+        const uint32_t visible = (tile->begin[j] <= t) & (t < tile->end[j]);
+        logits[j] = visible ? logits[j] : -INFINITY;
+        beside[j] = visible ? beside[j] : -INFINITY;
+        seen += visible;
+    }
+    if (beside) return seen;
     for (uint32_t j = block->from; j < block->to; j++) {
         const uint32_t visible = (tile->begin[j] <= t) & (t < tile->end[j]);
         logits[j] = visible ? logits[j] : -INFINITY;
@@ -446,15 +454,13 @@ static void attend_block(struct work *work, struct block *block, uint32_t chunk)
     for (uint32_t r = 0; r < block->n; r++) {
         const uint32_t row = block->first + r, state = row - chunk;
         float *logits = work->logits + (size_t)r * STRIDE;
-        states->seen[state] += mask_row(&work->tile, block, sweep->rows.token[row], logits);
+        float *exact = sweep->compare ? work->exact_logits + (size_t)r * STRIDE : NULL;
+        states->seen[state] += mask_rows(&work->tile, block, sweep->rows.token[row], logits, exact);
         const float factor = soften(sweep->kernels, block, logits, &states->largest[state],
                                     &states->sum[state]).factor;
         if (outputs && factor != 1.0f)
             sweep->kernels->scale(outputs + (size_t)r * value_dim, value_dim, factor);
-        if (!sweep->compare) continue;
-        mask_row(&work->tile, block, sweep->rows.token[row],
-                 work->exact_logits + (size_t)r * STRIDE);
-        compare_row(work, block, r, state, factor);
+        if (exact) compare_row(work, block, r, state, factor);
     }
     if (outputs)
         sweep->kernels->accumulate(work->logits + block->from, block->n, STRIDE,
@@ -589,7 +595,7 @@ static void weigh_row(struct work *work, const struct block *block, uint32_t row
     const struct kv_sweep *sweep = work->sweep;
     const float shift = sweep->answers.log_sum_exp[row];
     const uint32_t columns = block->to - block->from;
-    mask_row(&work->tile, block, sweep->rows.token[row], logits);
+    mask_rows(&work->tile, block, sweep->rows.token[row], logits, NULL);
     if (shift > -INFINITY) sweep->kernels->exp_sum(logits + block->from, columns, shift);
     else memset(logits + block->from, 0, columns * sizeof *logits);
 }

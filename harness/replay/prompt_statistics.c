@@ -14,11 +14,11 @@ enum { BLOCK_TOKENS = 256, KEPT_FLOATS = 1 << 20 };
 
 struct rows_buffer { float *queries, *log_sum_exp, *sinks, *scratch, *kept; uint32_t *token; size_t most; };
 
-static int reserve_rows(struct rows_buffer *rows, struct kv_sweep *sweep, bool sums, struct kv_pool *pool,
+/* For n queries at a time. */
+static int reserve_rows(struct rows_buffer *rows, struct kv_sweep *sweep, size_t n, struct kv_pool *pool,
                         struct kv_error *err)
 {
     const struct kv_geometry *geometry = sweep->geometry;
-    const size_t n = (size_t)BLOCK_TOKENS * geometry->group;
     rows->queries = kv_pool_take(pool, n * geometry->key_dim * sizeof(float));
     rows->log_sum_exp = kv_pool_take(pool, n * sizeof(float));
     rows->sinks = kv_pool_take(pool, n * sizeof(float));
@@ -27,8 +27,8 @@ static int reserve_rows(struct rows_buffer *rows, struct kv_sweep *sweep, bool s
     sweep->rows.n = (uint32_t)n;
     rows->scratch = kv_pool_take(pool, kv_sweep_scratch(sweep) * sizeof(float));
     const size_t all = n * kv_kept_stride(geometry->tokens);
-    rows->kept = sums ? kv_pool_take(pool, (all < KEPT_FLOATS ? all : KEPT_FLOATS) * sizeof(float)) : NULL;
-    if (rows->queries && rows->log_sum_exp && rows->sinks && rows->token && rows->scratch && (rows->kept || !sums))
+    rows->kept = kv_pool_take(pool, (all < KEPT_FLOATS ? all : KEPT_FLOATS) * sizeof(float));
+    if (rows->queries && rows->log_sum_exp && rows->sinks && rows->token && rows->scratch && rows->kept)
         return KV_OK;
     return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
 }
@@ -61,7 +61,7 @@ static uint32_t rows_at_once(const struct rows_buffer *buffer, uint32_t first, u
     uint32_t rows = most;
     while (rows > KV_SWEEP_BLOCK && (size_t)rows * kv_kept_stride(first + rows) > KEPT_FLOATS)
         rows = (rows - 1) / KV_SWEEP_BLOCK * KV_SWEEP_BLOCK;
-    if (!buffer->kept || (size_t)rows * kv_kept_stride(first + rows) > KEPT_FLOATS) return most;
+    if ((size_t)rows * kv_kept_stride(first + rows) > KEPT_FLOATS) return most;
     sweep->kept = (struct kv_kept){buffer->kept, rows, kv_kept_stride(first + rows)};
     return rows;
 }
@@ -165,6 +165,23 @@ static int compute_output_norms(struct kv_prompt *prompt, const struct kv_layer 
     return KV_OK;
 }
 
+/* The weights of the last queries, of all query heads at once. */
+static void weigh_tail(struct kv_sweep *sweep, const struct rows_buffer *buffer, const struct kv_layer *layer,
+                       uint32_t head, struct kv_prompt *prompt)
+{
+    const uint32_t n = prompt->n, group = sweep->geometry->group, stride = kv_kept_stride(n);
+    for (uint32_t first = n - prompt->tail; first < n; first += BLOCK_TOKENS) {
+        const uint32_t count = n - first < BLOCK_TOKENS ? n - first : BLOCK_TOKENS, rows = count * group;
+        const bool keeps = (size_t)rows * stride <= KEPT_FLOATS;
+        sweep->kept = keeps ? (struct kv_kept){buffer->kept, rows, stride} : (struct kv_kept){0};
+        load_rows(sweep, buffer, layer, head * group, group, first, count);
+        kv_sweep_run(sweep, buffer->scratch);
+        const size_t row = (size_t)(first - (n - prompt->tail)) * group;
+        kv_sweep_weights(sweep, NULL, (float *)prompt->tail_weights + row * n, buffer->scratch);
+    }
+    sweep->kept = (struct kv_kept){0};
+}
+
 /* Weights of the prompt's queries, as far as wanted; the work is done in `pool`. */
 static int weigh_prompt(struct kv_prompt *prompt, const struct kv_layer *layer, uint32_t head,
                         const struct kv_wants *wants, const struct kv_kernels *kernels, struct kv_pool *pool,
@@ -178,16 +195,12 @@ static int weigh_prompt(struct kv_prompt *prompt, const struct kv_layer *layer, 
     struct kv_sweep sweep = {.kernels = kernels, .geometry = geometry,
                              .lines = kv_recorded_lines(&recorded, n, index)};
     struct rows_buffer buffer;
-    const int status = reserve_rows(&buffer, &sweep, wants->column_sum || wants->future, pool, err);
+    const bool many = wants->column_sum || wants->future || prompt->tail > BLOCK_TOKENS;
+    const uint32_t at_once = many ? BLOCK_TOKENS : prompt->tail;
+    const int status = reserve_rows(&buffer, &sweep, (size_t)at_once * geometry->group, pool, err);
     if (status != KV_OK) return status;
     if (wants->column_sum) sum_columns(&sweep, &buffer, layer, head, n, (double *)prompt->column_sum);
-    for (uint32_t first = n - prompt->tail; first < n; first += BLOCK_TOKENS) {
-        const uint32_t count = n - first < BLOCK_TOKENS ? n - first : BLOCK_TOKENS;
-        load_rows(&sweep, &buffer, layer, head * geometry->group, geometry->group, first, count);
-        kv_sweep_run(&sweep, buffer.scratch);
-        const size_t row = (size_t)(first - (n - prompt->tail)) * geometry->group;
-        kv_sweep_weights(&sweep, NULL, (float *)prompt->tail_weights + row * n, buffer.scratch);
-    }
+    weigh_tail(&sweep, &buffer, layer, head, prompt);
     if (wants->future) {
         sweep.lines = kv_recorded_lines(&recorded, tokens, index);
         sum_columns(&sweep, &buffer, layer, head, tokens, (double *)prompt->future_sum);
