@@ -180,16 +180,15 @@ static int create(struct decode *decode, struct kv_error *err)
 }
 
 /* Keys alone, in the L1 cache: loads, unpacking and one multiply-add (of signs, one sum of four) a
- * value, which every implementation has, by the best loop known here; no scales, no softmax, nothing
- * from memory. What makes the query ready is done once a run and counted; signs, whose tables take as
- * long as a stripe, get as many stripes as L2 holds. */
+ * value, which every implementation has, by the best loop known here; no scales, no softmax,
+ * nothing from memory. What makes the query ready is done once a run and counted; signs, whose
+ * tables take as long as a stripe, get as many stripes as L2 holds. */
 static double values_alone(void *context)
 {
     const struct decode *decode = context;
     const struct head *head = &decode->heads[0];
     decode->kernels->stripes(&head->keys, head->query, head->logits);
-    return (double)head->keys.n *
-           (double)kv_stripe_bytes(head->keys.format, head->keys.depth);
+    return (double)head->keys.n * (double)kv_stripe_bytes(head->keys.format, head->keys.depth);
 }
 
 /* Best GB/s of `run` by all threads, with `key_bytes` of codes of keys; negative: no memory. */
@@ -200,7 +199,8 @@ static double best_rate(const struct decode *decode, kv_perf_work *run, uint32_t
     struct decode small = {.kernels = decode->kernels,
                            .format = decode->format,
                            .n_heads = 1,
-                           .tokens = key_bytes / (uint32_t)kv_stripe_bytes(format, depth) * KV_STRIPE,
+                           .tokens =
+                               key_bytes / (uint32_t)kv_stripe_bytes(format, depth) * KV_STRIPE,
                            .threads = 1};
     struct kv_error err;
     double rate = -1;
@@ -224,9 +224,9 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
         snprintf(reason, KV_PERF_REASON,
                  "%s: loads, unpacking and %s alone, out of %s, %.1f GB/s, %s the goal of %.1f; "
                  "whole answers out of L2 %.1f, reading %.1f",
-                 alone < goal ? "arithmetic" : "arithmetic and memory", signs ? "sums" : "multiply-adds",
-                 signs ? "L2" : "L1", alone, alone < goal ? "below" : "above", goal, cached,
-                 seen->limit / 1e9);
+                 alone < goal ? "arithmetic" : "arithmetic and memory",
+                 signs ? "sums" : "multiply-adds", signs ? "L2" : "L1", alone,
+                 alone < goal ? "below" : "above", goal, cached, seen->limit / 1e9);
 }
 
 static int measure(struct kv_perf *perf, const struct format *format, uint32_t tokens,
