@@ -1,4 +1,4 @@
-/* llama.cpp's blocks for the AVX2 and NEON sets. Four blocks at a time: their extremes, then d, m
+/* llama.cpp's blocks for the SIMD sets. Four blocks at a time: their extremes, then d, m
  * and 1 / d side by side in four lanes and without a branch (which sign the largest value has,
  * nobody can foresee), then codes. */
 #ifndef KVBENCH_METHODS_KERNELS_BLOCKS_SIMD_H

@@ -1,4 +1,4 @@
-/* Values with a grid each, for the AVX2 and NEON sets. */
+/* Values with a grid each, for the SIMD sets. */
 #ifndef KVBENCH_METHODS_KERNELS_CHANNELS_H
 #define KVBENCH_METHODS_KERNELS_CHANNELS_H
 

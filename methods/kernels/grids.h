@@ -1,4 +1,4 @@
-/* Integer grids for the AVX2 and NEON sets: rows whose groups have a grid each, channels that do.
+/* Integer grids for the SIMD sets: rows whose groups have a grid each, channels that do.
  * Extremes of all groups first, then their grids side by side in the lanes of vectors, then codes,
  * so that no group waits for the divisions and conversions of the one before it.
  *
@@ -22,7 +22,7 @@ static void KERNEL(narrow_finite)(const float *in, uint16_t *out, size_t n)
     memcpy(out + i, rest, (n - i) * sizeof *out);
 }
 
-enum { GRID_STEP = 4 * LANES };
+enum { STEP_VECS = LANES < 16 ? 4 : 2, GRID_STEP = STEP_VECS * LANES }; /* groups of 32 are common */
 static const float MAGIC = 0x1.8p23f; /* added, leaves rint(x) in the low bits */
 
 /* LANES grids: x -> (x - minimum) / scale, which below * and above * enclose. */
@@ -153,9 +153,9 @@ ALWAYS_INLINE void code_span(const float *x, size_t n, const struct row_grids *g
     const uint32_t top = (1u << shape->bits) - 1u;
     size_t i = 0;
     for (; usual && i + GRID_STEP <= n; i += GRID_STEP) {
-        vec t[4];
+        vec t[STEP_VECS];
         vec_int doubt = no_counts();
-        UNROLLED for (uint32_t k = 0; k < 4; k++)
+        UNROLLED for (uint32_t k = 0; k < STEP_VECS; k++)
         {
             const vec v = sub(load(x + i + k * LANES), low);
             t[k] = fused(v, below, magic);
@@ -263,12 +263,12 @@ static void KERNEL(divide_channels)(const float *row, uint32_t width, const stru
 }
 
 /* One row of GRID_STEP channels; false where a code is in doubt. */
-ALWAYS_INLINE int code_step(const float *row, const struct grids grids[4], vec magic, uint32_t top,
+ALWAYS_INLINE int code_step(const float *row, const struct grids grids[STEP_VECS], vec magic, uint32_t top,
                             uint8_t *codes)
 {
-    vec t[4];
+    vec t[STEP_VECS];
     vec_int doubt = no_counts();
-    UNROLLED for (uint32_t k = 0; k < 4; k++)
+    UNROLLED for (uint32_t k = 0; k < STEP_VECS; k++)
     {
         const vec v = sub(load(row + k * LANES), grids[k].minimum);
         t[k] = fused(v, grids[k].below, magic);
@@ -282,10 +282,10 @@ ALWAYS_INLINE int code_step(const float *row, const struct grids grids[4], vec m
 ALWAYS_INLINE uint8_t *code_channels(const struct channels *at, const struct kv_grid_shape *shape,
                                      uint8_t *kept)
 {
-    struct grids grids[4];
+    struct grids grids[STEP_VECS];
     const vec magic = spread(MAGIC + (float)zero_code(shape));
     vec reach = zeros();
-    for (uint32_t k = 0; k < 4; k++) {
+    for (uint32_t k = 0; k < STEP_VECS; k++) {
         const struct channels some = {at->rows + k * LANES, NULL, at->n_rows, at->stride};
         vec low, high;
         channel_extremes(&some, LANES, &low, &high);
@@ -297,7 +297,7 @@ ALWAYS_INLINE uint8_t *code_channels(const struct channels *at, const struct kv_
         const float *row = at->rows + (size_t)t * at->stride;
         uint8_t *codes = at->codes + (size_t)t * at->stride;
         if (usual && code_step(row, grids, magic, (1u << shape->bits) - 1u, codes)) continue;
-        for (uint32_t k = 0; k < 4; k++) KERNEL(divide_channels)
+        for (uint32_t k = 0; k < STEP_VECS; k++) KERNEL(divide_channels)
         (row + k * LANES, LANES, &grids[k], shape, codes + k * LANES);
     }
     return kept;

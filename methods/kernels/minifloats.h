@@ -1,4 +1,4 @@
-/* Floats of at most 8 bits for the AVX2 and NEON sets; minifloat_bits.h has one of each. */
+/* Floats of at most 8 bits for the SIMD sets; minifloat_bits.h has one of each. */
 #ifndef KVBENCH_METHODS_KERNELS_MINIFLOATS_H
 #define KVBENCH_METHODS_KERNELS_MINIFLOATS_H
 
@@ -107,7 +107,7 @@ ALWAYS_INLINE vec group_sizes(const float *x, size_t n)
     return i < n ? larger(magnitude(load_part(x + i, n - i)), found) : found;
 }
 
-enum { GROUPS_AT_ONCE = 8 };
+enum { GROUPS_AT_ONCE = LANES < 8 ? 8 : LANES };
 
 struct fp4_scales {
     float largest[GROUPS_AT_ONCE], steps[GROUPS_AT_ONCE];

@@ -1,6 +1,5 @@
 /* The AVX-512 set: shared bodies over 16-float vectors (x86-64-v4: F, BW, CD, DQ, VL). The AVX2 set's
- * stay: sum_squares, whose eight partial sums fill half a vector, and grids, blocks and finite halves,
- * whose 16-lane forms no machine or emulator at hand could run. */
+ * sum_squares stays, whose eight partial sums fill half a vector. */
 #include "methods/kernels/x86/simd_avx512.h"
 
 #define HAS_PICK 1
@@ -8,14 +7,36 @@
 #define HAS_LANE_FACTORS 0
 #define HAS_CODE_WORDS 0
 #define BOOK_PARTS 1
+#define CELL_CODES KERNEL(cell_codes)
 #define LANES_DIVIDE_8 0
 
 #include "methods/kernels/bodies.h"
+#include "methods/kernels/grids.h"
+#include "methods/kernels/x86/codes_avx512.h"
+#include "methods/kernels/blocks_simd.h"
 #include "methods/kernels/stripes.h"
+#include "methods/kernels/x86/minifloat_avx512.h"
+#include "methods/kernels/minifloats.h"
+#include "methods/kernels/channels.h"
 
 void kv_kernels_set_avx512(struct kv_kernels *kernels)
 {
     KERNEL(fill)(kernels);
+    kernels->narrow_finite = KERNEL(narrow_finite);
+    kernels->encode_blocks = KERNEL(encode_blocks);
+    kernels->decode_blocks = KERNEL(decode_blocks);
+    kernels->grid_row = KERNEL(grid_row);
+    kernels->grid_columns = KERNEL(grid_columns);
     kernels->stripes = KERNEL(stripes);
+    kernels->channel_encode = KERNEL(channel_encode);
+    kernels->channel_decode = KERNEL(channel_decode);
+    kernels->minifloat_encode = KERNEL(minifloat_encode);
+    kernels->minifloat_decode = KERNEL(minifloat_decode);
+    kernels->fp4_encode = KERNEL(fp4_encode);
+    kernels->fp4_decode = KERNEL(fp4_decode);
+    kernels->cell_codes = KERNEL(cell_codes);
+    kernels->grid_encode = KERNEL(grid_codes);
+    kernels->pack_bits = KERNEL(pack_codes);
+    kernels->unpack_bits = KERNEL(unpack_codes);
     kernels->isa = "avx512";
 }

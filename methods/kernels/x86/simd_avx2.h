@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "methods/kernels/x86/block_bytes.h"
+#include "methods/kernels/x86/quads.h"
 
 #define KERNEL(name) name##_avx2
 
@@ -150,55 +151,6 @@ static inline void store_bfloat(uint16_t *p, vec v)
     const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
     const __m256i high = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
     store_16(p, _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
-}
-
-/* Four floats: for the few numbers of a group, whose divisions are slow in wide vectors. */
-typedef __m128 quad;
-
-static inline quad quad_of(float a, float b, float c, float d) { return _mm_setr_ps(a, b, c, d); }
-static inline void quad_store(float *p, quad v) { _mm_storeu_ps(p, v); }
-static inline quad quad_mul(quad a, quad b) { return _mm_mul_ps(a, b); }
-static inline quad quad_divide(quad a, quad b) { return _mm_div_ps(a, b); }
-
-/* From -limit to limit; NaN becomes limit. */
-static inline quad quad_clamp(quad v, float limit)
-{
-    return _mm_max_ps(_mm_min_ps(v, _mm_set1_ps(limit)), _mm_set1_ps(-limit));
-}
-
-static inline quad quad_load(const float *p) { return _mm_loadu_ps(p); }
-static inline quad quad_sub(quad a, quad b) { return _mm_sub_ps(a, b); }
-static inline quad quad_magnitude(quad v) { return _mm_andnot_ps(_mm_set1_ps(-0.0f), v); }
-
-/* yes where a > b, else no. */
-static inline quad quad_select_above(quad a, quad b, quad yes, quad no)
-{
-    return _mm_blendv_ps(no, yes, _mm_cmpgt_ps(a, b));
-}
-
-static inline int quad_any_equal(quad a, quad b)
-{
-    return _mm_movemask_ps(_mm_cmpeq_ps(a, b));
-}
-
-/* v where y <= limit, else 0. */
-static inline quad quad_unless_above(quad v, quad y, float limit)
-{
-    return _mm_and_ps(v, _mm_cmple_ps(y, _mm_set1_ps(limit)));
-}
-
-/* v where y >= limit, else 0. */
-static inline quad quad_unless_below(quad v, quad y, float limit)
-{
-    return _mm_and_ps(v, _mm_cmpge_ps(y, _mm_set1_ps(limit)));
-}
-
-/* Stores v as halves; what they say. */
-static inline quad quad_keep_halves(uint16_t *p, quad v)
-{
-    const __m128i half = _mm_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
-    _mm_storel_epi64((__m128i *)(void *)p, half);
-    return _mm_cvtph_ps(half);
 }
 
 /* -- codes ----------------------------------------------------------------------------------- */

@@ -7,6 +7,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "methods/kernels/x86/block_bytes.h"
+#include "methods/kernels/x86/quads.h"
+
 #define KERNEL(name) name##_avx512
 
 /* 6 x 64: 24 accumulators, 4 columns, 1 row of the 32 registers; 32 KiB strips stay in L1. */
@@ -129,6 +132,23 @@ static inline void store_half(uint16_t *p, vec v)
     store_16(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
+/* Stores v as halves; what they say. */
+static inline vec keep_halves(uint16_t *p, vec v)
+{
+    const __m256i half = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+    store_16(p, half);
+    return _mm512_cvtph_ps(half);
+}
+
+/* An infinite half becomes the one below it. */
+static inline void store_finite_half(uint16_t *p, vec v)
+{
+    const __m256i half = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+    const __m256i size = _mm256_and_si256(half, _mm256_set1_epi16(0x7fff));
+    const __mmask16 infinite = _mm256_cmpeq_epi16_mask(size, _mm256_set1_epi16(0x7c00));
+    store_16(p, _mm256_mask_sub_epi16(half, infinite, half, _mm256_set1_epi16(1)));
+}
+
 /* Adds half an ulp less the last bit that stays; a NaN would overflow and is made quiet instead. */
 static inline void store_bfloat(uint16_t *p, vec v)
 {
@@ -158,6 +178,34 @@ static inline void store_counts(uint8_t *p, vec_int v)
 
 /* Floats of 0..255, rounded to nearest even. */
 static inline void store_codes(uint8_t *p, vec v) { store_counts(p, _mm512_cvtps_epi32(v)); }
+
+/* Bits that two vectors do not share; of either; whether there are any. */
+static inline vec_int difference(vec a, vec b)
+{
+    return _mm512_xor_si512(_mm512_castps_si512(a), _mm512_castps_si512(b));
+}
+
+static inline vec_int either(vec_int a, vec_int b) { return _mm512_or_si512(a, b); }
+static inline int any(vec_int v) { return _mm512_test_epi32_mask(v, v) != 0; }
+
+/* Packing works inside quarters: dwords 0 4 8 12 and 1 5 9 13 are the two vectors' bytes in order. */
+static inline __m256i order_bytes(__m512i packed)
+{
+    const __m512i order =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, packed));
+}
+
+/* Floats n + 1.5 * 2^23 with |n| < 2^15 -> 2 LANES codes: n, from 0 to top. */
+static inline void store_steps(uint8_t *codes, const vec t[2], uint32_t top)
+{
+    const __m512i zero = _mm512_set1_epi32(0x4b400000);
+    const __m512i words = _mm512_packs_epi32(_mm512_sub_epi32(_mm512_castps_si512(t[0]), zero),
+                                             _mm512_sub_epi32(_mm512_castps_si512(t[1]), zero));
+    const __m256i bytes = order_bytes(_mm512_packus_epi16(words, words));
+    _mm256_storeu_si256((__m256i *)(void *)codes,
+                        _mm256_min_epu8(bytes, _mm256_set1_epi8((char)top)));
+}
 
 static inline vec_int no_counts(void) { return _mm512_setzero_si512(); }
 
@@ -282,6 +330,62 @@ static inline vec load_field(const uint8_t *words, uint32_t shift, uint32_t bits
     const __m512i low = _mm512_srli_epi32(_mm512_loadu_si512(words), shift);
     const __m512i mask = _mm512_set1_epi32((1 << bits) - 1);
     return _mm512_cvtepi32_ps(shift + bits == 32 ? low : _mm512_and_si512(low, mask));
+}
+
+/* -- llama.cpp's blocks, see blocks_simd.h --------------------------------------------------------- */
+
+/* 32 values cut off, signed. */
+static inline void truncate_bytes(uint8_t *bytes, const vec v[2])
+{
+    const __m512i words =
+        _mm512_packs_epi32(_mm512_cvttps_epi32(v[0]), _mm512_cvttps_epi32(v[1]));
+    _mm256_storeu_si256((__m256i *)(void *)bytes, order_bytes(_mm512_packs_epi16(words, words)));
+}
+
+static inline void read_signed(const uint8_t *bytes, vec v[2])
+{
+    const __m128i *halves = (const __m128i *)(const void *)bytes;
+    v[0] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(halves)));
+    v[1] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(halves + 1)));
+}
+
+static inline void store_block(float *out, uint32_t k, vec v) { store(out + k * LANES, v); }
+
+struct block_levels {
+    vec table;
+};
+
+static inline struct block_levels block_levels_of(const float table[16])
+{
+    return (struct block_levels){load(table)};
+}
+
+/* Low and high halves of 16 bytes. */
+static inline void split_sixteen(const uint8_t *nibbles, vec_int code[2])
+{
+    const vec_int both = load_indices(nibbles);
+    code[0] = _mm512_and_si512(both, _mm512_set1_epi32(15));
+    code[1] = _mm512_srli_epi32(both, 4);
+}
+
+static inline void read_fours(const uint8_t *nibbles, const struct block_levels *levels, vec v[2])
+{
+    vec_int code[2];
+    split_sixteen(nibbles, code);
+    for (int k = 0; k < 2; k++) v[k] = pick(levels->table, code[k]);
+}
+
+static inline void read_fives(const uint8_t *at, float zero, vec v[2])
+{
+    vec_int code[2];
+    uint32_t fifths;
+    memcpy(&fifths, at, sizeof fifths);
+    split_sixteen(at + 4, code);
+    for (int k = 0; k < 2; k++) {
+        const __mmask16 set = (__mmask16)(fifths >> 16 * k);
+        code[k] = _mm512_mask_or_epi32(code[k], set, code[k], _mm512_set1_epi32(16));
+        v[k] = sub(_mm512_cvtepi32_ps(code[k]), spread(zero));
+    }
 }
 
 #endif
