@@ -1,8 +1,10 @@
 /* The kernel checker: every entry of every set that can run here, in TAP; --bench times them.
  *
- *     checkkern [--every N] [SET [ENTRY]]   checks (SET: that one only, ENTRY: of that name only;
- *                                           N: one of N cases, a prime meets all values of each loop)
- *     checkkern --bench [--csv]             times */
+ *     checkkern [--every N] [--against SET] [SET [ENTRY]]
+ *                                 checks (SET: that one only, ENTRY: of that name only; N: one of N cases, a
+ *                                 prime meets all values of each loop; against: instead of generic, for an
+ *                                 emulator that has an instruction wrong)
+ *     checkkern --bench [--csv]   times */
 #include "tests/kernels/checkkern.h"
 
 #include <signal.h>
@@ -50,18 +52,30 @@ static int same_entry(const struct kv_kernels *a, const struct kv_kernels *b, si
                    (const char *)b + entries[entry].offset, sizeof(void (*)(void)));
 }
 
-/* Checks the entries that this set brings; counts tests and failures. */
-static void check_set(const struct kv_isa *isa, const char *only, int *tests, int *failures)
+/* The set of that name over those below it; only generic when it is not to be had. */
+static void fill_reference(struct kv_kernels *reference, const char *name)
 {
-    struct kv_kernels generic, set;
+    const struct kv_isa *last = kv_isa_list();
+    while (last->name && strcmp(last->name, name)) last++;
+    kv_isa_list()->set(reference);
+    for (const struct kv_isa *isa = kv_isa_list(); last->name && isa <= last; isa++)
+        if (isa->built && isa->runs) isa->set(reference);
+}
+
+/* Checks the entries that this set brings; counts tests and failures. */
+static void check_set(const struct kv_isa *isa, const char *against, const char *only, int *tests,
+                      int *failures)
+{
+    struct kv_kernels generic, reference, set;
     kv_isa_list()->set(&generic);
+    fill_reference(&reference, against);
     set = generic;
     isa->set(&set);
     for (size_t i = 0; i < N_ENTRIES; i++) {
         if (isa != kv_isa_list() && same_entry(&set, &generic, i)) continue;
         if (only && strcmp(only, entries[i].name)) continue;
         snprintf(running, sizeof running, "%s of %s", entries[i].name, isa->name);
-        const char *why = entries[i].check(&generic, &set);
+        const char *why = entries[i].check(&reference, &set);
         printf("%sok %d - %s %s", why ? "not " : "", ++*tests, isa->name, entries[i].name);
         printf(why ? ": %s\n" : "\n", why);
         fflush(stdout);
@@ -71,10 +85,10 @@ static void check_set(const struct kv_isa *isa, const char *only, int *tests, in
 
 int main(int argc, char **argv)
 {
-    const int every = argc > 2 && !strcmp(argv[1], "--every") ? atoi(argv[2]) : 0;
-    if (every > 0) {
-        run_every((uint32_t)every);
-        argv += 2, argc -= 2;
+    const char *against = "generic";
+    for (; argc > 2 && (!strcmp(argv[1], "--every") || !strcmp(argv[1], "--against")); argv += 2, argc -= 2) {
+        if (!strcmp(argv[1], "--against")) against = argv[2];
+        else if (atoi(argv[2]) > 0) run_every((uint32_t)atoi(argv[2]));
     }
     const int bench = argc > 1 && !strcmp(argv[1], "--bench");
     const char *only = argc > 1 && !bench ? argv[1] : NULL, *entry = only && argc > 2 ? argv[2] : NULL;
@@ -87,7 +101,7 @@ int main(int argc, char **argv)
     int tests = 0, failures = 0;
     for (const struct kv_isa *isa = kv_isa_list(); isa->name; isa++) {
         if (only && strcmp(only, isa->name)) continue;
-        if (isa->built && isa->runs) check_set(isa, entry, &tests, &failures);
+        if (isa->built && isa->runs) check_set(isa, against, entry, &tests, &failures);
         else
             printf("ok %d - %s # SKIP %s\n", ++tests, isa->name,
                    isa->built ? "cannot run on this CPU" : "not built");
