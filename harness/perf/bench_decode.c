@@ -182,7 +182,7 @@ static int create(struct decode *decode, struct kv_error *err)
 /* Keys alone, in the L1 cache: loads, unpacking and one multiply-add (of signs, one sum of four) a
  * value, which every implementation has, by the best loop known here; no scales, no softmax,
  * nothing from memory. What makes the query ready is done once a run and counted; signs, whose
- * tables take as long as a stripe, get as many stripes as L2 holds. */
+ * tables take longer than a stripe, get 128 stripes, which lie in L2. */
 static double values_alone(void *context)
 {
     const struct decode *decode = context;
@@ -215,7 +215,7 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
 {
     const struct decode *decode = context;
     const bool signs = decode->format->format == KV_STRIPE_SIGN;
-    const double alone = best_rate(decode, values_alone, signs ? 1u << 17 : 1u << 14);
+    const double alone = best_rate(decode, values_alone, signs ? 1u << 18 : 1u << 14);
     const double cached = best_rate(decode, decode_all, 1u << 17);
     const double goal = decode->goal * seen->limit / 1e9;
     if (alone < 0 || cached < 0)
