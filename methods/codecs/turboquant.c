@@ -365,12 +365,10 @@ static const uint8_t *decode_turned_part(const struct turboquant_code *self,
     const bool prod = self->config.mode == MODE_PROD;
     const uint8_t *signs = atom + part->codes_bytes, *norms = signs + part->signs_bytes;
     const float size = kv_kept_half(norms);
-    if (part->bits) {
-        self->kernels->unpack_bits(atom, part->n, part->bits, self->codes);
-        self->kernels->lookup(self->codes, part->n, part->table, size, coded);
-    } else {
+    if (part->bits)
+        self->kernels->lookup_packed(atom, part->n, part->bits, part->table, size, coded);
+    else
         memset(coded, 0, part->n * sizeof *coded);
-    }
     if (prod)
         decode_signs(self, part, signs, size * kv_kept_half(norms + 2) * part->sketch_factor,
                      coded);

@@ -588,12 +588,11 @@ static uint8_t KERNEL(largest_code)(const uint8_t *codes, size_t n)
     return last;
 }
 
-/* The table's length is not told, so the largest code decides how much of it may be read. Products
- * with the factor are the same before and after the choice. */
-static void KERNEL(lookup)(const uint8_t *codes, size_t n, const float *table, float factor,
-                           float *out)
+/* Of a table whose entry `last` may be read. Products with the factor are the same before and after
+ * the choice. */
+ALWAYS_INLINE void look_up_codes(const uint8_t *codes, size_t n, const float *table, uint32_t last,
+                                 float factor, float *out)
 {
-    const uint32_t last = KERNEL(largest_code)(codes, n);
     size_t i = 0;
     const vec by = spread(factor);
     if (n && last < 2 * LANES) {
@@ -613,6 +612,20 @@ static void KERNEL(lookup)(const uint8_t *codes, size_t n, const float *table, f
             store(out + i, pick_of_two(low, high, load_indices(codes + i)));
     }
     for (; i < n; i++) out[i] = table[codes[i]] * factor;
+}
+
+/* The table's length is not told, so the largest code decides how much of it may be read. */
+static void KERNEL(lookup)(const uint8_t *codes, size_t n, const float *table, float factor,
+                           float *out)
+{
+    look_up_codes(codes, n, table, KERNEL(largest_code)(codes, n), factor, out);
+}
+#else
+ALWAYS_INLINE void look_up_codes(const uint8_t *codes, size_t n, const float *table, uint32_t last,
+                                 float factor, float *out)
+{
+    (void)last;
+    for (size_t i = 0; i < n; i++) out[i] = table[codes[i]] * factor;
 }
 #endif
 
@@ -665,6 +678,20 @@ static void KERNEL(unpack_bits)(const uint8_t *packed, size_t n, uint32_t bits, 
         else memcpy(codes, &word, width);
         packed += bytes;
         n -= width;
+    }
+}
+
+/* Packed codes, some at a time: whole bytes. */
+enum { SOME_CODES = 64 };
+
+static void KERNEL(lookup_unpacked)(const uint8_t *packed, size_t n, uint32_t bits,
+                                    const float *table, float factor, float *out)
+{
+    uint8_t codes[SOME_CODES];
+    for (size_t i = 0; i < n; i += SOME_CODES, packed += SOME_CODES / 8 * bits) {
+        const size_t many = n - i < SOME_CODES ? n - i : SOME_CODES;
+        KERNEL(unpack_bits)(packed, many, bits, codes);
+        look_up_codes(codes, many, table, (1u << bits) - 1, factor, out + i);
     }
 }
 
@@ -862,6 +889,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->cell_codes = KERNEL(plain_cell_codes);
     kernels->pack_bits = KERNEL(pack_bits);
     kernels->unpack_bits = KERNEL(unpack_bits);
+    kernels->lookup_packed = KERNEL(lookup_unpacked);
     kernels->hadamard = KERNEL(hadamard);
     kernels->rotate = KERNEL(rotate);
     kernels->peak = KERNEL(peak);

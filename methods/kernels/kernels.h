@@ -211,6 +211,9 @@ struct kv_kernels {
                        uint8_t *codes);
     /* out[i] = table[codes[i]] * factor */
     void (*lookup)(const uint8_t *codes, size_t n, const float *table, float factor, float *out);
+    /* The same of codes packed as by pack_bits, and a table of 2^bits entries. */
+    void (*lookup_packed)(const uint8_t *packed, size_t n, uint32_t bits, const float *table,
+                          float factor, float *out);
     /* n codes of `bits` (1..8) bits, little-endian bit order, into ceil(n * bits / 8) bytes; the
      * last byte's spare bits are 0. unpack is its inverse. */
     void (*pack_bits)(const uint8_t *codes, size_t n, uint32_t bits, uint8_t *packed);

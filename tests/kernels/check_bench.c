@@ -144,6 +144,10 @@ static void bench_lookup_16(const struct kv_kernels *k)
 {
     k->lookup(data.codes, N, data.table, 0.7f, data.out);   /* codes of bucket_15 */
 }
+static void bench_lookup_packed_4(const struct kv_kernels *k)
+{
+    k->lookup_packed(data.packed, N, 4, data.table, 0.7f, data.out);
+}
 static void bench_lookup_256(const struct kv_kernels *k)
 {
     k->lookup(data.packed, N, data.table, 0.7f, data.out);
@@ -219,6 +223,7 @@ static const struct {
     {"cell_codes 15", bench_cell_codes, 5.0 * N, 0},
     {"lookup 16", bench_lookup_16, 5.0 * N, 0},
     {"bucket 255", bench_bucket_255, 5.0 * N, 0},
+    {"lookup_packed 4", bench_lookup_packed_4, 4.5 * N, 0},
     {"lookup 256", bench_lookup_256, 5.0 * N, 0},
     {"pack_bits 3", bench_pack_bits_3, N, 0},
     {"unpack_bits 3", bench_unpack_bits_3, N, 0},

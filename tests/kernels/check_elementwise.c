@@ -727,6 +727,24 @@ const char *check_lookup(const struct kv_kernels *generic, const struct kv_kerne
     return check_elements(generic, set, &adapter);
 }
 
+/* Every code may occur; the table ends at a page. */
+static void call_lookup_packed(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                               uint32_t variant, float *results)
+{
+    const uint32_t bits = variant + 1;
+    struct guarded memory = guarded_make(sizeof(float) << bits, 0);
+    fill_floats((float *)(void *)memory.data, (size_t)1 << bits, OUTLIER, 3);
+    set->lookup_packed(in, n, bits, (const float *)(const void *)memory.data, 0.7f, out);
+    guarded_free(&memory);
+}
+
+const char *check_lookup_packed(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.out_size = 4, .variants = 8, .below = 256,
+                                    .call = call_lookup_packed};
+    return check_elements(generic, set, &adapter);
+}
+
 static void call_pack_bits(const struct kv_kernels *set, const void *in, void *out, size_t n,
                            uint32_t variant, float *results)
 {

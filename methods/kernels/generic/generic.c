@@ -341,6 +341,17 @@ static void unpack_bits_generic(const uint8_t *packed, size_t n, uint32_t bits, 
     }
 }
 
+static void lookup_packed_generic(const uint8_t *packed, size_t n, uint32_t bits,
+                                  const float *table, float factor, float *out)
+{
+    for (size_t i = 0; i < n; i += 8, packed += bits) {
+        uint8_t codes[8];
+        const size_t many = n - i < 8 ? n - i : 8;
+        unpack_bits_generic(packed, many, bits, codes);
+        lookup_generic(codes, many, table, factor, out + i);
+    }
+}
+
 static void hadamard_generic(const float *in, const float *factors, float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) x[i] = factors ? factors[i] * in[i] : in[i];
@@ -417,6 +428,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .bucket = bucket_generic,
         .cell_codes = cell_codes_generic,
         .lookup = lookup_generic,
+        .lookup_packed = lookup_packed_generic,
         .pack_bits = pack_bits_generic,
         .unpack_bits = unpack_bits_generic,
         .hadamard = hadamard_generic,

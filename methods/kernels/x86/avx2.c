@@ -17,6 +17,7 @@
 #include "methods/kernels/bodies.h"
 #include "methods/kernels/x86/codes_avx2.h"
 #include "methods/kernels/x86/transform_avx2.h"
+#include "methods/kernels/x86/packed_avx2.h"
 #include "methods/kernels/grids.h"
 #include "methods/kernels/blocks_simd.h"
 #include "methods/kernels/stripes.h"
@@ -46,5 +47,6 @@ void kv_kernels_set_avx2(struct kv_kernels *kernels)
     kernels->pack_bits = KERNEL(pack_codes);
     kernels->unpack_bits = KERNEL(unpack_codes);
     kernels->hadamard = KERNEL(hadamard_far);
+    kernels->lookup_packed = KERNEL(lookup_packed);
     kernels->isa = "avx2";
 }

@@ -319,13 +319,11 @@ struct byte_table {
     __m256i byte[4];
 };
 
-static inline struct byte_table split_table(const float table[16])
+static inline struct byte_table split_rows(const __m128i rows[4])
 {
     const __m128i by_place = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     __m128i row[4];
-    for (int i = 0; i < 4; i++)
-        row[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)(table + 4 * i)),
-                                  by_place);
+    for (int i = 0; i < 4; i++) row[i] = _mm_shuffle_epi8(rows[i], by_place);
     const __m128i a = _mm_unpacklo_epi32(row[0], row[1]), b = _mm_unpackhi_epi32(row[0], row[1]);
     const __m128i c = _mm_unpacklo_epi32(row[2], row[3]), d = _mm_unpackhi_epi32(row[2], row[3]);
     return (struct byte_table){{_mm256_broadcastsi128_si256(_mm_unpacklo_epi64(a, c)),
@@ -334,22 +332,37 @@ static inline struct byte_table split_table(const float table[16])
                                 _mm256_broadcastsi128_si256(_mm_unpackhi_epi64(b, d))}};
 }
 
-static inline void look_up(const struct byte_table *table, const uint8_t *codes, float *out)
+static inline struct byte_table split_table(const float table[16])
 {
-    /* Unpacking works inside halves: dwords 0 2 4 6 below and 1 3 5 7 above come out in order. */
-    const __m256i order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
-    const __m256i index = _mm256_permutevar8x32_epi32(
-        _mm256_loadu_si256((const __m256i *)(const void *)codes), order);
+    __m128i rows[4];
+    for (int i = 0; i < 4; i++) rows[i] = _mm_loadu_si128((const __m128i *)(const void *)(table + 4 * i));
+    return split_rows(rows);
+}
+
+/* Vector k of 32 indices: entries 4 k .. 4 k + 3 of each half. */
+static inline void look_up_bytes(const struct byte_table *table, __m256i index, vec v[4])
+{
     const __m256i b0 = _mm256_shuffle_epi8(table->byte[0], index);
     const __m256i b1 = _mm256_shuffle_epi8(table->byte[1], index);
     const __m256i b2 = _mm256_shuffle_epi8(table->byte[2], index);
     const __m256i b3 = _mm256_shuffle_epi8(table->byte[3], index);
     const __m256i low01 = _mm256_unpacklo_epi8(b0, b1), high01 = _mm256_unpackhi_epi8(b0, b1);
     const __m256i low23 = _mm256_unpacklo_epi8(b2, b3), high23 = _mm256_unpackhi_epi8(b2, b3);
-    store(out, _mm256_castsi256_ps(_mm256_unpacklo_epi16(low01, low23)));
-    store(out + 8, _mm256_castsi256_ps(_mm256_unpackhi_epi16(low01, low23)));
-    store(out + 16, _mm256_castsi256_ps(_mm256_unpacklo_epi16(high01, high23)));
-    store(out + 24, _mm256_castsi256_ps(_mm256_unpackhi_epi16(high01, high23)));
+    v[0] = _mm256_castsi256_ps(_mm256_unpacklo_epi16(low01, low23));
+    v[1] = _mm256_castsi256_ps(_mm256_unpackhi_epi16(low01, low23));
+    v[2] = _mm256_castsi256_ps(_mm256_unpacklo_epi16(high01, high23));
+    v[3] = _mm256_castsi256_ps(_mm256_unpackhi_epi16(high01, high23));
+}
+
+static inline void look_up(const struct byte_table *table, const uint8_t *codes, float *out)
+{
+    /* Unpacking works inside halves: dwords 0 2 4 6 below and 1 3 5 7 above come out in order. */
+    const __m256i order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+    const __m256i index = _mm256_permutevar8x32_epi32(
+        _mm256_loadu_si256((const __m256i *)(const void *)codes), order);
+    vec v[4];
+    look_up_bytes(table, index, v);
+    for (int k = 0; k < 4; k++) store(out + 8 * k, v[k]);
 }
 
 /* -- moves inside a vector ------------------------------------------------------------------- */
