@@ -45,6 +45,6 @@ def section(options, peak):
           f"{row['verdict']}.")
     work = products(options.kvbench, options.trace, found['removed'])
     if row['verdict'] != 'met' and peak:
-        print(f"The answers of a cell are {work:.1f} GFLOP, {work / peak:.2f} s at the multiply-adds' peak of {peak:.0f} "
-              f"GFLOP/s; the goal is {found['kvpress_mean'] / 50:.2f} s.")
+        print(f"The answers of a cell, without W_o of each, are {work:.1f} GFLOP, {work / peak:.2f} s at the "
+              f"multiply-adds' peak of {peak:.0f} GFLOP/s; the goal is {found['kvpress_mean'] / 50:.2f} s.")
     return [row]

@@ -180,7 +180,7 @@ static int create(struct decode *decode, struct kv_error *err)
 }
 
 /* Keys alone, in the L1 cache: loads, unpacking and one multiply-add (of signs, one sum of four) a
- * value, which every implementation has, by the best loop known here; no scales, no softmax,
+ * value, by the best loop in floats that is known here; no scales, no softmax,
  * nothing from memory. What makes the query ready is done once a run and counted; signs, whose
  * tables take longer than a stripe, get 128 stripes, which lie in L2. */
 static double values_alone(void *context)

@@ -5,7 +5,7 @@
 # A machine that has AVX-512 runs both itself. Root on Debian, for its packages: its Bochs has EVEX, its qemu
 # and valgrind have not. A minute or two, half of it the boot; given up after LIMIT seconds.
 set -u
-build=$(realpath "$1") source=$(realpath "$2") limit=${LIMIT:-300}
+build=$(realpath "$1") source=$(realpath "$2") limit=${LIMIT:-600}
 passed=0 failed=0 emulator=
 work=$(mktemp -d)
 cleanup() {
