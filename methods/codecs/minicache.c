@@ -20,7 +20,8 @@
 #include <string.h>
 
 #include "methods/codec.h"
-#include "methods/parts/angle.h"
+#include "methods/kernels/angle.h"
+#include "methods/rotary.h"
 #include "methods/parts/codes.h"
 
 extern const struct kv_codec kv_codec_minicache;

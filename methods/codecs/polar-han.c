@@ -23,10 +23,10 @@
 #include <string.h>
 
 #include "methods/codec.h"
-#include "methods/parts/angle.h"
 #include "methods/parts/codes.h"
 #include "methods/parts/kmeans.h"
 #include "methods/parts/rotation.h"
+#include "methods/rotary.h"
 
 extern const struct kv_codec kv_codec_polar_han;
 
@@ -166,23 +166,32 @@ static void turn(const struct polar_code *self, const float *x)
     kv_rotation_apply(&self->rotation, x, self->turned);
 }
 
-/* Angles of one block: 8 of level 1, then 4, 2 and 1; its radius is returned. */
-static double angles_of(const float *block, double angles[PAIRS + UPPER])
+enum { TOGETHER = 8 }; /* blocks */
+
+/* Angles of some blocks, level by level: 8 of each, then 4, 2 and 1 of each; radii of the blocks.
+ */
+struct levels {
+    double first[TOGETHER * PAIRS], upper[LEVELS][TOGETHER * PAIRS / 2], radii[TOGETHER * PAIRS];
+};
+
+/* Neighbours of radii [2 n] are the pairs of the next level. */
+static void next_level(const struct kv_kernels *kernels, uint32_t n, double *radii, double *angles)
 {
-    double radii[PAIRS];
-    for (int i = 0; i < PAIRS; i++) {
-        const double x = block[2 * i], y = block[2 * i + 1];
-        angles[i] = kv_angle_of(y, x);
-        radii[i] = sqrt(x * x + y * y);
-    }
-    double *at = angles + PAIRS;
-    for (int n = PAIRS / 2; n >= 1; n /= 2)
-        for (int i = 0; i < n; i++) {
-            const double r = radii[2 * i], s = radii[2 * i + 1];
-            *at++ = kv_angle_of(s, r);
-            radii[i] = sqrt(r * r + s * s);
-        }
-    return radii[0];
+    double r[TOGETHER * PAIRS / 2], s[TOGETHER * PAIRS / 2];
+    for (uint32_t i = 0; i < n; i++) r[i] = radii[2 * i], s[i] = radii[2 * i + 1];
+    kernels->polar(r, s, n, radii, angles);
+}
+
+static void levels_of(const struct polar_code *self, uint32_t block, uint32_t blocks,
+                      struct levels *levels)
+{
+    const float *turned = self->turned + (size_t)block * BLOCK;
+    double x[TOGETHER * PAIRS], y[TOGETHER * PAIRS];
+    const uint32_t n = blocks * PAIRS;
+    for (uint32_t i = 0; i < n; i++) x[i] = turned[2 * i], y[i] = turned[2 * i + 1];
+    self->kernels->polar(x, y, n, levels->radii, levels->first);
+    for (int level = 0; level < LEVELS; level++)
+        next_level(self->kernels, n >> (level + 1), levels->radii, levels->upper[level]);
 }
 
 /* Which table serves upper angle i: 4 of the first, 2 of the second, 1 of the third. */
@@ -191,23 +200,52 @@ static int level_of(int i)
     return i < 4 ? 0 : i < 6 ? 1 : 2;
 }
 
+/* How many angles of a level a block has, and where they begin among its upper ones. */
+static uint32_t in_level(int level)
+{
+    return 4u >> level;
+}
+
+static uint32_t before_level(int level)
+{
+    return level == 0 ? 0 : level == 1 ? 4 : 6;
+}
+
+static void encode_level(const struct polar_code *self, const double *angles, int level,
+                         uint32_t blocks, uint8_t *upper)
+{
+    const uint32_t each = in_level(level), n = blocks * each;
+    float psi[TOGETHER * PAIRS / 2];
+    uint8_t codes[TOGETHER * PAIRS / 2];
+    for (uint32_t i = 0; i < n; i++) psi[i] = (float)angles[i];
+    self->kernels->bucket(psi, n, self->tables[level].thresholds, CELLS - 1, codes);
+    for (uint32_t i = 0; i < n; i++)
+        upper[i / each * UPPER + before_level(level) + i % each] = codes[i];
+}
+
+/* Codes and radii of some blocks; what is cut off is the floor, since no angle is below 0. */
+static void encode_blocks(const struct polar_code *self, uint32_t block, uint32_t blocks,
+                          uint8_t *radii)
+{
+    struct levels levels;
+    levels_of(self, block, blocks, &levels);
+    for (uint32_t b = 0; b < blocks; b++)
+        kv_keep_half(radii + 2 * (block + b), (float)levels.radii[b]);
+    for (uint32_t i = 0; i < blocks * PAIRS; i++) {
+        const double cell = levels.first[i] * (TURN_CELLS / (2 * PI));
+        self->first[block * PAIRS + i] = (uint8_t)(cell < TURN_CELLS ? cell : TURN_CELLS - 1);
+    }
+    for (int level = 0; level < LEVELS; level++)
+        encode_level(self, levels.upper[level], level, blocks, self->upper + block * UPPER);
+}
+
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 {
     struct polar_code *self = (struct polar_code *)code;
-    uint8_t *radii = atom + code->payload_bytes;
     turn(self, rows);
-    for (uint32_t b = 0; b < self->n_blocks; b++) {
-        double angles[PAIRS + UPPER];
-        kv_keep_half(radii + 2 * b, (float)angles_of(self->turned + (size_t)b * BLOCK, angles));
-        for (int i = 0; i < PAIRS; i++) {
-            const double cell = floor(angles[i] * (TURN_CELLS / (2 * PI)));
-            self->first[b * PAIRS + i] = (uint8_t)(cell < TURN_CELLS ? cell : TURN_CELLS - 1);
-        }
-        for (int i = 0; i < UPPER; i++) {
-            const float psi = (float)angles[PAIRS + i];
-            self->kernels->bucket(&psi, 1, self->tables[level_of(i)].thresholds, CELLS - 1,
-                                  self->upper + b * UPPER + i);
-        }
+    for (uint32_t b = 0; b < self->n_blocks; b += TOGETHER) {
+        const uint32_t left = self->n_blocks - b;
+        encode_blocks(self, b, left < TOGETHER ? left : TOGETHER, atom + code->payload_bytes);
     }
     self->kernels->pack_bits(self->first, (size_t)self->n_blocks * PAIRS, 4, atom);
     self->kernels->pack_bits(self->upper, (size_t)self->n_blocks * UPPER, 2,
@@ -256,23 +294,18 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     struct kv_weighted *points = malloc((blocks * UPPER + 1) * sizeof *points);
     if (!points) return kv_fail(err, KV_EMEMORY, "polar-han: no memory for the prompt's angles");
     for (size_t i = 0; i < blocks; i++) {
-        double angles[PAIRS + UPPER];
+        struct levels levels;
         if (i % self->n_blocks == 0) turn(self, sample->rows + i / self->n_blocks * code->dim);
-        angles_of(self->turned + i % self->n_blocks * BLOCK, angles);
+        levels_of(self, (uint32_t)(i % self->n_blocks), 1, &levels);
         /* Level by level: 4 blocks' worth, then 2, then 1. */
-        for (int a = 0; a < UPPER; a++) {
-            const int level = level_of(a), before = level == 0 ? 0 : level == 1 ? 4 : 6;
-            points[before * blocks + i * (4 >> level) + (a - before)] =
-                (struct kv_weighted){.value = angles[PAIRS + a], .weight = 1};
-        }
+        for (int level = 0; level < LEVELS; level++)
+            for (uint32_t a = 0; a < in_level(level); a++)
+                points[before_level(level) * blocks + i * in_level(level) + a] =
+                    (struct kv_weighted){.value = levels.upper[level][a], .weight = 1};
     }
     for (int level = 0; blocks && level < LEVELS; level++) {
         double angles[CELLS];
-        kv_kmeans(points + (level == 0   ? 0
-                            : level == 1 ? 4
-                                         : 6) *
-                               blocks,
-                  blocks * (4 >> level), CELLS, angles);
+        kv_kmeans(points + before_level(level) * blocks, blocks * in_level(level), CELLS, angles);
         for (int i = 0; i < CELLS; i++)
             angles[i] = kv_half_to_float(kv_float_to_half((float)angles[i]));
         set_table(&self->tables[level], angles);

@@ -21,9 +21,9 @@
 #include <math.h>
 
 #include "methods/codec.h"
-#include "methods/parts/angle.h"
 #include "methods/parts/codes.h"
 #include "methods/parts/grid.h"
+#include "methods/rotary.h"
 
 extern const struct kv_codec kv_codec_polar_wu;
 
@@ -158,34 +158,68 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     return status;
 }
 
+enum { TOGETHER = 64 }; /* pairs */
+
+/* Pairs first .. first + n - 1 of a row. */
+static void turn_pairs(const struct polar_code *self, const float *row, uint32_t first, uint32_t n,
+                       size_t at)
+{
+    double x[TOGETHER], y[TOGETHER], radii[TOGETHER], angles[TOGETHER];
+    for (uint32_t p = 0; p < n; p++) {
+        x[p] = row[self->x[first + p]];
+        y[p] = self->y[first + p] == ALONE ? 0.0 : row[self->y[first + p]];
+    }
+    self->kernels->polar(x, y, n, radii, angles);
+    for (uint32_t p = 0; p < n; p++) {
+        self->values[RADIUS][at + p] = (float)radii[p];
+        self->values[ANGLE][at + p] = (float)angles[p];
+    }
+}
+
 static void to_polar(const struct polar_code *self, const float *rows)
 {
     for (uint32_t t = 0; t < self->code.block; t++, rows += self->code.dim)
-        for (uint32_t p = 0; p < self->n_pairs; p++) {
-            const double x = rows[self->x[p]], y = self->y[p] == ALONE ? 0.0 : rows[self->y[p]];
-            const size_t at = (size_t)t * self->n_pairs + p;
-            self->values[RADIUS][at] = (float)sqrt(x * x + y * y);
-            self->values[ANGLE][at] = (float)kv_angle_of(y, x);
+        for (uint32_t p = 0; p < self->n_pairs; p += TOGETHER) {
+            const uint32_t left = self->n_pairs - p;
+            turn_pairs(self, rows, p, left < TOGETHER ? left : TOGETHER,
+                       (size_t)t * self->n_pairs + p);
         }
 }
 
-/* One pair's grid over the group, and its codes; parts p of n_pairs. */
-static void encode_pair(const struct polar_code *self, int q, uint32_t p, uint8_t *grid)
+/* Of a quantity each pair's grid over the group, kept at `grids` and as it is read. */
+static void make_grids(const struct polar_code *self, int q, uint8_t *grids)
 {
-    const float *values = self->values[q] + p;
-    const size_t stride = self->n_pairs;
-    const uint32_t levels = 1u << self->bits[q];
-    float min = values[0], max = values[0];
+    const uint32_t n = self->n_pairs, levels = 1u << self->bits[q];
+    const float *restrict v = self->values[q];
+    float *restrict min = self->minima[q], *restrict max = self->steps[q];
+    memcpy(min, v, n * sizeof *v);
+    memcpy(max, v, n * sizeof *v);
     for (uint32_t t = 1; t < self->code.block; t++) {
-        const float v = values[t * stride];
-        min = v < min ? v : min, max = v > max ? v : max;
+        v += n;
+        for (uint32_t p = 0; p < n; p++) {
+            min[p] = v[p] < min[p] ? v[p] : min[p];
+            max[p] = v[p] > max[p] ? v[p] : max[p];
+        }
     }
-    const float step = kv_keep_half(grid, (max - min) / (float)levels),
-                base = kv_keep_half(grid + 2, min);
+    for (uint32_t p = 0; p < n; p++, grids += 4) {
+        max[p] = kv_keep_half(grids, (max[p] - min[p]) / (float)levels);
+        min[p] = kv_keep_half(grids + 2, min[p]);
+    }
+}
+
+/* What is cut off is the floor, where it is not below 0. */
+static void encode_quantity(const struct polar_code *self, int q, uint8_t *grids)
+{
+    const float last = (float)((1u << self->bits[q]) - 1);
+    make_grids(self, q, grids);
     for (uint32_t t = 0; t < self->code.block; t++) {
-        const float steps = step > 0 ? floorf((values[t * stride] - base) / step) : 0;
-        const float last = (float)(levels - 1);
-        self->codes[q][t * stride + p] = (uint8_t)(steps >= last ? last : steps > 0 ? steps : 0);
+        const size_t first = (size_t)t * self->n_pairs;
+        for (uint32_t p = 0; p < self->n_pairs; p++) {
+            const float step = self->steps[q][p];
+            const float off = self->values[q][first + p] - self->minima[q][p];
+            const float steps = step > 0 ? off / step : 0;
+            self->codes[q][first + p] = (uint8_t)(steps >= last ? last : steps > 0 ? steps : 0);
+        }
     }
 }
 
@@ -199,7 +233,8 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
     uint8_t *grids = atom + code->payload_bytes;
     to_polar(self, rows);
     for (int q = 0; q < QUANTITIES; q++) {
-        for (uint32_t p = 0; p < self->n_pairs; p++, grids += 4) encode_pair(self, q, p, grids);
+        encode_quantity(self, q, grids);
+        grids += 4 * (size_t)self->n_pairs;
         self->kernels->pack_bits(self->codes[q], (size_t)code->block * self->n_pairs, self->bits[q],
                                  atom);
         atom += self->code_bytes[q];

@@ -105,6 +105,12 @@ static void bench_channel_decode(const struct kv_kernels *k)
     for (size_t i = 0; i < N; i += DIM)
         k->channel_decode(data.nibbles + i, DIM, data.c, data.b, data.out + i);
 }
+static void bench_polar(const struct kv_kernels *k)
+{
+    double *out = (double *)data.out;
+    const double *in = (const double *)(const void *)data.b;   /* pairs of floats: some double */
+    k->polar(in, in + N / 4, N / 4, out, out + N / 4);
+}
 static void bench_minifloat_encode(const struct kv_kernels *k)
 {
     k->minifloat_encode(&kv_e4m3, data.a, N, 0.37f, data.codes);
@@ -214,6 +220,7 @@ static const struct {
     {"grid_decode", bench_grid_decode, 5.0 * N, 0},
     {"channel_encode 32 x 128", bench_channel_encode, 5.0 * N, 0},
     {"channel_decode 32 x 128", bench_channel_decode, 5.0 * N, 0},
+    {"polar", bench_polar, 32.0 * N / 4, 0},
     {"minifloat_encode e4m3", bench_minifloat_encode, 5.0 * N, 0},
     {"minifloat_decode e4m3", bench_minifloat_decode, 5.0 * N, 0},
     {"fp4_encode nvfp4", bench_nvfp4_encode, 5.0 * N, 0},

@@ -625,6 +625,47 @@ const char *check_channel_decode(const struct kv_kernels *generic, const struct 
     return check_elements(generic, set, &adapter);
 }
 
+/* x forwards and y backwards: equal ones, zeros of both signs, all quarters. */
+static void call_polar(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                       uint32_t variant, float *results)
+{
+    const float *values = in;
+    double *radii = out;
+    struct guarded memory = guarded_make(2 * n * sizeof(double), 0);
+    double *x = (double *)(void *)memory.data, *y = x + n;
+    for (size_t i = 0; i < n; i++) x[i] = (double)values[i], y[i] = (double)values[n - 1 - i];
+    set->polar(x, y, n, radii, radii + n);
+    guarded_free(&memory);
+}
+
+/* Beside the definition of an angle. */
+static const char *whole_circle(const struct kv_kernels *set)
+{
+    enum { POINTS = 720 };
+    double x[POINTS], y[POINTS], radii[POINTS], angles[POINTS];
+    const double turn = 8 * atan(1);
+    for (int i = 0; i < POINTS; i++) {
+        x[i] = (i % 7 + 1) * cos(turn * i / POINTS);
+        y[i] = (i % 7 + 1) * sin(turn * i / POINTS);
+    }
+    set->polar(x, y, POINTS, radii, angles);
+    for (int i = 0; i < POINTS; i++) {
+        const double angle = atan2(y[i], x[i]), off = angles[i] - (angle < 0 ? angle + turn : angle);
+        if (!(angles[i] >= 0 && angles[i] < turn) || !(fabs(off) < 4e-15))
+            return complain("point %d: angle %.17g, off by %g", i, angles[i], off);
+        if (!(fabs(radii[i] - (i % 7 + 1)) < 8e-15)) return complain("point %d: radius %g", i, radii[i]);
+    }
+    return NULL;
+}
+
+const char *check_polar(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 16, .kinds = FINITE_KINDS,
+                                    .variants = 1, .call = call_polar};
+    const char *why = whole_circle(set);
+    return why ? why : check_elements(generic, set, &adapter);
+}
+
 static const uint32_t table_sizes[] = {0, 1, 2, 3, 5, 7, 8, 15, 16, 31, 32, 63, 255};
 
 static void call_bucket(const struct kv_kernels *set, const void *in, void *out, size_t n,

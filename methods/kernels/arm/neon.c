@@ -16,6 +16,8 @@
 #include "methods/kernels/arm/minifloat_neon.h"
 #include "methods/kernels/minifloats.h"
 #include "methods/kernels/channels.h"
+#include "methods/kernels/arm/wide_neon.h"
+#include "methods/kernels/polar.h"
 
 void kv_kernels_set_neon(struct kv_kernels *kernels)
 {
@@ -28,6 +30,7 @@ void kv_kernels_set_neon(struct kv_kernels *kernels)
     kernels->stripes = KERNEL(stripes);
     kernels->channel_encode = KERNEL(channel_encode);
     kernels->channel_decode = KERNEL(channel_decode);
+    kernels->polar = KERNEL(polar);
     kernels->minifloat_encode = KERNEL(minifloat_encode);
     kernels->minifloat_decode = KERNEL(minifloat_decode);
     kernels->fp4_encode = KERNEL(fp4_encode);

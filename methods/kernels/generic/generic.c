@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "harness/base/half.h"
+#include "methods/kernels/angle.h"
 #include "methods/kernels/exp.h"
 #include "methods/kernels/generic/blocks.h"
 #include "methods/kernels/generic/minifloats.h"
@@ -287,6 +288,14 @@ static void channel_decode_generic(const uint8_t *codes, size_t n, const float *
     for (size_t i = 0; i < n; i++) out[i] = (float)codes[i] * scales[i] + minima[i];
 }
 
+static void polar_generic(const double *x, const double *y, size_t n, double *radii, double *angles)
+{
+    for (size_t i = 0; i < n; i++) {
+        radii[i] = sqrt(x[i] * x[i] + y[i] * y[i]);
+        angles[i] = kv_angle_of(y[i], x[i]);
+    }
+}
+
 static void bucket_generic(const float *x, size_t n, const float *thresholds,
                            uint32_t n_thresholds, uint8_t *codes)
 {
@@ -425,6 +434,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .grid_decode = grid_decode_generic,
         .channel_encode = channel_encode_generic,
         .channel_decode = channel_decode_generic,
+        .polar = polar_generic,
         .bucket = bucket_generic,
         .cell_codes = cell_codes_generic,
         .lookup = lookup_generic,

@@ -25,6 +25,8 @@
 #include "methods/kernels/minifloats.h"
 #include "methods/kernels/channels.h"
 #include "methods/kernels/x86/stripes_subnormal.h"
+#include "methods/kernels/x86/wide_avx2.h"
+#include "methods/kernels/polar.h"
 
 void kv_kernels_set_avx2(struct kv_kernels *kernels)
 {
@@ -38,6 +40,7 @@ void kv_kernels_set_avx2(struct kv_kernels *kernels)
     kernels->stripes = subnormals ? KERNEL(subnormal_stripes) : KERNEL(stripes);
     kernels->channel_encode = KERNEL(channel_encode);
     kernels->channel_decode = KERNEL(channel_decode);
+    kernels->polar = KERNEL(polar);
     kernels->minifloat_encode = KERNEL(minifloat_encode);
     kernels->minifloat_decode = KERNEL(minifloat_decode);
     kernels->fp4_encode = KERNEL(fp4_encode);

@@ -1,0 +1,51 @@
+/* NEON words for double precision (polar.h): one vector is 2 doubles. */
+#ifndef KVBENCH_METHODS_KERNELS_ARM_WIDE_NEON_H
+#define KVBENCH_METHODS_KERNELS_ARM_WIDE_NEON_H
+
+enum { WIDE = 2 };
+typedef float64x2_t wide;
+
+static inline wide wide_load(const double *p)
+{
+    return vld1q_f64(p);
+}
+static inline void wide_store(double *p, wide v)
+{
+    vst1q_f64(p, v);
+}
+static inline wide wide_spread(double x)
+{
+    return vdupq_n_f64(x);
+}
+static inline wide wide_add(wide a, wide b)
+{
+    return vaddq_f64(a, b);
+}
+static inline wide wide_sub(wide a, wide b)
+{
+    return vsubq_f64(a, b);
+}
+static inline wide wide_mul(wide a, wide b)
+{
+    return vmulq_f64(a, b);
+}
+static inline wide wide_divide(wide a, wide b)
+{
+    return vdivq_f64(a, b);
+}
+static inline wide wide_root(wide v)
+{
+    return vsqrtq_f64(v);
+}
+static inline wide wide_magnitude(wide v)
+{
+    return vabsq_f64(v);
+}
+
+/* yes where a > b, else no. */
+static inline wide wide_if_above(wide a, wide b, wide yes, wide no)
+{
+    return vbslq_f64(vcgtq_f64(a, b), yes, no);
+}
+
+#endif

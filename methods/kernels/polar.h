@@ -1,0 +1,76 @@
+/* Radii and angles for the AVX2 and NEON sets: angle.h in lanes. Each operation rounds as there. */
+#ifndef KVBENCH_METHODS_KERNELS_POLAR_H
+#define KVBENCH_METHODS_KERNELS_POLAR_H
+
+#include "methods/kernels/angle.h"
+
+/* Vectors side by side: roots and quotients are waited for. */
+enum { POLAR_VECS = 2, POLAR_STEP = POLAR_VECS * WIDE };
+
+ALWAYS_INLINE void small_angles(wide t[POLAR_VECS])
+{
+    const wide one = wide_spread(1);
+    wide t2[POLAR_VECS], sum[POLAR_VECS];
+    UNROLLED for (int i = 0; i < KV_ANGLE_HALVINGS; i++)
+        UNROLLED for (int k = 0; k < POLAR_VECS; k++) t[k] =
+            wide_divide(t[k], wide_add(one, wide_root(wide_add(one, wide_mul(t[k], t[k])))));
+    UNROLLED for (int k = 0; k < POLAR_VECS; k++)
+    {
+        t2[k] = wide_mul(t[k], t[k]);
+        sum[k] = wide_spread(kv_angle_series[0]);
+    }
+    UNROLLED for (int i = 1; i < KV_ANGLE_TERMS; i++) UNROLLED for (int k = 0; k < POLAR_VECS; k++)
+        sum[k] = wide_sub(wide_spread(kv_angle_series[i]), wide_mul(sum[k], t2[k]));
+    UNROLLED for (int k = 0; k < POLAR_VECS; k++) t[k] =
+        wide_mul(wide_mul(wide_spread(8), t[k]), sum[k]);
+}
+
+/* atan of the smaller part by the larger. 0 / 0 makes a number of no order, see whole_angle. */
+ALWAYS_INLINE wide slope(wide y, wide x)
+{
+    const wide across = wide_magnitude(x), up = wide_magnitude(y);
+    return wide_divide(wide_if_above(up, across, across, up),
+                       wide_if_above(up, across, up, across));
+}
+
+/* The angle that a small one stands for; one of no order is 0. */
+ALWAYS_INLINE wide whole_angle(wide y, wide x, wide angle)
+{
+    const wide zero = wide_spread(0), turn = wide_spread(2 * KV_PI);
+    const wide steep = wide_sub(wide_spread(KV_PI / 2), angle);
+    angle = wide_if_above(wide_magnitude(y), wide_magnitude(x), steep, angle);
+    angle = wide_if_above(zero, x, wide_sub(wide_spread(KV_PI), angle), angle);
+    angle = wide_if_above(zero, y, wide_sub(turn, angle), angle);
+    return wide_if_above(turn, angle, angle, zero);
+}
+
+ALWAYS_INLINE void polar_step(const double *x, const double *y, double *radii, double *angles)
+{
+    wide t[POLAR_VECS], a[POLAR_VECS], b[POLAR_VECS];
+    UNROLLED for (int k = 0; k < POLAR_VECS; k++)
+    {
+        a[k] = wide_load(x + k * WIDE), b[k] = wide_load(y + k * WIDE);
+        wide_store(radii + k * WIDE,
+                   wide_root(wide_add(wide_mul(a[k], a[k]), wide_mul(b[k], b[k]))));
+        t[k] = slope(b[k], a[k]);
+    }
+    small_angles(t);
+    UNROLLED for (int k = 0; k < POLAR_VECS; k++)
+        wide_store(angles + k * WIDE, whole_angle(b[k], a[k], t[k]));
+}
+
+static void KERNEL(polar)(const double *x, const double *y, size_t n, double *radii, double *angles)
+{
+    size_t i = 0;
+    for (; i + POLAR_STEP <= n; i += POLAR_STEP) polar_step(x + i, y + i, radii + i, angles + i);
+    if (i == n) return;
+    double part[4][POLAR_STEP] = {{0}};
+    const size_t bytes = (n - i) * sizeof *x;
+    memcpy(part[0], x + i, bytes);
+    memcpy(part[1], y + i, bytes);
+    polar_step(part[0], part[1], part[2], part[3]);
+    memcpy(radii + i, part[2], bytes);
+    memcpy(angles + i, part[3], bytes);
+}
+
+#endif

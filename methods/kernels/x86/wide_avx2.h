@@ -1,0 +1,51 @@
+/* AVX2 words for double precision (polar.h): one vector is 4 doubles. */
+#ifndef KVBENCH_METHODS_KERNELS_X86_WIDE_AVX2_H
+#define KVBENCH_METHODS_KERNELS_X86_WIDE_AVX2_H
+
+enum { WIDE = 4 };
+typedef __m256d wide;
+
+static inline wide wide_load(const double *p)
+{
+    return _mm256_loadu_pd(p);
+}
+static inline void wide_store(double *p, wide v)
+{
+    _mm256_storeu_pd(p, v);
+}
+static inline wide wide_spread(double x)
+{
+    return _mm256_set1_pd(x);
+}
+static inline wide wide_add(wide a, wide b)
+{
+    return _mm256_add_pd(a, b);
+}
+static inline wide wide_sub(wide a, wide b)
+{
+    return _mm256_sub_pd(a, b);
+}
+static inline wide wide_mul(wide a, wide b)
+{
+    return _mm256_mul_pd(a, b);
+}
+static inline wide wide_divide(wide a, wide b)
+{
+    return _mm256_div_pd(a, b);
+}
+static inline wide wide_root(wide v)
+{
+    return _mm256_sqrt_pd(v);
+}
+static inline wide wide_magnitude(wide v)
+{
+    return _mm256_andnot_pd(_mm256_set1_pd(-0.0), v);
+}
+
+/* yes where a > b, else no. */
+static inline wide wide_if_above(wide a, wide b, wide yes, wide no)
+{
+    return _mm256_blendv_pd(no, yes, _mm256_cmp_pd(a, b, _CMP_GT_OQ));
+}
+
+#endif
