@@ -133,7 +133,6 @@ ALWAYS_INLINE void fit_codes(const float *x, float size, float inverse, uint8_t 
                              float *over, float *under)
 {
     uint8_t codes[KV_BLOCK];
-    float level[KV_BLOCK];
     vec v[BLOCK_VECS];
     const struct block_levels levels = block_levels_of(kv_levels_iq4_nl);
     if (is_usable(size))
@@ -142,24 +141,37 @@ ALWAYS_INLINE void fit_codes(const float *x, float size, float inverse, uint8_t 
         memset(codes, 8, sizeof codes);
     pack_nibbles(codes, packed);
     read_fours(packed, &levels, v);
-    UNROLLED for (uint32_t k = 0; k < BLOCK_VECS; k++) store_block(level, k, v[k]);
-    for (int i = 0; i < KV_BLOCK; i += LANES) {
-        const vec value = load(x + i), of = load(level + i), part = mul(mul(value, value), of);
-        store(over + i, mul(part, value));
-        store(under + i, mul(part, of));
+    UNROLLED for (uint32_t k = 0; k < BLOCK_VECS; k++)
+    {
+        const vec value = load_block(x, k), part = mul(mul(value, value), v[k]);
+        store_block(over, k, mul(part, value));
+        store_block(under, k, mul(part, v[k]));
     }
 }
 
 static void KERNEL(keep_fits)(const struct fit_terms *terms, const float *sizes, uint32_t many,
                               uint8_t *at, uint32_t stride)
 {
-    float top[FOUR] = {0}, bottom[FOUR] = {0}, d[FOUR];
+    float top[FOUR], bottom[FOUR], d[FOUR];
     uint16_t halves[FOUR];
-    for (int i = 0; i < KV_BLOCK; i++) UNROLLED for (uint32_t b = 0; b < FOUR; b++)
+    quad tops = quad_of(0, 0, 0, 0), bottoms = tops;
+    for (int i = 0; i < KV_BLOCK; i += FOUR) {
+        quad over[FOUR], under[FOUR];
+        UNROLLED for (uint32_t b = 0; b < FOUR; b++)
         {
-            top[b] += terms->over[b][i];
-            bottom[b] += terms->under[b][i];
+            over[b] = quad_load(terms->over[b] + i);
+            under[b] = quad_load(terms->under[b] + i);
         }
+        quad_transpose(over);
+        quad_transpose(under);
+        UNROLLED for (uint32_t k = 0; k < FOUR; k++)
+        {
+            tops = quad_add(tops, over[k]);
+            bottoms = quad_add(bottoms, under[k]);
+        }
+    }
+    quad_store(top, tops);
+    quad_store(bottom, bottoms);
     for (uint32_t b = 0; b < FOUR; b++) {
         const float ratio = top[b] / bottom[b];
         d[b] = is_usable(sizes[b]) && bottom[b] > 0 && ratio == ratio ? ratio : 0.0f;
@@ -171,7 +183,8 @@ static void KERNEL(keep_fits)(const struct fit_terms *terms, const float *sizes,
 ALWAYS_INLINE void encode_fitted(const float *x, uint32_t many, const struct four_blocks *four,
                                  uint8_t *at, uint32_t stride)
 {
-    struct fit_terms terms = {{{0}}, {{0}}};
+    struct fit_terms terms;
+    if (many < FOUR) memset(&terms, 0, sizeof terms); /* those of blocks that are not there */
     for (uint32_t b = 0; b < many; b++)
         fit_codes(x + b * KV_BLOCK, four->size[b], four->inverse[b], at + b * stride + 2,
                   terms.over[b], terms.under[b]);

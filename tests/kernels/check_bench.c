@@ -111,6 +111,16 @@ static void bench_polar(const struct kv_kernels *k)
     const double *in = (const double *)(const void *)data.b;   /* pairs of floats: some double */
     k->polar(in, in + N / 4, N / 4, out, out + N / 4);
 }
+static void bench_iq4_nl(const struct kv_kernels *k)
+{
+    for (size_t i = 0; i < N; i += DIM)
+        k->encode_blocks(KV_BLOCK_IQ4_NL, data.a + i, DIM / KV_BLOCK, data.packed);
+}
+static void bench_q4_0(const struct kv_kernels *k)
+{
+    for (size_t i = 0; i < N; i += DIM)
+        k->encode_blocks(KV_BLOCK_Q4_0, data.a + i, DIM / KV_BLOCK, data.packed);
+}
 static void bench_minifloat_encode(const struct kv_kernels *k)
 {
     k->minifloat_encode(&kv_e4m3, data.a, N, 0.37f, data.codes);
@@ -221,6 +231,8 @@ static const struct {
     {"channel_encode 32 x 128", bench_channel_encode, 5.0 * N, 0},
     {"channel_decode 32 x 128", bench_channel_decode, 5.0 * N, 0},
     {"polar", bench_polar, 32.0 * N / 4, 0},
+    {"encode_blocks iq4_nl", bench_iq4_nl, 4.0 * N, 0},
+    {"encode_blocks q4_0", bench_q4_0, 4.0 * N, 0},
     {"minifloat_encode e4m3", bench_minifloat_encode, 5.0 * N, 0},
     {"minifloat_decode e4m3", bench_minifloat_decode, 5.0 * N, 0},
     {"fp4_encode nvfp4", bench_nvfp4_encode, 5.0 * N, 0},

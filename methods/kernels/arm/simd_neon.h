@@ -150,6 +150,7 @@ static inline quad quad_clamp(quad v, float limit)
 }
 
 static inline quad quad_load(const float *p) { return vld1q_f32(p); }
+static inline quad quad_add(quad a, quad b) { return vaddq_f32(a, b); }
 static inline quad quad_sub(quad a, quad b) { return vsubq_f32(a, b); }
 static inline quad quad_magnitude(quad v) { return vabsq_f32(v); }
 
@@ -277,6 +278,8 @@ static inline void transpose(vec v[LANES])
     v[3] = vreinterpretq_f32_f64(vtrn2q_f64(b, d));
 }
 
+static inline void quad_transpose(quad v[4]) { transpose(v); }
+
 /* -- stored codes, see stripes.h ------------------------------------------------------------- */
 
 /* Column c < 32 in the low half of byte c, column 32 + c in its high half -> one code a byte. */
@@ -365,6 +368,8 @@ static inline void read_signed(const uint8_t *bytes, vec v[8])
 }
 
 static inline void store_block(float *out, uint32_t k, vec v) { store(out + 4 * k, v); }
+
+static inline vec load_block(const float *x, uint32_t k) { return load(x + 4 * k); }
 
 /* Levels are small integers. */
 struct block_levels {

@@ -10,8 +10,8 @@
 #define WIDE_TILES 0
 #define HAS_LANE_FACTORS 0
 #define HAS_CODE_WORDS 1
-#define CELL_CODES KERNEL(cell_codes)
 #define BOOK_PARTS 2
+#define CELL_CODES block_cells
 #define LANES_DIVIDE_8 1
 
 #include "methods/kernels/bodies.h"

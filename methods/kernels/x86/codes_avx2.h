@@ -93,6 +93,14 @@ static void KERNEL(cell_codes)(const struct kv_cells *cells, const float *x, siz
     if (i < n) KERNEL(plain_cell_codes)(cells, x + i, n - i, factor, codes + i);
 }
 
+/* Of a block's STEP values, which have a factor of their own. */
+ALWAYS_INLINE void block_cells(const struct kv_cells *cells, const float *x, size_t n, float factor,
+                               uint8_t *codes)
+{
+    (void)n;
+    code_steps(cells, x, 1, factor, codes);
+}
+
 /* -- grids ------------------------------------------------------------------------------------ */
 
 /* t = q + 1.5 * 2^23, whose low bits are rint(q), with q = (x - low) * inverse from 0 to top, and

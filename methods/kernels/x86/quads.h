@@ -34,6 +34,16 @@ static inline quad quad_load(const float *p)
 {
     return _mm_loadu_ps(p);
 }
+static inline quad quad_add(quad a, quad b)
+{
+    return _mm_add_ps(a, b);
+}
+
+static inline void quad_transpose(quad v[4])
+{
+    _MM_TRANSPOSE4_PS(v[0], v[1], v[2], v[3]);
+}
+
 static inline quad quad_sub(quad a, quad b)
 {
     return _mm_sub_ps(a, b);

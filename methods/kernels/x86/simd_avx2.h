@@ -513,6 +513,12 @@ static inline void store_block(float *out, uint32_t k, vec v)
     _mm_storeu_ps(out + 16 + 4 * k, _mm256_extractf128_ps(v, 1));
 }
 
+static inline vec load_block(const float *x, uint32_t k)
+{
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x + 4 * k)),
+                                _mm_loadu_ps(x + 16 + 4 * k), 1);
+}
+
 /* Levels that are small integers, as the upper two of their four bytes. */
 struct block_levels {
     __m256i low, high;

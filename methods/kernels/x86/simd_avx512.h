@@ -350,6 +350,7 @@ static inline void read_signed(const uint8_t *bytes, vec v[2])
 }
 
 static inline void store_block(float *out, uint32_t k, vec v) { store(out + k * LANES, v); }
+static inline vec load_block(const float *x, uint32_t k) { return load(x + k * LANES); }
 
 struct block_levels {
     vec table;
