@@ -73,7 +73,7 @@ lagkv:budget=64:sinks=4:lag=32 lagkv:budget=200 pyramidkv:budget=96 pyramidkv:bu
 pyramidkv:budget=96:layer_budget=pyramid_integer pyramidkv:budget=96:layer_budget=pyramid_kvpress
 adakv:budget=64 adakv:budget=64:floor=safeguard adakv:budget=96:floor_percent=0:observation_window=16
 knorm:budget=64:pooled_heads=1 snapkv:budget=80:pooled_heads=1:layer_budget=inverted
-chunkkv:budget=100 chunkkv:budget=100:shared_heads=0 chunkkv:budget=60
+chunkkv:budget=100 chunkkv:budget=100:shared_heads=0 chunkkv:budget=60 h2o:budget=100:chunk=8:shared_heads=1
 criticalkv:budget=80 criticalkv:budget=80:pooled_heads=1
 cam:budget=64:draw=expected cam:budget=64:draw=expected:base=streaming:sinks=4:recent_percent=0
 cam:budget=80:draw=expected:every=8+kivi:bits=4:residual_length=32

@@ -63,6 +63,8 @@ class Scored(Policy):
         self.parts = Parts(**{**self.PARTS, **parts})
         if self.parts.output_percent and self.layer.w_o is None:
             raise ValueError("the trace has no w_o")
+        if self.parts.output_percent and self.by_step:
+            raise ValueError("values are weighed in the prompt alone")
         self.budget = layer_budget(self, budget, prompt)
         self.sinks = self.SINKS if sinks is None else sinks
         self.recent = min(self.budget, max(newest, self.budget * percent // 100, self.judging()))
@@ -98,7 +100,10 @@ class Scored(Policy):
             return []
         open_rows = held[:max(0, len(held) - self.recent)]
         candidates = open_rows[open_rows >= self.sinks]
-        order = np.lexsort((-candidates, self.scores(head)[candidates]))
+        dropped = self.evict_chunks(head, held, np.isin(held, candidates)) if self.parts.chunk else None
+        if dropped is not None:
+            return dropped
+        order = np.lexsort((-candidates, self.step_scores(head)[candidates]))
         wanted = max(surplus, min(self.at_once, len(held) - 1))            # an answer needs a row
         dropped = candidates[order[:wanted]]
         if len(dropped) < surplus:                   # a budget below what is protected
@@ -106,6 +111,22 @@ class Scored(Policy):
             rest = np.concatenate([rest[rest >= self.sinks], rest[rest < self.sinks][::-1]])
             dropped = np.concatenate([dropped, rest[:surplus - len(dropped)]])
         return dropped
+
+    def step_scores(self, head):
+        """Of all heads together where they keep the same rows."""
+        if not self.parts.shared_heads:
+            return self.scores(head)
+        return sum(self.scores(h) for h in range(len(self.layer.k)))
+
+    def evict_chunks(self, head, held, is_open):
+        """Whole chunks of positions stay, by the mean score of their held rows, those of protected rows first;
+        None where fewer fit than are protected: rows go one by one."""
+        room, chunk_of = self.lane_budget(head) // self.parts.chunk, held // self.parts.chunk
+        chunks, scores = np.unique(chunk_of), self.step_scores(head)[held]
+        means = np.array([scores[chunk_of == c].mean() if is_open[chunk_of == c].all() else np.inf for c in chunks])
+        if room == 0 or np.isinf(means).sum() > room:
+            return None
+        return held[~np.isin(chunk_of, chunks[best(means, room)])]
 
 
 class Window(Scored):
