@@ -57,6 +57,13 @@ const struct kv_policy *kv_policy_find(const char *name)
     return NULL;
 }
 
+const struct kv_preset *kv_preset_find(const char *name)
+{
+    for (const struct kv_preset *preset = kv_presets; preset->name; preset++)
+        if (strcmp(preset->name, name) == 0) return preset;
+    return NULL;
+}
+
 const struct kv_answer *kv_answer_find(const char *name)
 {
     for (int i = 0; kv_answers[i]; i++)

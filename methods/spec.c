@@ -9,13 +9,6 @@
 
 enum { MAX_PARAMETERS = 64 };
 
-static const struct kv_preset *find_preset(const char *name)
-{
-    for (const struct kv_preset *preset = kv_presets; preset->name; preset++)
-        if (strcmp(preset->name, name) == 0) return preset;
-    return NULL;
-}
-
 /* `k.` and `v.` before a stage's name; the name without it. */
 static char *cut_side(char *text, int *side)
 {
@@ -76,7 +69,7 @@ static int parse_stage(struct kv_stage **out, struct kv_spec *spec, char *text,
 {
     char *parameters = strchr(text, ':'), preset_text[256] = "";
     if (parameters) *parameters++ = 0;
-    const struct kv_preset *preset = find_preset(text);
+    const struct kv_preset *preset = kv_preset_find(text);
     char *name = text, *first = NULL;
     if (preset) {
         snprintf(preset_text, sizeof preset_text, "%s", preset->spec);
@@ -252,7 +245,7 @@ static int expand_presets(char expanded[KV_SPEC_TEXT], const char *text, struct 
         char *parameters = strchr(stage, ':');
         if (parameters) *parameters = 0;
         int side;
-        const struct kv_preset *preset = find_preset(cut_side(stage, &side));
+        const struct kv_preset *preset = kv_preset_find(cut_side(stage, &side));
         const bool several = preset && strchr(preset->spec, '+');
         if (several && side != KV_BOTH_SIDES)
             return kv_fail(err, KV_EUSAGE, "%s: expected no side, since it stands for %s", stage,

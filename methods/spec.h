@@ -96,5 +96,6 @@ extern const struct kv_preset kv_presets[];   /* ended by a NULL name */
 
 const struct kv_codec *kv_codec_find(const char *name);
 const struct kv_policy *kv_policy_find(const char *name);
+const struct kv_preset *kv_preset_find(const char *name);
 
 #endif

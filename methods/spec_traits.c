@@ -1,5 +1,6 @@
 /* What the stages of a spec make of it: its family, what it hangs on; see spec.h. */
 #include "methods/spec_parts.h"
+#include "methods/spec_wants.h"
 
 /* What the codecs of a chain do to rows. */
 static void classify(const struct kv_stage *stage, bool *coded, bool *low_rank)
@@ -37,9 +38,7 @@ void kv_spec_note_traits(struct kv_spec *spec)
     for (uint32_t c = 0; c < spec->n_caches; c++) {
         for (uint32_t p = 0; p < spec->caches[c].n_policies; p++) {
             const struct kv_stage *stage = spec->caches[c].policies[p];
-            struct kv_wants wants = {0};
-            if (stage->policy->wants) stage->policy->wants(stage->config[0], &wants);
-            spec->oracle |= stage->policy->oracle || wants.future;
+            spec->oracle |= stage->policy->oracle || kv_policy_wants(stage).future;
             spec->random |= stage->policy->random && stage->policy->random(stage->config[0]);
         }
         for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)

@@ -235,23 +235,16 @@ static int describe_preset(const char *name, const struct kv_preset *preset, boo
     return status;
 }
 
-static const struct kv_preset *find_preset(const char *name)
-{
-    const struct kv_preset *preset = kv_presets;
-    while (preset->name && strcmp(preset->name, name) != 0) preset++;
-    return preset->name ? preset : NULL;
-}
-
 bool kv_method_is_known(const char *name)
 {
-    return find_preset(name) || kv_policy_find(name) || kv_codec_find(name) || kv_answer_find(name);
+    return kv_preset_find(name) || kv_policy_find(name) || kv_codec_find(name) || kv_answer_find(name);
 }
 
 int kv_method_card(const char *name, bool json, struct kv_error *err)
 {
     const struct kv_policy *policy = kv_policy_find(name);
     const struct kv_codec *codec = kv_codec_find(name);
-    const struct kv_preset *preset = find_preset(name);
+    const struct kv_preset *preset = kv_preset_find(name);
     if (preset) return describe_preset(name, preset, json, err);
     cJSON *object = cJSON_CreateObject();
     int status = KV_OK;

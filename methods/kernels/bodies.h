@@ -867,41 +867,4 @@ static double KERNEL(peak)(size_t rounds)
     return 2.0 * TILE_ROWS * TILE_VECS * LANES * (double)rounds;
 }
 
-static void KERNEL(fill)(struct kv_kernels *kernels)
-{
-    kernels->panel = PANEL;
-    kernels->widen_half = KERNEL(widen_half);
-    kernels->widen_bfloat = KERNEL(widen_bfloat);
-    kernels->narrow_half = KERNEL(narrow_half);
-    kernels->narrow_bfloat = KERNEL(narrow_bfloat);
-    kernels->pack_keys = KERNEL(pack_keys);
-    kernels->logits = KERNEL(logits);
-    kernels->accumulate = KERNEL(accumulate);
-    kernels->exp_sum = KERNEL(exp_sum);
-    kernels->max = KERNEL(max);
-    kernels->scale = KERNEL(scale);
-    kernels->add_wide = KERNEL(add_wide);
-    kernels->softcap = KERNEL(softcap);
-    kernels->dot = KERNEL(dot);
-    kernels->min_max = KERNEL(min_max);
-    kernels->grid_encode = KERNEL(grid_encode);
-    kernels->grid_decode = KERNEL(grid_decode);
-    kernels->cell_codes = KERNEL(plain_cell_codes);
-    kernels->pack_bits = KERNEL(pack_bits);
-    kernels->unpack_bits = KERNEL(unpack_bits);
-    kernels->lookup_packed = KERNEL(lookup_unpacked);
-    kernels->hadamard = KERNEL(hadamard);
-    kernels->rotate = KERNEL(rotate);
-    kernels->peak = KERNEL(peak);
-#if HAS_PICK
-    kernels->bucket = KERNEL(bucket);
-    kernels->lookup = KERNEL(lookup);
-#else
-    kernels->bucket = KERNEL(bucket_linear);
-#endif
-#if LANES_DIVIDE_8
-    kernels->sum_squares = KERNEL(sum_squares);
-#endif
-}
-
 #endif

@@ -18,22 +18,11 @@
 #include "methods/kernels/channels.h"
 #include "methods/kernels/arm/wide_neon.h"
 #include "methods/kernels/polar.h"
+#include "methods/kernels/entries.h"
 
 void kv_kernels_set_neon(struct kv_kernels *kernels)
 {
     KERNEL(fill)(kernels);
-    kernels->narrow_finite = KERNEL(narrow_finite);
-    kernels->encode_blocks = KERNEL(encode_blocks);
-    kernels->decode_blocks = KERNEL(decode_blocks);
-    kernels->grid_row = KERNEL(grid_row);
-    kernels->grid_columns = KERNEL(grid_columns);
-    kernels->stripes = KERNEL(stripes);
-    kernels->channel_encode = KERNEL(channel_encode);
-    kernels->channel_decode = KERNEL(channel_decode);
     kernels->polar = KERNEL(polar);
-    kernels->minifloat_encode = KERNEL(minifloat_encode);
-    kernels->minifloat_decode = KERNEL(minifloat_decode);
-    kernels->fp4_encode = KERNEL(fp4_encode);
-    kernels->fp4_decode = KERNEL(fp4_decode);
     kernels->isa = "neon";
 }

@@ -18,25 +18,14 @@
 #include "methods/kernels/x86/minifloat_avx512.h"
 #include "methods/kernels/minifloats.h"
 #include "methods/kernels/channels.h"
+#include "methods/kernels/entries.h"
 
 void kv_kernels_set_avx512(struct kv_kernels *kernels)
 {
     KERNEL(fill)(kernels);
-    kernels->narrow_finite = KERNEL(narrow_finite);
-    kernels->encode_blocks = KERNEL(encode_blocks);
-    kernels->decode_blocks = KERNEL(decode_blocks);
-    kernels->grid_row = KERNEL(grid_row);
-    kernels->grid_columns = KERNEL(grid_columns);
-    kernels->stripes = KERNEL(stripes);
-    kernels->channel_encode = KERNEL(channel_encode);
-    kernels->channel_decode = KERNEL(channel_decode);
-    kernels->minifloat_encode = KERNEL(minifloat_encode);
-    kernels->minifloat_decode = KERNEL(minifloat_decode);
-    kernels->fp4_encode = KERNEL(fp4_encode);
-    kernels->fp4_decode = KERNEL(fp4_decode);
     kernels->cell_codes = KERNEL(cell_codes);
     kernels->grid_encode = KERNEL(grid_codes);
     kernels->pack_bits = KERNEL(pack_codes);
-    kernels->unpack_bits = KERNEL(unpack_codes);
+    kernels->unpack_bits = KERNEL(unpack_steps);
     kernels->isa = "avx512";
 }

@@ -196,6 +196,8 @@ static inline void unpack_step(const uint8_t *packed, uint32_t bits, uint8_t *co
     _mm256_storeu_si256((__m256i *)(void *)codes, _mm256_and_si256(found, _mm256_set1_epi8(1)));
 }
 
+#include "methods/kernels/x86/code_steps.h"
+
 /* 32 codes of three bits, which are 12 bytes: each in a word of its two bytes, moved to its top by
  * a product, then down. */
 static inline void unpack_threes(const uint8_t *packed, uint8_t *codes)
@@ -216,42 +218,11 @@ static inline void unpack_threes(const uint8_t *packed, uint8_t *codes)
                         _mm256_packus_epi16(_mm256_srli_epi16(a, 13), _mm256_srli_epi16(b, 13)));
 }
 
-static void KERNEL(pack_codes)(const uint8_t *codes, size_t n, uint32_t bits, uint8_t *packed)
-{
-    if (bits == 8) {
-        if (n) memcpy(packed, codes, n);
-        return;
-    }
-    for (; n >= STEP && (bits == 1 || bits == 2 || bits == 4); n -= STEP) {
-        if (bits == 1)
-            pack_step(codes, 1, packed);
-        else if (bits == 2)
-            pack_step(codes, 2, packed);
-        else
-            pack_step(codes, 4, packed);
-        codes += STEP, packed += 4 * (size_t)bits;
-    }
-    if (n) KERNEL(pack_bits)(codes, n, bits, packed);
-}
-
 static void KERNEL(unpack_codes)(const uint8_t *packed, size_t n, uint32_t bits, uint8_t *codes)
 {
-    if (bits == 8) {
-        if (n) memcpy(codes, packed, n);
-        return;
-    }
-    for (; n >= STEP && bits <= 4; n -= STEP) {
-        if (bits == 3)
-            unpack_threes(packed, codes);
-        else if (bits == 1)
-            unpack_step(packed, 1, codes);
-        else if (bits == 2)
-            unpack_step(packed, 2, codes);
-        else
-            unpack_step(packed, 4, codes);
-        packed += 4 * (size_t)bits, codes += STEP;
-    }
-    if (n) KERNEL(unpack_bits)(packed, n, bits, codes);
+    for (; bits == 3 && n >= STEP; n -= STEP, packed += 3 * STEP / 8, codes += STEP)
+        unpack_threes(packed, codes);
+    KERNEL(unpack_steps)(packed, n, bits, codes);
 }
 
 #endif

@@ -84,41 +84,7 @@ ALWAYS_INLINE void unpack_step(const uint8_t *packed, uint32_t bits, uint8_t *co
     _mm512_storeu_si512(codes, x);
 }
 
-static void KERNEL(pack_codes)(const uint8_t *codes, size_t n, uint32_t bits, uint8_t *packed)
-{
-    if (bits == 8) {
-        if (n) memcpy(packed, codes, n);
-        return;
-    }
-    for (; n >= STEP && (bits == 1 || bits == 2 || bits == 4); n -= STEP) {
-        if (bits == 1)
-            pack_step(codes, 1, packed);
-        else if (bits == 2)
-            pack_step(codes, 2, packed);
-        else
-            pack_step(codes, 4, packed);
-        codes += STEP, packed += 8 * (size_t)bits;
-    }
-    if (n) KERNEL(pack_bits)(codes, n, bits, packed);
-}
-
-static void KERNEL(unpack_codes)(const uint8_t *packed, size_t n, uint32_t bits, uint8_t *codes)
-{
-    if (bits == 8) {
-        if (n) memcpy(codes, packed, n);
-        return;
-    }
-    for (; n >= STEP && (bits == 1 || bits == 2 || bits == 4); n -= STEP) {
-        if (bits == 1)
-            unpack_step(packed, 1, codes);
-        else if (bits == 2)
-            unpack_step(packed, 2, codes);
-        else
-            unpack_step(packed, 4, codes);
-        packed += 8 * (size_t)bits, codes += STEP;
-    }
-    if (n) KERNEL(unpack_bits)(packed, n, bits, codes);
-}
+#include "methods/kernels/x86/code_steps.h"
 
 /* The contract's quotient (x - minimum) / scale, of at most 255, and this product with a rounded
  * inverse differ by less than 255 * 2^-22 < 2^-13: only where the product lies so near to a middle

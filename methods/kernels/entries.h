@@ -1,0 +1,54 @@
+/* The entries that every SIMD set takes from the shared bodies; included behind them. */
+#ifndef KVBENCH_METHODS_KERNELS_ENTRIES_H
+#define KVBENCH_METHODS_KERNELS_ENTRIES_H
+
+static void KERNEL(fill)(struct kv_kernels *kernels)
+{
+    kernels->panel = PANEL;
+    kernels->widen_half = KERNEL(widen_half);
+    kernels->widen_bfloat = KERNEL(widen_bfloat);
+    kernels->narrow_half = KERNEL(narrow_half);
+    kernels->narrow_bfloat = KERNEL(narrow_bfloat);
+    kernels->pack_keys = KERNEL(pack_keys);
+    kernels->logits = KERNEL(logits);
+    kernels->accumulate = KERNEL(accumulate);
+    kernels->exp_sum = KERNEL(exp_sum);
+    kernels->max = KERNEL(max);
+    kernels->scale = KERNEL(scale);
+    kernels->add_wide = KERNEL(add_wide);
+    kernels->softcap = KERNEL(softcap);
+    kernels->dot = KERNEL(dot);
+    kernels->min_max = KERNEL(min_max);
+    kernels->grid_encode = KERNEL(grid_encode);
+    kernels->grid_decode = KERNEL(grid_decode);
+    kernels->cell_codes = KERNEL(plain_cell_codes);
+    kernels->pack_bits = KERNEL(pack_bits);
+    kernels->unpack_bits = KERNEL(unpack_bits);
+    kernels->lookup_packed = KERNEL(lookup_unpacked);
+    kernels->hadamard = KERNEL(hadamard);
+    kernels->rotate = KERNEL(rotate);
+    kernels->narrow_finite = KERNEL(narrow_finite);
+    kernels->encode_blocks = KERNEL(encode_blocks);
+    kernels->decode_blocks = KERNEL(decode_blocks);
+    kernels->grid_row = KERNEL(grid_row);
+    kernels->grid_columns = KERNEL(grid_columns);
+    kernels->stripes = KERNEL(stripes);
+    kernels->channel_encode = KERNEL(channel_encode);
+    kernels->channel_decode = KERNEL(channel_decode);
+    kernels->minifloat_encode = KERNEL(minifloat_encode);
+    kernels->minifloat_decode = KERNEL(minifloat_decode);
+    kernels->fp4_encode = KERNEL(fp4_encode);
+    kernels->fp4_decode = KERNEL(fp4_decode);
+    kernels->peak = KERNEL(peak);
+#if HAS_PICK
+    kernels->bucket = KERNEL(bucket);
+    kernels->lookup = KERNEL(lookup);
+#else
+    kernels->bucket = KERNEL(bucket_linear);
+#endif
+#if LANES_DIVIDE_8
+    kernels->sum_squares = KERNEL(sum_squares);
+#endif
+}
+
+#endif
