@@ -6,6 +6,14 @@
  * that depends on the column's place in the tile only (index mod STEP), so that a row's result does
  * not depend on which rows share its block.
  *
+ * A policy that evicts leaves tiles of which few lines are seen by any row of the chunk. Products
+ * then pass over those alone, side by side (`packed`): a logit is a sum over its own key, an output
+ * adds values in ascending order and a line that nobody sees adds 0, so that results stay what they
+ * are. Sums of a row keep the columns' places.
+ *
+ * Keys that are read as they were recorded (`recorded`) have exact logits that nobody needs to
+ * compute again; while a row has read nothing else, its exact softmax is the answer's own.
+ *
  * Softmax state of a row, as in flash attention (Milakov and Gimelshein 2018, arXiv 1805.02867):
  * the largest logit so far, the sum of exp(logit - largest), and the output in units of
  * exp(largest). A sink logit is the state's beginning: largest = sink, sum = 1, output = 0. */
@@ -41,6 +49,10 @@ struct tile {
     float *coded, *span;               /* [TILE] 1 or 0: dot with weights gives a mass */
     int32_t *begin, *end;              /* [TILE]; lines past n have begin = end = 0 */
     bool any_coded;
+    bool recorded; /* keys are the recorded ones, bit for bit, and so are queries */
+    bool packed;   /* panels and values hold the alive lines only */
+    uint32_t n_alive;
+    uint32_t alive[TILE]; /* columns that a row of the chunk sees, ascending */
     struct { int32_t first_begin, last_begin, first_end, last_end; } steps[STEPS];
 };
 
@@ -145,15 +157,44 @@ static bool step_seen(const struct tile *tile, uint32_t step, uint32_t first, ui
            (int64_t)tile->steps[step].last_end > first;
 }
 
-/* Recorded keys at the positions of the tile's lines, as float rows. */
+static bool column_seen(const struct tile *tile, uint32_t column, uint32_t first, uint32_t last)
+{
+    const int64_t begin = tile->begin[column], end = tile->end[column];
+    return begin < end && begin <= (int64_t)last && end > (int64_t)first;
+}
+
+/* Lines that any row of tokens[0]..tokens[1] sees; products leave the others out where those are
+ * many. */
+static void choose_alive(struct tile *tile, const uint32_t tokens[2])
+{
+    tile->n_alive = 0;
+    for (uint32_t j = 0; j < tile->n; j++)
+        if (column_seen(tile, j, tokens[0], tokens[1])) tile->alive[tile->n_alive++] = j;
+}
+
+/* The alive rows side by side, in place. */
+static void close_ranks(const struct tile *tile, float *rows, size_t dim)
+{
+    for (uint32_t i = 0; i < tile->n_alive; i++)
+        if (tile->alive[i] != i)
+            memcpy(rows + i * dim, rows + tile->alive[i] * dim, dim * sizeof *rows);
+}
+
+/* Lines that panels and values hold. */
+static uint32_t loaded(const struct tile *tile)
+{
+    return tile->packed ? tile->n_alive : tile->n;
+}
+
+/* Recorded keys at the positions of the loaded lines, as float rows. */
 static void widen_exact_keys(const struct kv_sweep *sweep, const struct tile *tile, float *rows)
 {
     const struct kv_tensor *keys = sweep->compare->keys;
     const uint32_t dim = keys->dim;
-    for (uint32_t j = 0; j < tile->n; j++) {
-        const uint32_t position = sweep->lines.position[tile->first + j];
-        const void *row = kv_tensor_row(keys, sweep->compare->head, position);
-        float *out = rows + (size_t)j * dim;
+    for (uint32_t i = 0; i < loaded(tile); i++) {
+        const uint32_t line = tile->first + (tile->packed ? tile->alive[i] : i);
+        const void *row = kv_tensor_row(keys, sweep->compare->head, sweep->lines.position[line]);
+        float *out = rows + (size_t)i * dim;
         if (keys->dtype == KV_F16) sweep->kernels->widen_half(row, out, dim);
         else if (keys->dtype == KV_BF16) sweep->kernels->widen_bfloat(row, out, dim);
         else memcpy(out, row, dim * sizeof *out);
@@ -164,8 +205,8 @@ static void widen_exact_keys(const struct kv_sweep *sweep, const struct tile *ti
 static void pack_rows(const struct kv_sweep *sweep, const struct tile *tile, uint32_t dim, float *panels)
 {
     const uint32_t panel = sweep->kernels->panel;
-    const uint32_t columns = (tile->n + panel - 1) / panel * panel;
-    sweep->kernels->pack_keys(tile->rows, tile->n, dim, panels);
+    const uint32_t columns = (loaded(tile) + panel - 1) / panel * panel;
+    sweep->kernels->pack_keys(tile->rows, loaded(tile), dim, panels);
     memset(panels + (size_t)columns * dim, 0, (size_t)(TILE - columns) * dim * sizeof *panels);
 }
 
@@ -176,6 +217,7 @@ static bool enter_tile(struct work *work, uint32_t first, const uint32_t tokens[
     struct tile *tile = &work->tile;
     bool seen = false;
     tile->first = first;
+    tile->packed = false;
     tile->n = lines->n - first < TILE ? lines->n - first : TILE;
     set_visibility(tile, lines, work->sweep->geometry->window);
     summarise_steps(tile);
@@ -191,26 +233,49 @@ static void load_keys(struct work *work)
     pack_rows(work->sweep, tile, columns_of(work->sweep, 0), tile->panels);
 }
 
-/* The same with values and whatever a comparison needs of the rows before `end`. */
+/* What a comparison needs of the loaded lines, for rows before `end`. */
+static void load_comparison(struct work *work, uint32_t end)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    const struct kv_compare *compare = sweep->compare;
+    const struct kv_lines *lines = &sweep->lines;
+    struct tile *tile = &work->tile;
+    const uint32_t dim = sweep->geometry->key_dim;
+    const size_t bytes = (size_t)loaded(tile) * dim * sizeof(float);
+    tile->any_coded = false;
+    for (uint32_t j = 0; j < TILE; j++) {
+        const bool coded = lines->coded && j < tile->n && lines->coded[tile->first + j];
+        tile->coded[j] = coded;
+        tile->any_coded |= coded;
+    }
+    const bool may_be = !tile->any_coded && columns_of(sweep, 0) == dim &&
+                        (!compare->queries || compare->queries == sweep->rows.queries);
+    if (may_be || end > compare->exact.rows) widen_exact_keys(sweep, tile, tile->exact_panels);
+    tile->recorded = may_be && !memcmp(tile->rows, tile->exact_panels, bytes);
+    if (tile->recorded || end <= compare->exact.rows) return;
+    memcpy(tile->rows, tile->exact_panels, bytes);
+    pack_rows(sweep, tile, dim, tile->exact_panels);
+}
+
+/* The same with values and whatever a comparison needs of the rows before `end`. Few lines in four
+ * must be dead for leaving them out to pay. Logits that are kept for others are those of all
+ * lines. */
 static bool load_tile(struct work *work, uint32_t first, const uint32_t tokens[2], uint32_t end)
 {
     const struct kv_sweep *sweep = work->sweep;
     const struct kv_lines *lines = &sweep->lines;
     struct tile *tile = &work->tile;
     if (!enter_tile(work, first, tokens)) return false;
-    lines->decode(lines->source, first, tile->n, tile->rows, sweep->answers.outputs ? tile->values : NULL);
+    float *values = sweep->answers.outputs ? tile->values : NULL;
+    lines->decode(lines->source, first, tile->n, tile->rows, values);
+    choose_alive(tile, tokens);
+    tile->packed = !sweep->kept.rows && 4 * tile->n_alive <= 3 * tile->n;
+    if (tile->packed) {
+        close_ranks(tile, tile->rows, columns_of(sweep, 0));
+        if (values) close_ranks(tile, values, columns_of(sweep, 1));
+    }
     pack_rows(sweep, tile, columns_of(sweep, 0), tile->panels);
-    if (!sweep->compare) return true;
-    if (end > sweep->compare->exact.rows) {
-        widen_exact_keys(sweep, tile, tile->rows);
-        pack_rows(sweep, tile, sweep->geometry->key_dim, tile->exact_panels);
-    }
-    tile->any_coded = false;
-    for (uint32_t j = 0; j < TILE; j++) {
-        const bool coded = lines->coded && j < tile->n && lines->coded[first + j];
-        tile->coded[j] = coded;
-        tile->any_coded |= coded;
-    }
+    if (sweep->compare) load_comparison(work, end);
     return true;
 }
 
@@ -220,13 +285,17 @@ struct block {
     uint32_t first, n;             /* rows */
     uint32_t from, to;             /* columns of the tile, multiples of STEP and of GRAIN */
     uint32_t read;                 /* columns from .. from + read - 1 hold lines */
+    uint32_t alive_from, alive_to; /* of a packed tile: its loaded lines among those columns */
     int32_t last_begin, first_end; /* a token in [last_begin, first_end) sees every line read */
 };
 
-static bool column_seen(const struct tile *tile, uint32_t column, uint32_t first, uint32_t last)
+/* Which of a packed tile's lines a block reads. */
+static void choose_lines(const struct tile *tile, struct block *block)
 {
-    const int64_t begin = tile->begin[column], end = tile->end[column];
-    return begin < end && begin <= (int64_t)last && end > (int64_t)first;
+    uint32_t from = 0, to = tile->n_alive;
+    while (from < to && tile->alive[from] < block->from) from++;
+    while (to > from && tile->alive[to - 1] >= block->from + block->read) to--;
+    block->alive_from = from, block->alive_to = to;
 }
 
 /* Chooses the columns that a block must read; false when there are none. The last step ends after
@@ -252,6 +321,7 @@ static bool choose_columns(const struct tile *tile, const uint32_t *tokens, stru
         if (tile->steps[s].first_end < block->first_end)
             block->first_end = tile->steps[s].first_end;
     }
+    if (tile->packed) choose_lines(tile, block);
     return true;
 }
 
@@ -280,15 +350,40 @@ static float *kept_of(const struct kv_kept *kept, const struct work *work, const
     return kept->logits + (size_t)block->first * kept->stride + work->tile.first;
 }
 
+/* The same of the tile that is loaded, in the columns' places; 0 where a packed one left a line
+ * out. */
+static void tile_logits(struct work *work, const struct block *block, const float *queries,
+                        uint32_t dim, const float *panels, float *logits)
+{
+    const struct tile *tile = &work->tile;
+    if (!tile->packed) {
+        compute_logits(work->sweep, block, queries, dim, panels, logits, STRIDE);
+        return;
+    }
+    struct block close = *block;
+    close.from = block->alive_from / work->sweep->kernels->panel * work->sweep->kernels->panel;
+    close.to = block->alive_to;
+    compute_logits(work->sweep, &close, queries, dim, panels, work->shifts, STRIDE);
+    for (uint32_t r = 0; r < block->n; r++, logits += STRIDE) {
+        const float *from = work->shifts + (size_t)r * STRIDE;
+        memset(logits + block->from, 0, (block->to - block->from) * sizeof *logits);
+        for (uint32_t i = block->alive_from; i < block->alive_to; i++)
+            logits[tile->alive[i]] = from[i];
+    }
+}
+
 /* The answer's logits of a block, kept where that is asked for. */
 static void answer_logits(struct work *work, const struct block *block)
 {
     const struct kv_sweep *sweep = work->sweep;
     const uint32_t dim = columns_of(sweep, 0), stride = sweep->kept.stride;
     float *kept = kept_of(&sweep->kept, work, block);
-    compute_logits(sweep, block, sweep->rows.queries, dim, work->tile.panels, kept ? kept : work->logits,
-                   kept ? stride : STRIDE);
-    for (uint32_t r = 0; kept && r < block->n; r++)
+    if (!kept) {
+        tile_logits(work, block, sweep->rows.queries, dim, work->tile.panels, work->logits);
+        return;
+    }
+    compute_logits(sweep, block, sweep->rows.queries, dim, work->tile.panels, kept, stride);
+    for (uint32_t r = 0; r < block->n; r++)
         memcpy(work->logits + (size_t)r * STRIDE + block->from, kept + (size_t)r * stride + block->from,
                (block->to - block->from) * sizeof *kept);
 }
@@ -368,31 +463,47 @@ static void add_span_mass(struct work *work, const struct block *block, uint32_t
                                 tile->span + block->from, block->to - block->from);
 }
 
+/* The exact softmax of a row beside the answer's, whose step this was; `exact` NULL: it is the
+ * same. */
+static struct step soften_exact(struct work *work, const struct block *block, uint32_t state,
+                                float *exact, struct step own)
+{
+    struct states *states = &work->states;
+    if (exact)
+        own = soften(work->sweep->kernels, block, exact, &states->exact_largest[state],
+                     &states->exact_sum[state]);
+    else
+        states->exact_largest[state] = states->largest[state],
+        states->exact_sum[state] = states->sum[state];
+    states->exact_held[state] = states->exact_held[state] * own.factor + own.added;
+    return own;
+}
+
 /* Adds a row's weights (already softened in `logits`) to the sums of the comparison. */
 static void compare_row(struct work *work, const struct block *block, uint32_t r, uint32_t state,
-                        float factor)
+                        float *exact_row, struct step own)
 {
     const struct kv_sweep *sweep = work->sweep;
     const struct kv_kernels *kernels = sweep->kernels;
     struct states *states = &work->states;
     const size_t offset = (size_t)r * STRIDE + block->from, columns = block->to - block->from;
-    const float *weights = work->logits + offset, *exact_weights = work->exact_logits + offset;
+    const float *weights = work->logits + offset,
+                *exact_weights = exact_row ? exact_row + block->from : weights;
     const float *coded = work->tile.coded + block->from;
-    const struct step exact = soften(kernels, block, work->exact_logits + (size_t)r * STRIDE,
-                                     &states->exact_largest[state], &states->exact_sum[state]);
-    states->exact_held[state] = states->exact_held[state] * exact.factor + exact.added;
-    states->shift[state] = states->shift[state] * factor +
-                           kernels->dot(weights, work->shifts + offset, columns);
-    states->coded[state] *= factor;
+    const struct step exact = soften_exact(work, block, state, exact_row, own);
+    states->shift[state] =
+        states->shift[state] * own.factor +
+        (work->tile.recorded ? 0.0f : kernels->dot(weights, work->shifts + offset, columns));
+    states->coded[state] *= own.factor;
     states->exact_coded[state] *= exact.factor;
     if (work->tile.any_coded) {
         states->coded[state] += kernels->dot(weights, coded, columns);
         states->exact_coded[state] += kernels->dot(exact_weights, coded, columns);
     }
     const uint32_t spans = sweep->compare->spans.n;
-    if (factor != 1.0f && spans)
+    if (own.factor != 1.0f && spans)
         kernels->scale(sweep->compare->span_mass + (size_t)(block->first + r) * spans, spans,
-                       factor);
+                       own.factor);
 }
 
 /* Whether the block's columns are lines of ascending positions without a gap. */
@@ -419,8 +530,8 @@ static void exact_logits(struct work *work, const struct block *block)
     const struct kv_compare *compare = work->sweep->compare;
     const struct kv_kept *kept = &compare->exact;
     if (block->first + block->n > kept->rows) {
-        compute_logits(work->sweep, block, compare->queries ? compare->queries : work->sweep->rows.queries,
-                       work->sweep->geometry->key_dim, work->tile.exact_panels, work->exact_logits, STRIDE);
+        tile_logits(work, block, compare->queries ? compare->queries : work->sweep->rows.queries,
+                    work->sweep->geometry->key_dim, work->tile.exact_panels, work->exact_logits);
         return;
     }
     const bool in_row = in_a_row(work, block);
@@ -440,32 +551,66 @@ static void compute_shifts(struct work *work, const struct block *block)
         }
 }
 
+/* The exact logits of a row that are to be softened beside its own; NULL: its own are the same. */
+static float *exact_row(struct work *work, const struct block *block, uint32_t r, uint32_t state)
+{
+    const struct states *states = &work->states;
+    float *exact = work->exact_logits + (size_t)r * STRIDE;
+    if (!work->tile.recorded) return exact;
+    if (states->largest[state] == states->exact_largest[state] &&
+        states->sum[state] == states->exact_sum[state])
+        return NULL;
+    memcpy(exact + block->from, work->logits + (size_t)r * STRIDE + block->from,
+           (block->to - block->from) * sizeof *exact);
+    return exact;
+}
+
+/* One row's logits become weights, in its softmax and in the comparison. */
+static void attend_row(struct work *work, const struct block *block, uint32_t r, uint32_t state)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    const uint32_t row = block->first + r, value_dim = columns_of(sweep, 1);
+    struct states *states = &work->states;
+    float *logits = work->logits + (size_t)r * STRIDE;
+    float *exact = sweep->compare ? exact_row(work, block, r, state) : NULL;
+    states->seen[state] += mask_rows(&work->tile, block, sweep->rows.token[row], logits, exact);
+    const struct step step =
+        soften(sweep->kernels, block, logits, &states->largest[state], &states->sum[state]);
+    if (sweep->answers.outputs && step.factor != 1.0f)
+        sweep->kernels->scale(sweep->answers.outputs + (size_t)row * value_dim, value_dim,
+                              step.factor);
+    if (sweep->compare) compare_row(work, block, r, state, exact, step);
+}
+
+/* Adds the block's weighted values to the outputs. */
+static void add_values(struct work *work, const struct block *block)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    const struct tile *tile = &work->tile;
+    const uint32_t dim = columns_of(sweep, 1);
+    const float *weights = work->logits + block->from;
+    uint32_t first = block->from, n = block->read;
+    if (tile->packed) {
+        first = block->alive_from, n = block->alive_to - first;
+        for (uint32_t r = 0; r < block->n; r++)
+            for (uint32_t i = 0; i < n; i++)
+                work->shifts[(size_t)r * STRIDE + i] =
+                    work->logits[(size_t)r * STRIDE + tile->alive[first + i]];
+        weights = work->shifts;
+    }
+    sweep->kernels->accumulate(weights, block->n, STRIDE, tile->values + (size_t)first * dim, n,
+                               dim, sweep->answers.outputs + (size_t)block->first * dim);
+}
+
 /* One block of rows against the loaded tile. chunk = the row whose state is the first. */
 static void attend_block(struct work *work, struct block *block, uint32_t chunk)
 {
     const struct kv_sweep *sweep = work->sweep;
-    const uint32_t value_dim = columns_of(sweep, 1);
-    struct states *states = &work->states;
     if (!choose_columns(&work->tile, sweep->rows.token, block)) return;
     answer_logits(work, block);
-    if (sweep->compare) compute_shifts(work, block);
-    float *outputs = sweep->answers.outputs;
-    if (outputs) outputs += (size_t)block->first * value_dim;
-    for (uint32_t r = 0; r < block->n; r++) {
-        const uint32_t row = block->first + r, state = row - chunk;
-        float *logits = work->logits + (size_t)r * STRIDE;
-        float *exact = sweep->compare ? work->exact_logits + (size_t)r * STRIDE : NULL;
-        states->seen[state] += mask_rows(&work->tile, block, sweep->rows.token[row], logits, exact);
-        const float factor = soften(sweep->kernels, block, logits, &states->largest[state],
-                                    &states->sum[state]).factor;
-        if (outputs && factor != 1.0f)
-            sweep->kernels->scale(outputs + (size_t)r * value_dim, value_dim, factor);
-        if (exact) compare_row(work, block, r, state, factor);
-    }
-    if (outputs)
-        sweep->kernels->accumulate(work->logits + block->from, block->n, STRIDE,
-                                   work->tile.values + (size_t)block->from * value_dim, block->read,
-                                   value_dim, outputs);
+    if (sweep->compare && !work->tile.recorded) compute_shifts(work, block);
+    for (uint32_t r = 0; r < block->n; r++) attend_row(work, block, r, block->first + r - chunk);
+    if (sweep->answers.outputs) add_values(work, block);
     for (uint32_t s = 0; sweep->compare && s < sweep->compare->spans.n; s++)
         add_span_mass(work, block, s);
 }

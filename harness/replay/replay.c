@@ -264,6 +264,13 @@ static void turn_outputs(const struct unit *unit, const struct joined_reader *re
                             outputs + r * value_dim);
 }
 
+static bool any_coded(const struct kv_lines *lines)
+{
+    bool coded = false;
+    for (uint32_t l = 0; l < lines->n; l++) coded |= lines->coded[l];
+    return coded;
+}
+
 static int sweep_lane(struct unit *unit, uint32_t lane, struct kv_error *err)
 {
     const struct kv_replay *replay = unit->replay;
@@ -275,13 +282,21 @@ static int sweep_lane(struct unit *unit, uint32_t lane, struct kv_error *err)
     int status = join_lines(unit, lane, &reader, &sweep.lines, err);
     if (status == KV_OK) status = gather_rows(unit, head, &sweep.rows, err);
     if (status != KV_OK) return status;
+    const bool coded = any_coded(&sweep.lines);
     sweep.answers = (struct kv_answers){.outputs = arrays.outputs, .log_sum_exp = arrays.log_sum_exp};
     const struct kv_compare compare = {
-        .keys = &replay->reader->k, .head = head, .queries = sweep.rows.queries,
-        .exact_log_sum_exp = replay->exact_log_sum_exp + (arrays.log_sum_exp - replay->answers.log_sum_exp),
-        .spans = replay->spans, .divergence = arrays.divergence, .held_mass = arrays.held_mass,
-        .drift = arrays.drift, .span_mass = arrays.span_mass,
-        .exact = kv_exact_logits_take(replay->exact_logits, head)};
+        .keys = &replay->reader->k,
+        .head = head,
+        .queries = sweep.rows.queries,
+        .exact_log_sum_exp =
+            replay->exact_log_sum_exp + (arrays.log_sum_exp - replay->answers.log_sum_exp),
+        .spans = replay->spans,
+        .divergence = arrays.divergence,
+        .held_mass = arrays.held_mass,
+        .drift = arrays.drift,
+        .span_mass = arrays.span_mass,
+        /* Rows as recorded have their exact logits already. */
+        .exact = coded ? kv_exact_logits_take(replay->exact_logits, head) : (struct kv_kept){0}};
     if (replay->exact_log_sum_exp) sweep.compare = &compare;
     const bool turned = !kv_view_is_recorded(&reader.main.view);
     if (turned) status = turn_rows(unit, &reader, &sweep, err);
@@ -290,8 +305,6 @@ static int sweep_lane(struct unit *unit, uint32_t lane, struct kv_error *err)
     if (!scratch) return kv_fail(err, KV_EMEMORY, "out of memory for the sweep");
     kv_sweep_run(&sweep, scratch);
     if (turned) turn_outputs(unit, &reader, &sweep, arrays.outputs);
-    bool coded = false;
-    for (uint32_t l = 0; l < sweep.lines.n; l++) coded |= sweep.lines.coded[l];
     for (uint32_t r = 0; !coded && sweep.compare && r < sweep.rows.n; r++) arrays.drift[r] = NAN;
     return KV_OK;
 }

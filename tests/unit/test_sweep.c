@@ -480,6 +480,90 @@ Test(sweep, comparison_with_kept_logits)
     free_scene(s);
 }
 
+/* What a scene's sweep says, one array after the other; outputs last. */
+static float *everything(const struct scene *s)
+{
+    const size_t rows = s->rows, all = rows * s->geometry.value_dim;
+    const float *const parts[] = {s->sweep.answers.log_sum_exp, s->compare.divergence,
+                                  s->compare.held_mass,         s->compare.drift,
+                                  s->compare.span_mass,         s->compare.span_mass + rows};
+    enum { PARTS = sizeof parts / sizeof *parts };
+    float *said = malloc((PARTS * rows + all) * sizeof *said);
+    for (size_t i = 0; i < PARTS; i++) memcpy(said + i * rows, parts[i], rows * sizeof *said);
+    memcpy(said + PARTS * rows, s->sweep.answers.outputs, all * sizeof *said);
+    return said;
+}
+
+/* Both ways a sweep can go say the same, bit for bit; `turn` takes it from one to the other. */
+static void check_same(struct scene *s, void (*turn)(struct scene *s))
+{
+    make_comparison(s);
+    run(s);
+    float *one = everything(s);
+    turn(s);
+    run(s);
+    float *other = everything(s);
+    cr_assert_arr_eq(one, other, s->rows * (6 + s->geometry.value_dim) * sizeof *one);
+    free(one);
+    free(other);
+}
+
+/* Logits are kept of all lines: nothing is packed. */
+static void keep_logits(struct scene *s)
+{
+    const uint32_t stride = kv_kept_stride(s->lines);
+    s->sweep.kept = (struct kv_kept){calloc(s->rows, stride * sizeof(float)), s->rows, stride};
+}
+
+/* Late queries after an eviction: of each tile few lines are read, of one none. */
+static struct scene *make_evicted(const char *isa, uint32_t dim)
+{
+    struct scene *s = make_scene(isa, 900, 2, dim, dim);
+    s->rows = 150, s->sweep.rows.n = s->rows;
+    for (uint32_t r = 0; r < s->rows; r++) s->token[r] = 820 + r / 2;
+    for (uint32_t j = 0; j < 820; j++)
+        if (j % 5 != 3 || (j >= 256 && j < 512)) s->until[j] = j < 600 ? 700 : 820;
+    for (uint32_t j = 600; j < 700; j++) s->until[j] = 840 + j % 40;
+    return s;
+}
+
+Test(sweep, lines_that_nobody_sees_change_nothing)
+{
+    static const char *const sets[] = {"generic", "auto"};
+    for (int i = 0; i < 4; i++) {
+        struct scene *s = make_evicted(sets[i / 2], i % 2 ? 80 : 64);
+        if (i % 2) s->geometry.softcap = 4, s->sweep.rows.sink_logit = s->sinks;
+        disturb_keys(s, i % 2 ? 0.1f : 0.0f);
+        check_same(s, keep_logits);
+        check_answers(s);
+        free(s->sweep.kept.logits);
+        free_scene(s);
+    }
+}
+
+/* The same numbers somewhere else: nobody knows that they are the rows'. */
+static void copy_queries(struct scene *s)
+{
+    const size_t bytes = (size_t)s->rows * s->geometry.key_dim * sizeof(float);
+    float *copy = malloc(bytes);
+    s->compare.queries = memcpy(copy, s->queries, bytes);
+}
+
+/* Exact lines before, among and after others: their exact logits are the answer's. */
+Test(sweep, logits_of_recorded_keys_are_exact_ones)
+{
+    for (uint32_t i = 0; i < 3; i++) {
+        struct scene *s = i ? make_scene("auto", 900, 1, 64, 64) : make_evicted("auto", 64);
+        if (i) s->sweep.rows.sink_logit = s->sinks;
+        for (uint32_t j = 300; j < 400 && i == 1; j++)
+            s->coded[j] = 1, s->keys[64 * j + j % 64] += 0.2f;
+        for (uint32_t j = 700; j < 701 && i == 2; j++) s->keys[64 * j] += 0.2f;
+        check_same(s, copy_queries);
+        free((void *)(uintptr_t)s->compare.queries);
+        free_scene(s);
+    }
+}
+
 Test(sweep, comparison_in_generic)
 {
     struct scene *s = make_scene("generic", 300, 1, 64, 64);
