@@ -163,6 +163,13 @@ static bool column_seen(const struct tile *tile, uint32_t column, uint32_t first
     return begin < end && begin <= (int64_t)last && end > (int64_t)first;
 }
 
+/* Whether all rows of tokens first..last see all lines of the step. */
+static bool step_open(const struct tile *tile, uint32_t step, uint32_t first, uint32_t last)
+{
+    return (int64_t)tile->steps[step].last_begin <= first &&
+           (int64_t)tile->steps[step].first_end > last;
+}
+
 /* Lines that any row of tokens[0]..tokens[1] sees; products leave the others out where those are
  * many. */
 static void choose_alive(struct tile *tile, const uint32_t tokens[2])
@@ -286,6 +293,7 @@ struct block {
     uint32_t from, to;             /* columns of the tile, multiples of STEP and of GRAIN */
     uint32_t read;                 /* columns from .. from + read - 1 hold lines */
     uint32_t alive_from, alive_to; /* of a packed tile: its loaded lines among those columns */
+    uint32_t open;                 /* every row sees the columns from .. open - 1 */
     int32_t last_begin, first_end; /* a token in [last_begin, first_end) sees every line read */
 };
 
@@ -315,7 +323,9 @@ static bool choose_columns(const struct tile *tile, const uint32_t *tokens, stru
     block->read = (block->to < tile->n ? block->to : tile->n) - block->from;
     block->last_begin = 0;
     block->first_end = INT32_MAX;
+    block->open = from * STEP;
     for (uint32_t s = from; s < to; s++) {
+        if (block->open == s * STEP && step_open(tile, s, first, last)) block->open += STEP;
         if (tile->steps[s].last_begin > block->last_begin)
             block->last_begin = tile->steps[s].last_begin;
         if (tile->steps[s].first_end < block->first_end)
@@ -395,15 +405,15 @@ static uint32_t mask_rows(const struct tile *tile, const struct block *block, ui
 {
     const int32_t t = clip(token);
     if (t >= block->last_begin && t < block->first_end) return block->read;
-    uint32_t seen = 0;
-    for (uint32_t j = block->from; beside && j < block->to; j++) {
+    uint32_t seen = block->open - block->from;
+    for (uint32_t j = block->open; beside && j < block->to; j++) {
         const uint32_t visible = (tile->begin[j] <= t) & (t < tile->end[j]);
         logits[j] = visible ? logits[j] : -INFINITY;
         beside[j] = visible ? beside[j] : -INFINITY;
         seen += visible;
     }
     if (beside) return seen;
-    for (uint32_t j = block->from; j < block->to; j++) {
+    for (uint32_t j = block->open; j < block->to; j++) {
         const uint32_t visible = (tile->begin[j] <= t) & (t < tile->end[j]);
         logits[j] = visible ? logits[j] : -INFINITY;
         seen += visible;
@@ -417,6 +427,7 @@ static uint32_t mask_rows(const struct tile *tile, const struct block *block, ui
 static float rescale_factor(const struct kv_kernels *kernels, float old, float new)
 {
     if (old == new) return 1.0f;
+    if (old == -INFINITY) return 0.0f;
     kernels->exp_sum(&old, 1, new);
     return old;
 }

@@ -295,6 +295,19 @@ ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, uint32_t many)
         unless_below(add_exponent(add(x[k], spread(1.0f)), t[k]), y[k], spread(KV_EXP_LOWEST));
 }
 
+/* `many` vectors from x on become exponentials and enter a sum each. */
+ALWAYS_INLINE void exp_vectors(float *x, vec shift, uint32_t many, vec *sums)
+{
+    vec e[EXP_VECS];
+    UNROLLED for (uint32_t k = 0; k < many; k++) e[k] = load(x + k * LANES);
+    exp_or_zero(e, shift, many);
+    UNROLLED for (uint32_t k = 0; k < many; k++)
+    {
+        store(x + k * LANES, e[k]);
+        sums[k] = add(sums[k], e[k]);
+    }
+}
+
 static float KERNEL(exp_sum)(float *x, size_t n, float shift)
 {
     const vec subtract = spread(shift);
@@ -302,25 +315,23 @@ static float KERNEL(exp_sum)(float *x, size_t n, float shift)
     size_t i = 0;
     for (; i + 4 * LANES <= n; i += 4 * LANES)
         UNROLLED for (uint32_t first = 0; first < 4; first += EXP_VECS)
-        {
-            float *at = x + i + first * LANES;
-            vec e[EXP_VECS];
-            UNROLLED for (uint32_t k = 0; k < EXP_VECS; k++) e[k] = load(at + k * LANES);
-            exp_or_zero(e, subtract, EXP_VECS);
-            UNROLLED for (uint32_t k = 0; k < EXP_VECS; k++)
-            {
-                store(at + k * LANES, e[k]);
-                sums[first + k] = add(sums[first + k], e[k]);
-            }
-        }
-    for (uint32_t k = 0; i < n; i += LANES, k++) {
-        const size_t left = n - i < LANES ? n - i : LANES;
-        vec e = load_part(x + i, left);
+            exp_vectors(x + i + first * LANES, subtract, EXP_VECS, sums + first);
+    uint32_t k = 0;
+    if (i + 2 * LANES <= n) {
+        exp_vectors(x + i, subtract, 2, sums);
+        i += 2 * LANES, k = 2;
+    }
+    if (i + LANES <= n) {
+        exp_vectors(x + i, subtract, 1, sums + k++);
+        i += LANES;
+    }
+    if (i < n) {
+        vec e = load_part(x + i, n - i);
         exp_or_zero(&e, subtract, 1);
-        float terms[LANES] = {0}; /* lanes past the end would add exp(-shift) */
-        store_part(x + i, left, e);
-        store_part(terms, left, e);
-        sums[k] = add(sums[k], load(terms));
+        float terms[LANES]; /* a part loads faster than it stores */
+        store(terms, e);
+        sums[k] = add(sums[k], load_part(terms, n - i)); /* the others would add exp(-shift) */
+        for (uint32_t lane = 0; i < n; i++, lane++) x[i] = terms[lane];
     }
     return sum_lanes(add(add(sums[0], sums[1]), add(sums[2], sums[3])));
 }
