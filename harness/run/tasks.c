@@ -8,8 +8,8 @@
 #include "harness/run/job.h"
 #include "methods/spec_wants.h"
 
-/* Of exact logits that methods share, a thread: a quarter of what 1,024 rows of 4,096 tokens take, which keeps
- * a comparison of 20 methods inside two layers, 4 MiB and a method's state; all of them would save 9 % of it. */
+/* Of exact logits that methods share, a thread: a fifth of what 1,024 rows of 4,096 tokens take, which keeps a
+ * comparison of 20 methods inside two layers, 4 MiB and a method's state; all of them would save it 9 %. */
 enum { SHARED_BYTES = 4 << 20 };
 
 struct task {
@@ -176,14 +176,22 @@ static void gather_tasks(const struct task_list *list, const struct kv_group_run
     }
 }
 
+/* What is kept of a layer's exact logits: more, by half of the room of a layer that could be read ahead, where
+ * none is. */
+static size_t shared_bytes(const struct kv_group_run *group, const struct kv_open_layer *layer)
+{
+    const size_t bytes = (size_t)SHARED_BYTES * (size_t)group->run->threads;
+    const bool alone = group->n == 1 && layer->owner == layer->reader && !kv_open_layer_ahead(layer);
+    return bytes / group->n + (alone ? (size_t)kv_layer_bytes(layer->reader->info) / 2 : 0);
+}
+
 /* Logits only save time, and may be missing. */
 static int begin_sharing(struct kv_group_run *group, struct kv_error *err)
 {
-    const size_t bytes = (size_t)SHARED_BYTES * (size_t)group->run->threads / group->n;
     bool done = true;
     for (uint32_t m = 0; m < group->n; m++) {
         struct kv_open_layer *layer = &group->layers[m];
-        layer->exact_logits = kv_exact_logits_create(&layer->scored, bytes);
+        layer->exact_logits = kv_exact_logits_create(&layer->scored, shared_bytes(group, layer));
         layer->prompts = kv_shared_prompts_create(layer->owner, &group->wants, group->run->kernels);
         done = done && layer->prompts;
     }
