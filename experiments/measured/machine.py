@@ -43,7 +43,7 @@ def print_head(options):
           'before and half after (calls that take longer are taken whole, in turning order); its ratio is taken inside '
           f'it. A turn is 30 ms of pairs, or one; of {options.repeats} turns (5 of long ones) each counts as the median '
           'of its pairs, and printed are the medians over the turns. `spread` is (p90 - p10) / median of the ratio over '
-          'the turns. While it is above 15 % and a case has taken less than 2.5 s, as many pairs again are taken and '
+          'the turns. While it is above 15 % and a case has taken less than 6 s, as many pairs again are taken and '
           'turns become twice as long: every pair counts, and `of pairs` is the same spread over single pairs. `others` '
           'is the share of the CPUs that other processes took (empty: too short to tell). Above 15 % of spread or 10 % '
           'of others a row is invalid: its numbers stand, its verdict does not count. Each missed goal has its reason '

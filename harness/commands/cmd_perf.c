@@ -48,7 +48,7 @@ static int help(void)
            "medians over the\n"
            "turns. While the ratio's spread, (p90 - p10) / median over the turns, is above 15 %% "
            "and the case\n"
-           "took less than 2.5 s, as many pairs again are taken, for turns twice as long: all of "
+           "took less than 6 s, as many pairs again are taken, for turns twice as long: all of "
            "them count.\n"
            "What stays above 15 %%, or had other processes on more than 10 %% of the CPUs, is "
            "invalid. A goal\n"

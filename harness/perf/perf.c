@@ -16,7 +16,7 @@ enum { SIDES = 3 }; /* KV_PERF_LIMIT, _OURS, _YARDSTICK */
  */
 static const double stretch_seconds = 2e-3, tiny_seconds = 2e-5;
 static const double turn_seconds = 0.03; /* of pairs in a turn, or one pair */
-static const double case_seconds = 5.0;  /* no more pairs when they would take a case beyond it */
+static const double case_seconds = 12.0; /* no more pairs when they would take a case beyond it */
 static const double limit_share = 0.125; /* of our stretch, that the limit's takes at least */
 
 static const double most_spread = 0.15, most_foreign = 0.10;

@@ -7,7 +7,7 @@
  * (or whole, in turning order, where it is one call); its ratio is taken inside it. A turn is a run
  * of pairs, 30 ms of them or one, its figures are the medians of its pairs (turns.h); printed are
  * medians over the turns. While (p90 - p10) / median of the turns' ratios exceeds 15 % and the case
- * took less than 2.5 s, as many pairs again are taken and turns become twice as long: nothing that
+ * took less than 6 s, as many pairs again are taken and turns become twice as long: nothing that
  * was measured is left out. A row that stays above 15 %, or beside which other processes took more
  * than 10 % of the CPUs, is invalid: its numbers stand there, its verdict does not. */
 #ifndef KVBENCH_HARNESS_PERF_PERF_H
