@@ -194,9 +194,13 @@ static void code_vector(struct gear_code *self, const float *rows, size_t first,
 static void code_key(struct gear_code *self, const float *row)
 {
     const uint32_t dim = self->code.dim;
+    const float *restrict low = self->low, *restrict high = self->high, *restrict mean = self->mean;
+    float *restrict vector = self->vector;
+    uint8_t *restrict outlying = self->outlying;
+    for (uint32_t c = 0; c < dim; c++) outlying[c] = (row[c] <= low[c]) | (row[c] >= high[c]);
     for (uint32_t c = 0; c < dim; c++) {
-        self->outlying[c] = row[c] <= self->low[c] || row[c] >= self->high[c];
-        self->vector[c] = self->outlying[c] ? self->mean[c] : row[c];
+        const float x = row[c], instead = mean[c];
+        vector[c] = (x <= low[c]) | (x >= high[c]) ? instead : x;
     }
     self->kernels->channel_encode(self->vector, dim, self->base, self->step, 1u << self->bits,
                                   self->codes);
@@ -215,8 +219,14 @@ static void code_rows(struct gear_code *self, const float *rows, uint8_t *grids)
     else
         for (uint32_t t = 0; t < block; t++)
             code_vector(self, rows, (size_t)t * dim, 1, dim, grids + 4 * (size_t)t);
-    for (size_t i = 0; i < (size_t)block * dim; i++)
-        self->rest[i] = self->outlying[i] ? 0 : rows[i] - self->read[i];
+    const size_t n = (size_t)block * dim;
+    const float *restrict read = self->read;
+    const uint8_t *restrict outlying = self->outlying;
+    float *restrict rest = self->rest;
+    for (size_t i = 0; i < n; i++) {
+        const float x = rows[i], y = read[i];
+        rest[i] = (outlying[i] ? y : x) - y;
+    }
 }
 
 /* ---- L ---- */
@@ -336,19 +346,19 @@ static void keep_outliers(const struct gear_code *self, const float *rows, uint8
     uint8_t *start = places;
     if (counts(self)) places += 2;
     /* Vector by vector: a channel's outliers tell their token, a row's their column. */
-    const bool channels = self->keys && !self->prompt;
-    const uint32_t length = channels ? self->code.block : dim;
-    const size_t n = (size_t)self->code.block * dim;
-    for (size_t i = 0; i < n; i++) {
-        const uint16_t place = (uint16_t)(i % length);
-        const size_t at = channels ? place * (size_t)dim + i / length : i;
-        if (!self->outlying[at]) continue;
-        if (counts(self)) {
-            kv_keep_half(places, rows[at]);
-            memcpy(places + 2, &place, sizeof place), places += 4, count++;
-        } else {
-            kv_keep_half(values, rows[at]);
-            memcpy(places, &place, sizeof place), values += 2, places += 2;
+    const bool channels = self->keys && !self->prompt, counted = counts(self);
+    const uint32_t length = channels ? self->code.block : dim, stride = channels ? dim : 1;
+    for (uint32_t v = 0; v < (channels ? dim : self->code.block); v++) {
+        const size_t first = channels ? v : (size_t)v * dim;
+        for (uint32_t i = 0; i < length; i++) {
+            if (!channels) i = kv_next_marked(self->outlying + first, i, length);
+            const size_t at = first + (size_t)i * stride;
+            if (i >= length || !self->outlying[at]) continue;
+            const uint16_t place = (uint16_t)i;
+            uint8_t *value = counted ? places : values, *told = counted ? places + 2 : places;
+            kv_keep_half(value, rows[at]);
+            memcpy(told, &place, sizeof place);
+            places += counted ? 4 : 2, values += counted ? 0 : 2, count++;
         }
     }
     if (counts(self)) memcpy(start, &count, sizeof count);

@@ -171,17 +171,40 @@ static void measure_row(struct kvquant_code *self, const float *row)
     self->range[0] = finite_half((high - low) * 0.5f);
 }
 
+/* Loops whose arrays are told to be apart, and where a range of 0 divides as infinity: compilers
+ * make vectors of them. A range is a half, hence a larger distance a quotient that rounds above 1.
+ */
+
+static void normalise_key(const float *restrict row, const float *restrict offset,
+                          const float *restrict range, uint32_t n, float *restrict y)
+{
+    for (uint32_t c = 0; c < n; c++) {
+        const float divisor = range[c] > 0 ? range[c] : INFINITY;
+        y[c] = (row[c] - offset[c]) / divisor + 0.0f; /* and not -0 */
+    }
+}
+
+static void mark_outliers(const float *restrict row, const float *restrict offset,
+                          const float *restrict range, uint32_t n, uint8_t *restrict outlying)
+{
+    for (uint32_t c = 0; c < n; c++) outlying[c] = fabsf(row[c] - offset[c]) > range[c];
+}
+
 static void normalise(struct kvquant_code *self, const float *row)
 {
-    if (!self->keys) measure_row(self, row);
-    for (uint32_t c = 0; c < self->code.dim; c++) {
-        const uint32_t at = self->keys ? c : 0;
-        const float off = row[c] - self->offset[at];
-        self->y[c] = self->range[at] > 0 ? off / self->range[at] : 0;
-        if (!self->keys) continue;
-        const bool outside = self->range[at] > 0 ? fabsf(self->y[c]) > 1 : fabsf(off) > 0;
-        self->outlying[c] = self->config.outliers > 0 && outside;
+    const uint32_t dim = self->code.dim;
+    float *restrict y = self->y;
+    if (!self->keys) {
+        measure_row(self, row);
+        const float offset = self->offset[0], range = self->range[0];
+        for (uint32_t c = 0; c < dim; c++) y[c] = range > 0 ? (row[c] - offset) / range : 0;
+        return;
     }
+    normalise_key(row, self->offset, self->range, dim, y);
+    if (self->config.outliers > 0)
+        mark_outliers(row, self->offset, self->range, dim, self->outlying);
+    else
+        memset(self->outlying, 0, dim);
 }
 
 /* ---- fit ---- */
@@ -344,8 +367,7 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
     if (!(self->config.outliers > 0)) return;
     uint32_t count = 0;
     uint8_t *pairs = at + 4;
-    for (uint32_t c = 0; c < code->dim; c++) {
-        if (!self->outlying[c]) continue;
+    for (uint32_t c = 0; (c = kv_next_marked(self->outlying, c, code->dim)) < code->dim; c++) {
         const uint16_t column = (uint16_t)c;
         kv_keep_half(pairs + 4 * count, rows[c]);
         memcpy(pairs + 4 * count++ + 2, &column, sizeof column);

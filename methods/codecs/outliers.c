@@ -34,22 +34,44 @@ static const struct kv_param params[] = {{"share", KV_PARAM_REAL, offsetof(struc
 
 struct outliers_code {
     struct kv_code code, *inner;
-    uint32_t n;       /* kept values a row */
-    uint32_t *chosen; /* [n] their columns, ascending */
-    float *rows;      /* of one atom, as the inner codec sees them */
+    const struct kv_kernels *kernels;
+    uint32_t n;  /* kept values a row */
+    float *rows; /* [block][dim] of one atom, as the inner codec sees them; behind them chosen_of */
 };
 
-/* A later value comes in only when it is larger: of equal ones the lower columns stay. Few are
- * chosen, so inserting them in order of magnitude is as good as a heap. */
-static void choose(const struct outliers_code *self, const float *row)
+/* [n] columns of the kept values of a row, ascending. */
+static uint32_t *chosen_of(const struct outliers_code *self)
 {
-    uint32_t *chosen = self->chosen, n = 0;
-    for (uint32_t c = 0; c < self->code.dim; c++) {
-        const float size = fabsf(row[c]);
-        if (n == self->n && !(size > fabsf(row[chosen[n - 1]]))) continue;
-        uint32_t at = n < self->n ? n++ : n - 1;
-        for (; at > 0 && size > fabsf(row[chosen[at - 1]]); at--) chosen[at] = chosen[at - 1];
-        chosen[at] = c;
+    return (uint32_t *)(void *)(self->rows + (size_t)self->code.block * self->code.dim);
+}
+
+/* The first column of this size; of sizes that are no numbers, the first that is not chosen. */
+static uint32_t first_of(const float *sizes, uint32_t n, float size)
+{
+    enum { TOGETHER = 32 }; /* in vectors */
+    uint32_t c = 0;
+    for (; c + TOGETHER <= n; c += TOGETHER) {
+        int found = 0;
+        for (uint32_t i = 0; i < TOGETHER; i++) found |= sizes[c + i] == size;
+        if (found) break;
+    }
+    for (; c < n; c++)
+        if (sizes[c] == size) return c;
+    for (c = 0; sizes[c] < 0;) c++;
+    return c;
+}
+
+/* The largest of what is left, as often as values are kept: of equal ones the lower columns. sizes
+ * [dim]: magnitudes of what is not chosen yet, else -1. */
+static void choose(const struct outliers_code *self, const float *restrict row,
+                   float *restrict sizes)
+{
+    const uint32_t dim = self->code.dim, n = self->n;
+    uint32_t *chosen = chosen_of(self);
+    for (uint32_t c = 0; c < dim; c++) sizes[c] = fabsf(row[c]);
+    for (uint32_t i = 0; i < n; i++) {
+        chosen[i] = first_of(sizes, dim, self->kernels->max(sizes, dim));
+        sizes[chosen[i]] = -1;
     }
     for (uint32_t i = 1; i < n; i++) { /* by column */
         const uint32_t c = chosen[i];
@@ -64,17 +86,15 @@ static void fill_row(const struct kv_code *code, const float *row, float *filled
 {
     const struct outliers_code *self = (const struct outliers_code *)code;
     double sum = 0;
-    uint32_t next = 0;
-    choose(self, row);
-    for (uint32_t c = 0; c < code->dim; c++) {
-        const bool kept = next < self->n && self->chosen[next] == c;
-        next += kept;
-        sum += kept ? 0.0 : (double)row[c];
-    }
+    const uint32_t *chosen = chosen_of(self);
+    uint32_t c = 0;
+    choose(self, row, filled);
+    for (uint32_t next = 0; next <= self->n; next++, c++)
+        for (; c < (next < self->n ? chosen[next] : code->dim); c++) sum += (double)row[c];
     const uint32_t others = code->dim - self->n;
     memcpy(filled, row, code->dim * sizeof *row);
     for (uint32_t i = 0; i < self->n; i++)
-        filled[self->chosen[i]] = others ? (float)(sum / others) : 0.0f;
+        filled[chosen[i]] = others ? (float)(sum / others) : 0.0f;
 }
 
 static size_t kept_bytes(const struct outliers_code *self)
@@ -100,12 +120,13 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 {
     struct outliers_code *self = (struct outliers_code *)code;
+    const uint32_t *chosen = chosen_of(self);
     uint8_t *at = atom + kv_atom_bytes(self->inner);
     for (uint32_t t = 0; t < code->block; t++) {
         const float *row = rows + (size_t)t * code->dim;
         fill_row(code, row, self->rows + (size_t)t * code->dim);
         for (uint32_t i = 0; i < self->n; i++, at += 4) {
-            const uint16_t column = (uint16_t)self->chosen[i];
+            const uint16_t column = (uint16_t)chosen[i];
             kv_keep_half(at, row[column]);
             memcpy(at + 2, &column, sizeof column);
         }
@@ -161,11 +182,11 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     if (self->n == 0) self->n = 1;
     if (self->n > setup->dim) self->n = setup->dim;
     set_bytes(self);
-    self->chosen = kv_pool_reserve(setup->pool, KV_WORKSPACE, self->n * sizeof *self->chosen);
     self->rows = kv_pool_reserve(setup->pool, KV_WORKSPACE,
-                                 (size_t)self->code.block * setup->dim * sizeof(float));
-    if (!self->chosen || !self->rows)
-        return kv_fail(err, KV_EMEMORY, "outliers: no memory for its rows");
+                                 (size_t)self->code.block * setup->dim * sizeof(float) +
+                                     self->n * sizeof(uint32_t));
+    self->kernels = setup->kernels;
+    if (!self->rows) return kv_fail(err, KV_EMEMORY, "outliers: no memory for its rows");
     *out = &self->code;
     return KV_OK;
 }

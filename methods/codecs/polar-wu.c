@@ -207,20 +207,28 @@ static void make_grids(const struct polar_code *self, int q, uint8_t *grids)
     }
 }
 
-/* What is cut off is the floor, where it is not below 0. */
+/* What is cut off is the floor, where it is not below 0. Arrays are told to be apart, and a step of
+ * 0 divides as infinity: compilers make vectors of it. */
+static void encode_pairs(const float *restrict values, const float *restrict minima,
+                         const float *restrict steps, uint32_t n, float last,
+                         uint8_t *restrict codes)
+{
+    for (uint32_t p = 0; p < n; p++) {
+        const float step = steps[p] > 0 ? steps[p] : INFINITY;
+        float code = (values[p] - minima[p]) / step;
+        code = code > 0 ? code : 0;
+        code = code < last ? code : last;
+        codes[p] = (uint8_t)(int32_t)code;
+    }
+}
+
 static void encode_quantity(const struct polar_code *self, int q, uint8_t *grids)
 {
     const float last = (float)((1u << self->bits[q]) - 1);
     make_grids(self, q, grids);
-    for (uint32_t t = 0; t < self->code.block; t++) {
-        const size_t first = (size_t)t * self->n_pairs;
-        for (uint32_t p = 0; p < self->n_pairs; p++) {
-            const float step = self->steps[q][p];
-            const float off = self->values[q][first + p] - self->minima[q][p];
-            const float steps = step > 0 ? off / step : 0;
-            self->codes[q][first + p] = (uint8_t)(steps >= last ? last : steps > 0 ? steps : 0);
-        }
-    }
+    for (size_t first = 0; first < (size_t)self->code.block * self->n_pairs; first += self->n_pairs)
+        encode_pairs(self->values[q] + first, self->minima[q], self->steps[q], self->n_pairs, last,
+                     self->codes[q] + first);
 }
 
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)

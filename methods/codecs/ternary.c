@@ -40,6 +40,25 @@ static void encode_group(const struct ternary_code *self, const float *x, uint32
     self->kernels->bucket(x, n, thresholds, 2, codes);
 }
 
+/* Five digits, the first the least. Digit i times 3^i falls into the
+ * product's byte 4; no byte below it, of at most 242 either, overflows. */
+static uint8_t join(const uint8_t *digits)
+{
+    const uint64_t powers = 81 | 27 << 8 | 9 << 16 | 3 << 24 | (uint64_t)1 << 32;
+    uint32_t four;
+    memcpy(&four, digits, sizeof four);
+    return (uint8_t)((four | (uint64_t)digits[4] << 32) * powers >> 32);
+}
+
+/* And back, in the low bytes. For a byte that five digits make, the products with 171 / 512, 57 /
+ * 512, 19 / 512 and 203 / 16384, cut off, are what 3, 9, 27 and 81 go into it. */
+static uint64_t split(uint64_t byte)
+{
+    const uint64_t parts = byte | (byte * 171 >> 9) << 8 | (byte * 57 >> 9) << 16 |
+                           (byte * 19 >> 9) << 24 | (byte * 203 >> 14) << 32;
+    return parts - 3 * (parts >> 8);
+}
+
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 {
     struct ternary_code *self = (struct ternary_code *)code;
@@ -50,25 +69,20 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
                      self->codes + first);
     }
     memset(self->codes + code->dim, 0, 4);
-    for (uint32_t b = 0; b < code->payload_bytes; b++) {
-        const uint8_t *digit = self->codes + 5 * (size_t)b;
-        atom[b] =
-            (uint8_t)(digit[0] + 3 * (digit[1] + 3 * (digit[2] + 3 * (digit[3] + 3 * digit[4]))));
-    }
+    for (uint32_t b = 0; b < code->payload_bytes; b++) atom[b] = join(self->codes + 5 * (size_t)b);
 }
 
-/* The digits of columns first .. first + n - 1, of whole bytes: 171 / 512 is a third of what is
- * below 512, cut off. */
+/* The digits of columns first .. first + n - 1, of whole bytes. */
 static const uint8_t *unpack(const struct ternary_code *self, const uint8_t *atom, uint32_t first,
                              uint32_t n)
 {
     uint8_t *digit = self->codes;
     for (uint32_t b = first / 5; 5 * b < first + n; b++) {
-        uint32_t rest = atom[b];
-        for (int i = 0; i < 5; i++) {
-            const uint32_t third = rest * 171 >> 9;
-            *digit++ = (uint8_t)(rest - 3 * third), rest = third;
-        }
+        const uint64_t digits = split(atom[b]);
+        const uint32_t four = (uint32_t)digits;
+        memcpy(digit, &four, sizeof four);
+        digit[4] = (uint8_t)(digits >> 32);
+        digit += 5;
     }
     return self->codes + first % 5;
 }

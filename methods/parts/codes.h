@@ -46,6 +46,21 @@ static inline void kv_signs_of(const uint8_t *restrict bits, size_t n, float *re
     for (size_t i = 0; i < n; i++) signs[i] = (float)(2 * (int)bits[i] - 1);
 }
 
+/* The first marked place of marks[at .. n - 1], or n: few are marked, so eight are passed at once. */
+static inline uint32_t kv_next_marked(const uint8_t *marks, uint32_t at, uint32_t n)
+{
+    for (; at < n; at++) {
+        uint64_t eight = 0;
+        while (n - at >= sizeof eight) {
+            memcpy(&eight, marks + at, sizeof eight);
+            if (eight) break;
+            at += sizeof eight;
+        }
+        if (at < n && marks[at]) break;
+    }
+    return at;
+}
+
 /* A row of codes of one table, whose groups of `width` columns (the last may be short) share a
  * scale. */
 struct kv_grouped {
