@@ -293,17 +293,27 @@ struct block {
     uint32_t from, to;             /* columns of the tile, multiples of STEP and of GRAIN */
     uint32_t read;                 /* columns from .. from + read - 1 hold lines */
     uint32_t alive_from, alive_to; /* of a packed tile: its loaded lines among those columns */
+    bool masked;                   /* what a packed tile left out is -infinity already */
     uint32_t open;                 /* every row sees the columns from .. open - 1 */
     int32_t last_begin, first_end; /* a token in [last_begin, first_end) sees every line read */
 };
 
-/* Which of a packed tile's lines a block reads. */
+/* Which of a packed tile's lines a block reads. Where no exact logits are subtracted, lines left
+ * out can be -infinity from the beginning: what all rows see is then that of the others. */
 static void choose_lines(const struct tile *tile, struct block *block)
 {
     uint32_t from = 0, to = tile->n_alive;
     while (from < to && tile->alive[from] < block->from) from++;
     while (to > from && tile->alive[to - 1] >= block->from + block->read) to--;
     block->alive_from = from, block->alive_to = to;
+    block->masked = tile->recorded;
+    if (!block->masked) return;
+    block->last_begin = 0, block->first_end = INT32_MAX;
+    for (uint32_t i = from; i < to; i++) {
+        const int32_t begin = tile->begin[tile->alive[i]], end = tile->end[tile->alive[i]];
+        if (begin > block->last_begin) block->last_begin = begin;
+        if (end < block->first_end) block->first_end = end;
+    }
 }
 
 /* Chooses the columns that a block must read; false when there are none. The last step ends after
@@ -374,9 +384,10 @@ static void tile_logits(struct work *work, const struct block *block, const floa
     close.from = block->alive_from / work->sweep->kernels->panel * work->sweep->kernels->panel;
     close.to = block->alive_to;
     compute_logits(work->sweep, &close, queries, dim, panels, work->shifts, STRIDE);
+    const float left_out = block->masked ? -INFINITY : 0;
     for (uint32_t r = 0; r < block->n; r++, logits += STRIDE) {
         const float *from = work->shifts + (size_t)r * STRIDE;
-        memset(logits + block->from, 0, (block->to - block->from) * sizeof *logits);
+        for (uint32_t j = block->from; j < block->to; j++) logits[j] = left_out;
         for (uint32_t i = block->alive_from; i < block->alive_to; i++)
             logits[tile->alive[i]] = from[i];
     }
@@ -404,7 +415,8 @@ static uint32_t mask_rows(const struct tile *tile, const struct block *block, ui
                           float *restrict logits, float *restrict beside)
 {
     const int32_t t = clip(token);
-    if (t >= block->last_begin && t < block->first_end) return block->read;
+    if (t >= block->last_begin && t < block->first_end)
+        return block->masked ? block->alive_to - block->alive_from : block->read;
     uint32_t seen = block->open - block->from;
     for (uint32_t j = block->open; beside && j < block->to; j++) {
         const uint32_t visible = (tile->begin[j] <= t) & (t < tile->end[j]);
