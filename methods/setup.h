@@ -47,6 +47,7 @@ struct kv_sample {
     const float *fisher, *label; /* [n][dim] squares of gradients like rows (struct kv_squares), or NULL */
     const float *const *w_o;     /* of each layer [hidden][q_heads * value_dim], or NULL */
     uint32_t hidden;
+    const char *behind;          /* the codec whose rows these are, where it hides what is NULL above; or NULL */
 };
 
 #endif

@@ -52,7 +52,7 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
         self->mean[c] = kv_half_to_float(kv_finite_half(mean));
     }
     kv_pool_charge(self->pool, KV_BASIS_ONLINE, 2 * (int64_t)code->dim);
-    return kv_fit_inner(code, self->inner, sample, take_mean, err);
+    return kv_fit_inner(code, self->inner, sample, take_mean, KV_MAP_SHIFT, err);
 }
 
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)

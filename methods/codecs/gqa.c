@@ -200,7 +200,7 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
 {
     struct gqa_code *self = (struct gqa_code *)code;
     const int status = self->turns ? align(self, sample, err) : KV_OK;
-    return status ? status : kv_fit_inner(code, self->inner, sample, pool_heads, err);
+    return status ? status : kv_fit_inner(code, self->inner, sample, pool_heads, KV_MAP_OTHER, err);
 }
 
 /* Without anything to fit the cache need not gather rows. */

@@ -39,7 +39,8 @@ static void turn_row(const struct kv_code *code, const float *row, float *turned
 
 static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_error *err)
 {
-    return kv_fit_inner(code, ((struct hadamard_code *)code)->inner, sample, turn_row, err);
+    return kv_fit_inner(code, ((struct hadamard_code *)code)->inner, sample, turn_row, KV_MAP_TURN,
+                        err);
 }
 
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)

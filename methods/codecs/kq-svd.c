@@ -80,12 +80,15 @@ static int reader_metric(const struct kq_code *self, const struct kv_sample *sam
 {
     const uint32_t dim = self->low.code.dim, group = self->setup.geometry->group;
     if (self->setup.side == KV_KEYS) {
-        if (!sample->queries) return kv_fail(err, KV_ESKIPPED, "kq-svd: the trace has no queries");
+        if (!sample->queries)
+            return kv_fit_lacks(sample, "kq-svd", "queries", "the trace has no queries", err);
         add_squares(metric, sample->queries, sample->n_queries, dim, dim);
         return KV_OK;
     }
     const float *w_o = sample->w_o ? sample->w_o[0] : NULL;
-    if (!w_o) return kv_fail(err, KV_ESKIPPED, "kq-svd: values=output: the trace has no w_o");
+    if (!w_o)
+        return kv_fit_lacks(sample, "kq-svd", "values=output: columns of W_o",
+                            "values=output: the trace has no w_o", err);
     const size_t width = (size_t)self->setup.geometry->q_heads * dim;
     for (uint32_t g = 0; g < group; g++)
         add_squares(metric, w_o + ((size_t)self->setup.head * group + g) * dim, sample->hidden,

@@ -35,6 +35,7 @@
 #include "methods/parts/ends.h"
 #include "methods/parts/kmeans.h"
 #include "methods/parts/sort.h"
+#include "methods/parts/wrapper.h"
 #include "methods/policy.h"
 #include "methods/codec.h"
 
@@ -314,6 +315,14 @@ static int fit_table(struct kvquant_code *self, const float *rows, const float *
     return KV_OK;
 }
 
+static const char *const missing[] = {
+    [WEIGHTS_FISHER] =
+        "weights=fisher needs the trace's Fisher probes (grad/); weights=none does without",
+    [WEIGHTS_LABEL] =
+        "weights=label needs the trace's label probes (grad/); weights=none does without",
+    [WEIGHTS_CODE] =
+        "weights=code needs the trace's label probes (grad/); weights=none does without"};
+
 static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_error *err)
 {
     struct kvquant_code *self = (struct kvquant_code *)code;
@@ -322,13 +331,7 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
                            : kind == WEIGHTS_NONE ? NULL
                                                   : sample->label;
     if (!squares && kind != WEIGHTS_NONE)
-        return kv_fail(
-            err, KV_ESKIPPED,
-            "kvquant: weights=%s needs the trace's %s probes (grad/); weights=none does without",
-            kind == WEIGHTS_FISHER  ? "fisher"
-            : kind == WEIGHTS_LABEL ? "label"
-                                    : "code",
-            kind == WEIGHTS_FISHER ? "Fisher" : "label");
+        return kv_fit_lacks(sample, "kvquant", "weights: squares of gradients", missing[kind], err);
     const int64_t tables = ((int64_t)2 << self->config.bits) * (has_q_norm(&self->config) ? 2 : 1);
     kv_pool_charge(self->pool, KV_BASIS_ONLINE, tables + (self->keys ? 4 * (int64_t)code->dim : 0));
     if (sample->sizes_only) return KV_OK;

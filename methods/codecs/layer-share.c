@@ -257,7 +257,7 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
         if (status) return status;
         kv_pool_charge(self->pool, KV_BASIS_ONLINE, 2 * (int64_t)self->n_layers);
     }
-    return kv_fit_inner(code, self->inner, sample, pack, err);
+    return kv_fit_inner(code, self->inner, sample, pack, KV_MAP_OTHER, err);
 }
 
 /* With nothing to fit the cache need not gather rows. */

@@ -662,7 +662,8 @@ static int fit_inner(struct mla_code *self, const struct kv_sample *sample, stru
     const struct kv_sample turned = {.n = sample->n,
                                      .sizes_only = sample->sizes_only,
                                      .rows = rows,
-                                     .positions = sample->positions};
+                                     .positions = sample->positions,
+                                     .behind = "mla"};
     const int status = self->inner->type->fit(self->inner, &turned, err);
     free(rows);
     self->code.payload_bytes = self->inner->payload_bytes;

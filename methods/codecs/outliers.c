@@ -112,7 +112,7 @@ static void set_bytes(struct outliers_code *self)
 static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_error *err)
 {
     struct outliers_code *self = (struct outliers_code *)code;
-    const int status = kv_fit_inner(code, self->inner, sample, fill_row, err);
+    const int status = kv_fit_inner(code, self->inner, sample, fill_row, KV_MAP_SHIFT, err);
     if (status == KV_OK) set_bytes(self);
     return status;
 }

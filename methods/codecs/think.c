@@ -106,14 +106,15 @@ static void pick(const struct kv_code *code, const float *row, float *picked)
 static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_error *err)
 {
     struct think_code *self = (struct think_code *)code;
-    if (!sample->queries) return kv_fail(err, KV_ESKIPPED, "think: the trace has no queries");
+    if (!sample->queries)
+        return kv_fit_lacks(sample, "think", "queries", "the trace has no queries", err);
     double *scores = calloc(code->dim, sizeof *scores);
     if (!scores) return kv_fail(err, KV_EMEMORY, "think: no memory for %u scores", code->dim);
     weigh_channels(scores, sample, code->dim);
     choose_channels(self, scores);
     free(scores);
     kv_pool_charge(self->pool, KV_BASIS_ONLINE, (code->dim + 7) / 8);
-    return kv_fit_inner(code, self->inner, sample, pick, err);
+    return kv_fit_inner(code, self->inner, sample, pick, KV_MAP_OTHER, err);
 }
 
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)

@@ -117,7 +117,7 @@ int kv_low_rank_finish(struct kv_low_rank *self, const struct kv_sample *sample,
         return kv_fail(err, KV_EUNSUPPORTED, "%s: rank %u of a prompt of %u rows",
                        self->code.type->name, self->blocks->rank, sample->n);
     kv_pool_charge(self->pool, KV_BASIS_ONLINE, 2 * (int64_t)halves);
-    return kv_fit_inner(&self->code, self->inner, sample, project, err);
+    return kv_fit_inner(&self->code, self->inner, sample, project, KV_MAP_OTHER, err);
 }
 
 void kv_low_rank_encode(struct kv_code *code, const float *rows, uint8_t *atom)

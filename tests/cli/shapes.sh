@@ -57,4 +57,13 @@ run 0 h2o:budget=60:query=agnostic && is kept_tokens 60
 run 0 int:bits=4:query=agnostic && is kept_tokens 160
 make_trace --needles 0
 run 4 snapkv:query=agnostic && is status skipped && is reason 'query=agnostic: the trace marks no question'
+
+# What fits on queries and gradients fits behind a modifier, too; a turn of the rows changes no metric.
+make_trace
+run 0 kq-svd:rank=8:rotate=hadamard && turned=$(column output_error)
+run 0 kq-svd:rank=8 && awk -v a="$turned" -v b="$(column output_error)" \
+    'BEGIN { exit !(a - b < 1e-4 * b && b - a < 1e-4 * b) }' || complain 'a turn of the rows moves kq-svd'
+run 0 think:center=mean && is status ok
+run 0 hadamard+think && is status ok
+run 4 think+think && is status unsupported && is reason 'think: queries of rows behind think are not known'
 finish
