@@ -247,7 +247,7 @@ static const char *check_stripes_once(const struct kv_kernels *set, enum kv_stri
 
 const char *check_stripes(const struct kv_kernels *generic, const struct kv_kernels *set)
 {
-    static const uint32_t depths[] = {4, 8, 64, 80, 128, 260, 272, 1, 7, 33};
+    static const uint32_t depths[] = {4, 8, 64, 80, 128, 260, 780, 1, 7, 33};
     for (int kind = 0; kind < FINITE_KINDS; kind++)
         for (int format = 0; format < KV_STRIPE_FORMATS; format++)
             for (size_t d = 0; d < COUNT(depths) - (format == KV_STRIPE_SIGN ? 3 : 0); d++)

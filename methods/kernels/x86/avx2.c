@@ -25,15 +25,32 @@
 #include "methods/kernels/minifloats.h"
 #include "methods/kernels/channels.h"
 #include "methods/kernels/x86/stripes_subnormal.h"
+#include "methods/kernels/x86/stripes_fixed.h"
 #include "methods/kernels/x86/wide_avx2.h"
 #include "methods/kernels/polar.h"
 #include "methods/kernels/entries.h"
 
+static bool looks_up(const struct kv_stripes *stripes)
+{
+    return stripes->format == KV_STRIPE_BOOK || stripes->format == KV_STRIPE_SIGN;
+}
+
+static void KERNEL(any_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
+{
+    (looks_up(stripes) ? KERNEL(fixed_stripes) : KERNEL(stripes))(stripes, x, sums);
+}
+
+static void KERNEL(any_stripes_subnormal)(const struct kv_stripes *stripes, const float *x,
+                                          float *sums)
+{
+    (looks_up(stripes) ? KERNEL(fixed_stripes) : KERNEL(subnormal_stripes))(stripes, x, sums);
+}
+
 void kv_kernels_set_avx2(struct kv_kernels *kernels)
 {
     KERNEL(fill)(kernels);
-    const bool subnormals = kv_cpu_features() & KV_CPU_FREE_SUBNORMALS;
-    if (subnormals) kernels->stripes = KERNEL(subnormal_stripes);
+    kernels->stripes = kv_cpu_features() & KV_CPU_FREE_SUBNORMALS ? KERNEL(any_stripes_subnormal)
+                                                                  : KERNEL(any_stripes);
     kernels->polar = KERNEL(polar);
     kernels->cell_codes = KERNEL(cell_codes);
     kernels->grid_encode = KERNEL(grid_codes);

@@ -1,0 +1,316 @@
+/* Signs and codes of a book by look-ups of whole numbers, for the AVX2 set.
+ *
+ * A look-up is what one table of 16 gives for a row's 64 codes: x times the book's entries, or four
+ * rows' +-x0 +-x1 +-x2 +-x3 (stripes.h). As floats its four bytes have to be joined, which takes
+ * two thirds of the time. Here table entries are whole numbers of 2 or 3 bytes in units of one
+ * `step`; bytes of each plane are summed in words, and joined once a stripe.
+ *
+ * The bound, with D rows, u = eps / 2: rounding to whole numbers costs each look-up step / 2, so
+ * that
+ *
+ *     step = 2 (D + 4) eps M / L,    M <= sum_r |x_r v_r| of any column,
+ *
+ * keeps L look-ups within (D + 4) eps sum |x v|; products, sums of four, and the total as a float,
+ * by step and onto sums are less than 3.5 eps of the 4 that are left. M is sum |x| for signs and
+ * the book's least |entry| times that for a book. Numbers that do not fit are split in equal parts,
+ * each a look-up of its own. Where that makes more than L of them (x lies in few rows, the book has
+ * an entry near 0), or x has no ordinary sum, floats it is. */
+#ifndef KVBENCH_METHODS_KERNELS_X86_STRIPES_FIXED_H
+#define KVBENCH_METHODS_KERNELS_X86_STRIPES_FIXED_H
+
+#include <float.h>
+#include <math.h>
+
+/* A word holds 257 bytes' sum: groups of rows that are summed before they are joined, and look-ups.
+ */
+enum { MOST_GROUPS = 192, MOST_LOOK_UPS = 255, PLANE = 16, MOST_PLANES = 3 };
+
+struct look_ups {
+    uint32_t n, planes;
+    float step, scale;           /* and its inverse */
+    uint32_t row[MOST_LOOK_UPS]; /* where its codes are */
+    uint8_t tables[MOST_LOOK_UPS][MOST_PLANES * PLANE] __attribute__((aligned(64)));
+};
+
+/* A group's x, each part's share of it: what its table is made of. */
+struct group {
+    const float *x;
+    float factor;
+};
+
+ALWAYS_INLINE uint32_t rows_of_group(enum kv_stripe_format format)
+{
+    return format == KV_STRIPE_SIGN ? 4 : 1;
+}
+
+/* Half a table: a whole number is a float's lowest bits once a large one is added to it. */
+ALWAYS_INLINE __m256i whole_entries(enum kv_stripe_format format, struct group group, vec entries,
+                                    vec base)
+{
+    if (format == KV_STRIPE_BOOK)
+        return _mm256_castps_si256(fused(entries, spread(group.factor * group.x[0]), base));
+    const vec a = spread(group.factor * group.x[0]), b = spread(group.factor * group.x[1]);
+    const vec sign = _mm256_setr_ps(-0.0f, 0, -0.0f, 0, -0.0f, 0, -0.0f, 0);
+    const vec next = _mm256_setr_ps(-0.0f, -0.0f, 0, 0, -0.0f, -0.0f, 0, 0);
+    const vec third = _mm256_setr_ps(-0.0f, -0.0f, -0.0f, -0.0f, 0, 0, 0, 0);
+    const vec c = spread(group.factor * group.x[2]);
+    const vec low = add(_mm256_xor_ps(a, sign), _mm256_xor_ps(b, next));
+    const vec high = fused(spread(group.factor * group.x[3]), entries, _mm256_xor_ps(c, third));
+    return _mm256_castps_si256(add(add(low, high), base));
+}
+
+/* The lowest bytes of 16 words, the next, and the next. */
+ALWAYS_INLINE void store_planes(__m256i first, __m256i second, uint32_t planes, uint8_t *out)
+{
+    const __m256i order = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    const __m256i a = _mm256_shuffle_epi8(first, order), b = _mm256_shuffle_epi8(second, order);
+    const __m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
+    const __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
+    const __m128i low_a = _mm_unpacklo_epi32(a0, a1), low_b = _mm_unpacklo_epi32(b0, b1);
+    __m128i *at = (__m128i *)(void *)out;
+    _mm_store_si128(at, _mm_unpacklo_epi64(low_a, low_b));
+    _mm_store_si128(at + 1, _mm_unpackhi_epi64(low_a, low_b));
+    if (planes == MOST_PLANES)
+        _mm_store_si128(at + 2,
+                        _mm_unpacklo_epi64(_mm_unpackhi_epi32(a0, a1), _mm_unpackhi_epi32(b0, b1)));
+}
+
+/* Largest whole number either way, and what stands for 0. */
+ALWAYS_INLINE float most_whole(uint32_t planes)
+{
+    return planes == 2 ? 32700.0f : 4194000.0f;
+}
+ALWAYS_INLINE uint32_t whole_zero(uint32_t planes)
+{
+    return planes == 2 ? 1u << 15 : 1u << 22;
+}
+
+/* Sum of |x|, and the largest of a group's. */
+static void KERNEL(sizes)(const float *x, uint32_t rows, uint32_t together, float *sum, float *most)
+{
+    vec total = zeros(), largest = zeros();
+    for (uint32_t r = 0; r < rows; r += LANES) {
+        vec v = magnitude(rows - r < LANES ? load_part(x + r, rows - r) : load(x + r));
+        total = add(total, v);
+        if (together > 1) {
+            v = add(v, _mm256_permute_ps(v, 0xb1));
+            v = add(v, _mm256_permute_ps(v, 0x4e));
+        }
+        largest = _mm256_max_ps(largest, v);
+    }
+    float lanes[LANES];
+    store(lanes, largest);
+    *sum = sum_lanes(total), *most = lanes[0];
+    for (int k = 1; k < LANES; k++) *most = lanes[k] > *most ? lanes[k] : *most;
+}
+
+static float group_size(enum kv_stripe_format format, const float *x)
+{
+    return format == KV_STRIPE_SIGN ? (fabsf(x[0]) + fabsf(x[1])) + (fabsf(x[2]) + fabsf(x[3]))
+                                    : fabsf(x[0]);
+}
+
+/* Least and largest |value|. */
+static void value_range(const struct kv_stripes *stripes, float *least, float *most)
+{
+    *least = stripes->format == KV_STRIPE_SIGN ? 1 : FLT_MAX;
+    *most = stripes->format == KV_STRIPE_SIGN ? 1 : 0;
+    for (int i = 0; i < 16 && stripes->format == KV_STRIPE_BOOK; i++) {
+        const float size = fabsf(stripes->table[i]);
+        *least = size < *least ? size : *least;
+        *most = size > *most ? size : *most;
+    }
+}
+
+/* Tables of one format and so many planes. `reach` is the largest whole number of a group of
+ * size 1. */
+ALWAYS_INLINE bool fill_tables(const struct kv_stripes *stripes, enum kv_stripe_format format,
+                               uint32_t planes, const float *x, uint32_t groups, float reach,
+                               bool split, struct look_ups *to)
+{
+    const uint32_t limit = to->n, together = rows_of_group(format);
+    const vec base = spread(12582912.0f + (float)(planes == 2 ? whole_zero(2) : 0));
+    const vec low = format == KV_STRIPE_BOOK ? load(stripes->table) : spread(-1);
+    const vec high = format == KV_STRIPE_BOOK ? load(stripes->table + 8) : spread(1);
+    const float most = most_whole(planes);
+    uint32_t n = 0;
+    for (uint32_t g = 0; g < groups; g++, x += together) {
+        const float part = split ? group_size(format, x) * reach / most : 1;
+        const uint32_t parts = part > 1 ? part < MOST_LOOK_UPS ? (uint32_t)part + 1 : limit + 1 : 1;
+        if (n + parts > limit) return false;
+        const struct group group = {x, to->scale / (float)parts};
+        const __m256i first = whole_entries(format, group, low, base);
+        const __m256i second = whole_entries(format, group, high, base);
+        for (uint32_t p = 0; p < parts; p++, n++) {
+            to->row[n] = g * KV_STRIPE / 2;
+            store_planes(first, second, planes, to->tables[n]);
+        }
+    }
+    to->n = n;
+    return true;
+}
+
+/* False: no such tables within the bound. */
+static bool KERNEL(make_look_ups)(const struct kv_stripes *stripes, const float *x, uint32_t rows,
+                                  uint32_t planes, struct look_ups *to)
+{
+    const enum kv_stripe_format format = stripes->format;
+    const uint32_t groups = rows / rows_of_group(format);
+    float least, largest, sum, most;
+    value_range(stripes, &least, &largest);
+    KERNEL(sizes)(x, rows, rows_of_group(format), &sum, &most);
+    to->n = groups + groups / 8 + 2;
+    to->planes = planes;
+    to->step = 2 * (float)(rows + 4) / (float)to->n * FLT_EPSILON * least * sum;
+    if (!(least > 0 && to->step > 0x1p-100f && sum * largest < 0x1p100f)) return false;
+    to->scale = 1 / to->step;
+    const float reach = largest * to->scale;
+    const bool split = most * reach > most_whole(planes);
+    if (format == KV_STRIPE_BOOK)
+        return fill_tables(stripes, KV_STRIPE_BOOK, 3, x, groups, reach, split, to);
+    return planes == 2 ? fill_tables(stripes, KV_STRIPE_SIGN, 2, x, groups, reach, split, to)
+                       : fill_tables(stripes, KV_STRIPE_SIGN, 3, x, groups, reach, split, to);
+}
+
+/* -- sums ------------------------------------------------------------------------------------- */
+
+/* Bytes of 32 columns, summed a plane: words, and their high bytes (the columns at odd places). */
+struct byte_sums {
+    __m256i words[MOST_PLANES], odd[MOST_PLANES];
+};
+
+/* In place and in this order: compilers sum by pairs, and spill, or copy every sum in each turn. */
+ALWAYS_INLINE void add_bytes(const uint8_t *table, __m256i index, __m256i *words, __m256i *odd)
+{
+    __m256i bytes = _mm256_shuffle_epi8(load_plane(table, 0), index), high;
+    __asm__("vpaddw %[bytes], %[words], %[words]\n\t"
+            "vpsrlw $8, %[bytes], %[high]\n\t"
+            "vpaddw %[high], %[odd], %[odd]"
+            : [words] "+x"(*words), [odd] "+x"(*odd), [high] "=x"(high)
+            : [bytes] "x"(bytes));
+}
+
+/* Words of the planes, joined: those of columns 0 2 4 6, or 8 10 12 14, of each half. */
+ALWAYS_INLINE __m256i join_planes(const __m256i words[MOST_PLANES], uint32_t planes, bool high)
+{
+    const __m256i zero = _mm256_setzero_si256();
+    __m256i sum = zero;
+    for (uint32_t p = 0; p < planes; p++) {
+        const __m256i part =
+            high ? _mm256_unpackhi_epi16(words[p], zero) : _mm256_unpacklo_epi16(words[p], zero);
+        sum = _mm256_add_epi32(sum, p ? _mm256_slli_epi32(part, 8 * (int)p) : part);
+    }
+    return sum;
+}
+
+/* As floats, lane l of half h of vector k being column 16 h + 4 k + l. */
+ALWAYS_INLINE void join_sums(struct byte_sums *sums, const struct look_ups *from, uint32_t planes,
+                             vec total[4])
+{
+    const __m256i zero = _mm256_set1_epi32((int)(from->n * whole_zero(planes)));
+    const vec step = spread(from->step);
+    for (uint32_t p = 0; p < planes; p++)
+        sums->words[p] = _mm256_sub_epi16(sums->words[p], _mm256_slli_epi16(sums->odd[p], 8));
+    for (uint32_t h = 0; h < 2; h++) {
+        const __m256i even = join_planes(sums->words, planes, h);
+        const __m256i odd = join_planes(sums->odd, planes, h);
+        const __m256i first = _mm256_sub_epi32(_mm256_unpacklo_epi32(even, odd), zero);
+        const __m256i second = _mm256_sub_epi32(_mm256_unpackhi_epi32(even, odd), zero);
+        total[2 * h] = mul(_mm256_cvtepi32_ps(first), step);
+        total[2 * h + 1] = mul(_mm256_cvtepi32_ps(second), step);
+    }
+}
+
+ALWAYS_INLINE __m256i load_row(const uint8_t *row)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)row);
+}
+
+static __attribute__((noinline)) void KERNEL(two_planes)(const uint8_t *codes,
+                                                         const struct look_ups *from, float *sums)
+{
+    const __m256i mask = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
+    __m256i a = zero, b = zero, c = zero, d = zero, e = zero, f = zero, g = zero, h = zero;
+    vec total[VECS];
+    for (uint32_t i = 0; i < from->n; i++) {
+        const uint8_t *row = codes + from->row[i], *table = from->tables[i];
+        const __m256i both = load_row(row), low = _mm256_and_si256(both, mask);
+        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+        prefetch_row(row, KV_STRIPE / 2);
+        add_bytes(table, low, &a, &b);
+        add_bytes(table, high, &e, &f);
+        add_bytes(table + PLANE, low, &c, &d);
+        add_bytes(table + PLANE, high, &g, &h);
+    }
+    struct byte_sums first = {{a, c}, {b, d}}, second = {{e, g}, {f, h}};
+    join_sums(&first, from, 2, total);
+    join_sums(&second, from, 2, total + 4);
+    add_total(KV_STRIPE_BOOK, total, sums);
+}
+
+/* Of three planes the sums of 32 columns fit into the registers. */
+ALWAYS_INLINE void add_three(const uint8_t *codes, const struct look_ups *from, bool above,
+                             vec total[4])
+{
+    const __m256i mask = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
+    __m256i a = zero, b = zero, c = zero, d = zero, e = zero, f = zero;
+    for (uint32_t i = 0; i < from->n; i++) {
+        const uint8_t *row = codes + from->row[i], *table = from->tables[i];
+        const __m256i both = load_row(row);
+        const __m256i index = _mm256_and_si256(above ? _mm256_srli_epi16(both, 4) : both, mask);
+        if (!above) prefetch_row(row, KV_STRIPE / 2);
+        add_bytes(table, index, &a, &b);
+        add_bytes(table + PLANE, index, &c, &d);
+        add_bytes(table + 2 * PLANE, index, &e, &f);
+    }
+    struct byte_sums sums = {{a, c, e}, {b, d, f}};
+    join_sums(&sums, from, 3, total);
+}
+
+static __attribute__((noinline)) void KERNEL(three_planes)(const uint8_t *codes,
+                                                           const struct look_ups *from, float *sums)
+{
+    vec total[VECS];
+    add_three(codes, from, false, total);
+    add_three(codes, from, true, total + 4);
+    add_total(KV_STRIPE_BOOK, total, sums);
+}
+
+/* Rows first .. of every stripe, as floats. */
+static void KERNEL(add_floats)(const struct kv_stripes *stripes, uint32_t first, uint32_t rows,
+                               const float *x, float *sums)
+{
+    struct kv_stripes part = *stripes;
+    const size_t bytes = kv_stripe_bytes(stripes->format, stripes->depth);
+    part.depth = rows;
+    if (rows != stripes->depth) part.n = 1;
+    part.codes += kv_stripe_bytes(stripes->format, first);
+    for (uint32_t i = 0; i < stripes->n; i += part.n, part.codes += bytes * part.n)
+        KERNEL(stripes)(&part, x + first, sums + (size_t)i * KV_STRIPE);
+}
+
+static void KERNEL(fixed_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
+{
+    struct look_ups look_ups;
+    const enum kv_stripe_format format = stripes->format;
+    const bool signs = format == KV_STRIPE_SIGN;
+    const uint32_t most = MOST_GROUPS * rows_of_group(format);
+    const size_t bytes = kv_stripe_bytes(format, stripes->depth);
+    for (uint32_t first = 0, rows; first < stripes->depth; first += rows) {
+        rows = stripes->depth - first < most ? stripes->depth - first : most;
+        const uint8_t *codes = stripes->codes + kv_stripe_bytes(format, first);
+        if (!(signs && KERNEL(make_look_ups)(stripes, x + first, rows, 2, &look_ups)) &&
+            !KERNEL(make_look_ups)(stripes, x + first, rows, 3, &look_ups)) {
+            KERNEL(add_floats)(stripes, first, rows, x, sums);
+            continue;
+        }
+        for (uint32_t i = 0; i < stripes->n; i++, codes += bytes)
+            if (look_ups.planes == 2)
+                KERNEL(two_planes)(codes, &look_ups, sums + (size_t)i * KV_STRIPE);
+            else
+                KERNEL(three_planes)(codes, &look_ups, sums + (size_t)i * KV_STRIPE);
+    }
+}
+
+#endif
