@@ -202,7 +202,7 @@ struct kv_kernels {
     void (*channel_decode)(const uint8_t *codes, size_t n, const float *minima, const float *scales,
                            float *out);
     /* radii[i] = sqrt(x[i]^2 + y[i]^2), each operation rounded; angles[i] that of (x[i], y[i]) in
-     * [0, 2 pi), by methods/kernels/angle.h, within 1e-15; 0 where both are 0. */
+     * [0, 2 pi), by methods/kernels/angle.h, within 1e-15; 0 where both are 0. angles may be NULL. */
     void (*polar)(const double *x, const double *y, size_t n, double *radii, double *angles);
     /* codes[i] = number of thresholds below x[i] (thresholds ascending, n_thresholds <= 255):
      * x equal to a threshold takes the lower code. */

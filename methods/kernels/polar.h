@@ -44,6 +44,15 @@ ALWAYS_INLINE wide whole_angle(wide y, wide x, wide angle)
     return wide_if_above(turn, angle, angle, zero);
 }
 
+ALWAYS_INLINE void radii_step(const double *x, const double *y, double *radii)
+{
+    UNROLLED for (int k = 0; k < POLAR_VECS; k++)
+    {
+        const wide a = wide_load(x + k * WIDE), b = wide_load(y + k * WIDE);
+        wide_store(radii + k * WIDE, wide_root(wide_add(wide_mul(a, a), wide_mul(b, b))));
+    }
+}
+
 ALWAYS_INLINE void polar_step(const double *x, const double *y, double *radii, double *angles)
 {
     wide t[POLAR_VECS], a[POLAR_VECS], b[POLAR_VECS];
@@ -62,7 +71,11 @@ ALWAYS_INLINE void polar_step(const double *x, const double *y, double *radii, d
 static void KERNEL(polar)(const double *x, const double *y, size_t n, double *radii, double *angles)
 {
     size_t i = 0;
-    for (; i + POLAR_STEP <= n; i += POLAR_STEP) polar_step(x + i, y + i, radii + i, angles + i);
+    for (; i + POLAR_STEP <= n; i += POLAR_STEP)
+        if (angles)
+            polar_step(x + i, y + i, radii + i, angles + i);
+        else
+            radii_step(x + i, y + i, radii + i);
     if (i == n) return;
     double part[4][POLAR_STEP] = {{0}};
     const size_t bytes = (n - i) * sizeof *x;
@@ -70,7 +83,7 @@ static void KERNEL(polar)(const double *x, const double *y, size_t n, double *ra
     memcpy(part[1], y + i, bytes);
     polar_step(part[0], part[1], part[2], part[3]);
     memcpy(radii + i, part[2], bytes);
-    memcpy(angles + i, part[3], bytes);
+    if (angles) memcpy(angles + i, part[3], bytes);
 }
 
 #endif

@@ -634,7 +634,8 @@ static void call_polar(const struct kv_kernels *set, const void *in, void *out, 
     struct guarded memory = guarded_make(2 * n * sizeof(double), 0);
     double *x = (double *)(void *)memory.data, *y = x + n;
     for (size_t i = 0; i < n; i++) x[i] = (double)values[i], y[i] = (double)values[n - 1 - i];
-    set->polar(x, y, n, radii, radii + n);
+    set->polar(x, y, n, radii, variant ? NULL : radii + n);   /* variant 1: radii alone */
+    for (size_t i = n; variant && i < 2 * n; i++) radii[i] = 0;
     guarded_free(&memory);
 }
 
@@ -661,7 +662,7 @@ static const char *whole_circle(const struct kv_kernels *set)
 const char *check_polar(const struct kv_kernels *generic, const struct kv_kernels *set)
 {
     const struct adapter adapter = {.in_size = 4, .out_size = 16, .kinds = FINITE_KINDS,
-                                    .variants = 1, .call = call_polar};
+                                    .variants = 2, .call = call_polar};
     const char *why = whole_circle(set);
     return why ? why : check_elements(generic, set, &adapter);
 }

@@ -292,7 +292,7 @@ static void polar_generic(const double *x, const double *y, size_t n, double *ra
 {
     for (size_t i = 0; i < n; i++) {
         radii[i] = sqrt(x[i] * x[i] + y[i] * y[i]);
-        angles[i] = kv_angle_of(y[i], x[i]);
+        if (angles) angles[i] = kv_angle_of(y[i], x[i]);
     }
 }
 
