@@ -20,7 +20,7 @@
 
 const struct kv_param kv_synth_params[] = {
     U32(tokens, 1024, 2, 1 << 20, "length of the text"),
-    U32(prefill, 768, 1, 1 << 20, "length of the prompt"),
+    U32(prefill, 768, 1, 1 << 20, "length of the prompt; of a shorter text three quarters"),
     U32(layers, 4, 1, 999, "recorded layers, all the model has"),
     U32(q_heads, 8, 1, 1024, "query heads"),
     U32(kv_heads, 2, 1, 1024, "heads of keys and values"),

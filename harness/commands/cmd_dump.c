@@ -1,5 +1,6 @@
 /* `dump`: one method, one layer: decoded keys and values, kept positions, outputs and exact
  * outputs, as HDF5 (cli.md section 5), so that an outside program can recompute every metric. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +19,8 @@
 
 struct dump_options {
     const char *trace, *method, *layer, *heads, *out, *isa;
-    uint64_t seed;
-    uint32_t queries;
+    uint64_t seed;    /* as of run: 1 unless said */
+    uint32_t queries; /* 0: all */
 };
 
 struct beside { /* a layer that the method's codecs serve together with the one dumped */
@@ -48,6 +49,15 @@ struct dump { /* everything that one dump holds */
     struct kv_dump_file *file;
 };
 
+/* Nothing but digits, and within the bounds. */
+static bool read_number(const char *text, uint64_t least, uint64_t most, uint64_t *number)
+{
+    char *end;
+    errno = 0;
+    *number = strtoull(text, &end, 10);
+    return *text >= '0' && *text <= '9' && !*end && !errno && *number >= least && *number <= most;
+}
+
 static int parse(struct dump_options *options, int argc, char **argv, struct kv_error *err)
 {
     const struct {
@@ -61,10 +71,14 @@ static int parse(struct dump_options *options, int argc, char **argv, struct kv_
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         for (size_t t = 0; t < sizeof texts / sizeof *texts; t++)
             if (strcmp(argv[i], texts[t].name) == 0) *texts[t].value = value, known = true;
-        if (strcmp(argv[i], "--seed") == 0 && value)
-            options->seed = strtoull(value, NULL, 10), known = true;
-        if (strcmp(argv[i], "--queries") == 0 && value)
-            options->queries = (uint32_t)strtoul(value, NULL, 10), known = true;
+        uint64_t number = 0;
+        const bool seed = strcmp(argv[i], "--seed") == 0, queries = strcmp(argv[i], "--queries") == 0;
+        if ((seed || queries) && value && !(queries && strcmp(value, "all") == 0) &&
+            !read_number(value, queries ? 1 : 0, queries ? UINT32_MAX : UINT64_MAX, &number))
+            return kv_fail(err, KV_EUSAGE, "dump: %s: expected %sa whole number%s, found %.60s", argv[i],
+                           queries ? "all or " : "", queries ? " from 1" : "", value);
+        if (seed) options->seed = number, known = true;
+        if (queries) options->queries = (uint32_t)number, known = true;
         if (!known)
             return kv_fail(err, KV_EUSAGE,
                            "dump: unknown option %s; expected --trace --method "
@@ -195,6 +209,23 @@ static int compute_prompts(struct dump *dump, struct kv_error *err)
     return status;
 }
 
+/* NULL (all) or "0,2,5": heads that the layer has. */
+static int check_heads(const char *heads, uint32_t kv_heads, struct kv_error *err)
+{
+    for (const char *at = heads; at;) {
+        uint64_t head = 0;
+        const size_t digits = strspn(at, "0123456789");
+        char one[12] = "";
+        snprintf(one, sizeof one, "%.*s", digits < sizeof one ? (int)digits : 11, at);
+        if (!read_number(one, 0, kv_heads - 1, &head) || (at[digits] && at[digits] != ','))
+            return kv_fail(err, KV_EUSAGE,
+                           "dump: --heads: expected KV heads from 0 to %u, such as 0,1, found %.60s",
+                           kv_heads - 1, heads);
+        at = at[digits] ? at + digits + 1 : NULL;
+    }
+    return KV_OK;
+}
+
 static int prepare(struct dump *dump, struct kv_error *err)
 {
     int status = kv_spec_parse(&dump->specs, dump->options.method, err);
@@ -203,6 +234,8 @@ static int prepare(struct dump *dump, struct kv_error *err)
             kv_fail(err, KV_EUSAGE, "dump: --method: expected one spec, found %u", dump->specs.n);
     if (status == KV_OK) status = kv_kernels_fill(&dump->kernels, dump->options.isa, err);
     if (status == KV_OK) status = open_trace(dump, err);
+    if (status == KV_OK)
+        status = check_heads(dump->options.heads, dump->owner->info->geometry.kv_heads, err);
     if (status == KV_OK)
         status = kv_question_check(&dump->specs.specs[0], dump->trace->question_start,
                                    dump->trace->prefill, err);
@@ -419,7 +452,7 @@ static int write_file(struct dump *dump, struct kv_error *err)
 
 int kv_cmd_dump(int argc, char **argv, struct kv_error *err)
 {
-    struct dump dump = {.options = {.isa = "auto"}};
+    struct dump dump = {.options = {.isa = "auto", .seed = 1}};
     int status = parse(&dump.options, argc, argv, err);
     if (status == KV_OK) status = prepare(&dump, err);
     if (status == KV_OK) status = write_file(&dump, err);

@@ -32,7 +32,8 @@ struct session {                      /* what the callbacks of a run share */
     struct kv_journal *journal;
     struct kv_past_cells *past;
     struct kv_progress progress;
-    const char *running;
+    struct kv_result_dir *dir;
+    const struct kv_results *planned; /* written as the manifest when the first cell ends; then NULL */
 };
 
 static bool restore(void *context, struct kv_cell *cell)
@@ -43,7 +44,11 @@ static bool restore(void *context, struct kv_cell *cell)
 
 static int finished(void *context, const struct kv_cell *cell, struct kv_error *err)
 {
-    return kv_journal_append(((struct session *)context)->journal, cell, err);
+    struct session *session = context;
+    int status = kv_journal_append(session->journal, cell, err);
+    if (status == KV_OK && session->planned) status = kv_result_dir_begin(session->dir, session->planned, err);
+    session->planned = NULL;
+    return status;
 }
 
 static void progress(void *context, double done)
@@ -113,11 +118,13 @@ static const char default_methods[] = "f16,int:bits=8/4/2,kivi:bits=4/2,turboqua
 /* The run's definition, hashed: names the result directory. */
 static void definition_hash(const struct kv_run_options *options, const struct kv_spec_list *specs, char out[17])
 {
-    uint64_t hash = options->seed;
+    char *rows = row_options(options);
+    uint64_t hash = XXH3_64bits_withSeed(options->isa, strlen(options->isa), options->seed);
+    if (rows) hash = XXH3_64bits_withSeed(rows, strlen(rows), hash);
+    hash += ((uint64_t)options->seeds << 1) + options->per_layer;
+    free(rows);
     for (uint32_t s = 0; s < specs->n; s++) hash = XXH3_64bits_withSeed(specs->specs[s].text, strlen(specs->specs[s].text), hash);
     for (uint32_t t = 0; t < options->n_traces; t++) hash = XXH3_64bits_withSeed(options->traces[t], strlen(options->traces[t]), hash);
-    if (is_full(options)) hash ^= 1;
-    if (options->calibrate) hash = XXH3_64bits_withSeed(options->calibrate, strlen(options->calibrate), hash);
     snprintf(out, 17, "%016llx", (unsigned long long)hash);
 }
 
@@ -146,13 +153,33 @@ static int write_results(struct kv_run_options *options, struct kv_result_dir *d
     return status;
 }
 
+/* What the manifest says of a run before it has ended, killed or not. */
+static int plan(struct kv_results *planned, const struct kv_run_options *options, const struct kv_spec_list *specs,
+                const struct kv_results *results, struct kv_error *err)
+{
+    *planned = *results;
+    planned->isa = options->isa, planned->seed = options->seed, planned->seeds = options->seeds;
+    planned->threads = (int)options->threads;
+    planned->per_layer = options->per_layer, planned->interrupted = true;
+    planned->specs = calloc(specs->n, sizeof *planned->specs);
+    planned->traces = calloc(options->n_traces, sizeof *planned->traces);
+    if (!planned->specs || !planned->traces) return kv_fail(err, KV_EMEMORY, "out of memory");
+    for (; planned->n_specs < specs->n; planned->n_specs++)
+        planned->specs[planned->n_specs] = specs->specs[planned->n_specs].text;
+    for (; planned->n_traces < options->n_traces; planned->n_traces++)
+        planned->traces[planned->n_traces].path = options->traces[planned->n_traces];
+    return KV_OK;
+}
+
 static int run_into(struct kv_run_options *options, const struct kv_spec_list *specs,
                     struct kv_results *results, struct kv_result_dir *dir, struct kv_error *err)
 {
-    struct session session = {0};
+    struct kv_results planned = {0};
+    struct session session = {.dir = dir, .planned = &planned};
     const char *path = kv_result_dir_path(dir);
     char *key;
     int status = journal_key(&key, options, results->options, err);
+    if (status == KV_OK) status = plan(&planned, options, specs, results, err);
     if (status == KV_OK && options->resume)
         status = kv_past_cells_read(&session.past, path, results->code_version, key, err);
     if (status == KV_OK)
@@ -160,6 +187,7 @@ static int run_into(struct kv_run_options *options, const struct kv_spec_list *s
     free(key);
     if (status != KV_OK) {
         kv_past_cells_free(session.past);
+        free(planned.specs), free(planned.traces);
         return status;
     }
     const struct kv_run_request request = {
@@ -174,6 +202,7 @@ static int run_into(struct kv_run_options *options, const struct kv_spec_list *s
     kv_progress_end(&session.progress);
     kv_journal_close(session.journal);
     kv_past_cells_free(session.past);
+    free(planned.specs), free(planned.traces);
     /* Whatever ended the run, what it finished is written. */
     if (results->n_cells > 0) {
         struct kv_error late;

@@ -142,8 +142,10 @@ static int synth(int argc, char **argv, struct kv_error *err)
     struct kv_synth parameters;
     const char *path = NULL;
     int status = KV_OK;
+    bool prompt = false;
     kv_params_defaults(kv_synth_params, &parameters);
     for (int i = 2; i < argc && status == KV_OK; i++) {
+        prompt |= strncmp(argv[i], "--prefill", 9) == 0;
         if (strncmp(argv[i], "--", 2) == 0) status = synth_option(&parameters, argc, argv, &i, err);
         else if (path)
             status = kv_fail(err, KV_EUSAGE, "trace synth: expected one file, found %s and %s",
@@ -154,6 +156,9 @@ static int synth(int argc, char **argv, struct kv_error *err)
         status = kv_fail(err, KV_EUSAGE,
                          "trace synth: expected trace synth FILE [--NAME VALUE]..., found"
                          " no file");
+    /* A text shorter than the usual prompt is a shorter prompt, unless one was asked for. */
+    if (!prompt && parameters.prefill >= parameters.tokens && parameters.tokens >= 4)
+        parameters.prefill = parameters.tokens / 4 * 3;
     return status == KV_OK ? kv_trace_synth(path, &parameters, err) : status;
 }
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "harness/base/params.h"
+#include "harness/run/definition.h"
 
 enum kind { SWITCH, TEXT, U32, U64, REAL, METHODS, TRACE, LAYERS };
 
@@ -40,7 +41,7 @@ static const struct option table[] = {
     {"--timeout", REAL, FIELD(timeout_seconds), "SECONDS", "of a cell (one method on one trace)",
      1e-3, 1e9},
     {"--out", TEXT, FIELD(out), "DIR", "result directory (default: results/TIME-HASH)"},
-    {"--resume", TEXT, FIELD(resume), "DIR", "go on with an interrupted run"},
+    {"--resume", TEXT, FIELD(resume), "DIR", "go on with an interrupted run: its own methods and traces, or those given"},
     {"--metrics", TEXT, FIELD(metrics), "NAME", "usual, or full: diagnostics such as dkl_seq, too"},
     {"--format", TEXT, FIELD(format), "NAME", "stdout: table, markdown, csv, json"},
     {"--per-layer", SWITCH, FIELD(per_layer), NULL, "a row for each layer, too"},
@@ -143,14 +144,14 @@ static int set_number(const struct option *option, struct kv_run_options *option
     if (option->kind == U64) {
         *(uint64_t *)field = strtoull(value, &end, 10);
         if (digits && !*end && !errno) return KV_OK;
-        return kv_fail(err, KV_EUSAGE, "%s: expected a whole number, found %.100s", option->name,
-                       value);
+        return kv_fail(err, KV_EUSAGE, "%s: expected a whole number from 0 to 2^64 - 1, found %.100s",
+                       option->name, value);
     }
     const double number = strtod(value, &end);
     const bool whole = option->kind == REAL || number == floor(number);
     if (!digits || *end || errno || !whole || !(number >= option->min && number <= option->max))
-        return kv_fail(err, KV_EUSAGE, "%s: expected %s from %.12g to %.12g, found %.100s",
-                       option->name, option->kind == REAL ? "a number" : "a whole number",
+        return kv_fail(err, KV_EUSAGE, "%s: expected %s%s from %.12g to %.12g, found %.100s",
+                       option->name, strncmp(option->value, "all|", 4) == 0 ? "all or " : "", option->kind == REAL ? "a number" : "a whole number",
                        option->min, option->max, value);
     if (option->kind == REAL)
         *(double *)field = number;
@@ -286,12 +287,40 @@ static int check_metrics(const char *name, struct kv_error *err)
     return kv_fail(err, KV_EUSAGE, "--metrics: expected usual or full, found %.100s", name);
 }
 
+static const struct kv_run_options initial = {
+    .isa = "auto", .format = "table", .metrics = "usual", .seed = 1, .seeds = 1};
+
+/* --resume DIR alone goes on with what DIR was: its definition first, then what was said here. */
+static int take_definition(struct kv_run_options *options, int argc, char **argv, struct kv_error *err)
+{
+    struct kv_definition definition;
+    int status = kv_definition_read(&definition, options->resume, err);
+    kv_options_free(options);
+    *options = initial;
+    if (status == KV_OK) status = parse_words(options, definition.n, definition.words, 8, err);
+    if (status == KV_OK) status = parse_words(options, argc - 1, argv + 1, 0, err);
+    kv_definition_free(&definition);
+    return status;
+}
+
+static int check_folders(const struct kv_run_options *options, struct kv_error *err)
+{
+    if (!options->resume) return KV_OK;
+    if (options->out)
+        return kv_fail(err, KV_EUSAGE, "--resume %.200s writes there: expected no --out, found %.200s",
+                       options->resume, options->out);
+    return check_resume(options->resume, err);
+}
+
 int kv_options_parse(struct kv_run_options *options, int argc, char **argv, struct kv_error *err)
 {
-    *options = (struct kv_run_options){.isa = "auto", .format = "table", .metrics = "usual", .seed = 1, .seeds = 1};
+    *options = initial;
     int status = parse_words(options, argc - 1, argv + 1, 0, err);
+    if (status == KV_OK) status = check_folders(options, err);
+    if (status == KV_OK && options->resume && !options->methods && !options->n_traces)
+        status = take_definition(options, argc, argv, err);
     if (status == KV_OK) status = check_metrics(options->metrics, err);
-    return status == KV_OK && options->resume ? check_resume(options->resume, err) : status;
+    return status;
 }
 
 void kv_options_free(struct kv_run_options *options)

@@ -60,6 +60,7 @@ static char *command_to_repeat(const struct kv_results *results)
     }
     fprintf(out, " --isa %s --seed %llu", results->isa ? results->isa : "auto",
             (unsigned long long)results->seed);
+    if (results->seeds > 1) fprintf(out, " --seeds %u", results->seeds);
     if (results->per_layer) fputs(" --per-layer", out);
     if (results->options && results->options[0]) fprintf(out, " %s", results->options);
     free(methods);
@@ -131,6 +132,7 @@ static bool add_run(cJSON *root, const struct kv_results *results, const char *r
     return add_number(root, "schema", 1) && add_text(root, "command", results->command)
         && add_text(root, "repeat", repeat) && add_text(root, "options", results->options)
         && add_text(root, "seed", seed) && add_text(root, "isa", results->isa)
+        && add_number(root, "seeds", results->seeds ? results->seeds : 1)
         && add_flag(root, "per_layer", results->per_layer)
         && add_flag(root, "interrupted", results->interrupted)
         && add_text(root, "version", results->version)

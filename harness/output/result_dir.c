@@ -145,6 +145,12 @@ static const struct { const char *name; int (*write)(FILE *, const void *); } fi
     {"table.md", write_markdown},
 };
 
+int kv_result_dir_begin(struct kv_result_dir *dir, const struct kv_results *planned, struct kv_error *err)
+{
+    dir->written = true;
+    return kv_write_aside(dir->path, "manifest.json", write_manifest, planned, err);
+}
+
 int kv_result_dir_write_all(struct kv_result_dir *dir, const struct kv_results *results, bool plots,
                             struct kv_error *err)
 {

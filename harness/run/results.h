@@ -54,6 +54,7 @@ struct kv_results {
     char code_version[64];
     int threads;
     uint64_t seed;
+    uint32_t seeds;                  /* runs of methods that depend on it */
     bool per_layer, interrupted;
     double wall_seconds;
     struct kv_profile profile;

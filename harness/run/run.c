@@ -52,6 +52,7 @@ int kv_run(const struct kv_run_request *request, struct kv_results *results, str
     results->isa = kernels.isa;
     results->threads = request->threads > 0 ? request->threads : omp_get_num_procs();
     results->seed = request->seed;
+    results->seeds = request->seeds;
     results->per_layer = request->per_layer;
     struct kv_calibration *calibration = NULL;
     struct kv_read_ahead ahead = {0};

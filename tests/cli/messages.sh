@@ -16,8 +16,8 @@ refuse '--methods: expected LIST, found nothing' --methods
 refuse '--quiet: expected no value, found 1' --quiet=1
 refuse '--threads: expected a whole number from 1 to 4096, found 0' --threads 0
 refuse '--threads: expected a whole number from 1 to 4096, found 1.5' --threads=1.5
-refuse '--queries: expected a whole number from 1 to 4000000000, found few' --queries few
-refuse '--seed: expected a whole number, found -1' --seed -1
+refuse '--queries: expected all or a whole number from 1 to 4000000000, found few' --queries few
+refuse '--seed: expected a whole number from 0 to 2^64 - 1, found -1' --seed -1
 refuse '--timeout: expected a number from 0.001 to 1000000000, found 0' --timeout 0
 refuse '--layers: expected layers such as 2,7-12, found 3-1' --layers 3-1
 refuse '--layers 99: expected a recorded layer' --trace small.h5 --methods f16 --layers 99
@@ -57,6 +57,10 @@ refuse 'check: expected a method' check
 refuse 'unknown method kivy' check kivy
 refuse 'compare: expected OLD NEW' compare
 refuse 'dump: expected --trace' dump
+refuse 'dump: --heads: expected KV heads from 0 to 1, such as 0,1, found 7' dump --trace small.h5 --method f16 --layer 0 --heads 7 --out x.h5
+refuse 'dump: --heads: expected KV heads from 0 to 1' dump --trace small.h5 --method f16 --layer 0 --heads 0,x --out x.h5
+refuse 'dump: --seed: expected a whole number, found -1' dump --trace small.h5 --method f16 --layer 0 --seed -1 --out x.h5
+refuse 'dump: --queries: expected all or a whole number from 1, found 0' dump --trace small.h5 --method f16 --layer 0 --queries 0 --out x.h5
 refuse 'info: expected' info
 refuse 'trace: expected validate' trace
 refuse 'validate' trace validat

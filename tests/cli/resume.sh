@@ -28,6 +28,18 @@ resumed 0 --trace small.h5 --methods svd:rank=8 --calibrate twin.h5
 # Another recording under the same name.
 kvbench trace synth twin.h5 --tokens 160 --prefill 128 --layers 2 --seed 10 || exit 2
 resumed 1 --trace small.h5 --methods svd:rank=8 --calibrate twin.h5
+# Alone it goes on with what the run was: methods, traces, seed, layers, and rows of each layer.
+run='--trace small.h5 --methods int:bits=4,random:budget=16 --seed 3 --layers 1 --per-layer'
+# shellcheck disable=SC2086 # words
+kvbench run $run --out whole --no-plots --quiet >out 2>err || complain "$(cat err)"
+cp whole/rows.csv rows.csv
+tail -n 1 whole/journal.jsonl >last && cp last whole/journal.jsonl
+kvbench run --resume whole --no-plots --quiet >out 2>err || complain "--resume alone: $(cat err)"
+[ "$(wc -l <whole/journal.jsonl)" = 2 ] || complain '--resume alone: expected one new cell'
+cmp whole/rows.csv rows.csv || complain '--resume alone: expected the same rows'
+expect 2 'expected no --out' run --resume whole --out elsewhere
+rm whole/manifest.json
+expect 3 "whole/manifest.json: expected the run's manifest, or --methods and --trace" run --resume whole
 # The same recording under another.
 mv small.h5 moved.h5
 resumed 0 --trace moved.h5 --methods svd:rank=8
