@@ -13,7 +13,7 @@ Sections are the benches of `kvbench perf`, and
     neon      instructions and llvm-mca's cycles of the NEON kernels; wants --aarch64
 A section that lacks its ingredients says what is missing. Run it on an idle machine: rows measured beside
 other programs, or too uneven, say so and are no verdict. Yardsticks (baselines/) take part where the python
-that runs this has numpy and torch. Everything but --big takes some eight minutes on two cores."""
+that runs this has numpy and torch. Everything but --big takes some nine minutes on two cores."""
 import argparse
 import os
 import sys

@@ -11,7 +11,7 @@ ONE_SHAPE = ['--tokens', '4096', '--dims', '128']
 YARDSTICKS = {'attn': [('numpy_sgemm.py', []), ('numpy_chunked.py', ['--tokens', '4096']),
                        ('torch_sdpa.py', ONE_SHAPE), ('torch_plain.py', ONE_SHAPE)],
               'e2e': [('torch_plain.py', [])], 'encode': [('turboquant_cpu.py', [])]}
-# Fewer turns where one takes seconds, so that all of it is done in some eight minutes.
+# Fewer turns where one takes seconds, so that all of it is done in some nine minutes.
 MOST_REPEATS = {'e2e': 5, 'attn': 5}
 ABOUT = {
     'attn': 'Exact causal attention, 4 query heads on one KV head; the limit is the multiply-add peak of the kernel '
@@ -27,7 +27,8 @@ ABOUT = {
     'scale': 'Processor seconds (wall seconds for threads), the best of three runs, of a run of 2 methods over 4,096 '
              'tokens, one layer, one KV head with 2 query heads, d 64, where nothing else is said; exponents are '
              'fitted beside a part that does not grow.',
-    'e2e': 'A comparison of 20 methods, 256 scored tokens, from file to rows, and the reference of all queries.'}
+    'e2e': 'A comparison of 20 methods, 256 scored tokens, from file to rows, and the reference of all queries; then all '
+           'positions scored but for a prompt of 64 tokens.'}
 
 
 def names(program):
