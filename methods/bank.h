@@ -51,6 +51,7 @@ struct kv_bank {
     bool fits_unrotated;           /* the rows of a fit are turned back to before the rotation */
     bool garble;                   /* check mode: spoil codes, so that answers must change */
     bool counts_only;              /* `memory`: bytes are charged, no row is read, coded or kept */
+    bool knows_trace;              /* ... of a recording that is there (struct kv_cache_plan) */
     struct kv_rotary rotary;       /* when unrotated, or for the fit */
     float *handed;                 /* [tokens][dim] rows handed down by another cache (rest), or NULL */
     uint8_t *edited;               /* [tokens] 1: the row is in handed, where policies merge; or NULL */

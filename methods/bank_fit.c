@@ -89,11 +89,12 @@ static bool gather_evidence(const struct fit *fit, struct kv_sample *sample)
     for (uint32_t l = 0; l < bank->n_layers; l++) w_o[l] = fit->from[l].source.w_o;
     sample->w_o = w_o, sample->hidden = fit->from->source.hidden;
     if (bank->wants_queries && has_queries(fit) && !gather_queries(fit, sample)) return false;
-    if (bank->counts_only) {
+    if (bank->counts_only && (!bank->knows_trace || squares_of(fit, 0, bank->side == KV_VALUES, false))) {
         sample->fisher = sample->label =
             kv_pool_take(bank->pool, (size_t)fit->n * bank->dim * sizeof(float));
         return sample->fisher != NULL;
     }
+    if (bank->counts_only) return true;
     return gather_squares(fit, false, &sample->fisher) && gather_squares(fit, true, &sample->label);
 }
 
@@ -103,7 +104,9 @@ static bool gather_sample(const struct fit *fit, struct kv_sample *sample)
     float *row = kv_pool_take(bank->pool, (size_t)fit->n * bank->dim * sizeof *row);
     uint32_t *positions = kv_pool_take(bank->pool, fit->n * sizeof *positions);
     if (!row || !positions) return false;
-    *sample = (struct kv_sample){.n = fit->n, .sizes_only = bank->counts_only, .rows = row, .positions = positions};
+    *sample = (struct kv_sample){.n = fit->n, .sizes_only = bank->counts_only,
+                                 .counted = bank->knows_trace ? fit->from->n : 0, .rows = row,
+                                 .positions = positions};
     for (uint32_t i = 0; i < fit->n; i++) {
         positions[i] = fit->from->first + i;
         for (uint32_t lane = 0; lane < bank->n_lanes; lane++)

@@ -44,6 +44,8 @@ struct kv_cache_plan {                /* what a cache is made of */
     bool garble;                      /* check mode: codes are spoiled after encoding */
     bool counts_only;                 /* bytes are charged, rows neither read, encoded nor kept; budgets are
                                        * settled by who asks (methods/byte_law.h) */
+    bool knows_trace;                 /* counts_only for a recording that is there: its prompt's length and
+                                       * probes are what fits are refused by */
     const struct kv_fit_rows *calibration;   /* of this layer, or NULL: fits see the prompt */
 };
 

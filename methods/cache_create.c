@@ -146,7 +146,8 @@ static int create_side(struct kv_cache *cache, enum kv_side side, uint32_t n, st
         setup.head = plan->first_head + h;
         status = kv_bank_create(bank, &setup, sources, stage, side, origin_of(cache, side), err);
         for (struct kv_bank *part = bank; part; part = part->later)
-            part->garble = plan->garble, part->counts_only = plan->counts_only;
+            part->garble = plan->garble, part->counts_only = plan->counts_only,
+            part->knows_trace = plan->knows_trace;
         if (status == KV_OK) point_lanes(cache, n, h, bank);
     }
     return status;

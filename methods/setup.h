@@ -38,6 +38,7 @@ struct kv_setup {
 struct kv_sample {
     uint32_t n;
     bool sizes_only;             /* of a bank that counts: rows are zeros, what is found is never used */
+    uint32_t counted;            /* sizes_only: how many rows a fit would see; 0: not known */
     const float *rows;           /* [n][dim] in the codec's column order (keys unrotated if so marked) */
     const uint32_t *positions;   /* [n] */
     const float *queries;        /* [n_queries][key_dim] where the codec wants them, else NULL: the query
@@ -49,5 +50,15 @@ struct kv_sample {
     uint32_t hidden;
     const char *behind;          /* the codec whose rows these are, where it hides what is NULL above; or NULL */
 };
+
+/* Whether fewer rows than `rank` are fitted on; false where nobody knows. */
+static inline bool kv_sample_is_short(const struct kv_sample *sample, uint32_t rank)
+{
+    return sample->sizes_only ? sample->counted && sample->counted < rank : sample->n < rank;
+}
+static inline uint32_t kv_sample_rows(const struct kv_sample *sample)
+{
+    return sample->sizes_only ? sample->counted : sample->n;
+}
 
 #endif

@@ -661,6 +661,7 @@ static int fit_inner(struct mla_code *self, const struct kv_sample *sample, stru
         sample_row(self, sample, i, rows + (size_t)i * self->code.dim);
     const struct kv_sample turned = {.n = sample->n,
                                      .sizes_only = sample->sizes_only,
+                                     .counted = sample->counted,
                                      .rows = rows,
                                      .positions = sample->positions,
                                      .behind = "mla"};
@@ -676,9 +677,9 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     struct mla_code *self = (struct mla_code *)code;
     const struct shape *shape = &self->shape;
     if (shape->whole) return fit_inner(self, sample, err);
-    if (!sample->sizes_only && sample->n < shape->rank)
+    if (kv_sample_is_short(sample, shape->rank))
         return kv_fail(err, KV_EUNSUPPORTED, "mla: rank %u of a prompt of %u rows", shape->rank,
-                       sample->n);
+                       kv_sample_rows(sample));
     const int status = sample->sizes_only ? KV_OK : fit_maps(self, sample, err);
     const int64_t halves = (int64_t)basis_rows(shape) * shape->rank +
                            (int64_t)shape->kept * shape->heads * shape->fold;

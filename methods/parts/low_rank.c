@@ -113,9 +113,9 @@ static void project(const struct kv_code *code, const float *row, float *latents
 int kv_low_rank_finish(struct kv_low_rank *self, const struct kv_sample *sample, size_t halves,
                        struct kv_error *err)
 {
-    if (!sample->sizes_only && sample->n < self->blocks->rank)
+    if (kv_sample_is_short(sample, self->blocks->rank))
         return kv_fail(err, KV_EUNSUPPORTED, "%s: rank %u of a prompt of %u rows",
-                       self->code.type->name, self->blocks->rank, sample->n);
+                       self->code.type->name, self->blocks->rank, kv_sample_rows(sample));
     kv_pool_charge(self->pool, KV_BASIS_ONLINE, 2 * (int64_t)halves);
     return kv_fit_inner(&self->code, self->inner, sample, project, KV_MAP_OTHER, err);
 }

@@ -16,6 +16,7 @@ run 0 h2o:budget=64+f16+rest+int:bits=8 && is output_error_low "$(column output_
 run 4 int:bits=4:side=values && is status unsupported
 is reason 'side=values: the values of this layer are columns of its keys'
 run 4 cam:budget=64 && is status unsupported     # merging would change the keys with the values
+expect 0 '' info small.h5 && says 'cam: keys that hold the values'
 
 # A prompt of 8 rows has no 32 directions.
 make_trace --prefill 8 --needles 0 --heavy 0 --sinks 0
@@ -57,6 +58,15 @@ run 0 h2o:budget=60:query=agnostic && is kept_tokens 60
 run 0 int:bits=4:query=agnostic && is kept_tokens 160
 make_trace --needles 0
 run 4 snapkv:query=agnostic && is status skipped && is reason 'query=agnostic: the trace marks no question'
+
+# What info says cannot run is what run refuses, for the same reason.
+make_trace --prefill 40
+expect 0 '' info small.h5 && says 'palu: rank 64 of a prompt of 40 rows'
+run 4 palu && is reason 'palu: rank 64 of a prompt of 40 rows'
+make_trace
+expect 0 '' info small.h5
+! grep -q 'mla:' out || complain 'info says that mla cannot run'
+run 0 mla && is status ok
 
 # What fits on queries and gradients fits behind a modifier, too; a turn of the rows changes no metric.
 make_trace
