@@ -258,15 +258,19 @@ static float extreme_length(const struct kv_kernels *kernels, float *x, uint32_t
     return *as_scaled * (large ? 0x1p80f : small ? 0x1p-90f : 1.0f);
 }
 
-/* Length of *x, and the row to rotate: itself, or the copy that extreme_length makes of it. The
- * largest of n values is at most the root of their sum of squares and at least an n-th of it. */
-static float length(struct turboquant_code *self, const float **x, uint32_t n, float *as_scaled)
+/* Turns x; its length is returned. Where squares leave the floats, a copy is turned that
+ * extreme_length makes. The largest of n values is at most the root of their sum of squares and at
+ * least an n-th of it. */
+static float turn_row(struct turboquant_code *self, const struct part *part, const float *x,
+                      float *as_scaled)
 {
-    const float square = self->kernels->sum_squares(*x, n);
+    const uint32_t n = part->n;
+    const float square = kv_rotation_apply_measured(&part->rotation, x, self->turned);
     if (square <= 0x1p100f && square >= 0x1p-100f * (float)n) return *as_scaled = sqrtf(square);
-    memmove(self->gathered, *x, n * sizeof **x);
-    *x = self->gathered;
-    return extreme_length(self->kernels, self->gathered, n, as_scaled);
+    memmove(self->gathered, x, n * sizeof *x);
+    const float length = extreme_length(self->kernels, self->gathered, n, as_scaled);
+    kv_rotation_apply(&part->rotation, self->gathered, self->turned);
+    return length;
 }
 
 /* What is kept as the length so that y_hat fits y as norm= asks. Sums in double, in order. */
@@ -321,11 +325,10 @@ static uint8_t *encode_part(struct turboquant_code *self, const struct part *par
 {
     const bool prod = self->config.mode == MODE_PROD;
     uint8_t *signs = atom + part->codes_bytes, *norms = signs + part->signs_bytes;
-    float as_scaled, size = length(self, &x, part->n, &as_scaled), rest = 0;
+    float as_scaled, size = turn_row(self, part, x, &as_scaled), rest = 0;
     if (!(as_scaled > 0)) {
         memset(atom, 0, part->codes_bytes + part->signs_bytes);
     } else {
-        kv_rotation_apply(&part->rotation, x, self->turned);
         encode_codes(self, part, as_scaled, atom);
         size = adjusted((enum norm)self->config.norm, size, self->coded, self->turned, part->n);
         if (prod) rest = encode_signs(self, part, signs);

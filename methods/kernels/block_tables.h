@@ -17,18 +17,19 @@ static const float kv_thresholds_iq4_nl[15] = {
     -0x1.c80002p4f, -0x1.000002p4f, -0x1.200002p2f, 0x1.bffffep2f,  0x1.2ffffep4f,
     0x1.f7fffep4f,  0x1.6bfffep5f,  0x1.e7fffep5f,  0x1.3bfffep6f,  0x1.93fffep6f};
 
-/* What kv_cells_prepare makes of them (the checker of kernels holds it to that): steps of 2^-8. */
+/* What kv_cells_prepare makes of them (the checker of kernels holds it to that): 2^8 words a unit.
+ */
 static const struct kv_cells kv_cells_iq4_nl = {
     .thresholds = kv_thresholds_iq4_nl,
     .n = 15,
     .unit = 1,
     .steps = 256,
-    .base = {0, 0, 1, 1,  1,  2,  2,  3,  3,  4,  4,  5,  5,  6,  6,  7,
-             8, 9, 9, 10, 11, 11, 12, 12, 13, 13, 14, 14, 14, 15, 15, 15},
-    .low = {255, 128, 255, 255, 128, 255, 0,   255, 0,   255, 0,   255, 128, 255, 0,   128,
-            0,   255, 0,   128, 255, 128, 255, 0,   255, 0,   255, 255, 0,   255, 255, 255},
-    .high = {127, 140, 127, 127, 162, 127, 182, 127, 199, 127, 214, 127, 227, 127, 240, 251,
-             7,   127, 19,  31,  127, 45,  127, 61,  127, 79,  127, 127, 101, 127, 127, 127},
+    .base = {255, 0, 0, 0,  1,  1,  2,  2,  3,  3,  4,  4,  5,  5,  6,  7,
+             8,   8, 9, 10, 10, 11, 11, 12, 12, 13, 13, 13, 14, 14, 14, 14},
+    .low = {0, 128, 0, 0,   128, 0,   0, 0, 0, 0, 0, 0, 128, 0, 0, 128,
+            0, 0,   0, 128, 0,   128, 0, 0, 0, 0, 0, 0, 0,   0, 0, 0},
+    .high = {128, 140, 128, 128, 162, 128, 182, 128, 199, 128, 214, 128, 227, 128, 240, 251,
+             7,   128, 19,  31,  128, 45,  128, 61,  128, 79,  128, 128, 101, 128, 128, 128},
 };
 
 /* What is added to 4 and 5 bit codes. */

@@ -862,6 +862,12 @@ static float KERNEL(sum_squares)(const float *x, size_t n)
     UNROLLED for (uint32_t k = 0; k < VECS; k++) store(s + k * LANES, sums[k]);
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }
+
+static float KERNEL(hadamard_squares)(const float *x, const float *factors, float *out, size_t n)
+{
+    KERNEL(hadamard)(x, factors, out, n);
+    return KERNEL(sum_squares)(x, n);
+}
 #endif
 
 static double KERNEL(peak)(size_t rounds)

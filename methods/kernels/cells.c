@@ -3,17 +3,21 @@
 
 #include "methods/kernels/kernels.h"
 
-enum { LARGEST = 32766 }; /* of a rounded threshold: 32767 stands for none */
+/* Rounded thresholds lie above the lowest cell, so that its least word means what is out of range.
+ * A product of three floats is off by less than 2^-6 of the 2^15 words; so far from a middle
+ * between two words thresholds must keep. */
+enum { LARGEST = KV_CELLS / 2 * KV_CELL - KV_CELL - 2, TRIES = 32 };
+static const double SURE = 0.5 - 0x1p-6;
 
 /* The largest power of two that keeps all thresholds among 16-bit integers; 0: there is none. */
-static float steps_of(const float *thresholds, uint32_t n)
+static double steps_of(const float *thresholds, uint32_t n)
 {
-    float size = 0, steps = 0x1p14f;
+    double size = 0, steps = 0x1p14;
     for (uint32_t t = 0; t < n; t++) {
-        if (!(fabsf(thresholds[t]) <= (float)LARGEST)) return 0;
-        size = fabsf(thresholds[t]) > size ? fabsf(thresholds[t]) : size;
+        if (!(fabs(thresholds[t]) <= LARGEST)) return 0;
+        size = fabs(thresholds[t]) > size ? fabs(thresholds[t]) : size;
     }
-    while (size * steps > (float)LARGEST) steps *= 0.5f;
+    while (size * steps > LARGEST) steps *= 0.5;
     return steps;
 }
 
@@ -23,17 +27,21 @@ static void set_edge(struct kv_cells *cells, int cell, int edge)
     cells->high[cell] = (uint8_t)(edge >> 8 & 255);
 }
 
-/* False when a cell has two. */
-static int place(struct kv_cells *cells, float steps)
+/* False when a cell has two, or a threshold lies where rounding decides. */
+static int place(struct kv_cells *cells, double steps)
 {
     int last = -1;
-    for (int cell = 0; cell < KV_CELLS; cell++) set_edge(cells, cell, 32767);
+    for (int cell = 0; cell < KV_CELLS; cell++) {
+        set_edge(cells, cell, KV_OUT_OF_CELLS);
+        cells->base[cell] = 255;
+    }
     for (uint32_t t = 0; t < cells->n; t++) {
-        const int edge = (int)rintf(cells->thresholds[t] * steps);
-        const int cell = (edge + KV_CELLS / 2 * KV_CELL) / KV_CELL;
-        if (cell <= last) return 0;
+        const double at = cells->thresholds[t] * steps;
+        const int edge = (int)rint(at), cell = (edge + KV_CELLS / 2 * KV_CELL) / KV_CELL;
+        if (cell <= last || fabs(at - edge) > SURE) return 0;
         set_edge(cells, cell, edge);
-        for (int above = cell + 1; above < KV_CELLS; above++) cells->base[above] = (uint8_t)(t + 1);
+        cells->base[cell] = (uint8_t)t;
+        for (int above = cell + 1; above < KV_CELLS; above++) cells->base[above] = (uint8_t)t;
         last = cell;
     }
     return 1;
@@ -42,6 +50,10 @@ static int place(struct kv_cells *cells, float steps)
 void kv_cells_prepare(struct kv_cells *cells, const float *thresholds, uint32_t n, float unit)
 {
     *cells = (struct kv_cells){.thresholds = thresholds, .n = n, .unit = unit};
-    const float steps = steps_of(thresholds, n);
-    if (steps > 0 && place(cells, steps)) cells->steps = unit * steps;
+    const double largest = steps_of(thresholds, n);
+    if (!(largest > 0 && unit >= 0x1p-40f && unit <= 0x1p40f)) return;
+    for (int i = 0; i < TRIES && !cells->steps; i++) {
+        const double steps = largest * (1 - i / 128.0);
+        if (place(cells, steps)) cells->steps = (float)(unit * steps);
+    }
 }

@@ -48,6 +48,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
 #endif
 #if LANES_DIVIDE_8
     kernels->sum_squares = KERNEL(sum_squares);
+    kernels->hadamard_squares = KERNEL(hadamard_squares);
 #endif
 }
 

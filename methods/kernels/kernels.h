@@ -57,17 +57,20 @@ static inline size_t kv_stripe_bytes(enum kv_stripe_format format, uint32_t dept
 
 /* Ascending thresholds whose codes many values ask for, made ready once (kv_cells_prepare): y = (x *
  * factor) * unit, code = the number of thresholds below y. The rest is a short cut of narrow
- * vectors: rint(2^shift y), which keeps the order of y, lies in one of 32 cells of 2048, and a cell
- * has at most one threshold; `base` counts those below the cell, and only a y that rounds to the
- * same as its cell's threshold is compared with it in full. steps 0: no such cells, no short cut. */
-enum { KV_CELLS = 32, KV_CELL = 2048 };
+ * vectors: w = rint(x * (factor * steps)) keeps the order of y but where it meets a threshold's own
+ * word. w lies in one of 32 cells of 2048, and a cell has at most one threshold: only a w that is
+ * its cell's edge, the word of that threshold, is compared in full. `base` is the code at and below
+ * the edge. A cell without a threshold has the least word of all as its edge, and its codes are
+ * base + 1 as well: what is out of range becomes that word and is compared in full, too. steps 0: no
+ * such cells, no short cut. */
+enum { KV_CELLS = 32, KV_CELL = 2048, KV_OUT_OF_CELLS = -32768 };
 
 struct kv_cells {
     const float *thresholds;                   /* [n], n <= 255 */
     uint32_t n;
-    float unit, steps;                         /* unit * 2^shift, or 0 */
+    float unit, steps;                         /* steps: words a unit of x * factor, or 0 */
     uint8_t base[KV_CELLS];                    /* by cell - KV_CELLS / 2 */
-    uint8_t low[KV_CELLS], high[KV_CELLS];     /* bytes of rint(2^shift threshold), or of 32767 */
+    uint8_t low[KV_CELLS], high[KV_CELLS];     /* bytes of the edge */
 };
 
 /* thresholds stay the caller's. */
@@ -232,6 +235,8 @@ struct kv_kernels {
     /* Sum of squares with 8 partial sums (index mod 8), then ((0+1)+(2+3))+((4+5)+(6+7)); no FMA:
      * exact. */
     float (*sum_squares)(const float *x, size_t n);
+    /* hadamard, and the sum_squares of x, which is returned: exact. out may not be x. */
+    float (*hadamard_squares)(const float *x, const float *factors, float *out, size_t n);
 
     /* -- the yardstick ------------------------------------------------------------------------- */
     /* Nothing but independent multiply-adds in registers; returns how many floating-point

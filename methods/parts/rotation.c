@@ -84,6 +84,15 @@ void kv_rotation_apply(const struct kv_rotation *rotation, const float *x, float
         out[0] = x[0] * rotation->signs[0];
 }
 
+float kv_rotation_apply_measured(const struct kv_rotation *rotation, const float *x, float *out)
+{
+    const uint32_t n = rotation->n;
+    if (rotation->kind == KV_ROTATE_HADAMARD && n > 1)
+        return rotation->kernels->hadamard_squares(x, rotation->signs, out, n);
+    kv_rotation_apply(rotation, x, out);
+    return rotation->kernels->sum_squares(x, n);
+}
+
 void kv_rotation_undo(const struct kv_rotation *rotation, const float *x, float *out)
 {
     const uint32_t n = rotation->n;

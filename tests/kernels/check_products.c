@@ -311,6 +311,36 @@ const char *check_hadamard(const struct kv_kernels *generic, const struct kv_ker
     return why;
 }
 
+const char *check_hadamard_squares(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const char *why = NULL;
+    for (int kind = 0; kind < FINITE_KINDS; kind++)
+        for (size_t n = 2; n <= 4096 && !why; n *= 2)
+            for (size_t slack = 0; slack < 4 && !why; slack++) {
+                if (!is_due()) continue;
+                struct guarded x = make_floats(n, slack), out = make_floats(n, (slack + 3) % 16);
+                struct guarded factors = make_floats(n, (slack + 5) % 16);
+                struct guarded expected = make_floats(n, 0);
+                const float *by = slack % 2 ? floats_of(&factors) : NULL;
+                fill_floats(floats_of(&x), n, (enum input_kind)kind, 1);
+                fill_floats(floats_of(&factors), n, NORMAL, 2);
+                generic->hadamard(floats_of(&x), by, floats_of(&expected), n);
+                const float theirs = generic->sum_squares(floats_of(&x), n);
+                const float ours =
+                    set->hadamard_squares(floats_of(&x), by, floats_of(&out), n);
+                if (!guarded_intact(&out)) why = complain("wrote outside (n %zu)", n);
+                else if (memcmp(out.data, expected.data, out.bytes))
+                    why = complain("n %zu: bits differ from generic", n);
+                else if (memcmp(&ours, &theirs, sizeof ours))
+                    why = complain("n %zu: squares %a, expected %a", n, ours, theirs);
+                guarded_free(&x);
+                guarded_free(&out);
+                guarded_free(&expected);
+                guarded_free(&factors);
+            }
+    return why;
+}
+
 /* Only that it comes back and counts in proportion. */
 const char *check_peak(const struct kv_kernels *generic, const struct kv_kernels *set)
 {

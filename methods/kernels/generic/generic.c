@@ -388,6 +388,12 @@ static float sum_squares_generic(const float *x, size_t n)
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }
 
+static float hadamard_squares_generic(const float *x, const float *factors, float *out, size_t n)
+{
+    hadamard_generic(x, factors, out, n);
+    return sum_squares_generic(x, n);
+}
+
 static double peak_generic(size_t rounds)
 {
     float sums[8];
@@ -444,6 +450,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .hadamard = hadamard_generic,
         .rotate = rotate_generic,
         .sum_squares = sum_squares_generic,
+        .hadamard_squares = hadamard_squares_generic,
         .peak = peak_generic,
     };
 }

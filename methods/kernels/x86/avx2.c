@@ -57,6 +57,7 @@ void kv_kernels_set_avx2(struct kv_kernels *kernels)
     kernels->pack_bits = KERNEL(pack_codes);
     kernels->unpack_bits = KERNEL(unpack_codes);
     kernels->hadamard = KERNEL(hadamard_far);
+    kernels->hadamard_squares = KERNEL(hadamard_far_squares);
     kernels->lookup_packed = KERNEL(lookup_packed);
     kernels->isa = "avx2";
 }

@@ -13,38 +13,56 @@ static inline __m256 load_apart(const float *x)
     return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x)), _mm_loadu_ps(x + 16), 1);
 }
 
-/* 32 bytes by cell: index is the cell's number from -16, signed; a byte whose top bit is set picks
- * 0. */
-static inline __m256i pick_cells(const uint8_t table[KV_CELLS], __m256i index, __m256i other)
+/* A table by cell in registers: of those below 0, and the others. */
+struct cell_bytes {
+    __m256i below, above;
+};
+
+static inline struct cell_bytes load_cells(const uint8_t table[KV_CELLS])
 {
     const __m128i *halves = (const __m128i *)(const void *)table;
-    const __m256i below = _mm256_broadcastsi128_si256(_mm_loadu_si128(halves));
-    const __m256i above = _mm256_broadcastsi128_si256(_mm_loadu_si128(halves + 1));
-    return _mm256_or_si256(_mm256_shuffle_epi8(above, index), _mm256_shuffle_epi8(below, other));
+    return (struct cell_bytes){_mm256_broadcastsi128_si256(_mm_loadu_si128(halves)),
+                               _mm256_broadcastsi128_si256(_mm_loadu_si128(halves + 1))};
 }
 
-/* 16 signed words of 8 + 8 values, k = 0 or 1: values 8 k .. 8 k + 7 of both halves. What is above
- * the words' range becomes 32766, what is below -32768. */
-static inline __m256i round_words(const float *x, __m256 factor, __m256 steps)
+struct cell_tables {
+    struct cell_bytes base, low, high;
+};
+
+static inline struct cell_tables load_cell_tables(const struct kv_cells *cells)
 {
-    const __m256 top = _mm256_set1_ps(32766);
-    const __m256 a = _mm256_mul_ps(_mm256_mul_ps(load_apart(x), factor), steps);
-    const __m256 b = _mm256_mul_ps(_mm256_mul_ps(load_apart(x + 4), factor), steps);
-    return _mm256_packs_epi32(_mm256_cvtps_epi32(_mm256_min_ps(a, top)),
-                              _mm256_cvtps_epi32(_mm256_min_ps(b, top)));
+    return (struct cell_tables){load_cells(cells->base), load_cells(cells->low),
+                                load_cells(cells->high)};
 }
 
-/* Codes of 32 values in words, that of a cell's threshold as if below it; *same has a bit for each
- * value that rounds to a threshold. */
-static inline __m256i cells_of_words(const struct kv_cells *cells, const __m256i words[2],
+/* 32 bytes by cell: index is the cell's number from -16, signed; a byte whose top bit is set picks
+ * 0. */
+static inline __m256i pick_cells(struct cell_bytes table, __m256i index, __m256i other)
+{
+    return _mm256_or_si256(_mm256_shuffle_epi8(table.above, index),
+                           _mm256_shuffle_epi8(table.below, other));
+}
+
+/* 16 signed words of 8 + 8 values, k = 0 or 1: values 8 k .. 8 k + 7 of both halves. What no word
+ * or no integer holds becomes 32767 or -32768; the latter stands for all that must be looked at. */
+static inline __m256i round_words(const float *x, __m256 by)
+{
+    const __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(load_apart(x), by));
+    const __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(load_apart(x + 4), by));
+    return _mm256_packs_epi32(a, b);
+}
+
+/* Codes of 32 values in words, that of an edge as if below it; *same has a bit for each value that
+ * rounds to an edge. */
+static inline __m256i cells_of_words(const struct cell_tables *tables, const __m256i words[2],
                                      uint32_t *same)
 {
     const __m256i index =
         _mm256_packs_epi16(_mm256_srai_epi16(words[0], 11), _mm256_srai_epi16(words[1], 11));
     const __m256i other = _mm256_xor_si256(index, _mm256_set1_epi8(-128));
-    const __m256i base = pick_cells(cells->base, index, other);
-    const __m256i low = pick_cells(cells->low, index, other);
-    const __m256i high = pick_cells(cells->high, index, other);
+    const __m256i base = pick_cells(tables->base, index, other);
+    const __m256i low = pick_cells(tables->low, index, other);
+    const __m256i high = pick_cells(tables->high, index, other);
     const __m256i edge0 = _mm256_unpacklo_epi8(low, high), edge1 = _mm256_unpackhi_epi8(low, high);
     const __m256i equal = _mm256_packs_epi16(_mm256_cmpeq_epi16(words[0], edge0),
                                              _mm256_cmpeq_epi16(words[1], edge1));
@@ -54,42 +72,56 @@ static inline __m256i cells_of_words(const struct kv_cells *cells, const __m256i
     return _mm256_sub_epi8(base, above);
 }
 
-/* Values that round to the threshold of their cell, compared in full. */
+/* Values that round to the edge of their cell, compared in full: with its threshold, or, where it
+ * has none, with all. */
 static __attribute__((noinline)) void KERNEL(settle_cells)(const struct kv_cells *cells,
                                                            const float *x, float factor,
                                                            uint64_t same, uint8_t *codes)
 {
     for (; same; same &= same - 1) {
         const int i = __builtin_ctzll(same);
-        codes[i] += x[i] * factor * cells->unit > cells->thresholds[codes[i]];
+        const float y = x[i] * factor * cells->unit;
+        uint32_t code = codes[i] == 255 ? 0 : codes[i];
+        const uint32_t end = codes[i] == 255 ? cells->n : code + 1;
+        for (; code < end && y > cells->thresholds[code]; code++)
+            ;
+        codes[i] = (uint8_t)code;
     }
 }
 
 /* One or two steps, side by side: from a value to its code some fifteen operations wait for each
  * other. */
-ALWAYS_INLINE void code_steps(const struct kv_cells *cells, const float *x, uint32_t many,
-                              float factor, uint8_t *codes)
+ALWAYS_INLINE void code_steps(const struct kv_cells *cells, const struct cell_tables *tables,
+                              const float *x, uint32_t many, float factor, uint8_t *codes)
 {
-    const __m256 by = _mm256_set1_ps(factor), steps = _mm256_set1_ps(cells->steps);
+    const __m256 by = _mm256_set1_ps(factor * cells->steps);
     __m256i words[4];
     uint32_t same[2] = {0, 0};
     UNROLLED for (uint32_t k = 0; k < 2 * many; k++) words[k] =
-        round_words(x + k / 2 * STEP + k % 2 * 8, by, steps);
+        round_words(x + k / 2 * STEP + k % 2 * 8, by);
     UNROLLED for (uint32_t k = 0; k < many; k++) _mm256_storeu_si256(
-        (__m256i *)(void *)(codes + k * STEP), cells_of_words(cells, words + 2 * k, &same[k]));
+        (__m256i *)(void *)(codes + k * STEP), cells_of_words(tables, words + 2 * k, &same[k]));
     if (__builtin_expect(same[0] | same[1], 0))
         KERNEL(settle_cells)(cells, x, factor, (uint64_t)same[1] << 32 | same[0], codes);
+}
+
+/* Whether products with the factor keep the order of all floats: no rounding near 0 or infinity. */
+static inline bool is_plain_factor(const struct kv_cells *cells, float factor)
+{
+    const float by = factor * cells->steps, size = by < 0 ? -by : by;
+    return size >= 0x1p-60f && size <= 0x1p60f;
 }
 
 static void KERNEL(cell_codes)(const struct kv_cells *cells, const float *x, size_t n, float factor,
                                uint8_t *codes)
 {
-    const struct kv_cells table = *cells; /* which codes do not overlap */
     size_t i = 0;
-    for (; table.steps > 0 && i + 2 * STEP <= n; i += 2 * STEP)
-        code_steps(&table, x + i, 2, factor, codes + i);
-    for (; table.steps > 0 && i + STEP <= n; i += STEP)
-        code_steps(&table, x + i, 1, factor, codes + i);
+    if (is_plain_factor(cells, factor)) {
+        const struct cell_tables tables = load_cell_tables(cells);
+        for (; i + 2 * STEP <= n; i += 2 * STEP)
+            code_steps(cells, &tables, x + i, 2, factor, codes + i);
+        for (; i + STEP <= n; i += STEP) code_steps(cells, &tables, x + i, 1, factor, codes + i);
+    }
     if (i < n) KERNEL(plain_cell_codes)(cells, x + i, n - i, factor, codes + i);
 }
 
@@ -97,8 +129,11 @@ static void KERNEL(cell_codes)(const struct kv_cells *cells, const float *x, siz
 ALWAYS_INLINE void block_cells(const struct kv_cells *cells, const float *x, size_t n, float factor,
                                uint8_t *codes)
 {
-    (void)n;
-    code_steps(cells, x, 1, factor, codes);
+    const struct cell_tables tables = load_cell_tables(cells);
+    if (is_plain_factor(cells, factor))
+        code_steps(cells, &tables, x, 1, factor, codes);
+    else
+        KERNEL(plain_cell_codes)(cells, x, n, factor, codes);
 }
 
 /* -- grids ------------------------------------------------------------------------------------ */
