@@ -139,7 +139,7 @@ ALWAYS_INLINE bool fill_tables(const struct kv_stripes *stripes, enum kv_stripe_
         const float part = split ? group_size(format, x) * reach / most : 1;
         const uint32_t parts = part > 1 ? part < MOST_LOOK_UPS ? (uint32_t)part + 1 : limit + 1 : 1;
         if (n + parts > limit) return false;
-        const struct group group = {x, to->scale / (float)parts};
+        const struct group group = {x, parts > 1 ? to->scale / (float)parts : to->scale};
         const __m256i first = whole_entries(format, group, low, base);
         const __m256i second = whole_entries(format, group, high, base);
         for (uint32_t p = 0; p < parts; p++, n++) {
@@ -180,15 +180,24 @@ struct byte_sums {
     __m256i words[MOST_PLANES], odd[MOST_PLANES];
 };
 
-/* In place and in this order: compilers sum by pairs, and spill, or copy every sum in each turn. */
-ALWAYS_INLINE void add_bytes(const uint8_t *table, __m256i index, __m256i *words, __m256i *odd)
+/* One plane of 64 columns, whose codes are `low` and `high`. In place and in this order, so that
+ * three planes' sums and all else fit the 16 registers: compilers sum by pairs, and spill. */
+ALWAYS_INLINE void add_plane(const uint8_t *table, __m256i low, __m256i high, __m256i *words,
+                             __m256i *odd)
 {
-    __m256i bytes = _mm256_shuffle_epi8(load_plane(table, 0), index), high;
-    __asm__("vpaddw %[bytes], %[words], %[words]\n\t"
-            "vpsrlw $8, %[bytes], %[high]\n\t"
-            "vpaddw %[high], %[odd], %[odd]"
-            : [words] "+x"(*words), [odd] "+x"(*odd), [high] "=x"(high)
-            : [bytes] "x"(bytes));
+    __m256i looked, bytes;
+    __asm__("vbroadcasti128 %[table], %[looked]\n\t"
+            "vpshufb %[low], %[looked], %[bytes]\n\t"
+            "vpaddw %[bytes], %[words0], %[words0]\n\t"
+            "vpsrlw $8, %[bytes], %[bytes]\n\t"
+            "vpaddw %[bytes], %[odd0], %[odd0]\n\t"
+            "vpshufb %[high], %[looked], %[looked]\n\t"
+            "vpaddw %[looked], %[words1], %[words1]\n\t"
+            "vpsrlw $8, %[looked], %[looked]\n\t"
+            "vpaddw %[looked], %[odd1], %[odd1]"
+            : [looked] "=&x"(looked), [bytes] "=&x"(bytes), [words0] "+x"(words[0]),
+              [odd0] "+x"(odd[0]), [words1] "+x"(words[1]), [odd1] "+x"(odd[1])
+            : [table] "m"(*(const __m128i *)(const void *)table), [low] "x"(low), [high] "x"(high));
 }
 
 /* Words of the planes, joined: those of columns 0 2 4 6, or 8 10 12 14, of each half. */
@@ -222,59 +231,41 @@ ALWAYS_INLINE void join_sums(struct byte_sums *sums, const struct look_ups *from
     }
 }
 
-ALWAYS_INLINE __m256i load_row(const uint8_t *row)
+ALWAYS_INLINE void look_up_wholes(const uint8_t *codes, const struct look_ups *from, bool third,
+                                  float *sums)
 {
-    return _mm256_loadu_si256((const __m256i *)(const void *)row);
+    const __m256i mask = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
+    __m256i a[2] = {zero, zero}, b[2] = {zero, zero}, c[2] = {zero, zero};
+    __m256i odd_a[2] = {zero, zero}, odd_b[2] = {zero, zero}, odd_c[2] = {zero, zero};
+    vec total[VECS];
+    for (uint32_t i = 0; i < from->n; i++) {
+        const uint8_t *row = codes + from->row[i], *table = from->tables[i];
+        const __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)row);
+        const __m256i low = _mm256_and_si256(both, mask);
+        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+        prefetch_row(row, KV_STRIPE / 2);
+        add_plane(table, low, high, a, odd_a);
+        add_plane(table + PLANE, low, high, b, odd_b);
+        if (third) add_plane(table + 2 * PLANE, low, high, c, odd_c);
+    }
+    UNROLLED for (uint32_t s = 0; s < 2; s++)
+    {
+        struct byte_sums bytes = {{a[s], b[s], c[s]}, {odd_a[s], odd_b[s], odd_c[s]}};
+        join_sums(&bytes, from, third ? 3 : 2, total + 4 * s);
+    }
+    add_total(KV_STRIPE_BOOK, total, sums);
 }
 
 static __attribute__((noinline)) void KERNEL(two_planes)(const uint8_t *codes,
                                                          const struct look_ups *from, float *sums)
 {
-    const __m256i mask = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
-    __m256i a = zero, b = zero, c = zero, d = zero, e = zero, f = zero, g = zero, h = zero;
-    vec total[VECS];
-    for (uint32_t i = 0; i < from->n; i++) {
-        const uint8_t *row = codes + from->row[i], *table = from->tables[i];
-        const __m256i both = load_row(row), low = _mm256_and_si256(both, mask);
-        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
-        prefetch_row(row, KV_STRIPE / 2);
-        add_bytes(table, low, &a, &b);
-        add_bytes(table, high, &e, &f);
-        add_bytes(table + PLANE, low, &c, &d);
-        add_bytes(table + PLANE, high, &g, &h);
-    }
-    struct byte_sums first = {{a, c}, {b, d}}, second = {{e, g}, {f, h}};
-    join_sums(&first, from, 2, total);
-    join_sums(&second, from, 2, total + 4);
-    add_total(KV_STRIPE_BOOK, total, sums);
-}
-
-/* Of three planes the sums of 32 columns fit into the registers. */
-ALWAYS_INLINE void add_three(const uint8_t *codes, const struct look_ups *from, bool above,
-                             vec total[4])
-{
-    const __m256i mask = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
-    __m256i a = zero, b = zero, c = zero, d = zero, e = zero, f = zero;
-    for (uint32_t i = 0; i < from->n; i++) {
-        const uint8_t *row = codes + from->row[i], *table = from->tables[i];
-        const __m256i both = load_row(row);
-        const __m256i index = _mm256_and_si256(above ? _mm256_srli_epi16(both, 4) : both, mask);
-        if (!above) prefetch_row(row, KV_STRIPE / 2);
-        add_bytes(table, index, &a, &b);
-        add_bytes(table + PLANE, index, &c, &d);
-        add_bytes(table + 2 * PLANE, index, &e, &f);
-    }
-    struct byte_sums sums = {{a, c, e}, {b, d, f}};
-    join_sums(&sums, from, 3, total);
+    look_up_wholes(codes, from, false, sums);
 }
 
 static __attribute__((noinline)) void KERNEL(three_planes)(const uint8_t *codes,
                                                            const struct look_ups *from, float *sums)
 {
-    vec total[VECS];
-    add_three(codes, from, false, total);
-    add_three(codes, from, true, total + 4);
-    add_total(KV_STRIPE_BOOK, total, sums);
+    look_up_wholes(codes, from, true, sums);
 }
 
 /* Rows first .. of every stripe, as floats. */
