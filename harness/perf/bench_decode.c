@@ -1,7 +1,8 @@
 /* perf decode: one query of each head over keys and values in their stored bytes, beside the read
  * bandwidth of the same bytes. Every row is a whole answer: logits by key, the keys' scales,
- * softmax, the tokens' scales, the weighted sum; for sign (QJL) the scores alone, which is what it
- * stores. Goals are for contexts that lie in memory. */
+ * softmax, the tokens' scales, the weighted sum, a block of tokens after the other so that logits
+ * stay in cache; for sign (QJL) the scores alone, which is what it stores. Goals are for contexts
+ * that lie in memory. */
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -11,7 +12,7 @@
 #include "harness/base/rng.h"
 #include "harness/perf/benches.h"
 
-enum { DIM = 128, SKETCH = 256, MAX_THREADS = 64, FROM_MEMORY = 65536 };
+enum { DIM = 128, SKETCH = 256, MAX_THREADS = 64, FROM_MEMORY = 65536, BLOCK = 8192 };
 
 struct format {
     const char *name;
@@ -26,7 +27,7 @@ static const struct format formats[] = {
 };
 
 struct head {                       /* one KV head with one query */
-    struct kv_stripes keys, values; /* values.n 0: none are stored */
+    struct kv_stripes keys, values; /* values in blocks of tokens; values.n 0: none are stored */
     uint8_t *codes;
     size_t bytes;
     float *scale; /* [tokens] of keys and of values */
@@ -43,18 +44,47 @@ struct decode {
     uint64_t sums[MAX_THREADS][8]; /* of the reading, a line each */
 };
 
-/* A lower logit scale than 1 / sqrt(dim) would do; the numbers only have to stay ordinary. */
+/* Logits of `n` tokens from `first` on. A lower scale than 1 / sqrt(dim) would do; the numbers only
+ * have to stay ordinary. */
+static void score(const struct kv_kernels *kernels, const struct head *head, uint32_t first,
+                  uint32_t n, float *logits)
+{
+    struct kv_stripes keys = head->keys;
+    keys.n = n / KV_STRIPE;
+    keys.codes += first / KV_STRIPE * kv_stripe_bytes(keys.format, keys.depth);
+    memset(logits, 0, n * sizeof *logits);
+    kernels->stripes(&keys, head->query, logits);
+    for (uint32_t t = 0; t < n; t++) logits[t] *= head->scale[first + t];
+}
+
+/* What was summed beside a smaller maximum, beside this one. */
+static void raise_top(const struct kv_kernels *kernels, struct head *head, float *top, float *sum,
+                      float max)
+{
+    if (!(max > *top)) return;
+    const float factor = kernels->exp_sum(top, 1, max);
+    kernels->scale(head->output, DIM, factor);
+    *sum *= factor, *top = max;
+}
+
 static float answer(const struct kv_kernels *kernels, struct head *head, uint32_t tokens)
 {
-    memset(head->logits, 0, tokens * sizeof *head->logits);
-    kernels->stripes(&head->keys, head->query, head->logits);
-    for (uint32_t t = 0; t < tokens; t++) head->logits[t] *= head->scale[t];
-    if (!head->values.n) return head->logits[0];
-    const float sum = kernels->exp_sum(head->logits, tokens, kernels->max(head->logits, tokens));
-    for (uint32_t t = 0; t < tokens; t++) head->logits[t] *= head->scale[t];
+    float sum = 0, top = -INFINITY;
     memset(head->output, 0, DIM * sizeof *head->output);
-    kernels->stripes(&head->values, head->logits, head->output);
-    kernels->scale(head->output, DIM, 1 / sum);
+    for (uint32_t first = 0, n; first < tokens; first += n) {
+        n = tokens - first < BLOCK ? tokens - first : BLOCK;
+        float *logits = head->logits + (head->values.n ? 0 : first);
+        score(kernels, head, first, n, logits);
+        if (!head->values.n) continue;
+        raise_top(kernels, head, &top, &sum, kernels->max(logits, n));
+        sum += kernels->exp_sum(logits, n, top);
+        for (uint32_t t = 0; t < n; t++) logits[t] *= head->scale[first + t];
+        struct kv_stripes values = head->values;
+        values.depth = n;
+        values.codes += values.n * kv_stripe_bytes(values.format, first);
+        kernels->stripes(&values, logits, head->output);
+    }
+    if (head->values.n) kernels->scale(head->output, DIM, 1 / sum);
     return sum;
 }
 
@@ -179,16 +209,24 @@ static int create(struct decode *decode, struct kv_error *err)
                             decode->tokens);
 }
 
-/* Keys alone, in the L1 cache: loads, unpacking and one multiply-add (of signs, one sum of four) a
- * value, by the best loop in floats that is known here; no scales, no softmax,
- * nothing from memory. What makes the query ready is done once a run and counted; signs, whose
- * tables take longer than a stripe, get 128 stripes, which lie in L2. */
+/* Formats whose tables of the query take longer than a stripe; see stripes_fixed.h. */
+static bool has_tables(const struct decode *decode)
+{
+    return decode->format->format == KV_STRIPE_SIGN || decode->format->format == KV_STRIPE_BOOK;
+}
+
+/* Keys alone, in the L1 cache (with tables, in L2): loads, unpacking and a multiply-add a value, or
+ * look-ups and their sums, by the best loop that is known here; no scales, no softmax, nothing from
+ * memory. Often enough that asking the clock does not count. */
 static double values_alone(void *context)
 {
+    enum { TIMES = 32 };
     const struct decode *decode = context;
     const struct head *head = &decode->heads[0];
-    decode->kernels->stripes(&head->keys, head->query, head->logits);
-    return (double)head->keys.n * (double)kv_stripe_bytes(head->keys.format, head->keys.depth);
+    for (int i = 0; i < TIMES; i++)
+        decode->kernels->stripes(&head->keys, head->query, head->logits);
+    return TIMES * (double)head->keys.n *
+           (double)kv_stripe_bytes(head->keys.format, head->keys.depth);
 }
 
 /* Best GB/s of `run` by all threads, with `key_bytes` of codes of keys; negative: no memory. */
@@ -214,19 +252,20 @@ static double best_rate(const struct decode *decode, kv_perf_work *run, uint32_t
 static void explain(void *context, const struct kv_perf_seen *seen, char reason[KV_PERF_REASON])
 {
     const struct decode *decode = context;
-    const bool signs = decode->format->format == KV_STRIPE_SIGN;
-    const double alone = best_rate(decode, values_alone, signs ? 1u << 18 : 1u << 14);
+    const bool tables = has_tables(decode);
+    const double alone = best_rate(decode, values_alone, tables ? 1u << 18 : 1u << 14);
     const double cached = best_rate(decode, decode_all, 1u << 17);
     const double goal = decode->goal * seen->limit / 1e9;
     if (alone < 0 || cached < 0)
         snprintf(reason, KV_PERF_REASON, "no reason found: out of memory");
     else
-        snprintf(reason, KV_PERF_REASON,
-                 "%s: loads, unpacking and %s alone, out of %s, %.1f GB/s, %s the goal of %.1f; "
-                 "whole answers out of L2 %.1f, reading %.1f",
-                 alone < goal ? "arithmetic" : "arithmetic and memory",
-                 signs ? "sums" : "multiply-adds", signs ? "L2" : "L1", alone,
-                 alone < goal ? "below" : "above", goal, cached, seen->limit / 1e9);
+        snprintf(
+            reason, KV_PERF_REASON,
+            "%s: the best loop known over keys alone (loads, %s), out of %s, %.1f GB/s, %s the "
+            "goal of %.1f; whole answers out of L2 %.1f, reading %.1f",
+            alone < goal ? "arithmetic" : "arithmetic and memory",
+            tables ? "look-ups, sums" : "unpacking, multiply-adds", tables ? "L2" : "L1", alone,
+            alone < goal ? "below" : "above", goal, cached, seen->limit / 1e9);
 }
 
 static int measure(struct kv_perf *perf, const struct format *format, uint32_t tokens,
