@@ -35,6 +35,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->stripes = KERNEL(stripes);
     kernels->channel_encode = KERNEL(channel_encode);
     kernels->channel_decode = KERNEL(channel_decode);
+    kernels->polar = KERNEL(polar);
     kernels->minifloat_encode = KERNEL(minifloat_encode);
     kernels->minifloat_decode = KERNEL(minifloat_decode);
     kernels->fp4_encode = KERNEL(fp4_encode);

@@ -1,4 +1,4 @@
-/* Radii and angles for the AVX2 and NEON sets: angle.h in lanes. Each operation rounds as there. */
+/* Radii and angles: angle.h in lanes. Each operation rounds as there. */
 #ifndef KVBENCH_METHODS_KERNELS_POLAR_H
 #define KVBENCH_METHODS_KERNELS_POLAR_H
 

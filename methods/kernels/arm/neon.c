@@ -23,6 +23,5 @@
 void kv_kernels_set_neon(struct kv_kernels *kernels)
 {
     KERNEL(fill)(kernels);
-    kernels->polar = KERNEL(polar);
     kernels->isa = "neon";
 }

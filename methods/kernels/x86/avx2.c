@@ -51,7 +51,6 @@ void kv_kernels_set_avx2(struct kv_kernels *kernels)
     KERNEL(fill)(kernels);
     kernels->stripes = kv_cpu_features() & KV_CPU_FREE_SUBNORMALS ? KERNEL(any_stripes_subnormal)
                                                                   : KERNEL(any_stripes);
-    kernels->polar = KERNEL(polar);
     kernels->cell_codes = KERNEL(cell_codes);
     kernels->grid_encode = KERNEL(grid_codes);
     kernels->pack_bits = KERNEL(pack_codes);

@@ -18,6 +18,8 @@
 #include "methods/kernels/x86/minifloat_avx512.h"
 #include "methods/kernels/minifloats.h"
 #include "methods/kernels/channels.h"
+#include "methods/kernels/x86/wide_avx512.h"
+#include "methods/kernels/polar.h"
 #include "methods/kernels/entries.h"
 
 void kv_kernels_set_avx512(struct kv_kernels *kernels)
