@@ -200,7 +200,7 @@ static void code_key(struct gear_code *self, const float *row)
     for (uint32_t c = 0; c < dim; c++) outlying[c] = (row[c] <= low[c]) | (row[c] >= high[c]);
     for (uint32_t c = 0; c < dim; c++) {
         const float x = row[c], instead = mean[c];
-        vector[c] = (x <= low[c]) | (x >= high[c]) ? instead : x;
+        vector[c] = ((x <= low[c]) | (x >= high[c])) ? instead : x;
     }
     self->kernels->channel_encode(self->vector, dim, self->base, self->step, 1u << self->bits,
                                   self->codes);
