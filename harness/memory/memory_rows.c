@@ -162,7 +162,7 @@ static int write_json(FILE *file, const struct kv_memory_rows *rows, struct kv_e
 
 /* -- tables: a grid of cells, right-justified but for the first column ------------------------ */
 
-enum { MOST_CELLS = 12, CELL = 96 };
+enum { MOST_CELLS = 12, CELL = 512, LONGEST_NAME = 95 }; /* CELL: an item of a row, whole */
 
 struct grid {
     FILE *file;
@@ -195,9 +195,17 @@ static void print_cells(const struct grid *grid, const int *width, char (*cell)[
     fputs(grid->markdown ? "|\n" : "\n", grid->file);
 }
 
+/* A spec in full is for markdown, which wraps it. */
+static void shorten_names(const struct grid *grid)
+{
+    for (uint32_t r = 0; !grid->markdown && r < grid->n_rows; r++)
+        if (strlen(grid->cell[r][0]) > LONGEST_NAME) strcpy(grid->cell[r][0] + LONGEST_NAME - 3, "...");
+}
+
 static void print_grid(const struct grid *grid)
 {
     int width[MOST_CELLS];
+    shorten_names(grid);
     for (uint32_t c = 0; c < grid->n_columns; c++) {
         width[c] = width_of(grid->head[c]);
         for (uint32_t r = 0; r < grid->n_rows; r++)
@@ -235,7 +243,7 @@ static void put_real(char *cell, const char *format, double value)
 
 static void fill_chain(char (*cell)[CELL], const struct kv_memory_row *row)
 {
-    snprintf(cell[0], CELL, "%.95s", row->item);
+    snprintf(cell[0], CELL, "%s", row->item);
     put_count(cell[1], row->value[KV_MC_BYTES]);
     put_human(cell[2], row->value[KV_MC_BYTES]);
     put_real(cell[3], "%.4g", row->compression_ratio);
@@ -243,7 +251,7 @@ static void fill_chain(char (*cell)[CELL], const struct kv_memory_row *row)
 
 static void fill_method(char (*cell)[CELL], const struct kv_memory_row *row)
 {
-    snprintf(cell[0], CELL, "%.95s", row->item);
+    snprintf(cell[0], CELL, "%s", row->item);
     put_count(cell[1], row->value[KV_MC_BYTES]);
     put_human(cell[2], row->value[KV_MC_BYTES]);
     put_real(cell[3], "%.8g", row->bytes_per_token);
@@ -257,7 +265,7 @@ static void fill_method(char (*cell)[CELL], const struct kv_memory_row *row)
 
 static void fill_serving(char (*cell)[CELL], const struct kv_memory_row *row)
 {
-    snprintf(cell[0], CELL, "%.95s", row->item);
+    snprintf(cell[0], CELL, "%s", row->item);
     put_count(cell[1], row->value[KV_MC_BLOCK]);
     put_count(cell[2], row->value[KV_MC_BYTES]);
     put_count(cell[3], row->value[KV_MC_ALLOCATED]);
@@ -316,6 +324,15 @@ static void print_notes(FILE *file, const struct kv_memory_rows *rows, const cha
     if (any) fputc('\n', file);
 }
 
+/* What the heads of columns do not say of themselves. */
+static void print_legend(FILE *file, bool markdown)
+{
+    fprintf(file,
+            "%sbreak-even: tokens at which the cache is as large as the weights; fits ctx, fits batch: the longest\n"
+            "%scontext at this batch, and the largest batch at this context, within --fit; -: not known or not asked\n",
+            markdown ? "" : "  ", markdown ? "" : "  ");
+}
+
 static int write_tables(FILE *file, const struct kv_memory_rows *rows, bool markdown,
                         struct kv_error *err)
 {
@@ -328,6 +345,7 @@ static int write_tables(FILE *file, const struct kv_memory_rows *rows, bool mark
             status = print_part(file, rows, model->name, (enum kv_memory_part)part, markdown, err);
         print_notes(file, rows, model->name);
     }
+    if (status == KV_OK && rows->n_models) print_legend(file, markdown);
     return status;
 }
 
