@@ -12,7 +12,8 @@ static bool has_layers(const struct kv_ranked *row)
     return row->standing != KV_UNMEASURED && row->cell->layers;
 }
 
-/* Rows under the floor would stretch the colours over decades that nobody compares. */
+/* Three decades: what is hardly an error at all (rows under the floor, a layer that happens to be nearly
+ * exact) would stretch the colours over decades that nobody compares. */
 static void colour_range(const struct kv_figure_page *figure, double *low, double *high)
 {
     *low = INFINITY, *high = 0;
@@ -28,6 +29,7 @@ static void colour_range(const struct kv_figure_page *figure, double *low, doubl
         }
     }
     if (!(*high > 0)) *low = 0.001, *high = 1;
+    *low = fmax(*low, *high * 1e-3);
     if (*high < *low * 2) *low /= 1.5, *high *= 1.5;
 }
 

@@ -74,6 +74,7 @@ struct grid {
     uint32_t n_columns, n_rows;
     char (*cells)[CELL_BYTES];          /* [n_rows][n_columns]; the method's label is not among them */
     int width[MAX_COLUMNS];             /* 0 = left out, nothing to show */
+    bool nothing[MAX_COLUMNS];          /* left out: 0 in every row */
 };
 
 static double number_at(const struct kv_row *row, int column)
@@ -159,6 +160,26 @@ static bool shows_something(const struct grid *grid, uint32_t column)
     return false;
 }
 
+static bool is_nothing(const struct grid *grid, uint32_t column)
+{
+    bool nothing = grid->columns[column].kind == SHARE && grid->width[column] > 0;
+    for (uint32_t r = 0; nothing && r < grid->n_rows; r++)
+        nothing = strcmp(grid_cell(grid, r, column), "0") == 0;
+    return nothing;
+}
+
+/* Shares that are 0 in every row make room for labels; they are said below the grid. */
+static int make_room(struct grid *grid, int wanted)
+{
+    int gained = 0;
+    for (uint32_t c = grid->n_columns; c-- > 1 && gained < wanted;) {
+        if (!is_nothing(grid, c)) continue;
+        gained += grid->width[c] + 1;
+        grid->width[c] = 0, grid->nothing[c] = true;
+    }
+    return gained;
+}
+
 /* Numbers first; the method gets what is left, and a longer label a line of its own. */
 static void set_widths(struct grid *grid)
 {
@@ -176,7 +197,8 @@ static void set_widths(struct grid *grid)
         const int length = (int)strlen(grid->ranking->rows[r].label);
         if (length > longest) longest = length;
     }
-    const int room = KV_TABLE_COLUMNS - used;
+    int room = KV_TABLE_COLUMNS - used;
+    room += make_room(grid, longest - room);
     grid->width[0] = longest < room ? longest : room;
 }
 
@@ -240,6 +262,8 @@ static void print_grid(FILE *file, const struct kv_ranking *ranking,
     }
     fputc('\n', file);
     for (uint32_t r = 0; r < grid.n_rows; r++) print_row(file, &grid, r, colour);
+    for (uint32_t c = 1; c < grid.n_columns; c++)
+        if (grid.nothing[c]) fprintf(file, "  (%s: 0 in every row)\n", grid.columns[c].head);
     free(grid.cells);
 }
 

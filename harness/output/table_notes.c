@@ -92,6 +92,7 @@ static bool is_universal(const char *flag, size_t length)
 static bool row_has(const struct kv_ranked *row, const struct flag_letter *letter)
 {
     if (letter->letter == '=') return row->same_as != NULL;
+    if (letter->letter == 'o' && kv_find_flag(row->cell->row.calibration, letter->flag)) return true;
     if (letter->letter == 'c') return kv_find_flag(row->cell->row.calibration, letter->flag) != NULL;
     return kv_find_flag(row->cell->row.flags, letter->flag) != NULL;
 }
@@ -138,6 +139,24 @@ static void print_flag_legend(FILE *file, const struct kv_ranking *ranking,
     free(text);
 }
 
+/* The flags that no letter stands for; which layers are served together in words. */
+static void print_unlettered(FILE *file, const struct kv_ranked *row, enum kv_note_style style)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+    if (!out) return;
+    for (const char *at = row->cell->row.flags; *(at += strspn(at, " ,;")); at += strcspn(at, " ,;")) {
+        const size_t n = strcspn(at, " ,;"), joined = strlen("joined:");
+        if (is_universal(at, n) || has_a_letter(at)) continue;
+        const bool layers = strncmp(at, "joined:", joined) == 0;
+        if (layers) fprintf(out, "; layers served together: %.*s", (int)(n - joined), at + joined);
+        else fprintf(out, "; %.*s", (int)n, at);
+    }
+    if (fclose(out) == 0 && length) kv_print_note(file, style, "+ %s: %s", row->label, text + 2);
+    free(text);
+}
+
 static void print_other_flags(FILE *file, const struct kv_ranking *ranking,
                               enum kv_note_style style)
 {
@@ -145,9 +164,7 @@ static void print_other_flags(FILE *file, const struct kv_ranking *ranking,
     for (uint32_t r = 0; r < ranking->n_measured; r++) {
         const struct kv_ranked *row = &ranking->rows[r];
         kv_flag_letters(letters, ranking, row);
-        if (strchr(letters, '+')) {
-            kv_print_note(file, style, "+ %s: %s", row->label, row->cell->row.flags);
-        }
+        if (strchr(letters, '+')) print_unlettered(file, row, style);
     }
 }
 
@@ -165,8 +182,10 @@ static void describe_text(char *out, size_t capacity, const char *text)
 {
     const char *digest = text ? strstr(text, " sha256:") : NULL;
     const char *rest = digest ? strchr(digest, ';') : NULL;
-    if (!rest) snprintf(out, capacity, "%s", text ? text : "");
-    else snprintf(out, capacity, "%.*s%s", (int)(digest - text), text, rest);
+    int length;
+    if (!rest) length = snprintf(out, capacity, "%s", text ? text : "");
+    else length = snprintf(out, capacity, "%.*s%s", (int)(digest - text), text, rest);
+    if ((size_t)length >= capacity) strcpy(out + capacity - 4, "...");
 }
 
 void kv_print_heading(FILE *file, const struct kv_results *results,
@@ -252,6 +271,38 @@ static bool is_stored(const char *asked)
     return unit > 0 && asked[unit] && (asked[unit - 1] == 'b' || asked[unit - 1] == 'B');
 }
 
+static bool keeps_alike(const struct kv_ranked *a, const struct kv_ranked *b)
+{
+    return strcmp(a->cell->asked_budget, b->cell->asked_budget) == 0
+        && a->cell->row.kept_tokens == b->cell->row.kept_tokens;
+}
+
+static bool like_before(const struct kv_ranking *ranking, uint32_t row)
+{
+    for (uint32_t r = 0; r < row; r++)
+        if (keeps_alike(&ranking->rows[r], &ranking->rows[row])) return true;
+    return false;
+}
+
+/* One sentence for all rows that were asked for and hold the same. */
+static void note_kept(FILE *file, const struct kv_ranking *ranking, uint32_t first,
+                      enum kv_note_style style)
+{
+    const struct kv_cell *cell = ranking->rows[first].cell;
+    char *text = NULL;
+    size_t length = 0;
+    uint32_t n = 0;
+    FILE *out = open_memstream(&text, &length);
+    if (!out) return;
+    for (uint32_t r = first; r < ranking->n_measured; r++)
+        if (keeps_alike(&ranking->rows[first], &ranking->rows[r]))
+            fprintf(out, "%s%s", n++ ? ", " : "", ranking->rows[r].label);
+    if (fclose(out) == 0 && length)
+        kv_print_note(file, style, "budget: %s %s asked to keep %s tokens and hold%s %.4g at the end.", text,
+                      n > 1 ? "were" : "was", cell->asked_budget, n > 1 ? "" : "s", cell->row.kept_tokens);
+    free(text);
+}
+
 /* The budget that a share stands for, and budgets that were not met within half a token. */
 static void note_budgets(FILE *file, const struct kv_ranking *ranking, enum kv_note_style style)
 {
@@ -264,9 +315,8 @@ static void note_budgets(FILE *file, const struct kv_ranking *ranking, enum kv_n
             continue;
         }
         if (!cell->asked_budget[0] || isnan(cell->row.kept_tokens)
-            || fabs(cell->row.kept_tokens - asked) <= 0.5) continue;
-        kv_print_note(file, style, "budget: %s was asked to keep %s tokens and holds %.4g at the end.",
-                      ranking->rows[r].label, cell->asked_budget, cell->row.kept_tokens);
+            || fabs(cell->row.kept_tokens - asked) <= 0.5 || like_before(ranking, r)) continue;
+        note_kept(file, ranking, r, style);
     }
 }
 
