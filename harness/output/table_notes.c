@@ -172,7 +172,7 @@ static void print_other_flags(FILE *file, const struct kv_ranking *ranking,
 
 static void describe_probes(char *text, size_t capacity, const struct kv_trace_summary *trace)
 {
-    if (!trace->has_probes) snprintf(text, capacity, "no gradient probes");
+    if (!trace->has_probes) snprintf(text, capacity, "no %s probes", trace->has_label ? "Fisher" : "gradient");
     else snprintf(text, capacity, "probes: %u window%s, %u tokens, %u Fisher", trace->n_windows,
                   trace->n_windows == 1 ? "" : "s", trace->window_tokens, trace->n_fisher);
 }
@@ -320,6 +320,14 @@ static void note_budgets(FILE *file, const struct kv_ranking *ranking, enum kv_n
     }
 }
 
+static const char *without_probes(const struct kv_trace_summary *trace)
+{
+    if (trace->has_probes)
+        return trace->has_label ? "" : "; dnll1, ppl_est: trace has no label probe";
+    return trace->has_label ? "; dkl, ppl_est: trace has no Fisher probes"
+                            : "; dkl, dnll1, ppl_est: trace has no gradient probes";
+}
+
 static void note_empty(FILE *file, const struct kv_ranking *ranking, enum kv_note_style style)
 {
     const struct kv_trace_summary *trace = ranking->trace;
@@ -329,9 +337,12 @@ static void note_empty(FILE *file, const struct kv_ranking *ranking, enum kv_not
     }
     char text[512];
     snprintf(text, sizeof text, "%s%s%s%s",
-             trace->has_probes ? "" : "; dkl, dnll1, ppl_est: trace has no gradient probes",
-             trace->has_w_o ? "" : "; wo_error, residual_error: trace has no w_o",
-             !trace->has_w_o || trace->has_x2 ? "" : "; residual_error: trace has no x2",
+             without_probes(trace),
+             trace->has_w_o ? "" : "; wo_error, residual_error: not every layer has w_o",
+             !trace->has_w_o       ? ""
+             : !trace->has_x2      ? "; residual_error: not every layer has x2"
+             : trace->no_post_norm ? ""
+                                   : "; residual_error: a norm follows w_o",
              spans ? "" : "; span_retention: trace has no spans");
     if (text[0]) kv_print_note(file, style, "empty: %s.", text + 2);
     if (trace->has_probes && !ranking->by_dkl && ranking->n_measured) {

@@ -39,7 +39,8 @@ struct kv_cell {                     /* one trace x one spec x one seed */
 struct kv_trace_summary {            /* what the table says of a trace */
     char *name, *path, *hash, *model, *text;
     uint32_t tokens, prefill, n_layers, model_layers, n_windows, window_tokens, n_fisher, element_bits;
-    bool verified, has_probes, has_w_o, has_x2;
+    bool verified, has_probes, has_label;
+    bool has_w_o, has_x2, no_post_norm;   /* of every layer that is run */
     double reference_seconds, audit_deviation, audit_bound;   /* fast exact attention against double */
     bool reference_cached;
 };

@@ -172,9 +172,13 @@ static int summarise(struct kv_trace_run *run, struct kv_error *err)
         .n_fisher = trace->n_fisher, .element_bits = trace->layers[run->layers[0]].geometry.element_bits,
         .verified = trace->verified, .reference_cached = true};
     summary->has_probes = trace->n_windows > 0 && trace->n_fisher > 0;
+    summary->has_label = trace->n_windows > 0 && trace->has_label;
+    summary->has_w_o = summary->has_x2 = summary->no_post_norm = true;
     for (uint32_t l = 0; l < run->n_layers; l++) {
-        summary->has_w_o |= trace->layers[run->layers[l]].has_w_o;
-        summary->has_x2 |= trace->layers[run->layers[l]].has_x2;
+        summary->has_w_o &= trace->layers[run->layers[l]].has_w_o;
+        summary->has_x2 &= trace->layers[run->layers[l]].has_x2;
+        summary->no_post_norm &= !trace->layers[run->layers[l]].attn_post_norm;
+        summary->has_label = summary->has_label && trace->layers[run->layers[l]].has_gradients;
         summary->has_probes = summary->has_probes && trace->layers[run->layers[l]].has_gradients;
     }
     if (summary->name && summary->path && summary->hash && summary->model && summary->text) return KV_OK;

@@ -259,6 +259,23 @@ Test(table, fits_100_columns_with_any_spec_and_any_number)
     output_fixture_free(results);
 }
 
+Test(table, says_which_probes_and_which_layers_are_missing)
+{
+    struct kv_results *results = output_fixture(15, 2, false);
+    struct kv_trace_summary *trace = &results->traces[0];
+    trace->has_label = trace->has_w_o = trace->has_x2 = true;
+    trace->has_probes = trace->no_post_norm = false;
+    char *text = printed(results, "table");
+    cr_expect(strstr(text, "empty: dkl, ppl_est: trace has no"));
+    cr_expect(strstr(text, "residual_error: a norm"));
+    free(text);
+    trace->has_w_o = false;
+    text = printed(results, "table");
+    cr_expect(strstr(text, "wo_error, residual_error:"));
+    free(text);
+    output_fixture_free(results);
+}
+
 Test(table, says_what_is_missing_what_is_equal_and_what_failed)
 {
     struct kv_results *results = output_fixture(15, 2, false);
@@ -269,7 +286,7 @@ Test(table, says_what_is_missing_what_is_equal_and_what_failed)
     cr_expect(strstr(text, "same output: window:budget=0.2 answers exactly as streaming:budget=0.2"));
     cr_expect(strstr(text, "not measured: int:bits=4: timeout: over 10 s"));
     cr_expect(strstr(text, "trace has no gradient probes"));
-    cr_expect(strstr(text, "trace has no x2"));
+    cr_expect(strstr(text, "not every layer has x2"));
     cr_expect(strstr(text, "asked to keep 20% = 153 tokens and holds 160.2 at the end"));
     cr_expect(strstr(text, "worst deviation 1.3e-7"));
     cr_expect(strstr(text, "r depends on the seed"));
