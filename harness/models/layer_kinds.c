@@ -118,6 +118,8 @@ static void plan_states(struct kv_config_reader *reader, struct kv_layer_plan *p
                                             : 1;
     const uint32_t offset =
         body == JAMBA ? kv_config_count(reader, "attn_layer_offset", MOST_LAYERS) : period - 1;
+    if (body == JAMBA && offset >= period) /* no layer would attend */
+        kv_config_complain(reader, "attn_layer_offset", "less than attn_layer_period", "as much or more");
     for (uint32_t i = 0; i < n; i++) {
         const bool full =
             body == BOTH || ((body == JAMBA || body == DELTA) && i % period == offset);

@@ -104,6 +104,10 @@ static uint64_t mamba2_state(struct kv_config_reader *reader)
     const char *const *name = names[body == MAMBA2 ? 0 : body == NEMOTRON ? 1 : 2];
     const uint64_t inner = (uint64_t)kv_config_number(reader, name[0], 0, MOST_HEADS) *
                            kv_config_number(reader, name[1], 0, MOST_HEAD_COLUMNS);
+    if (body == MAMBA2 && kv_config_field(reader, "expand") &&
+        inner != (uint64_t)kv_config_number(reader, "expand", 2, 64) * reader->model->hidden)
+        kv_config_complain(reader, name[0], "expand * hidden_size / head_dim of them",
+                           "another number");
     const uint64_t state = kv_config_number(reader, name[2], 0, MOST_HEAD_COLUMNS);
     return inner * state + kv_config_number(reader, name[3], 0, 1024) *
                                (inner + 2 * kv_config_number(reader, name[4], 0, 1024) * state);

@@ -160,6 +160,10 @@ refuse 'layers: expected at most 2^30 bytes a token' \
 refuse 'num_key_value_heads: expected a divisor of num_attention_heads, found 3 for 4 query heads' \
     "{\"model_type\": \"llama\", $shape, \"num_key_value_heads\": 3}"
 refuse 'sliding_window: expected a whole number' "{\"model_type\": \"gemma3_text\", $shape}"
+refuse 'attn_layer_offset: expected less than attn_layer_period' \
+    "{\"model_type\": \"jamba\", $shape, \"attn_layer_period\": 2, \"attn_layer_offset\": 2, \"mamba_d_state\": 16, \"mamba_d_conv\": 4, \"mamba_expand\": 2}"
+refuse 'num_heads: expected expand * hidden_size / head_dim of them' \
+    '{"model_type": "mamba2", "num_hidden_layers": 2, "hidden_size": 64, "expand": 2, "num_heads": 3, "head_dim": 32, "state_size": 16, "n_groups": 1, "conv_kernel": 4}'
 refuse 'num_kv_shared_layers: expected fewer than the hidden layers, found 6' \
     "{\"model_type\": \"gemma3n_text\", $shape, \"sliding_window\": 8, \"num_kv_shared_layers\": 6}"
 refuse 'num_kv_shared_layers: expected an earlier layer of every shared kind, found 3' \
