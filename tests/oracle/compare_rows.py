@@ -141,7 +141,8 @@ def compare_value(column, want, got, floor, expected, on_basis=False, moved=None
         same = abs(want - got) <= 1e-8 * max(1.0, abs(want))     # %.9g of an exact quotient
     else:
         same = close(column, want, got, floor, expected.get("residual_signal") or 1.0,
-                     expected.get("dkl_seq_spread" if column == "dkl_seq" else "dnll1_spread") or 0.0) or (
+                     expected.get("dkl_seq_spread" if column == "dkl_seq" else "dnll1_spread") or 0.0,
+                     expected.get("answers", 64)) or (
             on_basis and (abs(want - got) <= (BASIS_WORST if column == "error_max" else BASIS) * abs(want)
                           or abs(want - got) <= MOVES * moved().get(column, 0.0)))
     return None if same else f"oracle {want:.9g}, program {got:.9g}, relative {relative(want, got):.1e}"
@@ -186,6 +187,10 @@ def floor_of(trace):
     return trace.floor
 
 
+def fewest_answers(trace):
+    return min(len(layer.q) for layer in trace.layers.values()) * (trace.tokens - trace.prefill_length)
+
+
 def compare_spec(report, trace, name, spec, want, printed, audit):
     floor, unrest = floor_of(trace), {}
     if "positions=cache" in spec:                 # both sides of a product turn in f32
@@ -204,7 +209,7 @@ def compare_spec(report, trace, name, spec, want, printed, audit):
             report.note(where, "status", f"{row['status']}: {row['reason']}")
             continue
         layer = "all" if row["layer"] == "all" else int(row["layer"])
-        expected = want[layer]
+        expected = want[layer] | {"answers": fewest_answers(trace)}
         lost = (expected.get("output_error") or 0) < LOST * floor
         for column in columns_for(spec):
             if column in row and not (lost and column in PROBED and expected.get(column)):

@@ -142,6 +142,8 @@ def kq_svd(of):
 def output_metric(of):
     layer, dim = of.layers[0], of.width
     heads = query_heads(layer, of.heads[0])
+    if layer.w_o is None:
+        raise ValueError("values=output of a trace without w_o")
     parts = [layer.w_o[:, h * dim:(h + 1) * dim] for h in range(heads.start, heads.stop)]
     return sum(part.T @ part for part in parts)
 

@@ -15,7 +15,8 @@ EXACT = {"bits_per_element", "bits_key", "bits_value", "resident_bytes", "payloa
 
 NORMS = ("output_error", "wo_error", "residual_error")   # lengths of difference vectors, or squares
 NORM_TOLERANCE = 1e-5
-ALONG = 1 / 8        # of the rounding: the projection on one direction of 64 that it could point in
+ALONG = 1 / 8        # of the rounding: the projection on one direction of 64 that it could point in;
+                     # fewer answers than 64 leave it one direction each
 TERM = 2.5e-3        # of a product of a gradient and an error; of its square twice that
 
 # column -> (relative, absolute)
@@ -74,14 +75,15 @@ def columns_that_matter(values):
     return float(energy.sum() ** 2 / np.sum(energy ** 2)) if energy.any() else 64.0
 
 
-def close(column, want, got, floor=0.0, signal=1.0, spread=0.0):
+def close(column, want, got, floor=0.0, signal=1.0, spread=0.0, answers=64):
     """`signal`: residual_error of an answer that is all wrong; its square root scales the floor.
-    `spread`: of the signed sums in dnll1 and dkl_seq, were the signs of their terms free."""
+    `answers`: query heads times scored steps. `spread`: of the signed sums in dnll1 and dkl_seq,
+    were the signs of their terms free."""
     if column in NORMS:
         if column == "residual_error":       # a mean of squares: rounding acts on what was squared
             want, got, floor = want ** 0.5, got ** 0.5, floor * signal ** 0.5
         less = min(want, got)
-        return abs(want - got) <= (NORM_TOLERANCE * want + ALONG * floor
+        return abs(want - got) <= (NORM_TOLERANCE * want + max(ALONG, answers ** -0.5) * floor
                                     + math.hypot(less, floor) - less)
     if column == "ppl_est":
         want, got = math.log(want), math.log(got)
