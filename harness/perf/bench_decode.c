@@ -1,8 +1,7 @@
 /* perf decode: one query of each head over keys and values in their stored bytes, beside the read
  * bandwidth of the same bytes. Every row is a whole answer: logits by key, the keys' scales,
- * softmax, the tokens' scales, the weighted sum, a block of tokens after the other so that logits
- * stay in cache; for sign (QJL) the scores alone, which is what it stores. Goals are for contexts
- * that lie in memory. */
+ * softmax, the tokens' scales, the weighted sum; for sign (QJL) the scores alone, which is what it
+ * stores. Goals are for contexts that lie in memory. */
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -12,7 +11,7 @@
 #include "harness/base/rng.h"
 #include "harness/perf/benches.h"
 
-enum { DIM = 128, SKETCH = 256, MAX_THREADS = 64, FROM_MEMORY = 65536, BLOCK = 8192 };
+enum { DIM = 128, SKETCH = 256, MAX_THREADS = 64, FROM_MEMORY = 65536 };
 
 struct format {
     const char *name;
@@ -27,7 +26,7 @@ static const struct format formats[] = {
 };
 
 struct head {                       /* one KV head with one query */
-    struct kv_stripes keys, values; /* values in blocks of tokens; values.n 0: none are stored */
+    struct kv_stripes keys, values; /* values.n 0: none are stored */
     uint8_t *codes;
     size_t bytes;
     float *scale; /* [tokens] of keys and of values */
@@ -44,47 +43,18 @@ struct decode {
     uint64_t sums[MAX_THREADS][8]; /* of the reading, a line each */
 };
 
-/* Logits of `n` tokens from `first` on. A lower scale than 1 / sqrt(dim) would do; the numbers only
- * have to stay ordinary. */
-static void score(const struct kv_kernels *kernels, const struct head *head, uint32_t first,
-                  uint32_t n, float *logits)
-{
-    struct kv_stripes keys = head->keys;
-    keys.n = n / KV_STRIPE;
-    keys.codes += first / KV_STRIPE * kv_stripe_bytes(keys.format, keys.depth);
-    memset(logits, 0, n * sizeof *logits);
-    kernels->stripes(&keys, head->query, logits);
-    for (uint32_t t = 0; t < n; t++) logits[t] *= head->scale[first + t];
-}
-
-/* What was summed beside a smaller maximum, beside this one. */
-static void raise_top(const struct kv_kernels *kernels, struct head *head, float *top, float *sum,
-                      float max)
-{
-    if (!(max > *top)) return;
-    const float factor = kernels->exp_sum(top, 1, max);
-    kernels->scale(head->output, DIM, factor);
-    *sum *= factor, *top = max;
-}
-
+/* A lower logit scale than 1 / sqrt(dim) would do; the numbers only have to stay ordinary. */
 static float answer(const struct kv_kernels *kernels, struct head *head, uint32_t tokens)
 {
-    float sum = 0, top = -INFINITY;
+    memset(head->logits, 0, tokens * sizeof *head->logits);
+    kernels->stripes(&head->keys, head->query, head->logits);
+    for (uint32_t t = 0; t < tokens; t++) head->logits[t] *= head->scale[t];
+    if (!head->values.n) return head->logits[0];
+    const float sum = kernels->exp_sum(head->logits, tokens, kernels->max(head->logits, tokens));
+    for (uint32_t t = 0; t < tokens; t++) head->logits[t] *= head->scale[t];
     memset(head->output, 0, DIM * sizeof *head->output);
-    for (uint32_t first = 0, n; first < tokens; first += n) {
-        n = tokens - first < BLOCK ? tokens - first : BLOCK;
-        float *logits = head->logits + (head->values.n ? 0 : first);
-        score(kernels, head, first, n, logits);
-        if (!head->values.n) continue;
-        raise_top(kernels, head, &top, &sum, kernels->max(logits, n));
-        sum += kernels->exp_sum(logits, n, top);
-        for (uint32_t t = 0; t < n; t++) logits[t] *= head->scale[first + t];
-        struct kv_stripes values = head->values;
-        values.depth = n;
-        values.codes += values.n * kv_stripe_bytes(values.format, first);
-        kernels->stripes(&values, logits, head->output);
-    }
-    if (head->values.n) kernels->scale(head->output, DIM, 1 / sum);
+    kernels->stripes(&head->values, head->logits, head->output);
+    kernels->scale(head->output, DIM, 1 / sum);
     return sum;
 }
 
