@@ -80,6 +80,21 @@ static void plan_kimi(struct kv_config_reader *reader, struct kv_layer_plan *pla
     }
 }
 
+/* Llama 4: a word a layer, 1 where keys turn and attention is in chunks; none or empty: the interval's. */
+static void plan_rope_layers(struct kv_config_reader *reader, struct kv_layer_plan *plan)
+{
+    const cJSON *turns = kv_config_field(reader, "no_rope_layers"), *item;
+    const int n = cJSON_GetArraySize(turns);
+    uint32_t i = 0;
+    if (n == 0) return;
+    if ((uint32_t)n != reader->model->n_layers) {
+        kv_config_complain(reader, "no_rope_layers", "one number a hidden layer", "another length");
+        return;
+    }
+    cJSON_ArrayForEach(item, turns)
+        plan->kind[i++] = item->valuedouble != 0 ? KV_LAYER_CHUNKED : KV_LAYER_FULL;
+}
+
 static void plan_windows(struct kv_config_reader *reader, struct kv_layer_plan *plan)
 {
     const struct kv_family *family = reader->family;
@@ -103,6 +118,7 @@ static void plan_windows(struct kv_config_reader *reader, struct kv_layer_plan *
                         : family->windows == CHUNKS ? KV_LAYER_CHUNKED
                                                     : KV_LAYER_SLIDING;
     }
+    if (family->windows == CHUNKS) plan_rope_layers(reader, plan);
     if (strncmp(family->model_type, "gemma4", 6) == 0) plan->kind[n - 1] = KV_LAYER_FULL;
 }
 

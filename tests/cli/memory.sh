@@ -160,6 +160,8 @@ refuse 'layers: expected at most 2^30 bytes a token' \
 refuse 'num_key_value_heads: expected a divisor of num_attention_heads, found 3 for 4 query heads' \
     "{\"model_type\": \"llama\", $shape, \"num_key_value_heads\": 3}"
 refuse 'sliding_window: expected a whole number' "{\"model_type\": \"gemma3_text\", $shape}"
+refuse 'no_rope_layers: expected one number a hidden layer' \
+    "{\"model_type\": \"llama4_text\", $shape, \"attention_chunk_size\": 8, \"no_rope_layers\": [1]}"
 refuse 'attn_layer_offset: expected less than attn_layer_period' \
     "{\"model_type\": \"jamba\", $shape, \"attn_layer_period\": 2, \"attn_layer_offset\": 2, \"mamba_d_state\": 16, \"mamba_d_conv\": 4, \"mamba_expand\": 2}"
 refuse 'num_heads: expected expand * hidden_size / head_dim of them' \
