@@ -25,6 +25,7 @@ enum {
     KV_MAKES_LATER = 128,    /* with KV_LEAVES_ROWS: handles an inner codec that has a `later` */
     KV_ORDERED_HEADS = 512,  /* the heads of an object are not alike to it: their order matters */
     KV_WRAPS = 1024,         /* with KV_LEAVES_ROWS: eases the inner codec's work and compresses nothing itself */
+    KV_OWN_CODES = 2048,     /* with KV_LEAVES_ROWS: stores codes itself where no inner codec is named */
     KV_FITS_ONLINE = 256,    /* by its definition fitted on the prompt that it serves, never before */
     KV_EXACT_F16 = 16, KV_EXACT_BF16 = 32, KV_EXACT_F32 = 64   /* rows recorded so come back exactly */
 };

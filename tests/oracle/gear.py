@@ -2,6 +2,8 @@
 
 Prompt rows: keys on one grid a channel over the whole prompt, values on one a row; the residual's
 leading right directions B over the prompt, and each row's coefficients. Later rows: the same in blocks.
+GEAR's backbone is any quantizer (its section 3, tables over KCVT and KIVI): GearAround takes another codec
+for the grids, and its blocks are whole blocks of that.
 """
 import numpy as np
 
@@ -105,15 +107,99 @@ class GearBlocks(Codec):
         for start in range(0, len(rows), self.block):
             part = np.asarray(rows[start:start + self.block], dtype=np.float64)
             mask = ends(part, self.per_end, axis)
-            read = integer_grid(filled(part, mask, axis), self.bits, axis)[3]
+            read = self.read_back(part, mask, axis)
             residual = np.where(mask, 0, part - read)
             basis = leading(residual, self.rank)
             result[start:start + self.block] = np.where(
                 mask, through_f16(part), read + through_f16(residual @ basis) @ basis.T)
         return result
 
+    def read_back(self, part, mask, axis):
+        return integer_grid(filled(part, mask, axis), self.bits, axis)[3]
+
     def atom_bytes(self):
         vectors = self.dim if self.keys else self.block
         kept = 2 * self.per_end * vectors
         payload = packed_bytes(self.block * self.dim, self.bits) + 2 * self.rank * (self.block + self.dim)
         return payload + 2 * kept, 4 * vectors + 2 * kept
+
+
+class GearAround(Gear):
+    """The grid is another codec's: prompt rows go in its blocks, later ones in buffers of whole blocks."""
+
+    def __init__(self, dim, keys, inner, rank=4, later_rank=2, sparsity=0.02, buffer=20, bits=4):
+        super().__init__(dim, keys, bits, rank, later_rank, sparsity, buffer)
+        self.inner, self.block, self.atoms = inner, inner.block, {}
+        sinks, whole = inner.tiers.sinks, -(-buffer // inner.block) * inner.block
+        self.tiers = Tiers(sinks=sinks, flush=inner.block)
+        self.later = BlocksAround(dim, keys, bits, min(later_rank, dim), sparsity, whole)
+        self.later.inner, self.later.tiers.sinks = inner, sinks
+        self.own_basis = 2 * dim * self.rank
+
+    @property
+    def basis_bytes(self):
+        return self.own_basis + self.inner.basis_bytes
+
+    @basis_bytes.setter
+    def basis_bytes(self, _):
+        pass                                 # the grids of channels are not there
+
+    def bind(self, trace, owner, head, side):
+        self.inner.bind(trace, owner, head, side)
+
+    def apart(self, rows):
+        """(rows with outliers filled, mask)."""
+        if self.keys:
+            mask = (rows <= self.low) | (rows >= self.high)
+            return np.where(mask, to_f32(self.mean), to_f32(rows)), mask
+        mask = ends(rows, self.per_end, 1)
+        return filled(rows, mask, 1), mask
+
+    def fit(self, prompt_rows):
+        rows = to_f32(prompt_rows).astype(np.float64)
+        self.low, self.high, self.mean = np.full(self.dim, -np.inf), np.full(self.dim, np.inf), 0.0
+        count = min(int(0.5 * self.sparsity * len(rows) + 0.5), (len(rows) - 1) // 2)
+        if self.keys and count:
+            ordered = np.sort(rows, axis=0)
+            self.low, self.high = ordered[count - 1], ordered[-count]
+            mask = (rows <= self.low) | (rows >= self.high)
+            self.mean = np.where(mask, 0, rows).sum(axis=0) / np.maximum((~mask).sum(axis=0), 1)
+        self.inner.fit(self.apart(rows)[0])
+        whole = rows[:len(rows) // self.block * self.block]
+        self.basis = np.zeros((self.dim, self.rank))
+        if len(whole):
+            read, mask = self.backbone(whole)
+            self.basis = leading(np.where(mask, 0, whole - read), self.rank)
+
+    def backbone(self, rows):
+        inner, mask = self.apart(rows)
+        return self.inner.round_trip(inner), mask
+
+    def bytes_of(self, positions):
+        """An atom's outliers count until its last row is dropped: blocks are told by their rows."""
+        alive = set(positions)
+        atoms = [rows for rows in self.atoms.values() if alive & set(rows)]
+        payload, metadata = self.inner.atom_bytes()
+        payload += 2 * self.rank * self.block
+        if not self.keys:
+            payload, metadata = (n + 4 * self.per_end * self.block for n in (payload, metadata))
+        found = sum(2 + 4 * sum(self.counts[p] for p in rows) for rows in atoms)
+        return (payload * len(atoms),
+                metadata * len(atoms) + (found if self.keys and self.sparsity else 0))
+
+    def round_trip(self, rows):
+        for start in range(0, len(self.positions), self.block):
+            rows_of = tuple(self.positions[start:start + self.block])
+            self.atoms[rows_of[0]] = rows_of
+        return super().round_trip(rows)
+
+
+class BlocksAround(GearBlocks):
+    def read_back(self, part, mask, axis):
+        return self.inner.round_trip(filled(part, mask, axis))
+
+    def atom_bytes(self):
+        inner = self.block // self.inner.block
+        kept = 2 * self.per_end * (self.dim if self.keys else self.block)
+        payload, metadata = (inner * n for n in self.inner.atom_bytes())
+        return payload + 2 * self.rank * (self.block + self.dim) + 2 * kept, metadata + 2 * kept

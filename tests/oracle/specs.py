@@ -9,7 +9,7 @@ import policies
 import voters
 from chain import Chain
 from prompt import Prompt
-from gear import Gear
+from gear import Gear, GearAround
 from kvquant import KVQuant
 from modifiers import Center, Hadamard, Outliers, OverLayer
 from floors import Sign, Ternary
@@ -202,6 +202,8 @@ def make_chain(chain, dim, side, keep_seed=False):
         codec = call(AROUND[chain[0].name], dim, inner=inner, **params)
     elif chain[0].name == "svd":
         codec = Svd(dim, params.pop("rank", 32), lambda width: make_chain(rest, width, side))
+    elif chain[0].name == "gear" and len(chain) > 1:
+        codec = make_gear_around(dim, side, params, make_chain(rest, dim, side))
     elif len(chain) > 1:
         raise Unknown(f"{chain[0].name} has no inner codec")
     else:
@@ -283,6 +285,14 @@ def make_gear(dim, side, params):
     if "keys" in params:
         raise Unknown("gear of keys before the rotation")
     return call(Gear, dim, keys=side == "k", **params)
+
+
+def make_gear_around(dim, side, params, inner):
+    if inner.later:
+        raise ValueError("rows after the prompt that are stored in another way")
+    if "keys" in params or inner.wants_layer or inner.bytes_of:
+        raise Unknown("gear of keys before the rotation, or around a codec of a layer's rows")
+    return call(GearAround, dim, keys=side == "k", inner=inner, **params)
 
 
 def call(kind, dim, **params):
