@@ -18,16 +18,14 @@ static int default_config(const void **config, const struct kv_codec *codec,
     return KV_OK;
 }
 
-/* A codec around others would store all rows as they store those of the prompt. */
-static int refuse_later(const struct kv_codec *codec, const struct kv_stage *rest,
-                        struct kv_error *err)
+/* A codec around others would store all rows as they store those of the prompt. Whether an inner
+ * one stores the later ones in another way hangs on its parameters: asked once it is made. */
+static int refuse_later(const struct kv_code *inner, struct kv_error *err)
 {
-    for (; rest; rest = rest->rest)
-        if (rest->codec->later)
-            return kv_fail(err, KV_EUNSUPPORTED,
-                           "%s: its inner codec %s stores the rows after the prompt in another way",
-                           codec->name, rest->codec->name);
-    return KV_OK;
+    if (!kv_later_code(inner)) return KV_OK;
+    return kv_fail(err, KV_EUNSUPPORTED,
+                   "%s: stores the rows after the prompt in another way, as codecs around it do not",
+                   inner->type->name);
 }
 
 /* Rows that are turned by definition are met by queries: nothing stands between. */
@@ -54,15 +52,14 @@ static int create(struct kv_code **out, const struct kv_codec *codec, const void
         const int status = default_config(&own.config, codec, setup, err);
         if (status) return status;
     }
-    if (!(codec->traits & KV_MAKES_LATER)) {
-        const int status = refuse_later(codec, rest, err);
-        if (status) return status;
-    }
     int status = refuse_turned(codec, rest, err);
-    if (status == KV_OK) status = codec->create(out, &own, err);
+    if (status != KV_OK) return status;
+    own.is_inner = true;
+    status = codec->create(out, &own, err);
+    if (status != KV_OK) return status;
     /* A codec may make one of another type: what is fitted only in some settings. */
-    if (status == KV_OK && !(*out)->type) (*out)->type = codec;
-    return status;
+    if (!(*out)->type) (*out)->type = codec;
+    return setup->is_inner ? refuse_later(*out, err) : KV_OK;
 }
 
 /* Wrapping is a chain of stages in front of this one, which itself comes last without its wrapping.

@@ -22,7 +22,6 @@ enum {
     KV_FITS_PROMPT = 2,      /* fit is called with all prompt rows before the first encode */
     KV_UNROTATED_KEYS = 4,   /* keys reach encode turned back to before the rotation */
     KV_RANDOM = 8,           /* depends on the seed */
-    KV_MAKES_LATER = 128,    /* with KV_LEAVES_ROWS: handles an inner codec that has a `later` */
     KV_ORDERED_HEADS = 512,  /* the heads of an object are not alike to it: their order matters */
     KV_WRAPS = 1024,         /* with KV_LEAVES_ROWS: eases the inner codec's work and compresses nothing itself */
     KV_OWN_CODES = 2048,     /* with KV_LEAVES_ROWS: stores codes itself where no inner codec is named */

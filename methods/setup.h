@@ -27,6 +27,7 @@ struct kv_setup {
     uint32_t head, n_heads;      /* KV heads served: the first, and how many */
     uint32_t n_layers;           /* layers served, KV_SPAN_LAYERS; 0 or 1: geometry's alone */
     bool sizes_only;             /* the object only counts: it never sees a row, what is fitted is never used */
+    bool is_inner;               /* codec: another one makes it, of the stages to its right */
     const struct kv_geometry *const *layers;   /* [n_layers] theirs, all of one shape; NULL for one */
     uint32_t dim;                /* codec: columns of a row */
     enum kv_side side;           /* codec: which side its rows are */

@@ -64,6 +64,7 @@ nvfp4:outliers=0.05 fp8:scale=tensor:outliers=0.01:center=mean:rotate=hadamard:s
 gear:recent=40:sinks=2 streaming:budget=3 streaming:sinks=6:budget=4+int:bits=4
 v.kivi:bits=2:outliers=0.03 int:bits=2:exact_layers=first9_last3
 qjl polar-wu polar-wu:value_bits=4 polar-han polar-han:codebook=online:generated=coded kvquant
+polar-han:generated=coded:center=mean:outliers=0.02
 kvquant:bits=3:weights=none gear gear:buffer=64+kivi:bits=2:group_size=64 gear:sparsity=0.1:buffer=9+kivi:bits=4:group_size=16
 streaming:sinks=4:budget=80+gear:rank=2:sparsity=0+int:bits=2 gear:recent=24+q4_0
 """.split()
