@@ -7,9 +7,9 @@
 #include "methods/bank.h"
 #include "methods/policy.h"
 #include "methods/spec.h"
-#include "methods/sweep.h"
+#include "methods/sweep/sweep.h"
 
-/* The lines of one lane, in the order in which they opened (methods/sweep.h). */
+/* The lines of one lane, in the order in which they opened (methods/sweep/sweep.h). */
 struct kv_line_list {
     uint32_t n;
     uint32_t *position, *from, *until;

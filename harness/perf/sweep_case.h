@@ -3,7 +3,7 @@
 #define KVBENCH_HARNESS_PERF_SWEEP_CASE_H
 
 #include "harness/perf/perf.h"
-#include "methods/sweep.h"
+#include "methods/sweep/sweep.h"
 
 struct kv_sweep_case {
     struct kv_geometry geometry;

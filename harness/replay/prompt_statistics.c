@@ -6,7 +6,7 @@
 
 #include "harness/replay/probe_squares.h"
 #include "harness/replay/query_rows.h"
-#include "methods/sweep.h"
+#include "methods/sweep/sweep.h"
 
 /* Prompt queries swept at a time, and floats of the logits that a sweep keeps for the weights: these bound
  * the memory, not the result. */

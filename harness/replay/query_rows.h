@@ -2,7 +2,7 @@
 #ifndef KVBENCH_HARNESS_QUERY_ROWS_H
 #define KVBENCH_HARNESS_QUERY_ROWS_H
 
-#include "methods/sweep.h"
+#include "methods/sweep/sweep.h"
 #include "traces/trace.h"
 
 /* queries [n][group][key_dim] of tokens[0..n-1]. */

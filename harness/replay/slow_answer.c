@@ -271,7 +271,7 @@ static float softmax(const struct kv_kernels *kernels, const float *logits, uint
     return max + (float)log((double)sum);
 }
 
-/* What the answer's weights look like beside the exact ones; quantities as in methods/sweep.h. */
+/* What the answer's weights look like beside the exact ones; quantities as in methods/sweep/sweep.h. */
 static void compare(const struct kv_slow *slow, const struct kv_mirror *mirror, const float *logits,
                     const float *weights, const float *exact_logits, float log_sum_exp, size_t row,
                     const struct kv_answer_arrays *out, float *scratch)

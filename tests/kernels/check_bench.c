@@ -6,7 +6,7 @@
 #include <time.h>
 
 #include "methods/kernels/minifloat_bits.h"
-#include "methods/sweep.h"
+#include "methods/sweep/sweep.h"
 #include "tests/kernels/checkkern.h"
 
 enum { N = 4096, DIM = 128, ROWS = 96, LINES = 256, REPEATS = 15 };

@@ -6,7 +6,7 @@
 
 #include "harness/base/rng.h"
 #include "harness/base/status.h"
-#include "methods/sweep.h"
+#include "methods/sweep/sweep.h"
 
 struct scene {
     struct kv_kernels kernels;

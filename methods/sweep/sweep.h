@@ -9,8 +9,8 @@
  * The sweep walks tiles of lines, decodes each tile once to fp32 (panels of keys, rows of values)
  * and lets blocks of query rows pass over it with an online softmax (perf.md section 4). Results do
  * not depend on the number of threads; with the generic kernels they are the same on every CPU. */
-#ifndef KVBENCH_METHODS_SWEEP_H
-#define KVBENCH_METHODS_SWEEP_H
+#ifndef KVBENCH_METHODS_SWEEP_SWEEP_H
+#define KVBENCH_METHODS_SWEEP_SWEEP_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -97,7 +97,7 @@ void kv_sweep_weights(const struct kv_sweep *sweep, double *column_sum, float *w
 
 /* A bound on |answer - exact|, per element, for rows of at most `lines` visible lines, keys and
  * queries of the given largest row norms, values of the given largest magnitude: the derivation is
- * in sweep.c. The audit of every run uses it. */
+ * in bound.c. The audit of every run uses it. */
 double kv_sweep_bound(const struct kv_geometry *geometry, uint32_t lines, double query_norm,
                       double key_norm, double value_max);
 

@@ -1,0 +1,174 @@
+/* What the parts of the sweep share; nobody outside of this folder includes it. Chunks, tiles and
+ * blocks: run.c. */
+#ifndef KVBENCH_METHODS_SWEEP_PARTS_H
+#define KVBENCH_METHODS_SWEEP_PARTS_H
+
+#include <stdbool.h>
+
+#include "methods/sweep/sweep.h"
+
+enum {
+    TILE = 256,
+    BLOCK = KV_SWEEP_BLOCK,
+    CHUNK = 4096,
+    STEP = 64,
+    STEPS = TILE / STEP,
+    MAX_PANEL = 64
+};
+enum { GRAIN = 16 };         /* columns that a block reads end at a multiple */
+enum { STRIDE = TILE + 16 }; /* rows a KiB apart would share few sets of a cache */
+
+_Static_assert(STEP % MAX_PANEL == 0, "a step is whole panels in every set");
+_Static_assert(STEP % GRAIN == 0, "a step is whole grains");
+
+/* What a chunk's rows carry from tile to tile; all [CHUNK]. */
+struct states {
+    float *largest, *sum;             /* the answer's softmax */
+    float *exact_largest, *exact_sum; /* softmax of the exact logits of the same lines */
+    float *exact_held;                /* exact_sum without the sink logit */
+    float *coded, *exact_coded;       /* the parts of sum and exact_sum from coded lines */
+    float *shift;                     /* sum of exp(logit - largest) (logit - exact logit) */
+    uint32_t *seen;                   /* lines seen */
+};
+
+/* One decoded tile, and which of its lines a token may read: begin <= token < end. */
+struct tile {
+    uint32_t first, n;
+    float *panels, *exact_panels; /* [key_dim][panel] each */
+    float *values;                /* [TILE][value_dim] */
+    float *rows;                  /* [TILE][key_dim] before packing */
+    float *coded, *span;          /* [TILE] 1 or 0: dot with weights gives a mass */
+    int32_t *begin, *end;         /* [TILE]; lines past n have begin = end = 0 */
+    bool any_coded;
+    bool recorded; /* keys are the recorded ones, bit for bit, and so are queries */
+    bool packed;   /* panels and values hold the alive lines only */
+    uint32_t n_alive;
+    uint32_t alive[TILE]; /* columns that a row of the chunk sees, ascending */
+    struct {
+        int32_t first_begin, last_begin, first_end, last_end;
+    } steps[STEPS];
+};
+
+struct work {
+    const struct kv_sweep *sweep;
+    struct states states;
+    struct tile tile;
+    float *logits, *exact_logits, *shifts; /* [BLOCK][STRIDE] */
+    float *next;                           /* scratch not yet handed out */
+    size_t used;
+};
+
+struct block {
+    uint32_t first, n;             /* rows */
+    uint32_t from, to;             /* columns of the tile, multiples of STEP and of GRAIN */
+    uint32_t read;                 /* columns from .. from + read - 1 hold lines */
+    uint32_t alive_from, alive_to; /* of a packed tile: its loaded lines among those columns */
+    bool masked;                   /* what a packed tile left out is -infinity already */
+    uint32_t open;                 /* every row sees the columns from .. open - 1 */
+    int32_t last_begin, first_end; /* a token in [last_begin, first_end) sees every line read */
+};
+
+struct step {
+    float factor, added;
+}; /* sum = sum * factor + added */
+
+/* Columns of a key or a value as the lines have them. */
+static inline uint32_t kv_sweep_columns(const struct kv_sweep *sweep, int side)
+{
+    const uint32_t own = side ? sweep->geometry->value_dim : sweep->geometry->key_dim;
+    return sweep->lines.columns[side] ? sweep->lines.columns[side] : own;
+}
+
+static inline int32_t kv_clip_token(uint64_t token)
+{
+    return token > INT32_MAX ? INT32_MAX : (int32_t)token;
+}
+
+/* Lines that panels and values hold. */
+static inline uint32_t kv_tile_loaded(const struct tile *tile)
+{
+    return tile->packed ? tile->n_alive : tile->n;
+}
+
+/* Hands out the scratch that work->next points at; NULL there: it is only counted (work->used). */
+void kv_sweep_lay_out(struct work *work);
+
+/* The tokens that may read a line are one interval: see the head of sweep.h. */
+void kv_tile_set_visibility(struct tile *tile, const struct kv_lines *lines, uint32_t window);
+
+/* First and last token of each step's lines, from begin and end. */
+void kv_tile_summarise(struct tile *tile);
+
+/* Whether any row of tokens first..last sees a line of the step. */
+bool kv_step_seen(const struct tile *tile, uint32_t step, uint32_t first, uint32_t last);
+
+/* The same of one line of the tile. */
+bool kv_column_seen(const struct tile *tile, uint32_t column, uint32_t first, uint32_t last);
+
+/* Chooses the columns that a block must read; false when there are none. The last step ends after
+ * the last column that is seen: weights past the end would be 0, which changes no sum. */
+bool kv_block_choose(const struct tile *tile, const uint32_t *tokens, struct block *block);
+
+/* -infinity where the token may not look, in a row of logits and in one beside it unless that is
+ * NULL; returns how many columns it may read. */
+uint32_t kv_block_mask(const struct tile *tile, const struct block *block, uint32_t token,
+                       float *restrict logits, float *restrict beside);
+
+/* Begins the tile of lines from `first`; false when no token of tokens[0]..tokens[1] sees it. */
+bool kv_tile_enter(struct work *work, uint32_t first, const uint32_t tokens[2]);
+
+/* Panels of the tile that was entered: keys alone. */
+void kv_tile_load_keys(struct work *work);
+
+/* Enters the tile and loads keys, values and whatever a comparison needs of the rows before `end`.
+ * Few lines in four must be dead for leaving them out to pay. Logits that are kept for others are
+ * those of all lines. */
+bool kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2], uint32_t end);
+
+/* Capped logits of the block's rows and columns, not yet masked, rows `stride` floats apart;
+ * queries and panels have `dim` columns. */
+void kv_block_compute(const struct kv_sweep *sweep, const struct block *block, const float *queries,
+                      uint32_t dim, const float *panels, float *logits, uint32_t stride);
+
+/* The block's kept logits, from the tile's first line on; NULL: they are not kept. */
+float *kv_block_kept(const struct kv_kept *kept, const struct work *work,
+                     const struct block *block);
+
+/* kv_block_compute of the loaded tile, in the columns' places; 0 where a packed one left a line
+ * out. */
+void kv_block_tile_logits(struct work *work, const struct block *block, const float *queries,
+                          uint32_t dim, const float *panels, float *logits);
+
+/* The answer's logits of a block, kept where that is asked for. */
+void kv_block_logits(struct work *work, const struct block *block);
+
+/* Turns a row's logits into weights relative to the row's largest logit so far; everything summed
+ * before must shrink by the factor returned. */
+struct step kv_soften(const struct kv_kernels *kernels, const struct block *block, float *logits,
+                      float *largest, float *sum);
+
+/* Natural logarithm of a positive double: x = 2^n m, log m = 2 atanh((m - 1) / (m + 1)), by its
+ * series (terms up to s^19: 2e-16 for m in [sqrt 1/2, sqrt 2)). libm's differs between CPUs. */
+double kv_logarithm(double x);
+
+/* Masses of spans: outputs of compare that serve as their own accumulators. */
+void kv_compare_spans(struct work *work, const struct block *block, uint32_t span);
+
+/* Adds a row's weights (already softened in `logits`) to the sums of the comparison. */
+void kv_compare_row(struct work *work, const struct block *block, uint32_t r, uint32_t state,
+                    float *exact_row, struct step own);
+
+/* logit - exact logit before masking, so that no infinity meets another. */
+void kv_compare_shifts(struct work *work, const struct block *block);
+
+/* The exact logits of a row that are to be softened beside its own; NULL: its own are the same. */
+float *kv_compare_exact_row(struct work *work, const struct block *block, uint32_t r,
+                            uint32_t state);
+
+/* The comparison's sums become the quantities of sweep.h. When every position of exact attention
+ * was read, its log-sum-exp is the one of the exact logits seen here: taking that instead of the
+ * given float spares the result a cancellation (log-sum-exp near 10 has an ulp of 1e-6, divergences
+ * of 8-bit codes are smaller), and gives exactly 0 for exact lines. */
+void kv_compare_finish(struct work *work, uint32_t row, uint32_t i);
+
+#endif

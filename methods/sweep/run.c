@@ -1,0 +1,129 @@
+/* The fp32 attention sweep; see sweep.h. What it consists of: parts.h.
+ *
+ * Loops, outermost first: chunks of at most CHUNK query rows (whose softmax states lie in scratch),
+ * tiles of TILE lines (decoded once a chunk), blocks of BLOCK rows. A block reads the columns of a
+ * tile that any of its rows sees, in steps of STEP columns; kernels sum a row's columns in an order
+ * that depends on the column's place in the tile only (index mod STEP), so that a row's result does
+ * not depend on which rows share its block.
+ *
+ * A policy that evicts leaves tiles of which few lines are seen by any row of the chunk. Products
+ * then pass over those alone, side by side (`packed`): a logit is a sum over its own key, an output
+ * adds values in ascending order and a line that nobody sees adds 0, so that results stay what they
+ * are. Sums of a row keep the columns' places.
+ *
+ * Keys that are read as they were recorded (`recorded`) have exact logits that nobody needs to
+ * compute again; while a row has read nothing else, its exact softmax is the answer's own.
+ *
+ * Softmax state of a row, as in flash attention (Milakov and Gimelshein 2018, arXiv 1805.02867):
+ * the largest logit so far, the sum of exp(logit - largest), and the output in units of
+ * exp(largest). A sink logit is the state's beginning: largest = sink, sum = 1, output = 0. */
+#include "methods/sweep/parts.h"
+
+#include <math.h>
+#include <string.h>
+
+/* One row's logits become weights, in its softmax and in the comparison. */
+static void attend_row(struct work *work, const struct block *block, uint32_t r, uint32_t state)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    const uint32_t row = block->first + r, value_dim = kv_sweep_columns(sweep, 1);
+    struct states *states = &work->states;
+    float *logits = work->logits + (size_t)r * STRIDE;
+    float *exact = sweep->compare ? kv_compare_exact_row(work, block, r, state) : NULL;
+    states->seen[state] += kv_block_mask(&work->tile, block, sweep->rows.token[row], logits, exact);
+    const struct step step =
+        kv_soften(sweep->kernels, block, logits, &states->largest[state], &states->sum[state]);
+    if (sweep->answers.outputs && step.factor != 1.0f)
+        sweep->kernels->scale(sweep->answers.outputs + (size_t)row * value_dim, value_dim,
+                              step.factor);
+    if (sweep->compare) kv_compare_row(work, block, r, state, exact, step);
+}
+
+/* Adds the block's weighted values to the outputs. */
+static void add_values(struct work *work, const struct block *block)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    const struct tile *tile = &work->tile;
+    const uint32_t dim = kv_sweep_columns(sweep, 1);
+    const float *weights = work->logits + block->from;
+    uint32_t first = block->from, n = block->read;
+    if (tile->packed) {
+        first = block->alive_from, n = block->alive_to - first;
+        for (uint32_t r = 0; r < block->n; r++)
+            for (uint32_t i = 0; i < n; i++)
+                work->shifts[(size_t)r * STRIDE + i] =
+                    work->logits[(size_t)r * STRIDE + tile->alive[first + i]];
+        weights = work->shifts;
+    }
+    sweep->kernels->accumulate(weights, block->n, STRIDE, tile->values + (size_t)first * dim, n,
+                               dim, sweep->answers.outputs + (size_t)block->first * dim);
+}
+
+/* One block of rows against the loaded tile. chunk = the row whose state is the first. */
+static void attend_block(struct work *work, struct block *block, uint32_t chunk)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    if (!kv_block_choose(&work->tile, sweep->rows.token, block)) return;
+    kv_block_logits(work, block);
+    if (sweep->compare && !work->tile.recorded) kv_compare_shifts(work, block);
+    for (uint32_t r = 0; r < block->n; r++) attend_row(work, block, r, block->first + r - chunk);
+    if (sweep->answers.outputs) add_values(work, block);
+    for (uint32_t s = 0; sweep->compare && s < sweep->compare->spans.n; s++)
+        kv_compare_spans(work, block, s);
+}
+
+static void begin_rows(struct work *work, uint32_t first, uint32_t n)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    const float *sinks = sweep->rows.sink_logit;
+    struct states *states = &work->states;
+    for (uint32_t i = 0; i < n; i++) {
+        const float sink = sinks ? sinks[first + i] : -INFINITY;
+        states->largest[i] = states->exact_largest[i] = sink;
+        states->sum[i] = states->exact_sum[i] = sink > -INFINITY ? 1.0f : 0.0f;
+        states->exact_held[i] = states->coded[i] = states->exact_coded[i] = states->shift[i] = 0;
+        states->seen[i] = 0;
+    }
+    const size_t value_dim = kv_sweep_columns(sweep, 1);
+    if (sweep->answers.outputs)
+        memset(sweep->answers.outputs + first * value_dim, 0, n * value_dim * sizeof(float));
+    if (sweep->compare && sweep->compare->spans.n)
+        memset(sweep->compare->span_mass + (size_t)first * sweep->compare->spans.n, 0,
+               (size_t)n * sweep->compare->spans.n * sizeof(float));
+}
+
+static void finish_rows(struct work *work, uint32_t first, uint32_t n)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    const struct states *states = &work->states;
+    const uint32_t value_dim = kv_sweep_columns(sweep, 1);
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t row = first + i;
+        const double sum = (double)states->sum[i];
+        sweep->answers.log_sum_exp[row] =
+            sum > 0 ? (float)((double)states->largest[i] + kv_logarithm(sum)) : -INFINITY;
+        if (sweep->answers.outputs && sum > 0)
+            sweep->kernels->scale(sweep->answers.outputs + (size_t)row * value_dim, value_dim,
+                                  (float)(1 / sum));
+        if (sweep->compare) kv_compare_finish(work, row, i);
+    }
+}
+
+void kv_sweep_run(const struct kv_sweep *sweep, float *scratch)
+{
+    struct work work = {.sweep = sweep, .next = scratch};
+    kv_sweep_lay_out(&work);
+    for (uint32_t chunk = 0; chunk < sweep->rows.n; chunk += CHUNK) {
+        const uint32_t left = sweep->rows.n - chunk, n = left < CHUNK ? left : CHUNK;
+        const uint32_t tokens[2] = {sweep->rows.token[chunk], sweep->rows.token[chunk + n - 1]};
+        begin_rows(&work, chunk, n);
+        for (uint32_t line = 0; line < sweep->lines.n; line += TILE) {
+            if (!kv_tile_load(&work, line, tokens, chunk + n)) continue;
+            for (uint32_t row = 0; row < n; row += BLOCK) {
+                struct block block = {chunk + row, n - row < BLOCK ? n - row : BLOCK};
+                attend_block(&work, &block, chunk);
+            }
+        }
+        finish_rows(&work, chunk, n);
+    }
+}

@@ -1,0 +1,41 @@
+/* Scratch of a sweep: what lies where in it. */
+#include "methods/sweep/parts.h"
+
+/* Hands out n floats; with next NULL it only counts. Multiples of 16 keep 64-byte alignment. */
+static float *take(struct work *work, size_t n)
+{
+    float *place = work->next ? work->next + work->used : NULL;
+    work->used += (n + 15) / 16 * 16;
+    return place;
+}
+
+void kv_sweep_lay_out(struct work *work)
+{
+    const size_t key_dim = work->sweep->geometry->key_dim;
+    const size_t key_columns = kv_sweep_columns(work->sweep, 0);
+    struct states *states = &work->states;
+    struct tile *tile = &work->tile;
+    float **const arrays[] = {&states->largest,     &states->sum,        &states->exact_largest,
+                              &states->exact_sum,   &states->exact_held, &states->coded,
+                              &states->exact_coded, &states->shift};
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) *arrays[i] = take(work, CHUNK);
+    states->seen = (uint32_t *)(void *)take(work, CHUNK);
+    tile->panels = take(work, TILE * key_columns);
+    tile->exact_panels = take(work, TILE * key_dim);
+    tile->rows = take(work, TILE * (key_columns > key_dim ? key_columns : key_dim));
+    tile->values = take(work, TILE * (size_t)kv_sweep_columns(work->sweep, 1));
+    tile->coded = take(work, TILE);
+    tile->span = take(work, TILE);
+    tile->begin = (int32_t *)(void *)take(work, TILE);
+    tile->end = (int32_t *)(void *)take(work, TILE);
+    work->logits = take(work, BLOCK * STRIDE);
+    work->exact_logits = take(work, BLOCK * STRIDE);
+    work->shifts = take(work, BLOCK * STRIDE);
+}
+
+size_t kv_sweep_scratch(const struct kv_sweep *sweep)
+{
+    struct work work = {.sweep = sweep};
+    kv_sweep_lay_out(&work);
+    return work.used;
+}

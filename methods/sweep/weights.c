@@ -1,0 +1,61 @@
+/* The weights themselves, once log-sum-exp is known. */
+#include "methods/sweep/parts.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Weights of one row against the loaded tile, in place of its logits. */
+static void weigh_row(struct work *work, const struct block *block, uint32_t row, float *logits)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    const float shift = sweep->answers.log_sum_exp[row];
+    const uint32_t columns = block->to - block->from;
+    kv_block_mask(&work->tile, block, sweep->rows.token[row], logits, NULL);
+    if (shift > -INFINITY)
+        sweep->kernels->exp_sum(logits + block->from, columns, shift);
+    else
+        memset(logits + block->from, 0, columns * sizeof *logits);
+}
+
+static void weigh_block(struct work *work, struct block *block, double *column_sum, float *weights)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    const struct tile *tile = &work->tile;
+    if (!kv_block_choose(tile, sweep->rows.token, block)) return;
+    float *kept = kv_block_kept(&sweep->kept, work, block);
+    if (!kept)
+        kv_block_compute(sweep, block, sweep->rows.queries, kv_sweep_columns(sweep, 0),
+                         tile->panels, work->logits, STRIDE);
+    for (uint32_t r = 0; r < block->n; r++) {
+        const uint32_t row = block->first + r;
+        float *logits =
+            kept ? kept + (size_t)r * sweep->kept.stride : work->logits + (size_t)r * STRIDE;
+        weigh_row(work, block, row, logits);
+        double *sums = column_sum ? column_sum + tile->first + block->from : NULL;
+        if (sums) sweep->kernels->add_wide(logits + block->from, block->read, sums);
+        if (weights)
+            memcpy(weights + (size_t)row * sweep->lines.n + tile->first + block->from,
+                   logits + block->from, block->read * sizeof *weights);
+    }
+}
+
+void kv_sweep_weights(const struct kv_sweep *sweep, double *column_sum, float *weights,
+                      float *scratch)
+{
+    struct kv_sweep plain = *sweep;
+    plain.compare = NULL;
+    struct work work = {.sweep = &plain, .next = scratch};
+    kv_sweep_lay_out(&work);
+    if (weights) memset(weights, 0, (size_t)sweep->rows.n * sweep->lines.n * sizeof *weights);
+    if (!sweep->rows.n) return;
+    const uint32_t tokens[2] = {sweep->rows.token[0], sweep->rows.token[sweep->rows.n - 1]};
+    for (uint32_t line = 0; line < sweep->lines.n; line += TILE) {
+        if (!kv_tile_enter(&work, line, tokens)) continue;
+        if (sweep->kept.rows < sweep->rows.n) kv_tile_load_keys(&work);
+        for (uint32_t row = 0; row < sweep->rows.n; row += BLOCK) {
+            const uint32_t left = sweep->rows.n - row;
+            struct block block = {row, left < BLOCK ? left : BLOCK};
+            weigh_block(&work, &block, column_sum, weights);
+        }
+    }
+}
