@@ -1,0 +1,110 @@
+/* Bytes from how many rows are held, by each rule of eviction. */
+#include "harness/memory/counting.h"
+
+#include "harness/memory/row_extremes.h"
+#include "methods/byte_law.h"
+
+/* The rows that every member would hold; *known is false where that is not arithmetic. */
+static int hold(struct counting *counting, uint32_t tokens, uint32_t decode, bool *known,
+                struct kv_error *err)
+{
+    const uint32_t prefill = kv_counting_prompt(tokens, decode);
+    *known = true;
+    for (uint32_t m = 0; *known && m < counting->n_layers; m++) {
+        struct kv_cache *cache = counting->main[m];
+        struct kv_budget said[KV_MAX_POLICIES];
+        counting->geometries[m].tokens = tokens;
+        counting->geometries[m].prefill = counting->geometries[m].question_start = prefill;
+        for (uint32_t i = 0; i < cache->plan.spec->n_policies; i++)
+            said[i] = cache->choosers[i]->trim.budget;
+        const int status = kv_cache_settle_budgets(cache, err);
+        *known = status == KV_OK && kv_held_rows_count(cache, tokens, prefill, &counting->held[m]);
+        for (uint32_t i = 0; i < cache->plan.spec->n_policies; i++)
+            cache->choosers[i]->trim.budget = said[i];
+        if (status != KV_OK) return status;
+    }
+    return KV_OK;
+}
+
+/* Lanes of one layer that hold unlike numbers of rows, of which some wait to be encoded. */
+static bool shares_blocks(const struct kv_cache *cache, const struct kv_held_rows *held)
+{
+    bool blocks = false;
+    for (uint32_t b = 0; b < cache->n_banks; b++)
+        blocks |= cache->banks[b].n_lanes == 1 && !kv_bank_stores_singly(&cache->banks[b]);
+    return blocks && held->least < held->prompt;
+}
+
+/* True when bytes follow from how many rows are held, or are within a range that does. */
+static bool follows_from_count(const struct counting *counting, uint32_t m)
+{
+    const struct kv_held_rows *held = &counting->held[m];
+    const struct kv_cache *cache = counting->main[m],
+                          *rest = counting->rest ? counting->rest[m] : NULL;
+    for (uint32_t b = 0; b < cache->n_banks; b++)
+        if (!held->in_order && !kv_bank_stores_singly(&cache->banks[b])) return false;
+    if (rest && (rest->plan.spec->n_policies > 0 || shares_blocks(rest, held))) return false;
+    for (uint32_t b = 0; rest && b < rest->n_banks; b++)
+        if (rest->banks[b].later && held->tokens > held->prefill) return false;
+    return true;
+}
+
+/* Sets the counts of all banks of a member; returns the bytes that its lanes take beside them. */
+static int64_t place(const struct counting *counting, uint32_t m, enum kv_extreme extreme)
+{
+    const struct kv_held_rows *held = &counting->held[m];
+    struct kv_cache *cache = counting->main[m], *rest = counting->rest ? counting->rest[m] : NULL;
+    const int64_t arrays = held->arrays[extreme == KV_MOST];
+    int64_t lane = kv_cache_row_bytes(cache) * held->n + arrays;
+    for (uint32_t b = 0; b < cache->n_banks; b++) {
+        const struct kv_row_range range = kv_held_range(&cache->banks[b], held, false);
+        kv_bank_count_extreme(&cache->banks[b], &range, extreme);
+    }
+    for (uint32_t b = 0; rest && b < rest->n_banks; b++) {
+        const struct kv_row_range range = kv_held_range(&rest->banks[b], held, true);
+        kv_bank_count_extreme(&rest->banks[b], &range, extreme);
+    }
+    if (rest) lane += kv_cache_row_bytes(rest) * (held->tokens - held->n);
+    return lane * cache->plan.n_heads;
+}
+
+static void count_nothing(struct kv_cache *const *caches, uint32_t n)
+{
+    for (uint32_t m = 0; caches && m < n; m++)
+        for (uint32_t b = 0; b < caches[m]->n_banks; b++)
+            kv_bank_count_rows(&caches[m]->banks[b], 0, 0);
+}
+
+/* False where unlike lanes are no short search. */
+static bool count_extreme(const struct counting *counting, const struct kv_memory_shape *shape,
+                          enum kv_extreme extreme, struct kv_memory_bytes *bytes)
+{
+    const uint32_t units = shape->kv_heads / counting->unit_heads;
+    int64_t beside = 0;
+    bool known = true;
+    for (uint32_t m = 0; known && m < counting->n_layers; m++) {
+        beside += place(counting, m, extreme);
+        if (shares_blocks(counting->main[m], &counting->held[m]))
+            known = kv_lanes_count_extreme(counting->main[m], &counting->held[m], extreme);
+    }
+    if (known) kv_counting_add(bytes, counting, shape, false);
+    bytes->metadata += beside * units, bytes->total += beside * units;
+    count_nothing(counting->main, counting->n_layers);
+    count_nothing(counting->rest, counting->n_layers);
+    return known;
+}
+
+int kv_counting_by_rule(struct counting *counting, const struct kv_memory_shape *shape,
+                        uint32_t tokens, uint32_t decode, bool ends, struct kv_memory_bytes *bytes,
+                        bool *known, struct kv_error *err)
+{
+    struct kv_memory_bytes least = {0};
+    const int status = hold(counting, tokens, decode, known, err);
+    if (status != KV_OK) return status;
+    for (uint32_t m = 0; *known && m < counting->n_layers; m++)
+        *known = follows_from_count(counting, m);
+    *known = *known && count_extreme(counting, shape, KV_MOST, bytes);
+    if (ends) *known = *known && count_extreme(counting, shape, KV_LEAST, &least);
+    bytes->least = ends ? least.total : bytes->total;
+    return KV_OK;
+}
