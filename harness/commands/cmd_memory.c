@@ -1,223 +1,21 @@
-/* kvbench memory: bytes of any model's cache, without a recording. Options, the order of work; the
- * arithmetic is in memory.c (methods and savings) and serving.c. */
+/* kvbench memory: bytes of any model's cache, without a recording. The order of work;
+ * the arithmetic is in memory.c (methods and savings) and serving.c. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/base/params.h"
 #include "harness/commands/commands.h"
+#include "harness/commands/memory_options.h"
 #include "harness/memory/memory.h"
 #include "harness/memory/memory_plot.h"
 #include "harness/memory/memory_rows.h"
 #include "harness/memory/serving.h"
 #include "harness/output/writers.h"
 
-enum { MOST_MODELS = 64 };
-
-static const char usual_methods[] = "f16,int:bits=8,int:bits=4,kivi:bits=2,turboquant:bits=3";
-
-struct options {
-    char *models[MOST_MODELS];
-    uint32_t n_models;
-    char *methods;
-    const char *format, *plot;
-    uint64_t context, batch, decode, element_bits, state_bits, block, chunk, tensor, contexts, ring,
-        users, prefix, fit;
-    double weights_bits;
-    bool all_rows, serving;
-};
-
-/* -- options ---------------------------------------------------------------------------------- */
-
-/* 8GiB, 80GB, 128Ki, 32k, 7: a whole number of bytes or tokens. */
-static bool read_amount(const char *text, uint64_t *amount)
-{
-    static const struct {
-        const char *suffix;
-        double factor;
-    } units[] = {
-        {"", 1},     {"k", 1e3},   {"K", 1e3},      {"M", 1e6},         {"G", 1e9},
-        {"T", 1e12}, {"Ki", 1024}, {"Mi", 1048576}, {"Gi", 1073741824}, {"Ti", 1099511627776}};
-    char *end, suffix[8];
-    const double value = strtod(text, &end);
-    if (end == text || *text == '-' || !isfinite(value) || strlen(end) > 3) return false;
-    strcpy(suffix, end);
-    const size_t length = strlen(suffix);
-    if (length && suffix[length - 1] == 'B') suffix[length - 1] = 0;
-    for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
-        const double product = value * units[u].factor;
-        if (strcmp(units[u].suffix, suffix) != 0) continue;
-        if (product > 0x1p53 || product != floor(product)) return false;
-        *amount = (uint64_t)product;
-        return true;
-    }
-    return false;
-}
-
-static const struct option {
-    const char *name;
-    size_t offset;
-    double least, most;
-    bool serving; /* asks for the serving tables too */
-    const char *meaning;
-} amounts[] = {
-    {"--context", offsetof(struct options, context), 1, 1 << 30, false,
-     "tokens of a sequence (default: 32Ki, or what the model takes)"},
-    {"--batch", offsetof(struct options, batch), 1, 1e9, false, "sequences"},
-    {"--decode", offsetof(struct options, decode), 0, 1 << 24, false,
-     "of the context, tokens that came one by one"},
-    {"--element-bits", offsetof(struct options, element_bits), 16, 32, false,
-     "of rows that are kept as they are: 16 or 32"},
-    {"--state-bits", offsetof(struct options, state_bits), 8, 32, false,
-     "of recurrent states: 8, 16 or 32"},
-    {"--fit", offsetof(struct options, fit), 1, 0x1p53, false,
-     "memory for weights and cache, such as 8GiB"},
-    {"--block", offsetof(struct options, block), 1, 1 << 20, true,
-     "tokens of a block (default: the engine's)"},
-    {"--chunk", offsetof(struct options, chunk), 1, 1 << 30, true, "prompt tokens of one step"},
-    {"--tp", offsetof(struct options, tensor), 1, 65536, true, "devices that share heads"},
-    {"--cp", offsetof(struct options, contexts), 1, 65536, true, "devices that share the context"},
-    {"--ring", offsetof(struct options, ring), 1, 65536, true, "devices of a ring"},
-    {"--users", offsetof(struct options, users), 1, 1e9, true, "users of one prefix"},
-    {"--prefix", offsetof(struct options, prefix), 0, 1 << 30, true, "tokens of that prefix"}};
-
-enum { N_AMOUNTS = sizeof amounts / sizeof *amounts };
-
-static const char *const known[] = {
-    "--model",      "--methods", "--format",  "--plot",  "--weights-bits", "--all-rows",
-    "--serving",    "--help",    "--context", "--batch", "--decode",       "--element-bits",
-    "--state-bits", "--fit",     "--block",   "--chunk", "--tp",           "--cp",
-    "--ring",       "--users",   "--prefix",  NULL};
-
-static int take_amount(struct options *options, const struct option *option, const char *value,
-                       struct kv_error *err)
-{
-    uint64_t amount;
-    if (!read_amount(value, &amount) || (double)amount < option->least ||
-        (double)amount > option->most)
-        return kv_fail(err, KV_EUSAGE,
-                       "memory: %s: expected a whole number from %.0f to %.0f, with k, Ki, GiB and "
-                       "so on, found %.60s",
-                       option->name, option->least, option->most, value);
-    memcpy((char *)options + option->offset, &amount, sizeof amount);
-    options->serving |= option->serving;
-    return KV_OK;
-}
-
-static int take_models(struct options *options, const char *value, struct kv_error *err)
-{
-    for (const char *at = value; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
-        const size_t length = strcspn(at, ",");
-        if (!length)
-            return kv_fail(err, KV_EUSAGE, "memory: --model: expected names, found %.200s", value);
-        if (options->n_models == MOST_MODELS)
-            return kv_fail(err, KV_EUSAGE, "memory: expected at most %d models", MOST_MODELS);
-        char *name = strndup(at, length);
-        if (!name) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
-        options->models[options->n_models++] = name;
-    }
-    return KV_OK;
-}
-
-/* Lists given more than once are one. */
-static int take_methods(struct options *options, const char *value, struct kv_error *err)
-{
-    char *all = NULL;
-    const char *before = options->methods ? options->methods : "";
-    if (asprintf(&all, "%s%s%s", before, *before ? "," : "", value) < 0)
-        return kv_fail(err, KV_EMEMORY, "memory: out of memory");
-    free(options->methods);
-    options->methods = all;
-    return KV_OK;
-}
-
-static int take_weights(struct options *options, const char *value, struct kv_error *err)
-{
-    char *end;
-    options->weights_bits = strtod(value, &end);
-    if (*value && !*end && options->weights_bits > 0 && options->weights_bits <= 64) return KV_OK;
-    return kv_fail(err, KV_EUSAGE,
-                   "memory: --weights-bits: expected a number from above 0 to 64, found %.60s",
-                   value);
-}
-
-static int take_valued(struct options *options, const char *name, const char *value,
-                       struct kv_error *err)
-{
-    if (strcmp(name, "--model") == 0) return take_models(options, value, err);
-    if (strcmp(name, "--methods") == 0) return take_methods(options, value, err);
-    if (strcmp(name, "--weights-bits") == 0) return take_weights(options, value, err);
-    if (strcmp(name, "--plot") == 0) return options->plot = value, KV_OK;
-    if (strcmp(name, "--format") == 0) {
-        options->format = value;
-        return kv_check_format(value, err);
-    }
-    for (int i = 0; i < N_AMOUNTS; i++)
-        if (strcmp(amounts[i].name, name) == 0)
-            return take_amount(options, &amounts[i], value, err);
-    const char *near = kv_nearest(name, known);
-    return kv_fail(err, KV_EUSAGE, "memory: unknown option %.60s%s%s%s", name,
-                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
-}
-
-static bool is_known(const char *name)
-{
-    for (int i = 0; known[i]; i++)
-        if (strcmp(known[i], name) == 0) return true;
-    return false;
-}
-
-static int take_argument(struct options *options, int argc, char **argv, int *i,
-                         struct kv_error *err)
-{
-    char name[64];
-    const char *argument = argv[*i], *equals = strchr(argument, '=');
-    if (strcmp(argument, "--all-rows") == 0) return options->all_rows = true, KV_OK;
-    if (strcmp(argument, "--serving") == 0) return options->serving = true, KV_OK;
-    if (argument[0] != '-') return take_models(options, argument, err);
-    snprintf(name, sizeof name, "%.*s", equals ? (int)(equals - argument) : 63, argument);
-    if (!is_known(name)) return take_valued(options, name, "", err);
-    if (!equals && *i + 1 == argc)
-        return kv_fail(err, KV_EUSAGE, "memory: %s: expected a value after it", name);
-    return take_valued(options, name, equals ? equals + 1 : argv[++*i], err);
-}
-
-static int help(void)
-{
-    printf(
-        "kvbench memory --model NAME|config.json[,...]: bytes of a cache, without a recording\n\n"
-        "  --model LIST       names (kvbench list models) or files\n"
-        "  --methods LIST     specs as of run (default %s)\n"
-        "  --weights-bits X   of a weight (default: the model's, else 16)\n"
-        "  --format F         table, markdown, csv or json\n"
-        "  --plot DIR         bytes against the context, drawn by gnuplot\n"
-        "  --all-rows         local layers keep every row\n"
-        "  --serving          what vLLM, SGLang and TensorRT-LLM allocate\n",
-        usual_methods);
-    for (int i = 0; i < N_AMOUNTS; i++) printf("  %-18s %s\n", amounts[i].name, amounts[i].meaning);
-    return KV_OK;
-}
-
-static int check_options(const struct options *options, struct kv_error *err)
-{
-    if (!options->n_models)
-        return kv_fail(err, KV_EUSAGE,
-                       "memory: expected --model NAME or a config.json (kvbench list models)");
-    if (options->element_bits != 16 && options->element_bits != 32)
-        return kv_fail(err, KV_EUSAGE, "memory: --element-bits: expected 16 or 32, found %" PRIu64,
-                       options->element_bits);
-    if (options->state_bits % 8 || options->state_bits == 24)
-        return kv_fail(err, KV_EUSAGE, "memory: --state-bits: expected 8, 16 or 32, found %" PRIu64,
-                       options->state_bits);
-    return KV_OK;
-}
-
-/* -- one model -------------------------------------------------------------------------------- */
-
 struct work {
-    const struct options *options;
+    const struct kv_memory_options *options;
     const struct kv_spec_list *specs;
     const struct kv_kernels *kernels;
     struct kv_memory_rows *rows;
@@ -227,7 +25,7 @@ struct work {
     int64_t weights; /* bytes; KV_MEMORY_NOTHING when nobody knows */
 };
 
-static struct kv_memory_setting setting_of(const struct options *options)
+static struct kv_memory_setting setting_of(const struct kv_memory_options *options)
 {
     return (struct kv_memory_setting){.decode = (uint32_t)options->decode,
                                       .element_bits = (uint32_t)options->element_bits,
@@ -235,7 +33,7 @@ static struct kv_memory_setting setting_of(const struct options *options)
                                       .all_rows = options->all_rows};
 }
 
-static int64_t weights_of(const struct options *options, const struct kv_model *model)
+static int64_t weights_of(const struct kv_memory_options *options, const struct kv_model *model)
 {
     if (model->weights_bytes && options->weights_bits == 0) return (int64_t)model->weights_bytes;
     if (!model->parameters) return KV_MEMORY_NOTHING;
@@ -411,7 +209,7 @@ static int add_chain(struct work *work, int64_t *first, struct kv_error *err)
 
 static int add_serving(struct work *work, const struct kv_serving_type *type, struct kv_error *err)
 {
-    const struct options *options = work->options;
+    const struct kv_memory_options *options = work->options;
     const struct kv_serving_setting setting = {
         .context = work->context,
         .block = (uint32_t)options->block,
@@ -517,7 +315,7 @@ static int add_heading(struct work *work, struct kv_error *err)
 
 static int add_model(struct work *work, const char *name, struct kv_error *err)
 {
-    const struct options *options = work->options;
+    const struct kv_memory_options *options = work->options;
     int status = kv_model_read(&work->model, name, err);
     if (status != KV_OK) return status;
     const uint32_t most = work->model.max_context ? work->model.max_context : 32768;
@@ -536,15 +334,14 @@ static int add_model(struct work *work, const char *name, struct kv_error *err)
     return status;
 }
 
-static int run(const struct options *options, struct kv_error *err)
+static int run(const struct kv_memory_options *options, struct kv_error *err)
 {
     struct kv_spec_list specs = {0};
     struct kv_kernels kernels;
     struct kv_memory_rows rows = {0};
     struct kv_memory_plot *plot = NULL;
     int status = kv_kernels_fill(&kernels, "auto", err);
-    if (status == KV_OK)
-        status = kv_spec_parse(&specs, options->methods ? options->methods : usual_methods, err);
+    if (status == KV_OK) status = kv_spec_parse(&specs, options->methods, err);
     if (status == KV_OK && options->plot) status = kv_memory_plot_open(&plot, options->plot, err);
     struct work work = {
         .options = options, .specs = &specs, .kernels = &kernels, .rows = &rows, .plot = plot};
@@ -560,23 +357,10 @@ static int run(const struct options *options, struct kv_error *err)
 
 int kv_cmd_memory(int argc, char **argv, struct kv_error *err)
 {
-    struct options options = {.format = "table",
-                              .batch = 1,
-                              .element_bits = 16,
-                              .state_bits = 16,
-                              .chunk = 1,
-                              .tensor = 1,
-                              .contexts = 1,
-                              .ring = 1,
-                              .users = 1};
-    int status = KV_OK;
-    for (int i = 1; status == KV_OK && i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0) return help();
-        status = take_argument(&options, argc, argv, &i, err);
-    }
-    if (status == KV_OK) status = check_options(&options, err);
-    if (status == KV_OK) status = run(&options, err);
-    for (uint32_t m = 0; m < options.n_models; m++) free(options.models[m]);
-    free(options.methods);
+    struct kv_memory_options options;
+    bool help;
+    int status = kv_memory_options_read(&options, argc, argv, &help, err);
+    if (status == KV_OK && !help) status = run(&options, err);
+    kv_memory_options_free(&options);
     return status;
 }
