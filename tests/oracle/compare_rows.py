@@ -54,7 +54,7 @@ layer-share:map=0-1-2-3-4-5-6-2-8-5-10-11-12-9-14-15-16-12-18-19-20-21-22-23-24-
 mla:fold=4 mla:rank=0.3:rope=128:recent=24+int:bits=8 h2o:budget=64+mla:rank=96:rope=1.0
 linear-state linear-state:features=elu linear-state:features=elu:sharpness=1:decay=1
 linear-state:sharpness=0.5
-k.int:bits=2+v.kivi:bits=4 v.svd:rank=16+v.int:bits=8 h2o:budget=64+k.kivi:bits=2:residual_length=32
+k.int:bits=2+v.kivi:bits=4 v.svd:rank=16+v.int:bits=8 svd:rank=16:side=keys int:bits=2:side=values h2o:budget=64+k.kivi:bits=2:residual_length=32
 int:bits=4:grid=symmetric int:bits=3:group_size=32:residual_length=40
 int:bits=2:grid=symmetric:axis=channel:group_size=32:residual_length=64
 fp8 fp8:format=e5m2:scale=head fp8:scale=tensor fp8:scale=token mxfp4 mxfp4:group_size=16:rule=ceil
