@@ -1,7 +1,8 @@
 """One KV head's cache: banks of rows in their tiers, and the byte rule of interface.md section 5."""
 import numpy as np
 
-from rounding import through_f16
+from rotary import before_rotation, rotated
+from rounding import through_f16, to_f32
 
 
 class Bank:
@@ -100,6 +101,26 @@ class Bank:
             for name, count in self.later.bytes().items():
                 counts[name] += count
         return counts
+
+
+class UnrotatedBank(Bank):
+    """keys=unrotated: keys are turned back before they enter the codec, and on again when they are read."""
+
+    def __init__(self, codec, recorded, exact_row_bytes, prompt_length, layer, positions):
+        before = to_f32(before_rotation(layer, np.asarray(recorded, dtype=np.float64), positions))
+        super().__init__(codec, before, exact_row_bytes, prompt_length)
+        self.layer, self.positions = layer, positions
+        self.read[:] = self.source = recorded
+        if self.later:
+            self.later = UnrotatedBank(codec.later, recorded, exact_row_bytes, prompt_length, layer, positions)
+            self.later.read = self.read
+
+    def encode(self, positions):
+        super().encode(positions)
+        self.read[positions] = rotated(self.layer, self.read[positions], self.positions[positions])
+
+    def edit(self, position, row):
+        raise NotImplementedError("a changed key before the rotation")
 
 
 class HeadCache:

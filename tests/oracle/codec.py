@@ -22,6 +22,7 @@ class Codec:
     block = 1                 # rows per atom
     is_number_format = False  # f32, f16, bf16: a copy
     basis_bytes = 0           # fitted on the prompt, resident
+    unrotated = False         # keys reach it as they were before the rotation (UnrotatedBank)
     wants_layer = False       # fit sees the prompt rows of all heads, and one basis serves them
 
     def __init__(self, dim):

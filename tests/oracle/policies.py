@@ -14,6 +14,7 @@ from rounding import through_f16
 class Policy:
     """Keeps everything; the base of the others."""
     state_floats = 0
+    drops = False                     # rows go: what needs their positions must store them
     cache_positions = False           # rows turn to their slots: explicit positions are stored
 
     def __init__(self, prompt):
@@ -49,6 +50,7 @@ class Scored(Policy):
     the window whose queries judge. when=prefill acts once; decoded tokens then come on top and stay.
     How the layers and heads share a budget, and in which units rows stay, is in budgets.py.
     """
+    drops = True
     RECENT = RECENT_PERCENT = SINKS = 0
     WHEN = "step"
     PARTS = {}

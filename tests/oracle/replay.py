@@ -2,7 +2,7 @@
 import numpy as np
 
 import exact
-from cache import Bank, HeadCache
+from cache import Bank, HeadCache, UnrotatedBank
 from metrics import Answers
 from prompt import Prompt
 from rotary import turned
@@ -49,10 +49,15 @@ class LayerReplay:
             recorded = "bf16" if owner.stored is through_bf16 else "f16"
             codec = specs.make_codec([] if within else stages, rows.shape[1], side, owner.element_bytes, recorded)
             codec.bind(self.trace, owner, head, side)
-            banks.append(Bank(codec, rows, owner.element_bytes * rows.shape[1], self.trace.prefill_length,
-                              owner.stored))
+            banks.append(self.make_bank(codec, rows))
         prefix = values.shape[1] if owner.value_is_key_prefix else 0
         return HeadCache(*banks, self.trace.tokens, prefix)
+
+    def make_bank(self, codec, rows):
+        exact, prompt = self.owner.element_bytes * rows.shape[1], self.trace.prefill_length
+        if codec.unrotated:
+            return UnrotatedBank(codec, rows, exact, prompt, self.owner, self.trace.positions)
+        return Bank(codec, rows, exact, prompt, self.owner.stored)
 
     def run(self):
         for head, cache in enumerate(self.heads):
@@ -68,6 +73,8 @@ class LayerReplay:
 
     def prompt_rows(self, head, bank):
         """Of the head; of all heads where one basis serves the layer, which the first is charged for."""
+        if bank.codec.unrotated:
+            return bank.recorded[:self.trace.prefill_length]
         side = self.owner.k if bank is self.heads[head].keys else self.owner.v
         heads = range(len(side)) if bank.codec.wants_layer else [head]
         if bank.codec.wants_layer and head > 0:
@@ -166,7 +173,8 @@ class LayerReplay:
 
     def policy_bytes(self, cache):
         """State and explicit positions follow the held rows; own arrays are charged at capacity."""
-        per_row = 4 * self.policy.state_floats + 4 * self.policy.cache_positions
+        positions = self.policy.cache_positions or (cache.keys.codec.unrotated and self.policy.drops)
+        per_row = 4 * self.policy.state_floats + 4 * positions
         return per_row * int(cache.held.sum()) + self.policy.own_bytes(self.trace.tokens, cache.held)
 
     def side_error(self, side):

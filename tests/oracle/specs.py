@@ -185,6 +185,8 @@ def leaves_exact(stages, layer, model_layers):
 
 def make_chain(chain, dim, side, keep_seed=False):
     params = side_params(chain[0], side)
+    if "keys" in params and chain[0].name != "kvquant":
+        return make_turned(chain, params, dim, side, keep_seed)
     tiers = {name: params.pop(name) for name in ("sinks", "recent") if name in params}
     for name in ("exact_layers", "query"):
         params.pop(name, None)
@@ -219,6 +221,16 @@ def make_chain(chain, dim, side, keep_seed=False):
     for part in filter(None, (codec, codec.later)):
         for name, value in tiers.items():
             setattr(part.tiers, name, value)
+    return codec
+
+
+def make_turned(chain, params, dim, side, keep_seed):
+    """keys=: whether the outermost codec and what is inside it see keys before the rotation."""
+    unrotated = params.pop("keys") == "unrotated" and side == "k"
+    codec = make_chain([Stage(chain[0].name, params)] + chain[1:], dim, side, keep_seed)
+    if unrotated and codec.wants_layer:
+        raise Unknown("keys before the rotation in a codec of a layer's rows")
+    codec.unrotated = unrotated
     return codec
 
 
@@ -290,16 +302,14 @@ def make_kvquant(dim, side, params):
 
 
 def make_gear(dim, side, params):
-    if "keys" in params:
-        raise Unknown("gear of keys before the rotation")
     return call(Gear, dim, keys=side == "k", **params)
 
 
 def make_gear_around(dim, side, params, inner):
     if inner.later:
         raise ValueError("rows after the prompt that are stored in another way")
-    if "keys" in params or inner.wants_layer or inner.bytes_of:
-        raise Unknown("gear of keys before the rotation, or around a codec of a layer's rows")
+    if inner.wants_layer or inner.bytes_of:
+        raise Unknown("gear around a codec of a layer's rows")
     return call(GearAround, dim, keys=side == "k", inner=inner, **params)
 
 

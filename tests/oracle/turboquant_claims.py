@@ -49,7 +49,7 @@ def layer_problem(trace, layer, stage, side, printed):
 def distortion_claims(trace, spec, row):
     """[(column, problem or None)] for a lone turboquant stage, layer by layer."""
     stages = specs.parse(spec)
-    if len(stages) != 1 or stages[0].name != "turboquant" or row["layer"] == "all":
+    if len(stages) != 1 or stages[0].name != "turboquant" or "keys" in stages[0].params or row["layer"] == "all":
         return []
     layer = trace.layers[int(row["layer"])]
     if layer.owner != layer.index:
