@@ -315,14 +315,26 @@ static void round_row(const struct kv_bank *bank, float *row)
         }
 }
 
+/* The row in its place of `handed`, as read, becomes the one that is stored. */
+static void settle_row(struct kv_bank *bank, uint32_t token)
+{
+    float *row = bank->handed + (size_t)token * bank->dim;
+    if (bank->unrotated) kv_rotary_undo(&bank->rotary, token, row);
+    round_row(bank, row);
+}
+
+void kv_bank_take(struct kv_bank *bank, uint32_t token)
+{
+    settle_row(bank, token);
+    kv_bank_append(bank, token, 1);
+}
+
 void kv_bank_edit(struct kv_bank *bank, uint32_t token, const float *row)
 {
-    float *kept = bank->handed + (size_t)token * bank->dim;
     assert(bank->edited && bank->n_lanes == 1);
     kv_bank_release(bank, token);
-    memcpy(kept, row, bank->dim * sizeof *row);
-    if (bank->unrotated) kv_rotary_undo(&bank->rotary, token, kept);
-    round_row(bank, kept);
+    memcpy(bank->handed + (size_t)token * bank->dim, row, bank->dim * sizeof *row);
+    settle_row(bank, token);
     bank->edited[token] = 1;
     kv_bank_append(bank, token, 1);
 }

@@ -103,6 +103,9 @@ void kv_bank_count_rows(struct kv_bank *bank, uint32_t n, uint32_t prompt);
 void kv_bank_count_held(struct kv_bank *bank, uint32_t n, uint32_t prompt, uint32_t sinks);
 /* Bytes of the rows that are counted: atoms, and exact rows. */
 int64_t kv_bank_row_bytes(const struct kv_bank *bank);
+/* A row enters that another cache hands down and that lies in `handed` as it was read there: from now on
+ * it has the precision of a stored one. */
+void kv_bank_take(struct kv_bank *bank, uint32_t token);
 /* A held row changes: it is a new exact row at its old position. KV_ROWS_EDITED only. */
 void kv_bank_edit(struct kv_bank *bank, uint32_t token, const float *row);
 /* One lane drops its share of a row. */

@@ -99,8 +99,7 @@ static void hand_down(struct kv_cache *cache, uint32_t index, uint32_t token)
         float *row = bank->handed + (size_t)token * bank->dim;
         kv_bank_read(lane->bank[side], lane->place_in[side], side ? KV_VALUES : KV_KEYS, 1, &token,
                      &place, row);
-        if (bank->unrotated && side == 0) kv_rotary_undo(&bank->rotary, token, row);
-        kv_bank_append(bank, token, 1);
+        kv_bank_take(bank, token);
     }
     rest->now = cache->now;
     insert_row(rest, heir, token);

@@ -231,8 +231,9 @@ static int equip(struct kv_cache *cache, struct kv_error *err)
         for (const struct kv_bank *part = &cache->banks[b]; part; part = part->later)
             if (part->code->block > block) block = part->code->block;
     const bool renumbers = kv_cache_renumbers(cache->plan.spec);
+    const bool scattered = cache->drops || cache->plan.handed;
     for (int side = 0; side < 2; side++)
-        if ((cache->lanes->bank[side]->unrotated || renumbers) && cache->drops) cache->position_bytes = 4;
+        if ((cache->lanes->bank[side]->unrotated || renumbers) && scattered) cache->position_bytes = 4;
     cache->block_tokens = kv_pool_take(cache->plan.pool, block * sizeof *cache->block_tokens);
     return cache->block_tokens ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for a block");
 }
