@@ -46,6 +46,18 @@ class Bank:
         self.append(position)
         self.queue.sort()
 
+    def take(self, position, row):
+        """A row that another cache hands down, in the precision of a stored one."""
+        for part in filter(None, (self, self.later)):
+            part.recorded[position], part.read[position] = self.handed(position, row)
+        self.append(position)
+        for part in filter(None, (self, self.later)):
+            part.queue.sort()
+
+    def handed(self, position, row):
+        """(what enters the codec, what is read)"""
+        return self.stored(row), self.stored(row)
+
     def drop(self, position):
         """An atom goes when the last of its rows does; an exact row goes at once."""
         if self.part(position) is not self:
@@ -106,18 +118,23 @@ class Bank:
 class UnrotatedBank(Bank):
     """keys=unrotated: keys are turned back before they enter the codec, and on again when they are read."""
 
-    def __init__(self, codec, recorded, exact_row_bytes, prompt_length, layer, positions):
+    def __init__(self, codec, recorded, exact_row_bytes, prompt_length, stored, layer, positions):
         before = to_f32(before_rotation(layer, np.asarray(recorded, dtype=np.float64), positions))
-        super().__init__(codec, before, exact_row_bytes, prompt_length)
+        super().__init__(codec, before, exact_row_bytes, prompt_length, stored)
         self.layer, self.positions = layer, positions
         self.read[:] = self.source = recorded
         if self.later:
-            self.later = UnrotatedBank(codec.later, recorded, exact_row_bytes, prompt_length, layer, positions)
+            self.later = UnrotatedBank(codec.later, recorded, exact_row_bytes, prompt_length, stored, layer, positions)
             self.later.read = self.read
 
     def encode(self, positions):
         super().encode(positions)
         self.read[positions] = rotated(self.layer, self.read[positions], self.positions[positions])
+
+    def handed(self, position, row):
+        at = self.positions[[position]]
+        before = self.stored(to_f32(before_rotation(self.layer, row[None], at)))
+        return before[0], rotated(self.layer, before, at)[0]
 
     def edit(self, position, row):
         raise NotImplementedError("a changed key before the rotation")
@@ -134,6 +151,14 @@ class HeadCache:
     @property
     def banks(self):
         return [self.keys] if self.value_prefix else [self.keys, self.values]
+
+    @property
+    def own(self):
+        """Rows that the policy chooses among."""
+        return self.held
+
+    def coded_mask(self):
+        return self.banks[0].coded_mask()
 
     def append(self, position):
         self.held[position] = True

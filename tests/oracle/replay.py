@@ -56,7 +56,7 @@ class LayerReplay:
     def make_bank(self, codec, rows):
         exact, prompt = self.owner.element_bytes * rows.shape[1], self.trace.prefill_length
         if codec.unrotated:
-            return UnrotatedBank(codec, rows, exact, prompt, self.owner, self.trace.positions)
+            return UnrotatedBank(codec, rows, exact, prompt, self.owner.stored, self.owner, self.trace.positions)
         return Bank(codec, rows, exact, prompt, self.owner.stored)
 
     def run(self):
@@ -97,7 +97,7 @@ class LayerReplay:
 
     def enter(self, head, cache, t):
         cache.append(t)
-        held = np.flatnonzero(cache.held)
+        held = np.flatnonzero(cache.own)
         dropped = self.policy.evict(head, t, held)
         merged = self.policy.merge(head, cache.read_values(), held, dropped)
         cache.drop(dropped)
@@ -118,9 +118,10 @@ class LayerReplay:
                 answers.output[group, step] = weights @ cache.read_values()[positions]
                 answers.weights[group, step, positions] = weights
                 answers.held[head, step] = cache.held
-                answers.coded[head, step] = cache.banks[0].coded_mask()
+                answers.coded[head, step] = cache.coded_mask()
             if layer is self.owner:
-                self.policy.observe(head, t, positions, weights)
+                own = cache.own[positions]
+                self.policy.observe(head, t, positions[own], weights[:, own])
 
     def weights(self, layer, head, cache, positions, t):
         """[group, n] softmax over the held, visible and read rows."""
@@ -210,11 +211,11 @@ def empty_answers(trace, layer):
                    held=np.zeros(shape, dtype=bool), coded=np.zeros(shape, dtype=bool))
 
 
-def replay_layers(trace, spec):
+def replay_layers(trace, spec, kind=LayerReplay):
     """Yields (LayerReplay, answers by layer) for every layer that owns its K and V."""
     for owner in trace.layers.values():
         if owner.owner != owner.index:
             continue
         readers = [l for l in trace.layers.values() if l.owner == owner.index and l is not owner]
-        replay = LayerReplay(trace, owner, readers, spec)
+        replay = kind(trace, owner, readers, spec)
         yield replay, replay.run()

@@ -3,6 +3,7 @@ import metrics
 import mla
 from replay import replay_layers
 import linear_state
+import rest
 import structure
 
 BYTE_COLUMNS = ("resident", "payload", "metadata", "residual", "basis")
@@ -45,7 +46,7 @@ def layer_rows(trace, spec):
     """layer index -> row, and layer index -> answers (for the probes' sums over layers)."""
     rows, answers = {}, {}
     layers = replay_layers
-    for kind in (structure, mla, linear_state):
+    for kind in (structure, mla, linear_state, rest):
         layers = (kind.replay_groups if kind.knows(spec) else layers)
     for replay, by_layer in layers(trace, spec):
         for index, answer in by_layer.items():

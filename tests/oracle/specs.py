@@ -69,8 +69,8 @@ def parse_stage(text):
 
 
 def parse(spec):
-    """side=keys of a codec leaves values exact, as `k.` before every codec does."""
-    stages = [parse_stage(part) for part in spec.split("+")]
+    """The stages of the first cache (rest.py has the second); side=keys of a codec leaves values exact, as `k.` before every codec does."""
+    stages = [parse_stage(part) for part in spec.split("+rest+")[0].split("+")]
     codecs = [stage for stage in stages if stage.name in CODECS]
     only = [stage.params.pop("side") for stage in codecs if "side" in stage.params]
     for stage in codecs if only and only[0] != "both" else ():
@@ -79,7 +79,7 @@ def parse(spec):
 
 
 def is_random(spec):
-    return any(stage.name in RANDOM_STAGES for stage in parse(spec))
+    return any(stage.name in RANDOM_STAGES for cache in spec.split("+rest+") for stage in parse(cache))
 
 
 def without_question(trace, stages):

@@ -1,0 +1,107 @@
+"""Two caches: what the first one drops enters the second, as a reader saw it (interface.md, `rest`).
+
+A row that is handed down has no more precision than a recorded one, for it is charged as such. Answers read
+both caches; the policy of the first judges its own rows by the weights of the whole answer. The second cache
+is settled, and encodes, right after the first.
+"""
+import numpy as np
+
+import policies
+import specs
+from replay import LayerReplay, replay_layers
+
+
+def knows(spec):
+    return "+rest+" in spec
+
+
+class TwoCaches:
+    """One head's; looks like one cache."""
+
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+        self.keys, self.values = first.keys, first.values
+
+    @property
+    def held(self):
+        return self.first.held | self.second.held
+
+    @property
+    def own(self):
+        return self.first.held
+
+    @property
+    def banks(self):
+        return self.first.banks + self.second.banks
+
+    def append(self, position):
+        self.first.append(position)
+
+    def drop(self, positions):
+        rows = [bank.read[positions].copy() for bank in self.first.banks]
+        self.first.drop(positions)
+        for i, position in enumerate(positions):
+            self.second.held[position] = True
+            for bank, given in zip(self.second.banks, rows):
+                bank.take(int(position), given[i])
+
+    def flush(self, at_once):
+        self.first.flush(at_once)
+        self.second.flush(at_once)
+
+    def coded_mask(self):
+        return self.first.coded_mask() | self.second.coded_mask()
+
+    def among(self, first, second):
+        return np.where(self.first.held[:, None], first, second)
+
+    def read_keys(self):
+        return self.among(self.first.read_keys(), self.second.read_keys())
+
+    def read_values(self):
+        return self.among(self.first.read_values(), self.second.read_values())
+
+
+class RestReplay(LayerReplay):
+    def __init__(self, trace, owner, readers, spec):
+        self.later_stages = specs.parse(spec.split("+rest+")[1])
+        if any(stage.name in specs.POLICIES for stage in self.later_stages):
+            raise specs.Unknown("a policy of the second cache")
+        super().__init__(trace, owner, readers, spec)
+        if self.policy.cache_positions or isinstance(self.policy, policies.Cam):
+            raise specs.Unknown("rows that are renumbered or merged, and others handed down")
+
+    def count_bytes(self, stages, policy, limit):
+        raise specs.Unknown("a budget in bytes of two caches")
+
+    def make_head(self, stages, head):
+        both = [super(RestReplay, self).make_head(part, head) for part in (stages, self.later_stages)]
+        for bank in both[0].banks + both[1].banks:
+            if bank.codec.wants_layer:
+                raise specs.Unknown("a codec of a layer's rows, and a second cache")
+        return TwoCaches(*both)
+
+    def prompt_rows(self, head, bank):
+        cache = self.heads[head]
+        side = self.owner.k if bank in (cache.first.keys, cache.second.keys) else self.owner.v
+        return bank.recorded[:self.trace.prefill_length] if bank.codec.unrotated else np.asarray(
+            side[head][:self.trace.prefill_length])
+
+    def spanned(self, cache, bank):
+        return bank.bytes()
+
+    def byte_counts(self):
+        """Of both; state of the policy follows the first one's rows."""
+        heads, policy = self.heads, self.policy
+        self.heads = [cache.first for cache in heads]
+        total = super().byte_counts()
+        self.heads, self.policy = [cache.second for cache in heads], policies.Policy(self.prompt)
+        self.policy.drops = True                     # rows come from anywhere
+        for name, count in super().byte_counts().items():
+            total[name] += count
+        self.heads, self.policy = heads, policy
+        return total
+
+
+def replay_groups(trace, spec):
+    return replay_layers(trace, spec, RestReplay)
