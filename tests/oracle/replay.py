@@ -174,7 +174,8 @@ class LayerReplay:
 
     def policy_bytes(self, cache):
         """State and explicit positions follow the held rows; own arrays are charged at capacity."""
-        positions = self.policy.cache_positions or (cache.keys.codec.unrotated and self.policy.drops)
+        turned_back = cache.keys.codec.unrotated and self.owner.rope_layout != "none"
+        positions = self.policy.cache_positions or (turned_back and self.policy.drops)
         per_row = 4 * self.policy.state_floats + 4 * positions
         return per_row * int(cache.held.sum()) + self.policy.own_bytes(self.trace.tokens, cache.held)
 
