@@ -19,11 +19,11 @@ int kv_result_dir_open(struct kv_result_dir **out, const char *name, const char 
 
 const char *kv_result_dir_path(const struct kv_result_dir *dir);
 
-/* manifest.json, rows.csv, timings.csv, table.md, then plots/ (when asked for), then report.html. A
- * plot that cannot be drawn is said on stderr and is no error. */
 /* The manifest alone, of a run that has begun: what --resume takes its definition from. */
 int kv_result_dir_begin(struct kv_result_dir *dir, const struct kv_results *planned, struct kv_error *err);
 
+/* manifest.json, rows.csv, timings.csv, table.md, then plots/ (when asked for), then report.html. A
+ * plot that cannot be drawn is said on stderr and is no error. */
 int kv_result_dir_write_all(struct kv_result_dir *dir, const struct kv_results *results, bool plots,
                             struct kv_error *err);
 

@@ -1,7 +1,7 @@
 /* What a recording cannot be run with, and why, without replaying it: the caches of `run` itself are made for
  * its shapes, and rows are neither read nor kept. */
-#ifndef KVBENCH_HARNESS_REFUSALS_H
-#define KVBENCH_HARNESS_REFUSALS_H
+#ifndef KVBENCH_HARNESS_RUN_REFUSALS_H
+#define KVBENCH_HARNESS_RUN_REFUSALS_H
 
 #include "traces/trace.h"
 
