@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/base/number.h"
+
 const struct kv_param kv_trim_params[] = {
     {"budget", KV_PARAM_BUDGET | KV_PARAM_STORED, offsetof(struct kv_trim, budget), 0.2, 1, 4e9, NULL,
      "rows held per KV head: tokens, a share of the prompt, bytes of a layer, bits per element (2.5b)"},
@@ -129,21 +131,14 @@ static int set_layers(struct kv_spec *spec, const char *who, const char *value,
             return kv_fail(err, KV_EUSAGE, "%s: layers: expected once in a spec, found again", who);
     memset(spec->layers, 0, sizeof spec->layers);
     for (const char *at = value; *at;) {
-        char *end;
-        const unsigned long first = strtoul(at, &end, 10), limit = 64 * 16;
-        unsigned long last = first;
-        bool good = end != at && *at >= '0' && *at <= '9';
-        if (good && *end == '-')
-            at = end + 1, last = strtoul(at, &end, 10),
-            good = end != at && *at >= '0' && *at <= '9';
-        if (!good || last < first || last >= limit || (*end && (*end != '_' || !end[1])))
+        uint32_t range[2];
+        const uint32_t limit = 64 * sizeof spec->layers / sizeof *spec->layers;
+        if (!kv_read_range(&at, '_', limit - 1, range))
             return kv_fail(err, KV_EUSAGE,
-                           "%s: layers: expected ranges such as 0-3_8 below %lu, found"
-                           " %.100s",
-                           who, limit, value);
-        for (unsigned long layer = first; layer <= last; layer++)
+                           "%s: layers: expected ranges such as 0-3_8 below %u, found %.100s", who,
+                           limit, value);
+        for (uint32_t layer = range[0]; layer <= range[1]; layer++)
             spec->layers[layer / 64] |= UINT64_C(1) << (layer % 64);
-        at = *end ? end + 1 : end;
     }
     return KV_OK;
 }

@@ -1,12 +1,13 @@
 /* Named parameters; see params.h. */
 #include "harness/base/params.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "harness/base/number.h"
 
 uint32_t kv_budget_tokens(struct kv_budget budget, uint32_t prompt)
 {
@@ -44,25 +45,6 @@ void kv_params_defaults(const struct kv_param *params, void *config)
             ((struct kv_list *)field(param, config))->n = 0;
             break;
         }
-}
-
-static const struct {
-    char suffix[3];
-    double factor;
-} multiples[] = {{"k", 1e3},     {"Ki", 0x1p10}, {"M", 1e6},
-                 {"Mi", 0x1p20}, {"G", 1e9},     {"Gi", 0x1p30}};
-
-/* A decimal number with an optional k, Ki, M, Mi, G or Gi; false when there is anything else. */
-static bool parse_number(const char *text, double *value)
-{
-    char *end;
-    const size_t plain = strspn(text, "0123456789.-+eE"); /* strtod also takes 0x1p3 and inf */
-    errno = 0;
-    *value = strtod(text, &end);
-    if (end == text || end > text + plain || errno || !isfinite(*value)) return false;
-    for (size_t i = 0; *end && i < sizeof multiples / sizeof *multiples; i++)
-        if (strcmp(end, multiples[i].suffix) == 0) return *value *= multiples[i].factor, true;
-    return *end == 0;
 }
 
 static int bad_value(const struct kv_param *param, const char *who, const char *value,
@@ -108,7 +90,7 @@ static bool set_choice(const struct kv_param *param, const char *value, uint32_t
 static bool set_stored(const char *number, char unit, struct kv_budget *out)
 {
     double amount;
-    if (!parse_number(number, &amount) || amount <= 0.0) return false;
+    if (!kv_read_real(number, &amount) || amount <= 0.0) return false;
     if (unit == 'b') return *out = (struct kv_budget){.bits = amount}, true;
     return *out = (struct kv_budget){.bytes = amount}, amount == floor(amount) && amount < 0x1p53;
 }
@@ -126,7 +108,7 @@ static bool set_budget(const struct kv_param *param, const char *value, struct k
         return number[length - 1] = 0, set_stored(number, last, out);
     if (percent) number[length - 1] = 0;
     double amount;
-    if (!parse_number(number, &amount) || amount <= 0.0) return false;
+    if (!kv_read_real(number, &amount) || amount <= 0.0) return false;
     if (percent) amount /= 100.0;
     const bool share = percent || amount < 1.0 || strcmp(number, "1.0") == 0;
     if (share) return *out = (struct kv_budget){.share = amount}, amount <= 1.0;
@@ -161,12 +143,12 @@ static bool set_value(const struct kv_param *param, void *config, const char *va
     case KV_PARAM_LIST:
         return set_list(param, value, field(param, config));
     case KV_PARAM_U32:
-        if (!parse_number(value, &number) || number != floor(number)) return false;
+        if (!kv_read_real(value, &number) || number != floor(number)) return false;
         if (number < param->min || number > param->max) return false;
         *(uint32_t *)field(param, config) = (uint32_t)number;
         return true;
     case KV_PARAM_REAL:
-        if (!parse_number(value, &number)) return false;
+        if (!kv_read_real(value, &number)) return false;
         if (number < param->min || number > param->max) return false;
         *(double *)field(param, config) = number;
         return true;

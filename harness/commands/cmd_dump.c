@@ -1,10 +1,10 @@
 /* `dump`: one method, one layer: decoded keys and values, kept positions, outputs and exact
  * outputs, as HDF5 (cli.md section 5), so that an outside program can recompute every metric. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/base/number.h"
 #include "harness/run/cell_row.h"
 #include "harness/commands/commands.h"
 #include "harness/output/dump_file.h"
@@ -49,15 +49,6 @@ struct dump { /* everything that one dump holds */
     struct kv_dump_file *file;
 };
 
-/* Nothing but digits, and within the bounds. */
-static bool read_number(const char *text, uint64_t least, uint64_t most, uint64_t *number)
-{
-    char *end;
-    errno = 0;
-    *number = strtoull(text, &end, 10);
-    return *text >= '0' && *text <= '9' && !*end && !errno && *number >= least && *number <= most;
-}
-
 static int parse(struct dump_options *options, int argc, char **argv, struct kv_error *err)
 {
     const struct {
@@ -74,7 +65,7 @@ static int parse(struct dump_options *options, int argc, char **argv, struct kv_
         uint64_t number = 0;
         const bool seed = strcmp(argv[i], "--seed") == 0, queries = strcmp(argv[i], "--queries") == 0;
         if ((seed || queries) && value && !(queries && strcmp(value, "all") == 0) &&
-            !read_number(value, queries ? 1 : 0, queries ? UINT32_MAX : UINT64_MAX, &number))
+            !kv_read_whole(value, queries ? 1 : 0, queries ? UINT32_MAX : UINT64_MAX, &number))
             return kv_fail(err, KV_EUSAGE, "dump: %s: expected %sa whole number%s, found %.60s", argv[i],
                            queries ? "all or " : "", queries ? " from 1" : "", value);
         if (seed) options->seed = number, known = true;
@@ -97,10 +88,10 @@ static int open_trace(struct dump *dump, struct kv_error *err)
 {
     int status = kv_trace_open(&dump->trace, dump->options.trace, 0, err);
     if (status != KV_OK) return status;
-    char *end;
-    const unsigned long wanted = strtoul(dump->options.layer, &end, 10);
+    uint64_t wanted;
+    const bool number = kv_read_whole(dump->options.layer, 0, UINT32_MAX, &wanted);
     uint32_t reader = UINT32_MAX, owner = UINT32_MAX;
-    for (uint32_t i = 0; i < dump->trace->n_layers && !*end; i++)
+    for (uint32_t i = 0; number && i < dump->trace->n_layers; i++)
         if (dump->trace->layers[i].index == wanted) reader = i;
     if (reader == UINT32_MAX)
         return kv_fail(err, KV_EUSAGE,
@@ -209,20 +200,17 @@ static int compute_prompts(struct dump *dump, struct kv_error *err)
     return status;
 }
 
-/* NULL (all) or "0,2,5": heads that the layer has. */
+/* NULL (all) or "0,2-5": heads that the layer has. */
 static int check_heads(const char *heads, uint32_t kv_heads, struct kv_error *err)
 {
-    for (const char *at = heads; at;) {
-        uint64_t head = 0;
-        const size_t digits = strspn(at, "0123456789");
-        char one[12] = "";
-        snprintf(one, sizeof one, "%.*s", digits < sizeof one ? (int)digits : 11, at);
-        if (!read_number(one, 0, kv_heads - 1, &head) || (at[digits] && at[digits] != ','))
+    uint32_t range[2];
+    const char *at = heads;
+    do
+        if (heads && !kv_read_range(&at, ',', kv_heads - 1, range))
             return kv_fail(err, KV_EUSAGE,
                            "dump: --heads: expected KV heads from 0 to %u, such as 0,1, found %.60s",
                            kv_heads - 1, heads);
-        at = at[digits] ? at + digits + 1 : NULL;
-    }
+    while (heads && *at);
     return KV_OK;
 }
 
@@ -328,13 +316,12 @@ static int write_head(struct dump *dump, uint32_t head, struct kv_cache *caches[
     return status;
 }
 
-/* heads is NULL (all) or "0,2,5". */
+/* heads is NULL (all) or "0,2-5". */
 static bool head_wanted(const char *heads, uint32_t head)
 {
-    for (const char *at = heads; at && *at; at += strspn(at, "0123456789"), at += *at == ',') {
-        if (strtoul(at, NULL, 10) == head) return true;
-        if (strspn(at, "0123456789") == 0) return false;
-    }
+    uint32_t range[2];
+    for (const char *at = heads; at && *at && kv_read_range(&at, ',', UINT32_MAX - 1, range);)
+        if (head >= range[0] && head <= range[1]) return true;
     return !heads;
 }
 

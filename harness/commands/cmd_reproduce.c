@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/base/number.h"
 #include "harness/base/params.h"
 #include "harness/claims/claims.h"
 #include "harness/output/json.h"
@@ -32,9 +33,7 @@ static const char *option_value(const char *name, int argc, char **argv, int *i)
 
 static int take_seed(struct reproduce *reproduce, const char *value, struct kv_error *err)
 {
-    char *end;
-    reproduce->seed = strtoull(value, &end, 10);
-    if (*value >= '0' && *value <= '9' && !*end) return KV_OK;
+    if (kv_read_whole(value, 0, UINT64_MAX, &reproduce->seed)) return KV_OK;
     return kv_fail(err, KV_EUSAGE, "reproduce: --seed: expected a number, found %s", value);
 }
 

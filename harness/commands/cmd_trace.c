@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/base/number.h"
 #include "harness/base/params.h"
 #include "harness/commands/commands.h"
 #include "harness/commands/record_front.h"
@@ -168,31 +169,19 @@ static int compare_numbers(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static bool read_number(const char **text, uint32_t *out)
-{
-    char *end;
-    if (**text < '0' || **text > '9') return false;
-    const unsigned long long value = strtoull(*text, &end, 10);
-    *text = end;
-    *out = (uint32_t)value;
-    return value <= 999999999;
-}
+/* Of a layer, a head, a token: what is more is mistyped. */
+enum { MOST_INDEX = 999999999 };
 
 /* "0,3-5,9" in ascending order without repetition. */
 static int parse_list(uint32_t list[1000], uint32_t *n, const char *option, const char *text,
                       struct kv_error *err)
 {
     const char *at = text;
-    bool good = true;
-    for (*n = 0; good; at++) {
-        uint32_t first, last;
-        good = read_number(&at, &first);
-        last = first;
-        if (good && *at == '-') at++, good = read_number(&at, &last);
-        good = good && first <= last && last - first < 1000 - *n;
-        for (uint32_t i = first; good && i <= last; i++) list[(*n)++] = i;
-        if (good && *at == '\0') break;
-        good = good && *at == ',';
+    bool good = *at != '\0';
+    for (*n = 0; good && *at;) {
+        uint32_t range[2];
+        good = kv_read_range(&at, ',', MOST_INDEX, range) && range[1] - range[0] < 1000 - *n;
+        for (uint32_t i = range[0]; good && i <= range[1]; i++) list[(*n)++] = i;
     }
     if (!good)
         return kv_fail(err, KV_EUSAGE, "trace slice: %s %s: expected numbers such as 0,3-5", option,
@@ -209,24 +198,25 @@ static int parse_list(uint32_t list[1000], uint32_t *n, const char *option, cons
 static int parse_tokens(struct kv_slice *slice, const char *text, struct kv_error *err)
 {
     const char *at = text;
-    uint32_t first = 0, end = 0;
-    bool good = *at == ':' || read_number(&at, &first);
+    uint64_t first = 0, end = 0;
+    bool good = *at == ':' || kv_read_digits(&at, MOST_INDEX, &first);
     if (good && *at == ':') {
         at++;
-        good = *at == '\0' || (read_number(&at, &end) && end > first);
+        good = *at == '\0' || (kv_read_digits(&at, MOST_INDEX, &end) && end > first);
     } else end = first, first = 0;
     if (!good || *at || (end == 0 && first == 0))
         return kv_fail(err, KV_EUSAGE, "trace slice: --tokens %s: expected FIRST:END or a number",
                        text);
-    slice->first = first;
-    slice->end = end;
+    slice->first = (uint32_t)first;
+    slice->end = (uint32_t)end;
     return KV_OK;
 }
 
 static int parse_prefill(struct kv_slice *slice, const char *text, struct kv_error *err)
 {
-    const char *at = text;
-    if (read_number(&at, &slice->prefill) && *at == '\0' && slice->prefill) return KV_OK;
+    uint64_t prefill;
+    if (kv_read_whole(text, 1, MOST_INDEX, &prefill))
+        return slice->prefill = (uint32_t)prefill, KV_OK;
     return kv_fail(err, KV_EUSAGE, "trace slice: --prefill %s: expected a number from 1", text);
 }
 

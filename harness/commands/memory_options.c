@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/base/number.h"
 #include "harness/base/params.h"
 #include "harness/output/writers.h"
 
@@ -16,26 +17,16 @@ static const char usual_methods[] = "f16,int:bits=8,int:bits=4,kivi:bits=2,turbo
 /* 8GiB, 80GB, 128Ki, 32k, 7: a whole number of bytes or tokens. */
 static bool read_amount(const char *text, uint64_t *amount)
 {
-    static const struct {
-        const char *suffix;
-        double factor;
-    } units[] = {
-        {"", 1},     {"k", 1e3},   {"K", 1e3},      {"M", 1e6},         {"G", 1e9},
-        {"T", 1e12}, {"Ki", 1024}, {"Mi", 1048576}, {"Gi", 1073741824}, {"Ti", 1099511627776}};
-    char *end, suffix[8];
-    const double value = strtod(text, &end);
-    if (end == text || *text == '-' || !isfinite(value) || strlen(end) > 3) return false;
-    strcpy(suffix, end);
-    const size_t length = strlen(suffix);
-    if (length && suffix[length - 1] == 'B') suffix[length - 1] = 0;
-    for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
-        const double product = value * units[u].factor;
-        if (strcmp(units[u].suffix, suffix) != 0) continue;
-        if (product > 0x1p53 || product != floor(product)) return false;
-        *amount = (uint64_t)product;
-        return true;
-    }
-    return false;
+    char number[64];
+    double value;
+    size_t length = strlen(text);
+    if (length >= sizeof number) return false;
+    memcpy(number, text, length + 1);
+    if (length && number[length - 1] == 'B') number[--length] = 0;
+    if (length && number[length - 1] == 'K') number[length - 1] = 'k'; /* KB beside kB */
+    if (!kv_read_real(number, &value) || value < 0 || value > 0x1p53 || value != floor(value))
+        return false;
+    return *amount = (uint64_t)value, true;
 }
 
 static const struct option {

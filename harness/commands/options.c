@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "harness/base/number.h"
 #include "harness/base/params.h"
 #include "harness/run/definition.h"
 
@@ -114,21 +115,15 @@ static int add_traces(struct kv_run_options *options, const char *pattern, struc
 static int add_layers(struct kv_run_options *options, const char *value, struct kv_error *err)
 {
     for (const char *at = value; *at;) {
-        char *end;
-        const unsigned long first = strtoul(at, &end, 10);
-        unsigned long last = first;
-        bool good = end != at && *at >= '0' && *at <= '9';
-        if (good && *end == '-') at = end + 1, last = strtoul(at, &end, 10), good = end != at;
-        if (!good || last < first || last > 100000 || (*end && *end != ','))
+        uint32_t range[2];
+        if (!kv_read_range(&at, ',', 100000, range))
             return kv_fail(err, KV_EUSAGE, "--layers: expected layers such as 2,7-12, found %.100s",
                            value);
         uint32_t *more =
-            realloc(options->layers, (options->n_layers + last - first + 1) * sizeof *more);
+            realloc(options->layers, (options->n_layers + range[1] - range[0] + 1) * sizeof *more);
         if (!more) return out_of_memory(err);
         options->layers = more;
-        for (unsigned long l = first; l <= last; l++)
-            options->layers[options->n_layers++] = (uint32_t)l;
-        at = *end ? end + 1 : end;
+        for (uint32_t l = range[0]; l <= range[1]; l++) options->layers[options->n_layers++] = l;
     }
     return options->n_layers ? KV_OK
                              : kv_fail(err, KV_EUSAGE, "--layers: expected layers, found none");
@@ -138,15 +133,14 @@ static int set_number(const struct option *option, struct kv_run_options *option
                       const char *value, struct kv_error *err)
 {
     char *end;
-    errno = 0;
     void *field = (char *)options + option->offset;
     const bool digits = *value >= '0' && *value <= '9';
     if (option->kind == U64) {
-        *(uint64_t *)field = strtoull(value, &end, 10);
-        if (digits && !*end && !errno) return KV_OK;
+        if (kv_read_whole(value, 0, UINT64_MAX, field)) return KV_OK;
         return kv_fail(err, KV_EUSAGE, "%s: expected a whole number from 0 to 2^64 - 1, found %.100s",
                        option->name, value);
     }
+    errno = 0;
     const double number = strtod(value, &end);
     const bool whole = option->kind == REAL || number == floor(number);
     if (!digits || *end || errno || !whole || !(number >= option->min && number <= option->max))

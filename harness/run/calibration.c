@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/base/number.h"
+
 struct kv_calibration {
     const char *text;
     struct kv_trace *other; /* NULL: a range of the trace at hand */
@@ -15,10 +17,9 @@ struct kv_calibration {
 /* Digits, a colon, digits: no trace is named so. */
 static bool parse_range(struct kv_calibration *calibration, const char *text)
 {
-    unsigned long from, to;
-    int end = 0;
-    if (text[strspn(text, "0123456789:")] != 0) return false;
-    if (sscanf(text, "%9lu:%9lu%n", &from, &to, &end) != 2 || text[end]) return false;
+    uint64_t from, to;
+    if (!kv_read_digits(&text, 999999999, &from) || *text != ':') return false;
+    if (!kv_read_whole(text + 1, 0, 999999999, &to)) return false;
     calibration->from = (uint32_t)from, calibration->to = (uint32_t)to;
     return true;
 }

@@ -61,6 +61,10 @@ refuse 'dump: --heads: expected KV heads from 0 to 1, such as 0,1, found 7' dump
 refuse 'dump: --heads: expected KV heads from 0 to 1' dump --trace small.h5 --method f16 --layer 0 --heads 0,x --out x.h5
 refuse 'dump: --seed: expected a whole number, found -1' dump --trace small.h5 --method f16 --layer 0 --seed -1 --out x.h5
 refuse 'dump: --queries: expected all or a whole number from 1, found 0' dump --trace small.h5 --method f16 --layer 0 --queries 0 --out x.h5
+refuse 'dump: --heads: expected KV heads from 0 to 1' dump --trace small.h5 --method f16 --layer 0 --heads 0-2 --out x.h5
+refuse '--layer : expected a recorded layer' dump --trace small.h5 --method f16 --layer '' --out x.h5
+refuse 'reproduce: --seed: expected a number, found 18446744073709551616' reproduce kivi --seed 18446744073709551616
+refuse '--layers: expected layers such as 2,7-12, found 0,' --trace small.h5 --methods f16 --layers 0,
 refuse 'info: expected' info
 refuse 'trace: expected validate' trace
 refuse 'validate' trace validat
