@@ -109,6 +109,12 @@ struct kv_codec {
     const struct kv_turn *turn;   /* optional */
 };
 
+/* What it leaves are rows and nothing else: an inner codec always stores them. */
+static inline bool kv_codec_leaves_all(const struct kv_codec *codec)
+{
+    return (codec->traits & (KV_LEAVES_ROWS | KV_OWN_CODES)) == KV_LEAVES_ROWS;
+}
+
 static inline struct kv_code *kv_later_code(const struct kv_code *code)
 {
     return code->type->later ? code->type->later(code) : NULL;

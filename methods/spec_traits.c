@@ -8,8 +8,7 @@ static void classify(const struct kv_stage *stage, bool *coded, bool *low_rank)
     for (; stage; stage = stage->rest) {
         const bool exact = stage->codec->traits & (KV_EXACT_F16 | KV_EXACT_BF16 | KV_EXACT_F32);
         if (stage->codec->traits & KV_WRAPS) continue;
-        if (stage->codec->traits & KV_OWN_CODES) *coded = true;
-        else if (stage->codec->traits & KV_LEAVES_ROWS) *low_rank = true;
+        if (kv_codec_leaves_all(stage->codec)) *low_rank = true;
         else *coded |= !exact;
     }
 }

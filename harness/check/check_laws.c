@@ -181,8 +181,7 @@ enum kv_verdict kv_check_bits(struct kv_check *check)
 
 static bool is_projection(const struct kv_spec *spec)
 {
-    return is_codec_alone(spec) &&
-           (spec->caches[0].codec->codec->traits & (KV_LEAVES_ROWS | KV_OWN_CODES)) == KV_LEAVES_ROWS;
+    return is_codec_alone(spec) && kv_codec_leaves_all(spec->caches[0].codec->codec);
 }
 
 enum kv_verdict kv_check_rank(struct kv_check *check)

@@ -83,7 +83,7 @@ static bool codec_capabilities(cJSON *list, const struct kv_codec *codec)
     return add_capability(list, traits & KV_EXACT_F16, "exact on f16 recordings") &&
            add_capability(list, traits & KV_EXACT_BF16, "exact on bf16 recordings") &&
            add_capability(list, traits & KV_EXACT_F32, "exact on f32 recordings") &&
-           add_capability(list, (traits & (KV_LEAVES_ROWS | KV_OWN_CODES)) == KV_LEAVES_ROWS,
+           add_capability(list, kv_codec_leaves_all(codec),
                           "another codec may follow: it stores what this leaves") &&
            add_capability(list, traits & KV_OWN_CODES,
                           "another codec may follow: it takes the place of the codes") &&
