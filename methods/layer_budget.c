@@ -105,3 +105,13 @@ uint32_t kv_layer_budget(const struct kv_trim *trim, const struct kv_geometry *g
     const uint32_t rows = rows_of_layer(trim, geometry, survey, average);
     return rows > 0 || average == 0 ? rows : 1;
 }
+
+const struct kv_survey *kv_survey_alike(struct kv_pool *pool, uint32_t n, uint32_t here)
+{
+    struct kv_survey *survey = kv_pool_take(pool, sizeof *survey);
+    double *preference = kv_pool_take(pool, n * sizeof *preference);
+    if (!survey || !preference) return NULL;
+    for (uint32_t i = 0; i < n; i++) preference[i] = 1.0;
+    *survey = (struct kv_survey){.n = n, .here = here, .preference = preference};
+    return survey;
+}

@@ -26,4 +26,7 @@
 uint32_t kv_layer_budget(const struct kv_trim *trim, const struct kv_geometry *geometry,
                          const struct kv_survey *survey, uint32_t average);
 
+/* Of n layers that say the same of themselves, seen by the one at `here`; kept in the pool. NULL: no memory. */
+const struct kv_survey *kv_survey_alike(struct kv_pool *pool, uint32_t n, uint32_t here);
+
 #endif

@@ -2,18 +2,7 @@
 #include "harness/memory/counting.h"
 
 #include "methods/byte_law.h"
-
-/* What the layers of a model would say of themselves: the same. */
-static const struct kv_survey *make_survey(struct counting *counting, uint32_t layer)
-{
-    const uint32_t n = counting->geometry.model_layers;
-    struct kv_survey *survey = kv_pool_take(counting->pool, sizeof *survey);
-    double *preference = kv_pool_take(counting->pool, n * sizeof *preference);
-    if (!survey || !preference) return NULL;
-    for (uint32_t i = 0; i < n; i++) preference[i] = 1.0;
-    *survey = (struct kv_survey){.n = n, .here = layer, .preference = preference};
-    return survey;
-}
+#include "methods/layer_budget.h"
 
 static int fill_plans(struct counting *counting, struct kv_cache_plan *plans, struct kv_error *err)
 {
@@ -34,7 +23,8 @@ static int fill_plans(struct counting *counting, struct kv_cache_plan *plans, st
             .n_heads = counting->unit_heads,
             .seed = 1,
             .counts_only = true,
-            .survey = make_survey(counting, geometry->layer)};
+            .survey =
+                kv_survey_alike(counting->pool, counting->geometry.model_layers, geometry->layer)};
         if (!plans[m].survey) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
     }
     return KV_OK;

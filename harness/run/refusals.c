@@ -7,6 +7,7 @@
 #include "harness/run/layer_groups.h"
 #include "methods/byte_law.h"
 #include "methods/cache.h"
+#include "methods/layer_budget.h"
 #include "methods/spec_wants.h"
 
 struct asking {
@@ -45,17 +46,6 @@ static struct kv_prompt *make_prompts(struct asking *asking, const struct kv_tra
     return prompts;
 }
 
-/* Layers that say the same of themselves. */
-static struct kv_survey *make_survey(struct asking *asking, uint32_t n)
-{
-    struct kv_survey *survey = kv_pool_take(asking->pool, sizeof *survey);
-    double *preference = kv_pool_take(asking->pool, n * sizeof *preference);
-    if (!survey || !preference) return NULL;
-    for (uint32_t i = 0; i < n; i++) preference[i] = 1.0;
-    *survey = (struct kv_survey){.n = n, .preference = preference};
-    return survey;
-}
-
 static bool fill_plan(struct asking *asking, const struct kv_trace_layer *layer,
                       struct kv_cache_plan *plan)
 {
@@ -70,7 +60,7 @@ static bool fill_plan(struct asking *asking, const struct kv_trace_layer *layer,
         .prompts = make_prompts(asking, layer),
         .n_heads = kv_replay_unit_heads(asking->spec, geometry),
         .seed = 1,
-        .survey = make_survey(asking, asking->trace->n_layers),
+        .survey = kv_survey_alike(asking->pool, asking->trace->n_layers, 0),
         .counts_only = true,
         .knows_trace = true};
     return plan->source.keys && plan->source.values && plan->prompts && plan->survey;
