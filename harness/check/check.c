@@ -237,11 +237,14 @@ static enum kv_verdict swapping_heads_swaps_answers(struct kv_check *check)
         for (const struct kv_stage *s = kv_chain(&check->spec->caches[0], side); s; s = s->rest)
             if (s->codec->traits & KV_ORDERED_HEADS) return kv_check_skip(check, "heads have different parts to play");
     if (check->spec->random) return kv_check_skip(check, "depends on the head by its seed");
-    struct kv_check_shape swapped = kv_check_plain;
-    swapped.swapped = true;
+    /* Of f32 rows: among equal halves of a row that joins heads the lower column goes first, and that is
+     * another head's once they are swapped. */
+    struct kv_check_shape straight = kv_check_plain, swapped;
+    straight.dtype = KV_F32;
+    swapped = straight, swapped.swapped = true;
     struct kv_play play = kv_play_usual(check);
     struct kv_played a, b;
-    enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
+    enum kv_verdict verdict = kv_play_shape(check, &play, &straight, &a);
     if (verdict != KV_PASS) return verdict;
     verdict = kv_play_shape(check, &play, &swapped, &b);
     const size_t half = a.n / 2;
