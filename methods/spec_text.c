@@ -44,6 +44,14 @@ static void print_exact_layers(const struct kv_spec *spec, char *text)
     }
 }
 
+/* A stage, without a sign in an exponent (3e05): `+` begins the next one. */
+static void print_stage(const struct kv_stage *stage, char *text)
+{
+    char *at = text + strlen(text);
+    kv_stage_print(stage, text, KV_SPEC_TEXT);
+    while ((at = strstr(at, "e+")) != NULL) memmove(at + 1, at + 2, strlen(at + 1));
+}
+
 int kv_spec_print(struct kv_spec *spec, struct kv_pool *pool, struct kv_error *err)
 {
     char text[KV_SPEC_TEXT] = "";
@@ -52,15 +60,15 @@ int kv_spec_print(struct kv_spec *spec, struct kv_pool *pool, struct kv_error *e
         if (c > 0) append(text, "+rest");
         for (uint32_t p = 0; p < spec->caches[c].n_policies; p++, first = false) {
             if (!first || c > 0) append(text, "+");
-            kv_stage_print(spec->caches[c].policies[p], text, sizeof text);
+            print_stage(spec->caches[c].policies[p], text);
         }
-        if (spec->caches[c].answer) kv_stage_print(spec->caches[c].answer, text, sizeof text);
+        if (spec->caches[c].answer) print_stage(spec->caches[c].answer, text);
         for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)
             for (const struct kv_stage *stage = kv_chain(&spec->caches[c], side); stage;
                  stage = stage->rest, first = false) {
                 if (!first || c > 0) append(text, "+");
                 if (spec->caches[c].sided) append(text, side == KV_VALUES ? "v." : "k.");
-                kv_stage_print(stage, text, sizeof text);
+                print_stage(stage, text);
             }
     }
     print_layers(spec, text);

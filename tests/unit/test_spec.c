@@ -73,6 +73,7 @@ Test(spec, canonical_text_parses_to_itself)
                                         "full:layers=1023",
                                         "k.int:outliers=0.02",
                                         "kivi:exact_layers=last1",
+                                        "cake:gamma=300000",
                                         "int:exact_layers=first2_last12:layers=1-4",
                                         "k.int:bits=2",
                                         "snapkv:query=agnostic",
