@@ -53,34 +53,24 @@ void kv_drop_lowest(const float *score, uint32_t *candidates, uint32_t n, uint32
     for (uint32_t i = 0; i < m; i++) fate[candidates[i]] = KV_DROP;
 }
 
-uint32_t kv_trim_recent(const struct kv_trim *trim, uint32_t budget)
+struct kv_protected kv_trim_protected(const struct kv_trim *trim, uint32_t budget, uint32_t sinks)
 {
+    const uint32_t own = trim->prompt_only ? 0 : 1, room = budget > own ? budget - own : 0;
     const uint32_t share = (uint32_t)((uint64_t)budget * trim->recent_percent / 100);
-    const uint32_t recent = trim->recent > share ? trim->recent : share;
-    return recent == 0 && !trim->prompt_only && budget <= trim->sinks ? 1 : recent;
+    const uint32_t asked = trim->recent > share ? trim->recent : share;
+    const uint32_t recent = asked > own ? asked : own;
+    if (sinks > room) sinks = room;
+    return (struct kv_protected){sinks, recent < budget - sinks ? recent : budget - sinks};
 }
 
 uint32_t kv_trim_candidates(const struct kv_trim *trim, const struct kv_lane *lane,
                             uint32_t *candidates)
 {
-    const uint32_t recent = kv_trim_recent(trim, lane->budget);
-    const uint32_t end = lane->n > recent ? lane->n - recent : 0;
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < end; i++)
-        if (lane->positions[i] >= trim->sinks) candidates[n++] = i;
+    uint32_t sinks = 0, n = 0;
+    while (sinks < lane->n && lane->positions[sinks] < trim->sinks) sinks++;
+    const struct kv_protected shut = kv_trim_protected(trim, lane->budget, sinks);
+    for (uint32_t i = shut.sinks; i + shut.recent < lane->n; i++) candidates[n++] = i;
     return n;
-}
-
-/* A budget below what is protected: all candidates go, then the oldest protected rows that are not
- * sinks, then the latest sinks; the newest row not at all where steps are trimmed. */
-static void drop_protected(const struct kv_trim *trim, struct kv_lane *lane, uint32_t excess)
-{
-    const uint32_t n = trim->prompt_only ? lane->n : lane->n - 1;
-    for (uint32_t i = 0; i < n && excess > 0; i++)
-        if (lane->fate[i] == KV_STAYS && lane->positions[i] >= trim->sinks)
-            lane->fate[i] = KV_DROP, excess--;
-    for (uint32_t i = n; i-- > 0 && excess > 0;)
-        if (lane->fate[i] == KV_STAYS) lane->fate[i] = KV_DROP, excess--;
 }
 
 /* CriticalKV's second stage: the best of the candidates by score stay whatever comes; the others
@@ -103,12 +93,10 @@ static void trim_lane(const struct kv_trim *trim, struct kv_lane *lane, uint32_t
 {
     if (lane->n <= lane->budget) return;
     uint32_t excess = lane->n - lane->budget, *candidates = lane->scratch;
-    if (excess < at_once && excess < lane->n - 1) /* an answer needs a row */
-        excess = at_once < lane->n ? at_once : lane->n - 1;
-    const uint32_t n = kv_trim_candidates(trim, lane, candidates), m = excess < n ? excess : n;
+    if (excess < at_once) excess = at_once;
+    const uint32_t n = kv_trim_candidates(trim, lane, candidates);
     if (trim->output_percent) rescore(trim, lane, candidates, n);
-    kv_drop_lowest(lane->score, candidates, n, m, lane->fate);
-    if (lane->n - m > lane->budget) drop_protected(trim, lane, lane->n - m - lane->budget);
+    kv_drop_lowest(lane->score, candidates, n, excess < n ? excess : n, lane->fate);
 }
 
 uint32_t kv_trim_at_once(const struct kv_trim *trim, uint32_t budget)

@@ -1,10 +1,12 @@
 /* Trim: the one rule by which scores become fates. Protected rows (sinks, recent) stay and count; of
  * the others the best by score stay, down to the budget; among equals the earlier one stays.
  *
- * A budget at or below the sinks, step by step: the newest row and the first budget - 1 sinks. Rule 2 of
- * replay.md answers a query "from what is held, token t included"; that streaming keeps "the last budget
- * - sinks" would leave none. A policy that protects no recent row (recent=0) may drop the newest by its
- * score whatever the budget: h2o:budget=1 keeps one heavy row. */
+ * Where steps are trimmed the newest row always stays: an answer reads its own token, and nobody has
+ * looked for it yet, so that its score would be the lowest (replay.md, rules 2 and 3; kvpress's
+ * DecodingPress and the published H2O and TOVA codes cut after the answer, which has read its token). A
+ * budget below what is protected takes from the recent rows first, the oldest of them, then from the
+ * sinks, the latest of them: of one row that is the newest; streaming's sinks are budget - 1 at most.
+ */
 #ifndef KVBENCH_METHODS_TRIM_H
 #define KVBENCH_METHODS_TRIM_H
 
@@ -24,8 +26,12 @@ void kv_trim_apply(const struct kv_trim *trim, const struct kv_step *step, struc
 void kv_sum_lanes(struct kv_lane *lanes, uint32_t n_lanes, float *(*of)(struct kv_lane *lane));
 bool kv_lanes_hold_the_same(const struct kv_lane *lanes, uint32_t n_lanes);
 
-/* Newest rows that a budget protects; rows that a step drops at once, at least. */
-uint32_t kv_trim_recent(const struct kv_trim *trim, uint32_t budget);
+/* What a budget protects of a lane that holds so many rows at positions below trim->sinks: its first
+ * rows and its newest, together no more than the budget. */
+struct kv_protected { uint32_t sinks, recent; };
+struct kv_protected kv_trim_protected(const struct kv_trim *trim, uint32_t budget, uint32_t sinks);
+
+/* Rows that a step drops at once, at least. */
 uint32_t kv_trim_at_once(const struct kv_trim *trim, uint32_t budget);
 
 /* Lists the rows that are not protected; returns how many. */

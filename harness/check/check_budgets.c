@@ -114,7 +114,8 @@ enum kv_verdict kv_check_stored_budget(struct kv_check *check)
     const struct kv_cache_spec *cache = &check->spec->caches[0];
     if (check->spec->n_caches > 1 || !has_budget(check)) return kv_check_skip(check, "no budget");
     if (cache->n_policies > 1) return kv_check_skip(check, "several budgets");
-    if (kv_check_leaves_holes(check->spec)) return kv_check_skip(check, "stored units may outlive their rows");
+    if (kv_check_leaves_holes(check->spec))
+        return kv_check_skip(check, "stored units may outlive their rows");
     struct changed changed = {0};
     struct kv_played played;
     const double bits = 8.0, elements = (double)kv_check_plain.tokens * kv_check_plain.kv_heads *
@@ -140,15 +141,16 @@ static void all_equal(struct kv_chooser *self, const struct kv_step *step, struc
     for (uint32_t l = 0; l < n_lanes; l++) memset(lanes[l].score, 0, lanes[l].n * sizeof(float));
 }
 
-/* Rows that trim protects at the end of what it has to judge. */
+/* Rows that trim protects at the end of what it has to judge: those asked for, or that judge, and
+ * the newest at a step. */
 static uint32_t recent_of(const struct kv_stage *stage, uint32_t budget)
 {
     struct kv_wants wants = {0};
     if (stage->policy->wants) stage->policy->wants(stage->config[0], &wants);
-    const uint32_t judges = stage->trim.prompt_only ? wants.judges : 0;
+    const uint32_t own = stage->trim.prompt_only ? wants.judges : 1;
     const uint32_t share = (uint32_t)((uint64_t)budget * stage->trim.recent_percent / 100);
     const uint32_t recent = stage->trim.recent > share ? stage->trim.recent : share;
-    return recent > judges ? recent : judges;
+    return recent > own ? recent : own;
 }
 
 /* Between the sinks and the recent rows a lane holds the first rows, without a gap. */

@@ -31,13 +31,14 @@ static struct rule rule_of(const struct kv_cache *cache, uint32_t p)
     const struct kv_chooser *self = cache->choosers[p];
     const struct kv_trim *trim = &self->trim;
     if (!self->type->score) return (struct rule){.drops = false};
-    const uint32_t budget = kv_cache_layer_budget(cache, p), recent = kv_trim_recent(trim, budget);
+    const uint32_t budget = kv_cache_layer_budget(cache, p);
+    const struct kv_protected shut = kv_trim_protected(trim, budget, trim->sinks);
     return (struct rule){.budget = budget,
-                         .recent = recent,
-                         .sinks = trim->sinks,
+                         .recent = shut.recent,
+                         .sinks = shut.sinks,
                          .chunk = trim->chunk,
                          .at_once = kv_trim_at_once(trim, budget),
-                         .least = least_share(trim, budget, recent + trim->sinks),
+                         .least = least_share(trim, budget, shut.recent + shut.sinks),
                          .drops = true,
                          .prompt_only = trim->prompt_only};
 }
@@ -66,7 +67,7 @@ static uint32_t after_steps(const struct rule *rule, uint32_t n, uint32_t steps)
     for (uint32_t t = 0; t < steps; t++) {
         if (++n <= rule->budget) continue;
         const uint32_t shut = rule->recent + rule->sinks, open = n > shut ? n - shut : 0;
-        n = smaller(n - smaller(larger(n - rule->budget, rule->at_once), open), rule->budget);
+        n -= smaller(larger(n - rule->budget, rule->at_once), open);
     }
     return n;
 }
@@ -83,8 +84,7 @@ static bool is_counted(const struct kv_cache *cache, const struct rule *rules)
         if (!rule->drops) continue;
         if (!alone && (pooled || rule->chunk || rule->at_once > 1)) return false;
         if (rule->chunk && (!rule->prompt_only || rule->recent == 0)) return false;
-        if (rule->at_once > 1 && (pooled || rule->budget <= rule->recent + rule->sinks))
-            return false;
+        if (rule->at_once > 1 && pooled) return false;
     }
     return true;
 }
@@ -119,8 +119,7 @@ static void protect(const struct kv_cache *cache, const struct rule *rules, uint
         if (!rule->drops) continue;
         droppers++;
         recent = smaller(recent, rule->recent + (rule->prompt_only ? steps : 0));
-        /* Of a budget at or below the sinks one is the newest row's. */
-        sinks = smaller(sinks, smaller(rule->sinks, rule->budget - !rule->prompt_only));
+        sinks = smaller(sinks, rule->sinks);
         held->by_position &= self->type->by_position;
         same_heads &=
             self->type->by_position || (self->trim.shared_heads && !self->trim.pooled_heads);

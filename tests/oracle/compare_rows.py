@@ -62,7 +62,7 @@ nvfp4 nvfp4:scale=head nvfp4:rotate=hadamard sign ternary
 int:bits=2:outliers=0.05 int:bits=2:rotate=hadamard:center=mean outliers:share=0.02+kivi:bits=2
 nvfp4:outliers=0.05 fp8:scale=tensor:outliers=0.01:center=mean:rotate=hadamard:sinks=4 h2o:budget=64+nvfp4:center=mean
 gear:keys=unrotated h2o:budget=64+q4_0:keys=unrotated
-gear:recent=40:sinks=2 streaming:budget=3 streaming:sinks=6:budget=4+int:bits=4
+gear:recent=40:sinks=2 streaming:budget=3 streaming:sinks=6:budget=4+int:bits=4 h2o:budget=1 h2o:budget=2:every=9:sinks=4
 v.kivi:bits=2:outliers=0.03 int:bits=2:exact_layers=first9_last3
 qjl polar-wu polar-wu:value_bits=4 polar-han polar-han:codebook=online:generated=coded kvquant
 polar-han:generated=coded:center=mean:outliers=0.02

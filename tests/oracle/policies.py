@@ -69,9 +69,9 @@ class Scored(Policy):
             raise ValueError("values are weighed in the prompt alone")
         self.budget = layer_budget(self, budget, prompt)
         self.sinks = self.SINKS if sinks is None else sinks
+        if self.by_step:                          # an answer reads its own token: replay.md, rule 2
+            newest = max(newest, 1)
         self.recent = min(self.budget, max(newest, self.budget * percent // 100, self.judging()))
-        if self.by_step and self.budget <= self.sinks:     # an answer reads its own token: replay.md, rule 2
-            self.recent = max(self.recent, 1)
         share = self.budget * (every_percent or 0) // 100
         self.at_once = max(1, every, share)
         self.kept = None
