@@ -1,0 +1,70 @@
+/* gear: L, the low-rank part of R. See codecs/gear.c. */
+#include "methods/codecs/gear/gear_parts.h"
+#include "methods/parts/codes.h"
+#include "methods/parts/eigen.h"
+
+enum { TOGETHER = 4 }; /* sums, which would wait for themselves */
+
+void kv_gear_add_gram(struct gear_code *self)
+{
+    const uint32_t dim = self->code.dim;
+    for (uint32_t t = 0; t < self->code.block; t++) {
+        const float *rest = self->rest + (size_t)t * dim;
+        for (uint32_t r = 0; r < dim; r++)
+            for (uint32_t c = 0; c < dim; c++)
+                self->matrix[(size_t)r * dim + c] += (double)rest[r] * rest[c];
+    }
+}
+
+int kv_gear_find_basis(struct gear_code *self, struct kv_error *err)
+{
+    const uint32_t dim = self->code.dim;
+    const int status = kv_eigen_symmetric(self->matrix, dim, self->matrix + (size_t)dim * dim, err);
+    for (size_t i = 0; i < (size_t)self->rank * dim; i++)
+        self->basis[i] = status ? 0 : kv_half_to_float(kv_finite_half((float)self->matrix[i]));
+    return status;
+}
+
+/* Some coefficients of a row beside each other, each a sum over the columns in their order. */
+static void project(const struct gear_code *self, const float *rest, uint32_t first, uint32_t n,
+                    double sums[TOGETHER])
+{
+    const uint32_t dim = self->code.dim;
+    const float *basis[TOGETHER];
+    for (uint32_t k = 0; k < TOGETHER; k++) {
+        basis[k] = self->basis + (size_t)(first + (k < n ? k : 0)) * dim;
+        sums[k] = 0;
+    }
+    for (uint32_t c = 0; c < dim; c++)
+        for (uint32_t k = 0; k < TOGETHER; k++) sums[k] += (double)rest[c] * basis[k][c];
+}
+
+uint8_t *kv_gear_keep_factors(struct gear_code *self, uint8_t *at)
+{
+    const uint32_t dim = self->code.dim;
+    for (uint32_t t = 0; t < self->code.block; t++)
+        for (uint32_t first = 0; first < self->rank; first += TOGETHER) {
+            const uint32_t left = self->rank - first, n = left < TOGETHER ? left : TOGETHER;
+            double sums[TOGETHER];
+            project(self, self->rest + (size_t)t * dim, first, n, sums);
+            for (uint32_t k = 0; k < n; k++, at += 2) kv_keep_half(at, (float)sums[k]);
+        }
+    for (size_t i = 0; !self->prompt && i < (size_t)self->rank * dim; i++, at += 2)
+        kv_keep_half(at, self->basis[i]);
+    return at;
+}
+
+const uint8_t *kv_gear_add_factors(const struct gear_code *self, const uint8_t *at)
+{
+    const uint32_t dim = self->code.dim, block = self->code.block;
+    const uint8_t *own = at + 2 * (size_t)block * self->rank;
+    for (size_t i = 0; !self->prompt && i < (size_t)self->rank * dim; i++)
+        self->basis[i] = kv_kept_half(own + 2 * i);
+    for (uint32_t t = 0; t < block; t++)
+        for (uint32_t k = 0; k < self->rank; k++, at += 2) {
+            const float coefficient = kv_kept_half(at);
+            for (uint32_t c = 0; c < dim; c++)
+                self->read[(size_t)t * dim + c] += coefficient * self->basis[(size_t)k * dim + c];
+        }
+    return at + (self->prompt ? 0 : 2 * (size_t)self->rank * dim);
+}
