@@ -369,6 +369,12 @@ void kv_bank_count_held(struct kv_bank *bank, uint32_t n, uint32_t prompt, uint3
     set_counts(bank->later, late, rest - late * bank->later->code->block);
 }
 
+void kv_bank_count_units(struct kv_bank *bank, const uint32_t atoms[2], const uint32_t rows[2])
+{
+    set_counts(bank, atoms[0], rows[0]);
+    if (bank->later) set_counts(bank->later, atoms[1], rows[1]);
+}
+
 void kv_bank_count_rows(struct kv_bank *bank, uint32_t n, uint32_t prompt)
 {
     kv_bank_count_held(bank, n, prompt, bank->code->tiers.sinks);

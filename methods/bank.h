@@ -101,6 +101,8 @@ void kv_bank_append(struct kv_bank *bank, uint32_t token, uint32_t lanes);
 void kv_bank_count_rows(struct kv_bank *bank, uint32_t n, uint32_t prompt);
 /* Likewise where only so many of the rows are at positions that the codec's tiers keep exact. */
 void kv_bank_count_held(struct kv_bank *bank, uint32_t n, uint32_t prompt, uint32_t sinks);
+/* Likewise so many atoms and exact rows, of a bank and (later) of its later one. */
+void kv_bank_count_units(struct kv_bank *bank, const uint32_t atoms[2], const uint32_t rows[2]);
 /* Bytes of the rows that are counted: atoms, and exact rows. */
 int64_t kv_bank_row_bytes(const struct kv_bank *bank);
 /* A row enters that another cache hands down and that lies in `handed` as it was read there: from now on

@@ -1,6 +1,7 @@
 /* Bytes from how many rows are held, by each rule of eviction. */
 #include "harness/memory/counting.h"
 
+#include "harness/memory/outliving_blocks.h"
 #include "harness/memory/row_extremes.h"
 #include "methods/byte_law.h"
 
@@ -39,10 +40,7 @@ static bool shares_blocks(const struct kv_cache *cache, const struct kv_held_row
 static bool follows_from_count(const struct counting *counting, uint32_t m)
 {
     const struct kv_held_rows *held = &counting->held[m];
-    const struct kv_cache *cache = counting->main[m],
-                          *rest = counting->rest ? counting->rest[m] : NULL;
-    for (uint32_t b = 0; b < cache->n_banks; b++)
-        if (!held->in_order && !kv_bank_stores_singly(&cache->banks[b])) return false;
+    const struct kv_cache *rest = counting->rest ? counting->rest[m] : NULL;
     if (rest && (rest->plan.spec->n_policies > 0 || shares_blocks(rest, held))) return false;
     for (uint32_t b = 0; rest && b < rest->n_banks; b++)
         if (rest->banks[b].later && held->tokens > held->prefill) return false;
@@ -57,6 +55,10 @@ static int64_t place(const struct counting *counting, uint32_t m, enum kv_extrem
     const int64_t arrays = held->arrays[extreme == KV_MOST];
     int64_t lane = kv_cache_row_bytes(cache) * held->n + arrays;
     for (uint32_t b = 0; b < cache->n_banks; b++) {
+        if (!held->in_order && !kv_bank_stores_singly(&cache->banks[b])) {
+            kv_bank_count_outliving(&cache->banks[b], held, extreme);
+            continue;
+        }
         const struct kv_row_range range = kv_held_range(&cache->banks[b], held, false);
         kv_bank_count_extreme(&cache->banks[b], &range, extreme);
     }
@@ -75,23 +77,29 @@ static void count_nothing(struct kv_cache *const *caches, uint32_t n)
             kv_bank_count_rows(&caches[m]->banks[b], 0, 0);
 }
 
-/* False where unlike lanes are no short search. */
-static bool count_extreme(const struct counting *counting, const struct kv_memory_shape *shape,
+/* Unlike lanes: exactly by a search, or where that is long within what their average bounds. */
+static void share_out(struct kv_cache *cache, const struct kv_held_rows *held,
+                      enum kv_extreme extreme)
+{
+    if (kv_lanes_count_extreme(cache, held, extreme)) return;
+    for (uint32_t b = 0; b < cache->n_banks; b++)
+        if (cache->banks[b].n_lanes == 1) kv_bank_count_outliving(&cache->banks[b], held, extreme);
+}
+
+static void count_extreme(const struct counting *counting, const struct kv_memory_shape *shape,
                           enum kv_extreme extreme, struct kv_memory_bytes *bytes)
 {
     const uint32_t units = shape->kv_heads / counting->unit_heads;
     int64_t beside = 0;
-    bool known = true;
-    for (uint32_t m = 0; known && m < counting->n_layers; m++) {
+    for (uint32_t m = 0; m < counting->n_layers; m++) {
         beside += place(counting, m, extreme);
-        if (shares_blocks(counting->main[m], &counting->held[m]))
-            known = kv_lanes_count_extreme(counting->main[m], &counting->held[m], extreme);
+        if (counting->held[m].in_order && shares_blocks(counting->main[m], &counting->held[m]))
+            share_out(counting->main[m], &counting->held[m], extreme);
     }
-    if (known) kv_counting_add(bytes, counting, shape, false);
+    kv_counting_add(bytes, counting, shape, false);
     bytes->metadata += beside * units, bytes->total += beside * units;
     count_nothing(counting->main, counting->n_layers);
     count_nothing(counting->rest, counting->n_layers);
-    return known;
 }
 
 int kv_counting_by_rule(struct counting *counting, const struct kv_memory_shape *shape,
@@ -103,8 +111,9 @@ int kv_counting_by_rule(struct counting *counting, const struct kv_memory_shape 
     if (status != KV_OK) return status;
     for (uint32_t m = 0; *known && m < counting->n_layers; m++)
         *known = follows_from_count(counting, m);
-    *known = *known && count_extreme(counting, shape, KV_MOST, bytes);
-    if (ends) *known = *known && count_extreme(counting, shape, KV_LEAST, &least);
+    if (!*known) return KV_OK;
+    count_extreme(counting, shape, KV_MOST, bytes);
+    if (ends) count_extreme(counting, shape, KV_LEAST, &least);
     bytes->least = ends ? least.total : bytes->total;
     return KV_OK;
 }

@@ -33,12 +33,16 @@ static struct rule rule_of(const struct kv_cache *cache, uint32_t p)
     if (!self->type->score) return (struct rule){.drops = false};
     const uint32_t budget = kv_cache_layer_budget(cache, p);
     const struct kv_protected shut = kv_trim_protected(trim, budget, trim->sinks);
+    const uint32_t least = least_share(trim, budget, shut.recent + shut.sinks);
+    /* In steps a lane of pooled heads protects of the budget that it got. */
+    const struct kv_protected own =
+        kv_trim_protected(trim, trim->prompt_only ? budget : least, trim->sinks);
     return (struct rule){.budget = budget,
-                         .recent = shut.recent,
-                         .sinks = shut.sinks,
+                         .recent = own.recent,
+                         .sinks = own.sinks,
                          .chunk = trim->chunk,
                          .at_once = kv_trim_at_once(trim, budget),
-                         .least = least_share(trim, budget, shut.recent + shut.sinks),
+                         .least = least,
                          .drops = true,
                          .prompt_only = trim->prompt_only};
 }
@@ -109,10 +113,11 @@ static void add_arrays(const struct kv_cache *cache, uint32_t p, struct kv_held_
 static void protect(const struct kv_cache *cache, const struct rule *rules, uint32_t steps,
                     struct kv_held_rows *held)
 {
-    uint32_t recent = held->tokens, sinks = held->tokens;
+    uint32_t recent = held->tokens, sinks = held->tokens, fewest = held->n;
     uint32_t droppers = 0;
     bool same_heads = true;
     held->by_position = true;
+    held->newest = held->common = held->tokens;
     for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++) {
         const struct rule *rule = &rules[p];
         const struct kv_chooser *self = cache->choosers[p];
@@ -123,9 +128,17 @@ static void protect(const struct kv_cache *cache, const struct rule *rules, uint
         held->by_position &= self->type->by_position;
         same_heads &=
             self->type->by_position || (self->trim.shared_heads && !self->trim.pooled_heads);
-        held->in_order &= rule->prompt_only || steps == 0;
+        held->common = smaller(held->common, rule->recent);
+        if (rule->prompt_only) continue;
+        held->newest = smaller(held->newest, rule->recent);
+        if (rule->at_once <= 1) continue;
+        const uint32_t open = rule->budget + 1 - rule->recent - rule->sinks;
+        fewest = smaller(fewest, rule->budget + 1 - smaller(rule->at_once, open));
     }
+    held->in_order = held->n == held->prompt + steps;
     held->oldest_go = droppers == 1 && held->by_position;
+    if (held->oldest_go && held->newest < held->tokens)
+        held->newest = fewest > sinks ? fewest - sinks : held->newest;
     held->sinks = held->n == held->tokens ? held->tokens : sinks;
     held->shut = held->n == held->tokens ? held->n : smaller(held->n, recent + sinks);
     held->sets = same_heads ? 1 : cache->plan.n_heads;
@@ -138,8 +151,7 @@ bool kv_held_rows_count(const struct kv_cache *cache, uint32_t tokens, uint32_t 
     struct rule rules[KV_MAX_POLICIES];
     for (uint32_t p = 0; p < n; p++) rules[p] = rule_of(cache, p);
     if (!is_counted(cache, rules)) return false;
-    *held = (struct kv_held_rows){
-        .tokens = tokens, .prefill = prefill, .prompt = prefill, .in_order = true};
+    *held = (struct kv_held_rows){.tokens = tokens, .prefill = prefill, .prompt = prefill};
     for (uint32_t p = 0; p < n; p++) held->prompt = after_prompt(&rules[p], held->prompt);
     held->n = held->prompt + steps;
     held->least = held->prompt;
@@ -161,6 +173,21 @@ static uint32_t shut_in_all(const struct kv_bank *bank, const struct kv_held_row
     uint32_t shut = held->shut;
     for (uint32_t m = 1; m < bank->n_layers; m++) shut = smaller(shut, held[m].shut);
     return shut;
+}
+
+struct kv_row_range kv_held_after_prompt(const struct kv_bank *bank,
+                                         const struct kv_held_rows *held)
+{
+    const uint32_t lanes = bank->n_lanes / bank->n_layers;
+    struct kv_row_range range = {0};
+    uint64_t sum = 0;
+    for (uint32_t m = 0; m < bank->n_layers; m++) {
+        range.least = larger(range.least, held[m].prompt);
+        sum += (uint64_t)smaller(held[m].sets, lanes) * held[m].prompt;
+    }
+    range.most = sum < held->prefill ? (uint32_t)sum : held->prefill;
+    if (held->by_position) range.most = range.least;
+    return range;
 }
 
 /* Of the first `tier` positions, how many some lane is sure to drop, and may drop. */

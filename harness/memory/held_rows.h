@@ -10,6 +10,7 @@ struct kv_held_rows {
     uint32_t n, prompt; /* rows a lane holds at the end, of the prompt; pooled: on the average */
     uint32_t least;     /* of the prompt, what a lane of pooled heads holds at least; else prompt */
     uint32_t shut, sinks; /* of n, rows that every lane holds; of them, at the first positions */
+    uint32_t newest, common; /* rows at a lane's end that no step drops; that all lanes hold always */
     uint32_t sets;        /* lanes of this layer may hold so many different sets of rows */
     bool by_position;     /* the same rows in all layers, as far as they hold any */
     bool oldest_go;       /* by one such policy: the oldest behind the sinks */
@@ -28,6 +29,10 @@ struct kv_row_range {
     uint32_t steps; /* of each, rows that came one by one */
     uint32_t sinks[2];
 };
+
+/* Rows that some lane of the bank holds after the prompt. */
+struct kv_row_range kv_held_after_prompt(const struct kv_bank *bank,
+                                         const struct kv_held_rows *held);
 
 /* Of a bank of the cache that policies drop from, or (dropped) that takes what they drop; held is
  * of all members of the layer group, the bank's first. */

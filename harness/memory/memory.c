@@ -264,9 +264,13 @@ int kv_memory_at(struct kv_memory *memory, uint32_t context, struct kv_memory_to
     return KV_OK;
 }
 
-bool kv_memory_is_counted_directly(const struct kv_memory *memory)
+bool kv_memory_is_counted(struct kv_memory *memory, uint32_t context)
 {
-    return kv_memory_is_direct(memory->spec);
+    struct kv_memory_total total;
+    memory->only_counts = true;
+    const int status = kv_memory_at(memory, context, &total, NULL);
+    memory->only_counts = false;
+    return status == KV_OK;
 }
 
 /* Bytes rise with the context, but for the moments when a block is encoded: one of the contexts

@@ -36,8 +36,8 @@ enum { KV_NO_CONTEXT = -2 }; /* none up to 2^30, however long */
 int64_t kv_memory_most_context(struct kv_memory *memory, int64_t limit);
 int64_t kv_memory_reach(struct kv_memory *memory, int64_t bytes);
 
-/* True when kv_memory_at does not go through rows one by one. */
-bool kv_memory_is_counted_directly(const struct kv_memory *memory);
+/* True when kv_memory_at does not go through rows one by one at such a context. */
+bool kv_memory_is_counted(struct kv_memory *memory, uint32_t context);
 
 /* -- the chain of savings: each step with all that came before it ----------------------------- */
 

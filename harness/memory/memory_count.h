@@ -3,8 +3,9 @@
  * second law of bytes anywhere.
  *
  * Where bytes hang on what the rows hold (which rows heads have in common, or how many each has of
- * a shared budget), the most is given with the least that it can come to. Where blocks outlive rows
- * that are dropped step by step, rows are gone through instead, in two made-up recordings, and the
+ * a shared budget, which rows of a block a policy drops step by step), the most is given with the
+ * least that it can come to. What no rule bounds (chunks or pooled heads among other policies,
+ * policies of a rest cache) is gone through row by row instead, in two made-up recordings, and the
  * larger figure is given with the smaller one. */
 #ifndef KVBENCH_HARNESS_MEMORY_MEMORY_COUNT_H
 #define KVBENCH_HARNESS_MEMORY_MEMORY_COUNT_H

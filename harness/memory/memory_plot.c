@@ -57,7 +57,7 @@ static void begin_curve(struct kv_memory_plot *plot, const char *model, const ch
 int kv_memory_plot_add(struct kv_memory_plot *plot, const char *model, const char *method,
                        struct kv_memory *memory, int64_t weights, struct kv_error *err)
 {
-    const uint32_t last = kv_memory_is_counted_directly(memory) ? LAST : LAST_COUNTED;
+    const uint32_t last = kv_memory_is_counted(memory, LAST) ? LAST : LAST_COUNTED;
     int status = KV_OK;
     if (strcmp(plot->model, model) != 0 && weights > 0) {
         begin_curve(plot, model, "weights");

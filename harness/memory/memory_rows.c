@@ -199,7 +199,8 @@ static void print_cells(const struct grid *grid, const int *width, char (*cell)[
 static void shorten_names(const struct grid *grid)
 {
     for (uint32_t r = 0; !grid->markdown && r < grid->n_rows; r++)
-        if (strlen(grid->cell[r][0]) > LONGEST_NAME) strcpy(grid->cell[r][0] + LONGEST_NAME - 3, "...");
+        if (strlen(grid->cell[r][0]) > LONGEST_NAME)
+            strcpy(grid->cell[r][0] + LONGEST_NAME - 3, "...");
 }
 
 static void print_grid(const struct grid *grid)
@@ -328,8 +329,10 @@ static void print_notes(FILE *file, const struct kv_memory_rows *rows, const cha
 static void print_legend(FILE *file, bool markdown)
 {
     fprintf(file,
-            "%sbreak-even: tokens at which the cache is as large as the weights; fits ctx, fits batch: the longest\n"
-            "%scontext at this batch, and the largest batch at this context, within --fit; -: not known or not asked\n",
+            "%sbreak-even: tokens at which the cache is as large as the weights; fits ctx, fits "
+            "batch: the longest\n"
+            "%scontext at this batch, and the largest batch at this context, within --fit; -: not "
+            "known or not asked\n",
             markdown ? "" : "  ", markdown ? "" : "  ");
 }
 

@@ -10,6 +10,9 @@
 
 enum { LONGEST_SEARCH = 1 << 22 }; /* sums that are looked at: 5 ms */
 
+#define UNKNOWN (-((int64_t)1 << 60)) /* less than what bytes come to, even by their sum with: */
+#define NEVER (-((int64_t)1 << 62))
+
 bool kv_bank_stores_singly(const struct kv_bank *bank)
 {
     const struct kv_tiers *tiers = &bank->code->tiers;
@@ -51,12 +54,12 @@ struct search {
     uint32_t tooth;
     bool wraps;     /* remainders of a tooth; else every number of rows there is */
     int64_t height; /* of a tooth */
-    int64_t
-        *gain[2]; /* [tooth] bytes of a lane less its whole teeth; [1]: of one that has settled */
+    /* [tooth] bytes of a lane less its whole teeth, negative where the least is sought; [1]: of one
+     * that has settled */
+    int64_t *gain[2];
     uint32_t *rows[2];
     int64_t *sums;    /* [2][tooth] */
     uint32_t *choice; /* [lanes][tooth] */
-    bool *known;      /* [2][tooth] */
 };
 
 /* A lane's banks that serve no other lane. */
@@ -121,19 +124,18 @@ static bool reserve(struct search *search)
         search->rows[s] = calloc(n, sizeof **search->rows);
     }
     search->sums = calloc(2 * n, sizeof *search->sums);
-    search->known = calloc(2 * n, sizeof *search->known);
     search->choice = calloc(n * search->lanes, sizeof *search->choice);
     return search->gain[0] && search->gain[1] && search->rows[0] && search->rows[1] &&
-           search->sums && search->known && search->choice;
+           search->sums && search->choice;
 }
 
 static void release(struct search *search)
 {
     for (int s = 0; s < 2; s++) free(search->gain[s]), free(search->rows[s]);
-    free(search->sums), free(search->known), free(search->choice);
+    free(search->sums), free(search->choice);
 }
 
-/* The best that a lane can do at each remainder. rows 0: it cannot have it. */
+/* The best that a lane can do at each remainder. */
 static void fill_gains(struct search *search)
 {
     const uint32_t least = search->least, most = search->held->prefill;
@@ -141,45 +143,55 @@ static void fill_gains(struct search *search)
         search->height = count_lane(search, 0, search->settled + search->tooth) -
                          count_lane(search, 0, search->settled);
     const uint32_t end = search->wraps ? search->settled - least + search->tooth : search->tooth;
+    for (uint32_t r = 0; r < search->tooth; r++) search->gain[0][r] = search->gain[1][r] = NEVER;
     for (uint32_t o = 0; o < end && least + o <= most; o++) {
         const uint32_t r = o % search->tooth;
         const int64_t gain =
-            count_lane(search, 0, least + o) - search->height * (o / search->tooth);
+            (count_lane(search, 0, least + o) - search->height * (o / search->tooth)) *
+            search->extreme;
         for (int s = 0; s < 2; s++) {
             if (s == 1 && search->wraps && least + o < search->settled) continue;
-            if (search->rows[s][r] && (gain - search->gain[s][r]) * search->extreme <= 0) continue;
+            if (gain <= search->gain[s][r]) continue;
             search->gain[s][r] = gain, search->rows[s][r] = least + o;
         }
     }
 }
 
+/* Rows r of one more lane behind a sum, as far as they do not wrap, or from where they do. */
+static void add_rows(const int64_t *gain, uint32_t first, uint32_t end, int64_t before,
+                     int64_t *after, uint32_t *choice)
+{
+    for (uint32_t r = first; r < end; r++) {
+        const int64_t sum = before + gain[r];
+        if (sum > after[r - first]) after[r - first] = sum, choice[r - first] = r;
+    }
+}
+
 /* All lanes so far come to the sum `from`; one more with each remainder. */
-static void add_lane(struct search *search, uint32_t lane, const int64_t *before,
-                     const bool *known_before, int64_t *after, bool *known)
+static void add_lane(struct search *search, uint32_t lane, const int64_t *before, int64_t *after)
 {
     const uint32_t tooth = search->tooth;
-    const int settled = lane == 0; /* whole teeth that are left over go to this one */
-    for (uint32_t from = 0; from < tooth; from++)
-        for (uint32_t r = 0; known_before[from] && r < tooth; r++) {
-            if (!search->rows[settled][r] || (from + r >= tooth && !search->wraps)) continue;
-            const bool over = from + r >= tooth;
-            const uint32_t to = over ? from + r - tooth : from + r;
-            const int64_t sum =
-                before[from] + search->gain[settled][r] - (over ? search->height : 0);
-            if (known[to] && (sum - after[to]) * search->extreme <= 0) continue;
-            after[to] = sum, known[to] = true;
-            search->choice[(size_t)lane * tooth + to] = r;
-        }
+    const int64_t *gain =
+        search->gain[lane == 0]; /* whole teeth that are left over go to this one */
+    const int64_t height = search->height * search->extreme;
+    uint32_t *choice = search->choice + (size_t)lane * tooth;
+    for (uint32_t i = 0; i < tooth; i++) after[i] = UNKNOWN;
+    for (uint32_t from = 0; from < tooth; from++) {
+        if (before[from] == UNKNOWN) continue;
+        add_rows(gain, 0, tooth - from, before[from], after + from, choice + from);
+        if (search->wraps)
+            add_rows(gain, tooth - from, tooth, before[from] - height, after, choice);
+    }
 }
 
 /* Goes back from the wanted sum and gives every lane its rows; false when there is no way. */
-static bool give_rows(struct search *search, const bool *known)
+static bool give_rows(struct search *search, const int64_t *sums)
 {
     const uint32_t tooth = search->tooth;
     const uint64_t room = (uint64_t)search->lanes * (search->held->prompt - search->least);
     uint64_t rows = (uint64_t)search->lanes * search->held->prompt;
     uint32_t at = (uint32_t)(room % tooth);
-    if (!known[at]) return false;
+    if (sums[at] == UNKNOWN) return false;
     for (uint32_t lane = search->lanes; lane-- > 0;) {
         const uint32_t r = search->choice[(size_t)lane * tooth + at];
         const uint32_t n = search->rows[lane == 0][r];
@@ -195,14 +207,12 @@ static bool search_lanes(struct search *search)
 {
     const uint32_t tooth = search->tooth;
     fill_gains(search);
-    search->known[0] = true;
+    for (uint32_t i = 1; i < tooth; i++) search->sums[i] = UNKNOWN;
     for (uint32_t lane = 0; lane < search->lanes; lane++) {
-        const size_t from = (size_t)(lane % 2) * tooth, to = tooth - from;
-        for (uint32_t i = 0; i < tooth; i++) search->known[to + i] = false;
-        add_lane(search, lane, search->sums + from, search->known + from, search->sums + to,
-                 search->known + to);
+        const size_t from = (size_t)(lane % 2) * tooth;
+        add_lane(search, lane, search->sums + from, search->sums + tooth - from);
     }
-    return give_rows(search, search->known + (size_t)(search->lanes % 2) * tooth);
+    return give_rows(search, search->sums + (size_t)(search->lanes % 2) * tooth);
 }
 
 bool kv_lanes_count_extreme(struct kv_cache *cache, const struct kv_held_rows *held,

@@ -21,7 +21,8 @@ methods="$methods,snapkv:budget=60+int:bits=8+rest+kivi:group_size=16:residual_l
 open="adakv:budget=50+kivi:group_size=16:residual_length=32,snapkv:budget=50:pooled_heads=1+gear,snapkv:budget=50+kvquant"
 open="$open,adakv:budget=50+minicache,h2o:budget=50+palu,snapkv:budget=50+xkv:group_layers=2,snapkv:budget=60+quest:page_size=8"
 open="$open,tova:budget=60+int:bits=4:span=all,knorm:budget=60:when=prefill+int:bits=4:sinks=4,keydiff:budget=2b:when=prefill+kivi"
-methods="$methods,$open"
+open="$open,h2o:budget=60+kivi:group_size=16:residual_length=32,tova:budget=50+gear,h2o:budget=50:pooled_heads=1+kivi:group_size=16:residual_length=32"
+methods="$methods,window:budget=50+kivi:group_size=16:residual_length=32,$open"
 
 # agree TRACE CONFIG LEAST ARGS...: of at least so many methods that run on both.
 agree() {

@@ -60,6 +60,7 @@ static void compare_range(const char *text, uint32_t tokens, uint32_t decode)
               "%s of %u, %u decoded: counted %lld to %lld, gone through %lld to %lld", text, tokens,
               decode, (long long)c.counted.least, (long long)c.counted.total,
               (long long)c.run.least, (long long)c.run.total);
+    cr_expect_eq(c.counted.sampled, 0, "%s: expected bounds, rows were gone through", text);
 }
 
 /* One of each rule: shares and numbers, sinks and windows, heads that share, chunks, layers,
@@ -93,7 +94,7 @@ static const char *const specs[] = {
     "topk",
     "h2o:budget=80+window:budget=30",
     "snapkv:budget=90+tova:budget=40",
-    "h2o:budget=50+kivi:bits=2:residual_length=32",
+    "snapkv:budget=50+kivi:bits=2:residual_length=32",
     "window:budget=48+kivi:bits=2:residual_length=32",
     "window:budget=0.001",
     "window:budget=1B",
@@ -103,7 +104,18 @@ static const char *const specs[] = {
     "streaming:budget=40+int:bits=4:span=heads",
     "h2o:budget=40+f16+rest+int:bits=2",
     "snapkv:budget=50+int:bits=8+rest+kivi:bits=2:residual_length=32",
-    "window:budget=40+f16+rest+int:bits=2:sinks=4"};
+    "window:budget=40+f16+rest+int:bits=2:sinks=4",
+    /* Blocks outlive rows, and the oldest go: the queue is reached by the window, or never. */
+    "window:budget=25+kivi:bits=2:residual_length=32",
+    "window:budget=31+kivi:bits=2:residual_length=32",
+    "window:budget=32+kivi:bits=2:residual_length=32",
+    "window:budget=33+kivi:bits=2:residual_length=32",
+    "window:budget=97+kivi:bits=2:residual_length=64:group_size=16",
+    "streaming:budget=34+kivi:bits=2:residual_length=32",
+    "streaming:budget=50:sinks=20+kivi:bits=2:residual_length=32",
+    "streaming:budget=80:sinks=2+int:bits=4:axis=channel:group_size=16:sinks=2:recent=8",
+    "window:budget=80+int:bits=4:axis=channel:group_size=16:span=heads",
+    "interleave:budget=70:locals=2+kivi:bits=2:residual_length=32"};
 
 /* The data decide: whether first positions stay, how many rows heads have of a common budget, which
  * rows lanes of one bank have in common, which pages are touched. */
@@ -129,6 +141,37 @@ static const char *const ranges[] = {
     "snapkv:budget=90+kvquant:bits=4:outliers=0:weights=none",
     "adakv:budget=60+f16+rest+int:bits=2"};
 
+/* Blocks outlive rows, and the data decide which. */
+static const char *const outliving[] = {
+    "h2o:budget=50+kivi:bits=2:residual_length=32",
+    "h2o:budget=90+kivi:bits=2:residual_length=32",
+    "h2o:budget=20+kivi:bits=2:residual_length=32",
+    "h2o:budget=90:every=9+kivi:bits=2:residual_length=32",
+    "window:budget=60:every=9+kivi:bits=2:residual_length=32",
+    "tova:budget=50+kivi:bits=2:residual_length=32",
+    "tova:budget=50+int:bits=4:axis=channel:group_size=16:sinks=3:recent=5",
+    "random:budget=60+int:bits=4:axis=channel:group_size=16",
+    "random:budget=60:sinks=4+int:bits=4:axis=channel:group_size=32:span=heads",
+    "scissorhands:budget=60+kivi:bits=2:residual_length=32",
+    "h2o:budget=60+gear:bits=4:buffer=16",
+    "random:budget=60+gear:bits=4:buffer=16",
+    "window:budget=50+gear:bits=4:buffer=16",
+    "h2o:budget=60+kvquant:bits=4:outliers=0:weights=none",
+    "tova:budget=30+kvquant:bits=4:outliers=0:weights=none",
+    "h2o:budget=60:pooled_heads=1+kivi:bits=2:residual_length=32",
+    "random:budget=60:pooled_heads=1+int:bits=4:axis=channel:group_size=16:span=heads",
+    "h2o:budget=60:pooled_heads=1+int:bits=4:span=heads",
+    "h2o:budget=60:pooled_heads=1+gear:bits=4",
+    "cam:budget=60+kivi:bits=2:residual_length=32",
+    "cam:budget=60+int:bits=4:axis=channel:group_size=16:recent=7",
+    "h2o:budget=60+f16+rest+kivi:bits=2:residual_length=32",
+    "h2o:budget=60+kivi:bits=2:residual_length=32+rest+int:bits=2",
+    "snapkv:budget=90+h2o:budget=40+kivi:bits=2:residual_length=32",
+    "h2o:budget=60+qjl",
+    "tova:budget=60+think",
+    "h2o:budget=60+xkv:rank=16:group_layers=2",
+    "tova:budget=40+minicache"};
+
 Test(held_rows, are_those_that_going_through_all_rows_leaves)
 {
     static const uint32_t contexts[][2] = {{200, 0}, {200, 30}, {200, 150},
@@ -144,6 +187,16 @@ Test(held_rows, are_within_what_is_counted_where_the_data_decide)
     for (size_t s = 0; s < sizeof ranges / sizeof *ranges; s++)
         for (size_t c = 0; c < sizeof contexts / sizeof *contexts; c++)
             compare_range(ranges[s], contexts[c][0], contexts[c][1]);
+}
+
+Test(held_rows, are_within_what_is_counted_where_blocks_outlive_them)
+{
+    static const uint32_t contexts[][2] = {{200, 30}, {200, 150}, {333, 301}, {150, 149}, {131, 1}};
+    for (size_t s = 0; s < sizeof outliving / sizeof *outliving; s++)
+        for (size_t c = 0; c < sizeof contexts / sizeof *contexts; c++)
+            compare_range(outliving[s], contexts[c][0], contexts[c][1]);
+    /* Budgets that heads share, of blocks so long that the search would be. */
+    compare_range("adakv:budget=3000+kivi:bits=2:residual_length=1536", 9000, 0);
 }
 
 Test(held_rows, hang_on_the_layer_where_layers_share_a_budget)
