@@ -129,10 +129,18 @@ ALWAYS_INLINE void multiply_tile(const struct product *p, uint32_t rows, uint32_
                   adding ? sums[r][w] : mul(factor, sums[r][w]));
 }
 
+/* Sums that the next tile adds to: they come from far when many rows take turns. */
+ALWAYS_INLINE void prefetch_sums(const struct product *p, uint32_t rows)
+{
+    UNROLLED for (uint32_t r = 0; r < TILE_ROWS; r++)
+        if (r < rows) __builtin_prefetch(p->c + (TILE_ROWS + r) * p->c_stride, 1);
+}
+
 /* All rows of a product, TILE_ROWS at a time. */
 ALWAYS_INLINE void multiply_rows(struct product p, uint32_t rows, uint32_t vecs, int adding)
 {
     for (; rows >= TILE_ROWS; rows -= TILE_ROWS) {
+        if (adding) prefetch_sums(&p, rows - TILE_ROWS);
         multiply_tile(&p, TILE_ROWS, vecs, adding);
         p.a += TILE_ROWS * p.a_stride;
         p.c += TILE_ROWS * p.c_stride;
@@ -257,42 +265,46 @@ static void KERNEL(accumulate)(const float *weights, uint32_t rows, uint32_t str
         }
 }
 
-/* t = n + 1.5 * 2^23, whose low bits are n, and exp(y - n ln 2) - 1 = r + r^2 P(r) in place of y;
- * see exp.h. `many` vectors go step by step beside each other: a step waits for the one before it,
- * and a core that looks few instructions ahead would find nothing else to do. */
-ALWAYS_INLINE void exp_terms(vec *y, vec *t, uint32_t many)
+/* r = y - n ln 2 in place of y, and 2^n; exp_series: 1 + r P(r). See exp.h. `many` vectors go step
+ * by step beside each other: a step waits for the one before it, and a core that looks few
+ * instructions ahead would find nothing else to do. */
+ALWAYS_INLINE void exp_reduce(vec *y, vec *powers, uint32_t many)
 {
-    const vec magic = spread(0x1.8p23f);
-    vec n[EXP_VECS], square[EXP_VECS], p[EXP_VECS], q[EXP_VECS];
-    UNROLLED for (uint32_t k = 0; k < many; k++) t[k] = fused(y[k], spread(KV_EXP_INV_LN2), magic);
-    UNROLLED for (uint32_t k = 0; k < many; k++) n[k] = sub(t[k], magic);
-    UNROLLED for (uint32_t k = 0; k < many; k++) y[k] =
-        fused_minus(n[k], spread(KV_EXP_LN2_HIGH), y[k]);
-    UNROLLED for (uint32_t k = 0; k < many; k++) y[k] =
-        fused_minus(n[k], spread(KV_EXP_LN2_LOW), y[k]);
-    UNROLLED for (uint32_t k = 0; k < many; k++)
-    { /* P = (P0 + P1 r) + r^2 ((P2 + P3 r) + r^2 P4) */
-        square[k] = mul(y[k], y[k]);
-        p[k] = fused(spread(KV_EXP_P1), y[k], spread(KV_EXP_P0));
-        q[k] = fused(spread(KV_EXP_P3), y[k], spread(KV_EXP_P2));
-    }
-    UNROLLED for (uint32_t k = 0; k < many; k++) q[k] = fused(spread(KV_EXP_P4), square[k], q[k]);
-    UNROLLED for (uint32_t k = 0; k < many; k++) p[k] = fused(q[k], square[k], p[k]);
-    UNROLLED for (uint32_t k = 0; k < many; k++) y[k] = fused(p[k], square[k], y[k]);
+    const vec magic = spread(KV_EXP_MAGIC);
+    vec n[EXP_VECS];
+    UNROLLED for (uint32_t k = 0; k < many; k++) n[k] = fused(y[k], spread(KV_EXP_INV_LN2), magic);
+    UNROLLED for (uint32_t k = 0; k < many; k++) powers[k] = power_of_two_in(n[k]);
+    UNROLLED for (uint32_t k = 0; k < many; k++) n[k] = sub(n[k], magic);
+    UNROLLED for (uint32_t k = 0; k < many; k++) y[k] = fused_minus(n[k], spread(KV_EXP_LN2), y[k]);
 }
 
-/* exp(x - shift), or 0 where that is too small, in place of x. */
+ALWAYS_INLINE void exp_series(const vec *r, vec *sums, uint32_t many)
+{
+    static const float lower[] = {KV_EXP_P2, KV_EXP_P1, KV_EXP_P0, 1.0f};
+    UNROLLED for (uint32_t k = 0; k < many; k++) sums[k] =
+        fused(spread(KV_EXP_P4), r[k], spread(KV_EXP_P3));
+    UNROLLED for (uint32_t i = 0; i < sizeof lower / sizeof *lower; i++)
+        UNROLLED for (uint32_t k = 0; k < many; k++) sums[k] =
+            fused(sums[k], r[k], spread(lower[i]));
+}
+
+/* exp(x - shift), or 0 where that is too small, in place of x. There both r, which may be no number,
+ * and the power become 0. */
 ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, uint32_t many)
 {
-    vec y[EXP_VECS], t[EXP_VECS];
+    const vec lowest = spread(KV_EXP_LOWEST);
+    vec y[EXP_VECS], powers[EXP_VECS], series[EXP_VECS];
+    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = y[k] =
+        smaller(sub(x[k], shift), spread(KV_EXP_HIGHEST));
+    exp_reduce(x, powers, many);
     UNROLLED for (uint32_t k = 0; k < many; k++)
     {
-        y[k] = sub(x[k], shift);
-        x[k] = smaller(y[k], spread(KV_EXP_HIGHEST));
+        x[k] = unless_below(x[k], y[k], lowest);
+        powers[k] = unless_below(powers[k], y[k], lowest);
     }
-    exp_terms(x, t, many);
-    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] =
-        unless_below(add_exponent(add(x[k], spread(1.0f)), t[k]), y[k], spread(KV_EXP_LOWEST));
+    exp_series(x, series, many);
+    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = mul(x[k], powers[k]);
+    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = fused(series[k], x[k], powers[k]);
 }
 
 /* `many` vectors from x on become exponentials and enter a sum each. */
@@ -373,10 +385,10 @@ ALWAYS_INLINE vec cap_logits(vec x, vec cap)
 {
     const vec z = divide(x, cap), magnitude_z = magnitude(z);
     const vec twice_z = smaller(add(magnitude_z, magnitude_z), spread(KV_TANH_HIGHEST));
-    vec t, q = twice_z;
-    exp_terms(&q, &t, 1);
-    const vec power = add_exponent(spread(1.0f), t);
-    const vec m = fused(power, q, sub(power, spread(1.0f)));
+    vec power, series, r = twice_z;
+    exp_reduce(&r, &power, 1);
+    exp_series(&r, &series, 1);
+    const vec m = fused(power, mul(r, series), sub(power, spread(1.0f)));
     return with_sign(mul(cap, divide(m, add(m, spread(2.0f)))), z);
 }
 

@@ -63,11 +63,10 @@ static inline vec with_sign(vec positive, vec v)
     return vbslq_f32(vdupq_n_u32(0x80000000u), v, positive);
 }
 
-/* v * 2^n where n lies in the low bits of t, see exp_terms in bodies.h. */
-static inline vec add_exponent(vec v, vec t)
+/* 2^n where n + 127 lies in the low bits of t, see exp.h. */
+static inline vec power_of_two_in(vec t)
 {
-    const uint32x4_t shifted = vshlq_n_u32(vreinterpretq_u32_f32(t), 23);
-    return vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(v), shifted));
+    return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(t), 23));
 }
 
 /* v where y >= limit, else 0. */

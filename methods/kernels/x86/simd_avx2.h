@@ -60,11 +60,10 @@ static inline vec with_sign(vec positive, vec v)
     return _mm256_or_ps(positive, _mm256_and_ps(spread(-0.0f), v));
 }
 
-/* v * 2^n where n lies in the low bits of t, see exp_terms in bodies.h. */
-static inline vec add_exponent(vec v, vec t)
+/* 2^n where n + 127 lies in the low bits of t, see exp.h. */
+static inline vec power_of_two_in(vec t)
 {
-    const __m256i shifted = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), shifted));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23));
 }
 
 /* v where y >= limit, else 0. */

@@ -56,11 +56,10 @@ static inline vec with_sign(vec positive, vec v)
     return _mm512_or_ps(positive, _mm512_and_ps(spread(-0.0f), v));
 }
 
-/* v * 2^n where n lies in the low bits of t, see exp_terms in bodies.h. */
-static inline vec add_exponent(vec v, vec t)
+/* 2^n where n + 127 lies in the low bits of t, see exp.h. */
+static inline vec power_of_two_in(vec t)
 {
-    const __m512i shifted = _mm512_slli_epi32(_mm512_castps_si512(t), 23);
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), shifted));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23));
 }
 
 /* v where y >= limit, else 0. */
