@@ -17,6 +17,7 @@
 #include "harness/output/provenance.h"
 #include "harness/output/result_dir.h"
 #include "harness/output/row.h"
+#include "harness/output/shell_word.h"
 #include "harness/run/run.h"
 #include "harness/output/table.h"
 #include "harness/output/writers.h"
@@ -68,7 +69,8 @@ static char *row_options(const struct kv_run_options *options)
     for (uint32_t l = 0; l < options->n_layers; l++)
         fprintf(out, "%s%u", l ? "," : " --layers ", options->layers[l]);
     if (options->queries) fprintf(out, " --queries %u", options->queries);
-    if (options->calibrate) fprintf(out, " --calibrate %s", options->calibrate);
+    if (options->calibrate) fputs(" --calibrate", out), kv_shell_word(out, options->calibrate);
+    if (options->no_verify) fputs(" --no-verify", out);
     if (is_full(options)) fputs(" --metrics full", out);
     const bool written = fclose(out) == 0 && length > 0;
     if (written) memmove(text, text + 1, length);
@@ -91,13 +93,15 @@ static int journal_key(char **key, const struct kv_run_options *options, const c
 
 static char *join_command(int argc, char **argv)
 {
-    size_t length = 16;
-    for (int i = 1; i < argc; i++) length += strlen(argv[i]) + 1;
-    char *text = calloc(length, 1);
-    if (!text) return NULL;
-    strcpy(text, "kvbench run");
-    for (int i = 1; i < argc; i++) strcat(strcat(text, " "), argv[i]);
-    return text;
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+    if (!out) return NULL;
+    fputs("kvbench run", out);
+    for (int i = 1; i < argc; i++) kv_shell_word(out, argv[i]);
+    if (fclose(out) == 0) return text;
+    free(text);
+    return NULL;
 }
 
 static int default_traces(struct kv_run_options *options, struct kv_error *err)
@@ -177,9 +181,10 @@ static int run_into(struct kv_run_options *options, const struct kv_spec_list *s
     struct kv_results planned = {0};
     struct session session = {.dir = dir, .planned = &planned};
     const char *path = kv_result_dir_path(dir);
-    char *key;
-    int status = journal_key(&key, options, results->options, err);
-    if (status == KV_OK) status = plan(&planned, options, specs, results, err);
+    char *key = NULL;
+    int status = plan(&planned, options, specs, results, err);
+    if (status == KV_OK) status = kv_result_dir_plan(dir, &planned, err);
+    if (status == KV_OK) status = journal_key(&key, options, results->options, err);
     if (status == KV_OK && options->resume)
         status = kv_past_cells_read(&session.past, path, results->code_version, key, err);
     if (status == KV_OK)

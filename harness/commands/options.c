@@ -258,17 +258,24 @@ static int parse_words(struct kv_run_options *options, int n, char **words, int 
                                option->value);
             value = words[++i];
         }
+        if (value && !*value)
+            return kv_fail(err, KV_EUSAGE, "%s: expected %s, found an empty word", option->name, option->value);
         status = set_option(option, options, value, err);
     }
     return status;
 }
 
-/* A name mistyped must not begin a new run. */
-static int check_resume(const char *folder, struct kv_error *err)
+static bool readable(const char *folder, const char *name)
 {
     char path[4200];
-    snprintf(path, sizeof path, "%s/journal.jsonl", folder);
-    if (access(path, R_OK) == 0) return KV_OK;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return access(path, R_OK) == 0;
+}
+
+/* A name mistyped must not begin a new run; one that was killed at once has a manifest alone. */
+static int check_resume(const char *folder, struct kv_error *err)
+{
+    if (readable(folder, "manifest.json") || readable(folder, "journal.jsonl")) return KV_OK;
     return kv_fail(err, KV_EINPUT,
                    "--resume: %.200s: expected a result directory with journal.jsonl,"
                    " found: %s",

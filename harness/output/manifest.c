@@ -2,6 +2,7 @@
  * beside it holds what no second run repeats. */
 #include "harness/output/json.h"
 #include "harness/output/row.h"
+#include "harness/output/shell_word.h"
 #include "harness/output/writers.h"
 
 #include <stdlib.h>
@@ -23,21 +24,6 @@ static bool add_flag(cJSON *object, const char *name, bool value)
     return kv_json_add(object, name, cJSON_CreateBool(value));
 }
 
-/* Text that a POSIX shell reads back as one word. */
-static void print_word(FILE *out, const char *word)
-{
-    if (word[0] && !strpbrk(word, " \t\n'\"\\$`*?[]{}()<>|&;#!~=%,")) {
-        fprintf(out, " %s", word);
-        return;
-    }
-    fputs(" '", out);
-    for (; *word; word++) {
-        if (*word == '\'') fputs("'\\''", out);
-        else fputc(*word, out);
-    }
-    fputc('\'', out);
-}
-
 /* A command line that names everything this run settled, defaults included. */
 static char *command_to_repeat(const struct kv_results *results)
 {
@@ -53,10 +39,10 @@ static char *command_to_repeat(const struct kv_results *results)
         return NULL;
     }
     fputs("./kvbench run --methods", out);
-    print_word(out, methods);
+    kv_shell_word(out, methods);
     for (uint32_t t = 0; t < results->n_traces; t++) {
         fputs(" --trace", out);
-        print_word(out, results->traces[t].path ? results->traces[t].path : "");
+        kv_shell_word(out, results->traces[t].path ? results->traces[t].path : "");
     }
     fprintf(out, " --isa %s --seed %llu", results->isa ? results->isa : "auto",
             (unsigned long long)results->seed);
@@ -85,6 +71,7 @@ static cJSON *trace_to_json(const struct kv_trace_summary *trace)
         && add_number(object, "fisher_probes", trace->n_fisher)
         && add_flag(object, "has_probes", trace->has_probes)
         && add_flag(object, "has_label", trace->has_label)
+        && add_flag(object, "has_spans", trace->has_spans)
         && add_flag(object, "has_w_o", trace->has_w_o)
         && add_flag(object, "no_post_norm", trace->no_post_norm)
         && add_flag(object, "has_x2", trace->has_x2)

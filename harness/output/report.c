@@ -78,6 +78,7 @@ static int read_trace(struct kv_trace_summary *trace, const cJSON *object)
     trace->has_probes = flag_of(object, "has_probes");
     trace->has_label = flag_of(object, "has_label");
     trace->no_post_norm = flag_of(object, "no_post_norm");
+    trace->has_spans = flag_of(object, "has_spans");
     trace->has_w_o = flag_of(object, "has_w_o");
     trace->has_x2 = flag_of(object, "has_x2");
     trace->audit_deviation = real_of(object, "audit_deviation");

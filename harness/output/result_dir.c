@@ -18,6 +18,7 @@
 struct kv_result_dir {
     char *path;
     bool made;               /* by us: removed again when nothing was written */
+    bool planned;            /* so is the manifest, which none was there before */
     bool written;
 };
 
@@ -110,23 +111,31 @@ const char *kv_result_dir_path(const struct kv_result_dir *dir)
     return dir->path;
 }
 
-/* A run that ended before its first cell leaves a journal without a line. */
-static void remove_empty_journal(const struct kv_result_dir *dir)
+static bool is_there(const struct kv_result_dir *dir, const char *name, struct stat *info)
 {
     char *path = NULL;
-    struct stat info;
-    if (kv_text_set(&path, "%s/journal.jsonl", dir->path) == KV_OK && stat(path, &info) == 0
-        && info.st_size == 0) unlink(path);
+    const bool there = kv_text_set(&path, "%s/%s", dir->path, name) == KV_OK && stat(path, info) == 0;
+    free(path);
+    return there;
+}
+
+static void remove_file(const struct kv_result_dir *dir, const char *name)
+{
+    char *path = NULL;
+    if (kv_text_set(&path, "%s/%s", dir->path, name) == KV_OK) unlink(path);
     free(path);
 }
 
 void kv_result_dir_close(struct kv_result_dir *dir)
 {
     if (!dir) return;
-    if (dir->made && !dir->written) {
-        remove_empty_journal(dir);
-        rmdir(dir->path);                   /* fails, as it should, unless empty */
+    /* A run that ended before its first cell leaves a journal without a line. */
+    struct stat info;
+    if (dir->planned && !dir->written) {
+        remove_file(dir, "manifest.json");
+        if (is_there(dir, "journal.jsonl", &info) && info.st_size == 0) remove_file(dir, "journal.jsonl");
     }
+    if (dir->made && !dir->written) rmdir(dir->path);   /* fails, as it should, unless empty */
     free(dir->path);
     free(dir);
 }
@@ -144,6 +153,14 @@ static const struct { const char *name; int (*write)(FILE *, const void *); } fi
     {"timings.csv", write_timings},
     {"table.md", write_markdown},
 };
+
+int kv_result_dir_plan(struct kv_result_dir *dir, const struct kv_results *planned, struct kv_error *err)
+{
+    struct stat info;
+    if (is_there(dir, "manifest.json", &info)) return KV_OK;
+    dir->planned = true;
+    return kv_write_aside(dir->path, "manifest.json", write_manifest, planned, err);
+}
 
 int kv_result_dir_begin(struct kv_result_dir *dir, const struct kv_results *planned, struct kv_error *err)
 {

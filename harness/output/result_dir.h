@@ -19,7 +19,10 @@ int kv_result_dir_open(struct kv_result_dir **out, const char *name, const char 
 
 const char *kv_result_dir_path(const struct kv_result_dir *dir);
 
-/* The manifest alone, of a run that has begun: what --resume takes its definition from. */
+/* The manifest alone, of a run that is to begin, unless an earlier one is there: what --resume takes its
+ * definition from. kv_result_dir_close removes it again when no cell was finished. */
+int kv_result_dir_plan(struct kv_result_dir *dir, const struct kv_results *planned, struct kv_error *err);
+/* The same when its first cell has ended: an earlier one is replaced. */
 int kv_result_dir_begin(struct kv_result_dir *dir, const struct kv_results *planned, struct kv_error *err);
 
 /* manifest.json, rows.csv, timings.csv, table.md, then plots/ (when asked for), then report.html. A

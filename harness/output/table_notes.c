@@ -343,7 +343,9 @@ static void note_empty(FILE *file, const struct kv_ranking *ranking, enum kv_not
              : !trace->has_x2      ? "; residual_error: not every layer has x2"
              : trace->no_post_norm ? ""
                                    : "; residual_error: a norm follows w_o",
-             spans ? "" : "; span_retention: trace has no spans");
+             spans              ? ""
+             : trace->has_spans ? "; span_retention: no head's scored queries look at the trace's spans"
+                                : "; span_retention: trace has no spans");
     if (text[0]) kv_print_note(file, style, "empty: %s.", text + 2);
     if (trace->has_probes && !ranking->by_dkl && ranking->n_measured) {
         kv_print_note(file, style, "empty: dkl, dnll1, ppl_est: not every probed token was scored.");

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "harness/output/row.h"
+#include "harness/output/shell_word.h"
 
 static bool add(struct kv_definition *definition, const char *word)
 {
@@ -28,13 +29,12 @@ static const char *text_of(const cJSON *object, const char *name)
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
 }
 
-/* "--layers 0,3 --queries 64": as manifest.json has it, in words. */
+/* "--layers 0,3 --calibrate 'other one.h5'": as manifest.json has it, in words. */
 static bool add_options(struct kv_definition *definition, const char *options)
 {
-    char *copy = strdup(options ? options : ""), *rest = NULL;
+    char *copy = strdup(options ? options : ""), *rest = copy;
     bool good = copy != NULL;
-    for (char *word = good ? strtok_r(copy, " ", &rest) : NULL; good && word;
-         word = strtok_r(NULL, " ", &rest))
+    for (char *word = good ? kv_shell_next(&rest) : NULL; good && word; word = kv_shell_next(&rest))
         good = add(definition, word);
     free(copy);
     return good;

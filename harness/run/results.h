@@ -41,6 +41,7 @@ struct kv_trace_summary {            /* what the table says of a trace */
     uint32_t tokens, prefill, n_layers, model_layers, n_windows, window_tokens, n_fisher, element_bits;
     bool verified, has_probes, has_label;
     bool has_w_o, has_x2, no_post_norm;   /* of every layer that is run */
+    bool has_spans;
     double reference_seconds, audit_deviation, audit_bound;   /* fast exact attention against double */
     bool reference_cached;
 };

@@ -173,6 +173,7 @@ static int summarise(struct kv_trace_run *run, struct kv_error *err)
         .verified = trace->verified, .reference_cached = true};
     summary->has_probes = trace->n_windows > 0 && trace->n_fisher > 0;
     summary->has_label = trace->n_windows > 0 && trace->has_label;
+    summary->has_spans = trace->n_spans > 0;
     summary->has_w_o = summary->has_x2 = summary->no_post_norm = true;
     for (uint32_t l = 0; l < run->n_layers; l++) {
         summary->has_w_o &= trace->layers[run->layers[l]].has_w_o;

@@ -28,6 +28,14 @@ resumed 0 --trace small.h5 --methods svd:rank=8 --calibrate twin.h5
 # Another recording under the same name.
 kvbench trace synth twin.h5 --tokens 160 --prefill 128 --layers 2 --seed 10 || exit 2
 resumed 1 --trace small.h5 --methods svd:rank=8 --calibrate twin.h5
+# A path that a shell would take apart.
+mv twin.h5 "it's a twin.h5"
+kvbench run --trace small.h5 --methods svd:rank=8 --calibrate "it's a twin.h5" --out blank --no-plots --quiet \
+    >out 2>err || complain "$(cat err)"
+cp blank/rows.csv blank.csv
+kvbench run --resume blank --no-plots --quiet >out 2>err || complain "--resume, a blank in --calibrate: $(cat err)"
+cmp blank/rows.csv blank.csv || complain '--resume, a blank in --calibrate: expected the same rows'
+mv "it's a twin.h5" twin.h5
 # Alone it goes on with what the run was: methods, traces, seed, layers, and rows of each layer.
 run='--trace small.h5 --methods int:bits=4,random:budget=16 --seed 3 --layers 1 --per-layer'
 # shellcheck disable=SC2086 # words
@@ -38,6 +46,11 @@ kvbench run --resume whole --no-plots --quiet >out 2>err || complain "--resume a
 [ "$(wc -l <whole/journal.jsonl)" = 2 ] || complain '--resume alone: expected one new cell'
 cmp whole/rows.csv rows.csv || complain '--resume alone: expected the same rows'
 expect 2 'expected no --out' run --resume whole --out elsewhere
+# Killed before its first cell: a manifest, perhaps a journal without a line.
+: >whole/journal.jsonl
+rm whole/rows.csv
+kvbench run --resume whole --no-plots --quiet >out 2>err || complain "--resume, no cell: $(cat err)"
+cmp whole/rows.csv rows.csv || complain '--resume, no cell: expected the same rows'
 rm whole/manifest.json
 expect 3 "whole/manifest.json: expected the run's manifest, or --methods and --trace" run --resume whole
 # The same recording under another.

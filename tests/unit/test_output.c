@@ -270,8 +270,10 @@ Test(table, says_which_probes_and_which_layers_are_missing)
     cr_expect(strstr(text, "residual_error: a norm"));
     free(text);
     trace->has_w_o = false;
+    trace->has_spans = true;
     text = printed(results, "table");
     cr_expect(strstr(text, "wo_error, residual_error:"));
+    cr_expect(strstr(text, "span_retention: no"), "it has spans, but nobody looks there");
     free(text);
     output_fixture_free(results);
 }
@@ -489,6 +491,35 @@ Test(result_dir, holds_every_file_and_nothing_aside)
     free(rows);
     free(direct);
     free(manifest);
+    remove_tree(folder);
+    output_fixture_free(results);
+}
+
+Test(result_dir, a_planned_run_that_ends_without_a_cell_leaves_nothing)
+{
+    char folder[64], path[128];
+    struct kv_result_dir *dir = NULL;
+    struct kv_error err;
+    struct kv_results *results = output_fixture(3, 1, false);
+    snprintf(path, sizeof path, "%s/a", new_folder(folder));
+    cr_assert_eq(kv_result_dir_open(&dir, path, "abc", &err), KV_OK, "%s", err.text);
+    cr_assert_eq(kv_result_dir_plan(dir, results, &err), KV_OK, "%s", err.text);
+    cr_expect(has_file(path, "manifest.json"), "who is killed now can be resumed");
+    kv_result_dir_close(dir);
+    cr_expect_eq(count_entries(folder), 0);
+
+    cr_assert_eq(kv_result_dir_open(&dir, path, "abc", &err), KV_OK, "%s", err.text);
+    cr_assert_eq(kv_result_dir_write_all(dir, results, false, &err), KV_OK, "%s", err.text);
+    kv_result_dir_close(dir);
+    char *before = read_file(path, "manifest.json");
+    results->seed++;
+    cr_assert_eq(kv_result_dir_open(&dir, path, "abc", &err), KV_OK, "%s", err.text);
+    cr_assert_eq(kv_result_dir_plan(dir, results, &err), KV_OK, "%s", err.text);
+    kv_result_dir_close(dir);
+    char *after = read_file(path, "manifest.json");
+    cr_expect_str_eq(before, after, "an earlier run's stays until a cell of the new one has ended");
+    free(before);
+    free(after);
     remove_tree(folder);
     output_fixture_free(results);
 }
