@@ -53,6 +53,9 @@ def parse():
 
 def main():
     options = parse()
+    if not os.access(options.kvbench, os.X_OK):
+        sys.exit(f'performance.py: {os.path.relpath(options.kvbench)}: expected the program; build it first '
+                 '(./kvbench list) or name it (--kvbench)')
     # Yardsticks begin with `env python3`: that is to be this one.
     os.environ['PATH'] = os.path.dirname(sys.executable) + os.pathsep + os.environ['PATH']
     rows = {}

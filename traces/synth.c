@@ -75,6 +75,8 @@ static int check_shape(const struct kv_synth *s, uint32_t rope_dims, struct kv_e
     if (s->prefill >= s->tokens) return refuse(err, "prefill", s->prefill, "less than tokens");
     if (s->q_heads % s->kv_heads)
         return refuse(err, "kv_heads", s->kv_heads, "a divisor of q_heads");
+    if (rope_dims == s->head_dim && rope_dims % 2)
+        return refuse(err, "head_dim", s->head_dim, "an even number, or rope=none, or fewer rope_dims");
     if (rope_dims % 2 || rope_dims > s->head_dim)
         return refuse(err, "rope_dims", rope_dims, "an even number up to head_dim");
     if (s->mla && s->value_dim > s->head_dim)

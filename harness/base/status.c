@@ -19,6 +19,7 @@ int kv_exit_code(int status)
 {
     if (status >= 0) return 0;
     if (status == KV_EINTERRUPTED) return 130;
+    if (status == KV_EMEMORY) return -KV_EENVIRONMENT;
     if (status < KV_EENVIRONMENT) return -KV_ECELL;
     return -status;
 }

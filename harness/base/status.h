@@ -14,7 +14,7 @@ enum kv_status {
     KV_ECELL = -4,        /* some cells failed; their rows say which             exit 4 */
     KV_EENVIRONMENT = -5, /* no space, cannot write, isa not available           exit 5 */
     KV_EUNSUPPORTED = -6, /* this method cannot run on this trace: a row with a reason  */
-    KV_EMEMORY = -7,      /* out of memory: a row with a reason                         */
+    KV_EMEMORY = -7,      /* out of memory: a row with a reason, or before any row   exit 5 */
     KV_ETIMEOUT = -8,     /* the cell's time is over: a row with a reason               */
     KV_EINTERRUPTED = -9, /* Ctrl-C                                           exit 130 */
     KV_ESKIPPED = -10     /* the trace lacks what the method asks for: a row with a reason   */

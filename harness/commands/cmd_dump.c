@@ -1,12 +1,15 @@
 /* `dump`: one method, one layer: decoded keys and values, kept positions, outputs and exact
  * outputs, as HDF5 (cli.md section 5), so that an outside program can recompute every metric. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "harness/base/number.h"
+#include "harness/base/params.h"
 #include "harness/run/cell_row.h"
 #include "harness/commands/commands.h"
+#include "harness/output/aside.h"
 #include "harness/output/dump_file.h"
 #include "harness/run/layer_groups.h"
 #include "harness/replay/prompt_statistics.h"
@@ -49,7 +52,21 @@ struct dump { /* everything that one dump holds */
     struct kv_dump_file *file;
 };
 
-static int parse(struct dump_options *options, int argc, char **argv, struct kv_error *err)
+/* --seed and --queries. */
+static int set_number(struct dump_options *options, const char *name, const char *value, struct kv_error *err)
+{
+    uint64_t number = 0;
+    const bool queries = strcmp(name, "--queries") == 0;
+    if (!(queries && strcmp(value, "all") == 0) &&
+        !kv_read_whole(value, queries ? 1 : 0, queries ? UINT32_MAX : UINT64_MAX, &number))
+        return kv_fail(err, KV_EUSAGE, "dump: %s: expected %sa whole number%s, found %.60s", name,
+                       queries ? "all or " : "", queries ? " from 1" : "", value);
+    if (queries) options->queries = (uint32_t)number;
+    else options->seed = number;
+    return KV_OK;
+}
+
+static int set_option(struct dump_options *options, const char *name, const char *value, struct kv_error *err)
 {
     const struct {
         const char *name;
@@ -57,30 +74,43 @@ static int parse(struct dump_options *options, int argc, char **argv, struct kv_
     } texts[] = {{"--trace", &options->trace}, {"--method", &options->method},
                  {"--layer", &options->layer}, {"--heads", &options->heads},
                  {"--out", &options->out},     {"--isa", &options->isa}};
-    for (int i = 1; i < argc; i += 2) {
-        bool known = false;
-        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-        for (size_t t = 0; t < sizeof texts / sizeof *texts; t++)
-            if (strcmp(argv[i], texts[t].name) == 0) *texts[t].value = value, known = true;
-        uint64_t number = 0;
-        const bool seed = strcmp(argv[i], "--seed") == 0, queries = strcmp(argv[i], "--queries") == 0;
-        if ((seed || queries) && value && !(queries && strcmp(value, "all") == 0) &&
-            !kv_read_whole(value, queries ? 1 : 0, queries ? UINT32_MAX : UINT64_MAX, &number))
-            return kv_fail(err, KV_EUSAGE, "dump: %s: expected %sa whole number%s, found %.60s", argv[i],
-                           queries ? "all or " : "", queries ? " from 1" : "", value);
-        if (seed) options->seed = number, known = true;
-        if (queries) options->queries = (uint32_t)number, known = true;
-        if (!known)
-            return kv_fail(err, KV_EUSAGE,
-                           "dump: unknown option %s; expected --trace --method "
-                           "--layer --out, and --heads --isa --seed --queries",
-                           argv[i]);
-        if (!value)
-            return kv_fail(err, KV_EUSAGE, "dump: %s: expected a value, found none", argv[i]);
+    static const char *const names[] = {"--trace", "--method", "--layer", "--heads", "--out",
+                                        "--isa", "--seed", "--queries", NULL};
+    const bool number = strcmp(name, "--seed") == 0 || strcmp(name, "--queries") == 0;
+    size_t t = 0;
+    while (t < sizeof texts / sizeof *texts && strcmp(name, texts[t].name) != 0) t++;
+    if (!number && t == sizeof texts / sizeof *texts) {
+        const char *near = kv_nearest(name, names);
+        return kv_fail(err, KV_EUSAGE,
+                       "dump: unknown option %.100s%s%s%s; expected --trace --method --layer --out, and "
+                       "--heads --isa --seed --queries",
+                       name, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     }
+    if (!value || !*value)
+        return kv_fail(err, KV_EUSAGE, "dump: %s: expected a value, found none", name);
+    if (number) return set_number(options, name, value, err);
+    *texts[t].value = value;
+    return KV_OK;
+}
+
+/* --name value or --name=value */
+static int parse(struct dump_options *options, int argc, char **argv, struct kv_error *err)
+{
+    int status = KV_OK;
+    for (int i = 1; status == KV_OK && i < argc; i++) {
+        char name[128];
+        const size_t length = strcspn(argv[i], "=");
+        snprintf(name, sizeof name, "%.*s", (int)(length < 100 ? length : 100), argv[i]);
+        const char *value = argv[i][length] ? argv[i] + length + 1 : i + 1 < argc ? argv[++i] : NULL;
+        status = set_option(options, name, value, err);
+    }
+    if (status != KV_OK) return status;
     if (!options->trace || !options->method || !options->layer || !options->out)
         return kv_fail(err, KV_EUSAGE,
                        "dump: expected --trace T --method SPEC --layer N --out F.h5");
+    if (kv_same_file(options->trace, options->out))
+        return kv_fail(err, KV_EUSAGE, "dump: --out %.200s: expected another file than the recording",
+                       options->out);
     return KV_OK;
 }
 
@@ -91,7 +121,7 @@ static int open_trace(struct dump *dump, struct kv_error *err)
     uint64_t wanted;
     const bool number = kv_read_whole(dump->options.layer, 0, UINT32_MAX, &wanted);
     uint32_t reader = UINT32_MAX, owner = UINT32_MAX;
-    for (uint32_t i = 0; number && i < dump->trace->n_layers; i++)
+    for (uint32_t i = 0; i < dump->trace->n_layers && number; i++)
         if (dump->trace->layers[i].index == wanted) reader = i;
     if (reader == UINT32_MAX)
         return kv_fail(err, KV_EUSAGE,
@@ -200,17 +230,20 @@ static int compute_prompts(struct dump *dump, struct kv_error *err)
     return status;
 }
 
-/* NULL (all) or "0,2-5": heads that the layer has. */
+/* NULL (all) or "0,2,5": heads that the layer has. */
 static int check_heads(const char *heads, uint32_t kv_heads, struct kv_error *err)
 {
-    uint32_t range[2];
-    const char *at = heads;
-    do
-        if (heads && !kv_read_range(&at, ',', kv_heads - 1, range))
+    for (const char *at = heads; at;) {
+        uint64_t head = 0;
+        const size_t digits = strspn(at, "0123456789");
+        char one[12] = "";
+        snprintf(one, sizeof one, "%.*s", digits < sizeof one ? (int)digits : 11, at);
+        if (!kv_read_whole(one, 0, kv_heads - 1, &head) || (at[digits] && at[digits] != ','))
             return kv_fail(err, KV_EUSAGE,
                            "dump: --heads: expected KV heads from 0 to %u, such as 0,1, found %.60s",
                            kv_heads - 1, heads);
-    while (heads && *at);
+        at = at[digits] ? at + digits + 1 : NULL;
+    }
     return KV_OK;
 }
 
@@ -316,12 +349,13 @@ static int write_head(struct dump *dump, uint32_t head, struct kv_cache *caches[
     return status;
 }
 
-/* heads is NULL (all) or "0,2-5". */
+/* heads is NULL (all) or "0,2,5". */
 static bool head_wanted(const char *heads, uint32_t head)
 {
-    uint32_t range[2];
-    for (const char *at = heads; at && *at && kv_read_range(&at, ',', UINT32_MAX - 1, range);)
-        if (head >= range[0] && head <= range[1]) return true;
+    for (const char *at = heads; at && *at; at += strspn(at, "0123456789"), at += *at == ',') {
+        if (strtoul(at, NULL, 10) == head) return true;
+        if (strspn(at, "0123456789") == 0) return false;
+    }
     return !heads;
 }
 

@@ -9,6 +9,7 @@
 #include "harness/base/params.h"
 #include "harness/commands/commands.h"
 #include "harness/commands/record_front.h"
+#include "harness/output/aside.h"
 #include "traces/hash.h"
 #include "traces/slice.h"
 #include "traces/synth.h"
@@ -60,11 +61,14 @@ static int parse_line(struct line *line, int argc, char **argv, uint32_t least, 
         if (argv[i][0] == '-' && argv[i][1]) {
             const int status = take_option(line, argc, argv, &i, err);
             if (status != KV_OK) return status;
-        } else if (line->n_files < MOST_FILES) line->files[line->n_files++] = argv[i];
+        } else {
+            if (line->n_files < MOST_FILES) line->files[line->n_files] = argv[i];
+            line->n_files++;
+        }
     }
     if (line->n_files < least || line->n_files > most)
-        return kv_fail(err, KV_EUSAGE, "%s: expected %s, found %u files", line->who, usage,
-                       line->n_files);
+        return kv_fail(err, KV_EUSAGE, "%s: expected %s%s, found %u files", line->who, usage,
+                       most == MOST_FILES && line->n_files ? ", 256 at most" : "", line->n_files);
     return KV_OK;
 }
 
@@ -158,8 +162,8 @@ static int synth(int argc, char **argv, struct kv_error *err)
                          "trace synth: expected trace synth FILE [--NAME VALUE]..., found"
                          " no file");
     /* A text shorter than the usual prompt is a shorter prompt, unless one was asked for. */
-    if (!prompt && parameters.prefill >= parameters.tokens && parameters.tokens >= 4)
-        parameters.prefill = parameters.tokens / 4 * 3;
+    if (!prompt && parameters.prefill >= parameters.tokens)
+        parameters.prefill = parameters.tokens < 4 ? parameters.tokens - 1 : parameters.tokens / 4 * 3;
     return status == KV_OK ? kv_trace_synth(path, &parameters, err) : status;
 }
 
@@ -224,7 +228,7 @@ static int need_out(const struct line *line, const char *path, struct kv_error *
 {
     if (!path) return kv_fail(err, KV_EUSAGE, "%s: expected --out FILE, found none", line->who);
     for (uint32_t i = 0; i < line->n_files; i++)
-        if (strcmp(line->files[i], path) == 0)
+        if (strcmp(line->files[i], path) == 0 || kv_same_file(line->files[i], path))
             return kv_fail(err, KV_EUSAGE,
                            "%s: --out %s: expected another file than the one it is made"
                            " from",

@@ -1,6 +1,7 @@
 /* The file of `dump`; see dump_file.h. */
 #include "harness/output/dump_file.h"
 
+#include <errno.h>
 #include <hdf5.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,11 +25,12 @@ int kv_dump_create(struct kv_dump_file **out, const char *path, struct kv_error 
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     file->file = H5I_INVALID_HID;
     file->path = strdup(path);
+    errno = 0;
     if (file->path && asprintf(&file->aside, "%s.partial", path) > 0)
         file->file = H5Fcreate(file->aside, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     *out = file;
     if (file->file >= 0) return KV_OK;
-    kv_fail(err, KV_EENVIRONMENT, "%s: expected a file that can be written, found none", path);
+    kv_fail(err, KV_EENVIRONMENT, "%s: expected to write it, found: %s", path, strerror(errno ? errno : EIO));
     kv_dump_close(file, 0, NULL);
     *out = NULL;
     return KV_EENVIRONMENT;
@@ -91,7 +93,9 @@ int kv_dump_close(struct kv_dump_file *file, int keep, struct kv_error *err)
     if (!file) return KV_OK;
     int status = KV_OK;
     if (file->file >= 0 && H5Fclose(file->file) < 0) keep = 0, status = failed(file, "", err);
-    if (keep && rename(file->aside, file->path) != 0) keep = 0, status = failed(file, "", err);
+    if (keep && rename(file->aside, file->path) != 0)
+        keep = 0, status = kv_fail(err, KV_EENVIRONMENT, "%s: expected to write it, found: %s", file->path,
+                                   strerror(errno));
     if (!keep && file->aside) unlink(file->aside);
     free(file->path);
     free(file->aside);

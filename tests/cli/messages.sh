@@ -60,6 +60,14 @@ refuse 'dump: expected --trace' dump
 refuse 'dump: --heads: expected KV heads from 0 to 1, such as 0,1, found 7' dump --trace small.h5 --method f16 --layer 0 --heads 7 --out x.h5
 refuse 'dump: --heads: expected KV heads from 0 to 1' dump --trace small.h5 --method f16 --layer 0 --heads 0,x --out x.h5
 refuse 'dump: --seed: expected a whole number, found -1' dump --trace small.h5 --method f16 --layer 0 --seed -1 --out x.h5
+refuse 'dump: --layer: expected a value, found none' dump --trace small.h5 --method f16 --layer '' --out x.h5
+refuse 'small.h5: --layer +1: expected a recorded layer' dump --trace small.h5 --method f16 --layer=+1 --out x.h5
+refuse 'dump: unknown option --layers; did you mean --layer?' dump --trace small.h5 --layers 0
+# What reads a recording does not write it, by whatever name.
+refuse 'dump: --out ./small.h5: expected another file' dump --trace small.h5 --method f16 --layer 0 --out ./small.h5
+refuse '--out ./small.h5: expected another file' trace slice small.h5 --out ./small.h5
+refuse '--trace: expected FILE, found an empty word' --trace ''
+refuse 'head_dim=65: expected an even number, or rope=none' trace synth x.h5 --head-dim 65
 refuse 'dump: --queries: expected all or a whole number from 1, found 0' dump --trace small.h5 --method f16 --layer 0 --queries 0 --out x.h5
 refuse 'dump: --heads: expected KV heads from 0 to 1' dump --trace small.h5 --method f16 --layer 0 --heads 0-2 --out x.h5
 refuse '--layer : expected a recorded layer' dump --trace small.h5 --method f16 --layer '' --out x.h5

@@ -41,6 +41,11 @@ python3 "$source/experiments/performance.py" --kvbench "$program" --tiny --repea
 for text in '## fht' '| d=64 |' '--gguf' '--aarch64' '| G6 |'; do
     grep -q -F -e "$text" document || complain "performance.py: expected $text, found $(cat document)"
 done
+python3 "$source/experiments/performance.py" --kvbench nobody fht >document 2>err && complain 'performance.py: expected a failure'
+case $(cat err) in
+'performance.py: nobody: expected the program; build it first'*) ;;
+*) complain "performance.py: expected what to build, found $(cat err)" ;;
+esac
 
 expect 2 'perf: unknown bench atn; did you mean attn?' perf atn
 expect 2 'perf: unknown option --reapeats; did you mean --repeats?' perf --reapeats 3
