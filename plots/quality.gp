@@ -10,6 +10,7 @@ do for [kind in kinds] {
     eval words_on
     set key at screen 4.0 / width, screen 1 - 48.0 / height left top Left reverse horizontal \
         maxrows 1 samplen 1 tc rgb '#444444'
+    set label 5 note at screen 0.012, screen 9.0 / height left noenhanced font ',8' tc rgb '#888888'
     set logscale x 2
     set logscale y 10
     set xrange [x_min:x_max]

@@ -157,6 +157,12 @@ int kv_figure_shape(const struct kv_row *row)
     return f < KV_FIGURE_FAMILIES ? kv_figure_families[f].shape : 6;
 }
 
+bool kv_figure_is_exact(const struct kv_ranked *row)
+{
+    static const double rounding = 1e-6;   /* a few times 2^-23 of an answer's length */
+    return row->standing == KV_UNDER_FLOOR || !(row->value > 0) || row->cell->row.output_error < rounding;
+}
+
 /* ---- a figure ------------------------------------------------------------------------------ */
 
 double kv_figure_area_width(const struct kv_figure_page *figure)
@@ -260,9 +266,9 @@ static double longest_label(const struct kv_ranking *ranking)
     return 7.2 * (double)longest + 14;
 }
 
-void kv_figure_size_rows(struct kv_figure_page *figure, uint32_t n, double row_height)
+void kv_figure_size_rows(struct kv_figure_page *figure, uint32_t n, double row_height, double top)
 {
     figure->left = longest_label(figure->ranking);
-    figure->top = 88, figure->bottom = 62;
+    figure->top = top, figure->bottom = 70;
     figure->height = figure->top + figure->bottom + row_height * (n ? n : 1);
 }

@@ -3,6 +3,7 @@
 #ifndef KVBENCH_HARNESS_FIGURES_FIGURE_H
 #define KVBENCH_HARNESS_FIGURES_FIGURE_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "harness/base/status.h"
@@ -48,12 +49,16 @@ unsigned kv_figure_colour(const struct kv_results *results, const struct kv_row 
 size_t kv_figure_family(const struct kv_row *row);   /* KV_FIGURE_FAMILIES: none of them */
 int kv_figure_shape(const struct kv_row *row);
 
+/* -- what a logarithmic axis of errors has a place for -- */
+/* No error, none beyond the f16 copy's, or one of the size of 32-bit rounding, which would stretch the axis. */
+bool kv_figure_is_exact(const struct kv_ranked *row);
+
 /* -- the page -- */
 double kv_figure_area_width(const struct kv_figure_page *page);
 double kv_figure_area_height(const struct kv_figure_page *page);
 void kv_figure_frame(const struct kv_figure_page *page, const char *title);
-/* Rows with names at the left, as in the heat map and the bars. */
-void kv_figure_size_rows(struct kv_figure_page *page, uint32_t n, double row_height);
+/* Rows with names at the left, as in the heat map and the bars; top: what title and key take. */
+void kv_figure_size_rows(struct kv_figure_page *page, uint32_t n, double row_height, double top);
 
 /* -- logarithmic axes -- */
 struct kv_ranges { double x_min, x_max, y_min, y_max; uint32_t n; };

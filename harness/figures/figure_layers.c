@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "harness/output/row.h"
 #include "harness/output/short_number.h"
@@ -51,7 +52,20 @@ static void write_heat_row(const struct kv_figure_page *figure, const struct kv_
     }
 }
 
-static void write_heat_names(const struct kv_figure_page *figure)
+/* Every layer's number where there is room; else every second, fifth, tenth, ... */
+static uint32_t label_step(const struct kv_ranked *row, double column_pixels)
+{
+    static const uint32_t steps[] = {1, 2, 5, 10, 20, 50, 100, 200};
+    size_t longest = 1, s = 0;
+    for (uint32_t l = 0; l < row->cell->n_layers; l++)
+        if (strlen(kv_or_empty(row->cell->layers[l].layer)) > longest)
+            longest = strlen(row->cell->layers[l].layer);
+    while (s + 1 < sizeof steps / sizeof *steps &&
+           steps[s] * column_pixels < kv_letter_width * (double)longest + 5) s++;
+    return steps[s];
+}
+
+static void write_heat_names(const struct kv_figure_page *figure, double column_pixels)
 {
     const struct kv_ranked *first = NULL;
     uint32_t at = 0;
@@ -64,7 +78,8 @@ static void write_heat_names(const struct kv_figure_page *figure)
         fputc('\n', figure->data);
     }
     kv_figure_end_block(figure->data);
-    for (uint32_t l = 0; first && l < first->cell->n_layers; l++) {
+    const uint32_t step = first ? label_step(first, column_pixels) : 1;
+    for (uint32_t l = 0; first && l < first->cell->n_layers; l += step) {
         fprintf(figure->data, "%u", l);
         kv_figure_data_text(figure->data, kv_or_empty(first->cell->layers[l].layer));
         fputc('\n', figure->data);
@@ -79,7 +94,7 @@ int kv_figure_layers(struct kv_figure_page *figure)
         n += has_layers(row);
         if (has_layers(row) && row->cell->n_layers > n_layers) n_layers = row->cell->n_layers;
     }
-    kv_figure_size_rows(figure, n, 22);
+    kv_figure_size_rows(figure, n, 22, 60);
     figure->right = 90;
     const double cell = fmin(64, fmax(14, 900.0 / n_layers));
     figure->width = fmax(640, figure->left + figure->right + cell * n_layers);
@@ -97,6 +112,6 @@ int kv_figure_layers(struct kv_figure_page *figure)
         }
     }
     kv_figure_end_block(figure->data);
-    write_heat_names(figure);
+    write_heat_names(figure, kv_figure_area_width(figure) / n_layers);
     return KV_OK;
 }

@@ -68,7 +68,7 @@ int kv_figure_memory(struct kv_figure_page *figure)
         most = fmax(most, ranking->rows[r].cell->row.bits_per_element);
     }
     qsort(rows, n, sizeof *rows, smaller_first);
-    kv_figure_size_rows(figure, n, 20);
+    kv_figure_size_rows(figure, n, 20, 108);   /* a key of three lines in a narrow SVG */
     figure->right = 24, figure->width = figure->left + 620;
     kv_figure_frame(figure, "Where the bits are: resident memory by class");
     fprintf(figure->script, "rows = %u\nx_max = %.9g\nx_step = %d\nrecorded_bits = %u\n", n ? n : 1,

@@ -11,7 +11,7 @@ enum { MOST_LINES = 12 };
 
 static bool has_line(const struct kv_ranked *row)
 {
-    bool positive = row->standing != KV_UNMEASURED && row->standing != KV_UNDER_FLOOR;
+    bool positive = row->standing != KV_UNMEASURED && !kv_figure_is_exact(row);
     for (size_t b = 0; positive && b < KV_DEPTH_BINS; b++) {
         positive = row->cell->bin_error[b] > 0 && !isinf(row->cell->bin_error[b]);
     }
@@ -139,8 +139,8 @@ int kv_figure_position(struct kv_figure_page *figure)
         return KV_EMEMORY;
     }
     choose_lines(figure, named);
-    figure->left = 78, figure->right = 12, figure->top = 60, figure->bottom = 62;
-    figure->width = 900, figure->height = 560;
+    figure->left = 78, figure->right = 12, figure->top = 60, figure->bottom = 70;
+    figure->width = 900, figure->height = 568;
     struct kv_ranges ranges = position_ranges(figure);
     size_t n = 0, longest = 0, others = 0;
     for (uint32_t r = 0; r < n_rows; r++) {

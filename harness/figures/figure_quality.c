@@ -14,8 +14,7 @@ static const double key_line = 15, key_margins = 70;   /* pixels: a line of the 
 
 static bool drawn(const struct kv_ranked *row)
 {
-    return row->standing != KV_UNMEASURED && row->standing != KV_UNDER_FLOOR && row->value > 0
-        && row->cell->row.bits_per_element > 0;
+    return row->standing != KV_UNMEASURED && !kv_figure_is_exact(row) && row->cell->row.bits_per_element > 0;
 }
 
 static double low_of(const struct kv_figure_page *figure, const struct kv_ranked *row)
@@ -186,6 +185,25 @@ static void write_key(const struct kv_figure_page *figure)
     }
 }
 
+/* What the marks mean, and who is missing: by name as far as there is room beside the stamp. */
+static void write_note(const struct kv_figure_page *figure)
+{
+    static const double letter = 5.4, stamp = 400;   /* pixels */
+    char text[256] = "bars: 95 % intervals; pale: off the front";
+    size_t used = strlen(text);
+    const size_t room = (size_t)fmin((figure->width - stamp) / letter, sizeof text - 16) - strlen(" and 99 more");
+    uint32_t named = 0, left_out = 0;
+    for (uint32_t r = 0; r < figure->ranking->n_measured; r++) {
+        const struct kv_ranked *row = &figure->ranking->rows[r];
+        if (row->standing == KV_UNMEASURED || !kv_figure_is_exact(row)) continue;
+        const char *before = named ? ", " : "; not drawn, as good as exact: ";
+        if (left_out || used + strlen(before) + strlen(row->label) > room) left_out++;
+        else used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", before, row->label), named++;
+    }
+    if (left_out) snprintf(text + used, sizeof text - used, named ? " and %u more" : "; not drawn: %u, as good as exact", left_out);
+    kv_figure_set_text(figure->script, "note", "%s", text);
+}
+
 static void write_families(const struct kv_figure_page *figure)
 {
     char words[128] = "", shapes[64] = "";
@@ -225,9 +243,9 @@ int kv_figure_quality(struct kv_figure_page *figure)
     uint32_t n = 0;
     for (uint32_t r = 0; r < figure->ranking->n_measured; r++) n += drawn(&figure->ranking->rows[r]);
     const bool numbered = n > MOST_NAMED;
-    figure->left = 78, figure->right = numbered ? 340 : 18, figure->top = 84, figure->bottom = 62;
+    figure->left = 78, figure->right = numbered ? 340 : 18, figure->top = 84, figure->bottom = 70;
     figure->width = numbered ? 1180 : 900;
-    figure->height = numbered ? fmax(734, key_margins + key_line * (n + 1)) : 594;   /* the key is whole */
+    figure->height = numbered ? fmax(742, key_margins + key_line * (n + 1)) : 602;   /* the key is whole */
     const struct kv_ranges ranges = quality_ranges(figure);
     struct kv_label *labels = make_labels(figure, &ranges, numbered);
     if (!labels) return KV_EMEMORY;
@@ -245,6 +263,7 @@ int kv_figure_quality(struct kv_figure_page *figure)
                        kv_figure_area_height(figure), 30);
     write_bit_tics(figure, &ranges);
     write_families(figure);
+    write_note(figure);
 
     write_points(figure);
     write_front(figure, &ranges);

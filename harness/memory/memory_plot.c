@@ -17,8 +17,9 @@ enum { FIRST = 1 << 10, LAST = 1 << 20, LAST_COUNTED = 1 << 16 };
 struct kv_memory_plot {
     char *dir;
     FILE *data;
-    uint32_t n_curves;
-    char model[96]; /* of the last curve */
+    uint32_t n_curves, n_models, n_methods; /* methods of the last model so far */
+    char model[96];                         /* of the last curve */
+    struct { FILE *out; char *text; size_t length; } models, methods; /* their numbers, a curve each */
 };
 
 static FILE *create(const char *dir, const char *name, struct kv_error *err)
@@ -35,11 +36,16 @@ int kv_memory_plot_open(struct kv_memory_plot **out, const char *dir, struct kv_
 {
     struct kv_memory_plot *plot = calloc(1, sizeof *plot);
     if (plot) plot->dir = strdup(dir);
-    if (!plot || !plot->dir) {
-        free(plot);
+    *out = plot;
+    if (plot) {
+        plot->models.out = open_memstream(&plot->models.text, &plot->models.length);
+        plot->methods.out = open_memstream(&plot->methods.text, &plot->methods.length);
+    }
+    if (!plot || !plot->dir || !plot->models.out || !plot->methods.out) {
+        kv_memory_plot_close(plot);
+        *out = NULL;
         return kv_fail(err, KV_EMEMORY, "memory: out of memory");
     }
-    *out = plot;
     if (mkdir(dir, 0777) != 0 && errno != EEXIST)
         return kv_fail(err, KV_EENVIRONMENT, "%s: expected to make it, found: %s", dir,
                        strerror(errno));
@@ -49,8 +55,10 @@ int kv_memory_plot_open(struct kv_memory_plot **out, const char *dir, struct kv_
 
 /* A block of the data file: its name, then context and bytes. The weights of a model are a curve
  * too. */
-static void begin_curve(struct kv_memory_plot *plot, const char *model, const char *method)
+static void begin_curve(struct kv_memory_plot *plot, const char *model, const char *method, uint32_t number)
 {
+    fprintf(plot->models.out, "%u ", plot->n_models);
+    fprintf(plot->methods.out, "%u ", number);
     fprintf(plot->data, "%s\"%s  %s\"\n", plot->n_curves++ ? "\n\n" : "", model, method);
 }
 
@@ -59,12 +67,14 @@ int kv_memory_plot_add(struct kv_memory_plot *plot, const char *model, const cha
 {
     const uint32_t last = kv_memory_is_counted(memory, LAST) ? LAST : LAST_COUNTED;
     int status = KV_OK;
-    if (strcmp(plot->model, model) != 0 && weights > 0) {
-        begin_curve(plot, model, "weights");
+    const bool another = strcmp(plot->model, model) != 0;
+    if (another) plot->n_models++, plot->n_methods = 0;
+    if (another && weights > 0) {
+        begin_curve(plot, model, "weights", 0);
         fprintf(plot->data, "%d %" PRId64 "\n%d %" PRId64 "\n", FIRST, weights, LAST, weights);
     }
     snprintf(plot->model, sizeof plot->model, "%s", model);
-    begin_curve(plot, model, method);
+    begin_curve(plot, model, method, ++plot->n_methods);
     for (uint32_t context = FIRST; status == KV_OK && context <= last; context *= 2)
         for (uint32_t half = 0; status == KV_OK && half < 2 && (half == 0 || context < last);
              half++) {
@@ -80,7 +90,9 @@ static int write_scripts(const struct kv_memory_plot *plot, struct kv_error *err
 {
     FILE *figures = create(plot->dir, "figures.gp", err);
     if (!figures) return KV_EENVIRONMENT;
-    fprintf(figures, "curves = %u\nload 'memory_context.gp'\n", plot->n_curves);
+    fflush(plot->models.out), fflush(plot->methods.out);
+    fprintf(figures, "curves = %u\nmodels = '%s'\nmethods = '%s'\nload 'memory_context.gp'\n", plot->n_curves,
+            plot->models.text, plot->methods.text);
     fclose(figures);
     const int status = kv_plot_write_script(plot->dir, "style.gp", err);
     return status == KV_OK ? kv_plot_write_script(plot->dir, "memory_context.gp", err) : status;
@@ -101,6 +113,10 @@ void kv_memory_plot_close(struct kv_memory_plot *plot)
 {
     if (!plot) return;
     if (plot->data) fclose(plot->data);
+    if (plot->models.out) fclose(plot->models.out);
+    if (plot->methods.out) fclose(plot->methods.out);
+    free(plot->models.text);
+    free(plot->methods.text);
     free(plot->dir);
     free(plot);
 }
