@@ -70,7 +70,7 @@ struct qjl_code {
     struct kv_sketch sketch;                    /* keys */
     uint32_t signs[2], n_outliers, index_bytes; /* signs of the inlying and of the outlying part */
     uint32_t *outliers;                         /* [n_outliers] ascending */
-    float *parts, *energy;                      /* [2][dim] a row split; [dim] */
+    float *parts;                               /* [3][dim]: a row; outlying channels; energies */
 };
 
 static int create_values(struct qjl_code *self, const struct kv_setup *setup, struct kv_error *err)
@@ -95,7 +95,6 @@ static int reserve(struct qjl_code *self, const struct kv_setup *setup, struct k
     self->parts = kv_pool_reserve(setup->pool, KV_WORKSPACE, 3 * (size_t)dim * sizeof(float));
     if (!self->outliers || !self->parts)
         return kv_fail(err, KV_EMEMORY, "qjl: no memory for rows of %u", dim);
-    self->energy = self->parts + 2 * (size_t)dim;
     return KV_OK;
 }
 
@@ -154,7 +153,7 @@ static bool is_values(const struct qjl_code *self)
 static void choose(struct qjl_code *self, const float *rows)
 {
     const uint32_t dim = self->code.dim;
-    float *restrict energy = self->energy;
+    float *restrict energy = self->parts + 2 * (size_t)dim;
     uint32_t n = 0;
     memset(energy, 0, dim * sizeof *energy);
     for (uint32_t t = 0; t < self->code.block; t++)
@@ -169,43 +168,97 @@ static void choose(struct qjl_code *self, const float *rows)
     while (n < self->n_outliers) self->outliers[n] = n, n++; /* energies that are no numbers */
 }
 
-static void split(const struct qjl_code *self, const float *row)
+/* The chosen channels, ascending and each once, which they are but for energies that are no
+ * numbers. */
+static uint32_t *sort_outliers(struct qjl_code *self, uint32_t *n_sorted)
 {
-    const uint32_t dim = self->code.dim;
-    memcpy(self->parts, row, dim * sizeof *row);
-    memset(self->parts + dim, 0, dim * sizeof *row);
+    uint32_t *sorted = (uint32_t *)(void *)(self->parts + self->code.dim), n = 0;
     for (uint32_t i = 0; i < self->n_outliers; i++) {
         const uint32_t c = self->outliers[i];
-        self->parts[dim + c] = row[c], self->parts[c] = 0;
+        uint32_t at = n;
+        while (at > 0 && sorted[at - 1] > c) at--;
+        if (at > 0 && sorted[at - 1] == c) continue;
+        memmove(sorted + at + 1, sorted + at, (n - at) * sizeof *sorted);
+        sorted[at] = c, n++;
+    }
+    *n_sorted = n;
+    return sorted;
+}
+
+/* One part of some rows: the channels in x->columns, or all but those. */
+static void take_part(const float *rows, uint32_t dim, const struct kv_sketched *x, bool outlying,
+                      const uint32_t *chosen, uint32_t n_chosen, float *part)
+{
+    if (!outlying) memcpy(part, rows, (size_t)x->n * dim * sizeof *part);
+    if (outlying && !x->columns) memset(part, 0, (size_t)x->n * dim * sizeof *part);
+    for (uint32_t t = 0; t < x->n; t++, rows += dim, part += x->n_columns)
+        for (uint32_t i = 0; i < n_chosen; i++)
+            part[x->columns ? i : chosen[i]] = outlying ? rows[chosen[i]] : 0;
+}
+
+/* Each row's sum is one chain, so some rows go beside each other. */
+enum { SOME_ROWS = 8 };
+
+static void keep_lengths(const struct kv_sketched *x, uint8_t *lengths, size_t apart)
+{
+    for (uint32_t first = 0; first < x->n; first += SOME_ROWS) {
+        const uint32_t n = x->n - first < SOME_ROWS ? x->n - first : SOME_ROWS;
+        const float *rows = x->rows + (size_t)first * x->n_columns;
+        double squares[SOME_ROWS] = {0};
+        for (uint32_t c = 0; c < x->n_columns; c++)
+            for (uint32_t t = 0; t < n; t++) {
+                const double value = rows[(size_t)t * x->n_columns + c];
+                squares[t] += value * value;
+            }
+        for (uint32_t t = 0; t < n; t++, lengths += apart)
+            kv_keep_half(lengths, (float)sqrt(squares[t]));
     }
 }
 
-static float length_of(const double square)
+/* Where the parts of a group's rows go. */
+struct places {
+    uint8_t *signs, *lengths;
+    size_t signs_apart, lengths_apart;
+};
+
+/* One part of a group, as many rows at a time as the scratch holds; few channels without the
+ * others, which are 0. */
+static void encode_part(struct qjl_code *self, const float *rows, bool outlying, struct places to)
 {
-    return (float)sqrt(square);
+    float scratch[KV_CODEC_SCRATCH];
+    const uint32_t dim = self->code.dim, block = self->code.block, fits = KV_CODEC_SCRATCH / dim;
+    uint32_t n_chosen;
+    const uint32_t *chosen = sort_outliers(self, &n_chosen);
+    const bool few = outlying && n_chosen < fits;
+    const uint32_t spared = few ? n_chosen * dim : 0, width = few ? n_chosen : dim;
+    const uint32_t most = fits ? (KV_CODEC_SCRATCH - spared) / width : 1;
+    float *part = fits ? scratch + spared : self->parts;
+    for (uint32_t first = 0; first < block; first += most) {
+        const struct kv_sketched x = {part, block - first < most ? block - first : most, width,
+                                      few ? chosen : NULL, scratch};
+        take_part(rows + (size_t)first * dim, dim, &x, outlying, chosen, n_chosen, part);
+        keep_lengths(&x, to.lengths + first * to.lengths_apart, to.lengths_apart);
+        kv_sketch_encode(&self->sketch, &x, self->signs[outlying],
+                         to.signs + first * to.signs_apart, to.signs_apart);
+    }
 }
 
 static void encode_keys(struct qjl_code *self, const float *rows, uint8_t *atom)
 {
     const uint32_t dim = self->code.dim, n_parts = self->n_outliers ? 2 : 1;
-    uint8_t *lengths = atom + self->code.payload_bytes;
-    uint8_t *indices = lengths + 2 * (size_t)n_parts * self->code.block;
+    const uint32_t inlying = kv_sketch_bytes(dim, self->signs[0]);
+    struct places to = {.signs = atom,
+                        .lengths = atom + self->code.payload_bytes,
+                        .signs_apart = inlying + kv_sketch_bytes(dim, self->signs[1]),
+                        .lengths_apart = 2 * (size_t)n_parts};
+    uint8_t *indices = to.lengths + to.lengths_apart * self->code.block;
     choose(self, rows);
     for (uint32_t i = 0; i < self->n_outliers; i++) {
         indices[i * self->index_bytes] = (uint8_t)self->outliers[i];
         if (self->index_bytes == 2) indices[2 * i + 1] = (uint8_t)(self->outliers[i] >> 8);
     }
-    for (uint32_t t = 0; t < self->code.block; t++) {
-        split(self, rows + (size_t)t * dim);
-        for (uint32_t p = 0; p < n_parts; p++, lengths += 2) {
-            const float *part = self->parts + (size_t)p * dim;
-            double square = 0;
-            for (uint32_t c = 0; c < dim; c++) square += (double)part[c] * part[c];
-            kv_keep_half(lengths, length_of(square));
-            kv_sketch_encode(&self->sketch, part, self->signs[p], atom);
-            atom += kv_sketch_bytes(dim, self->signs[p]);
-        }
-    }
+    for (uint32_t p = 0; p < n_parts; p++, to.signs += inlying, to.lengths += 2)
+        encode_part(self, rows, p == 1, to);
 }
 
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)

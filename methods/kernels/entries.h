@@ -27,6 +27,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->lookup_packed = KERNEL(lookup_unpacked);
     kernels->hadamard = KERNEL(hadamard);
     kernels->rotate = KERNEL(rotate);
+    kernels->project_signs = KERNEL(project_signs);
     kernels->narrow_finite = KERNEL(narrow_finite);
     kernels->encode_blocks = KERNEL(encode_blocks);
     kernels->decode_blocks = KERNEL(decode_blocks);

@@ -126,6 +126,16 @@ struct kv_fp4_shape {
     float unit;                /* of E4M3 */
 };
 
+/* -- random projections ------------------------------------------------------------------------ */
+
+/* Projections of rows of `columns` floats: `rows` sums, by a matrix that lies as rotate's, a column's
+ * entries `stride` >= rows floats behind those of the one before it. */
+struct kv_projections {
+    const float *matrix;       /* [columns][stride], finite */
+    uint32_t rows, columns, stride;
+    float reach;               /* at least sqrt(sum_c matrix[c][r]^2) of every r */
+};
+
 struct kv_kernels {
     const char *isa;          /* the strongest set in use: "generic", "avx2", ... */
     uint32_t panel;           /* columns of a packed key panel, see pack_keys; divides 64 */
@@ -232,6 +242,11 @@ struct kv_kernels {
      * ascending c, product rounded, then added (no FMA): exact, since a rotation decides codes. */
     void (*rotate)(const float *matrix, uint32_t rows, uint32_t columns, const float *x,
                    float *out);
+    /* Of each of the n rows x [n][columns]: bit r of its signs, which begin `apart` bytes after those
+     * of the row before, is 1 where rotate's sum for r is above 0; the last byte's spare bits are 0.
+     * Exact: a sum that another order leaves in doubt is made again in this one. */
+    void (*project_signs)(const struct kv_projections *projections, const float *x, uint32_t n,
+                          uint8_t *signs, size_t apart);
     /* Sum of squares with 8 partial sums (index mod 8), then ((0+1)+(2+3))+((4+5)+(6+7)); no FMA:
      * exact. */
     float (*sum_squares)(const float *x, size_t n);

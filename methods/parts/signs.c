@@ -1,11 +1,23 @@
 #include "methods/parts/signs.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "methods/parts/codebook.h"
 #include "methods/parts/codes.h"
 
 static const double PI = 3.14159265358979323846;
+
+static void reach_rows(struct kv_sketch *sketch, const float *rows)
+{
+    for (uint32_t r = 0; r < sketch->n; r++) {
+        double square = 0;
+        for (uint32_t c = 0; c < sketch->n; c++)
+            square += (double)rows[(size_t)r * sketch->n + c] * rows[(size_t)r * sketch->n + c];
+        const float length = (float)(1.0001 * sqrt(square));
+        sketch->reach = length > sketch->reach ? length : sketch->reach;
+    }
+}
 
 int kv_sketch_create(struct kv_sketch *sketch, const struct kv_setup *setup, uint32_t n,
                      uint32_t most, enum kv_sketch_kind kind, uint32_t stream, struct kv_error *err)
@@ -30,6 +42,8 @@ int kv_sketch_create(struct kv_sketch *sketch, const struct kv_setup *setup, uin
         status = kv_rotation_create(&sketch->blocks[b], setup, n,
                                     gaussian ? KV_ROTATE_GAUSSIAN : KV_ROTATE_HAAR,
                                     kv_rng_stream(setup->seed, stream, b, n), err);
+    for (uint32_t b = 0; status == KV_OK && b < sketch->n_blocks && !setup->sizes_only; b++)
+        reach_rows(sketch, sketch->blocks[b].matrix);
     return status;
 }
 
@@ -50,16 +64,29 @@ static void add_times(const float *restrict x, uint32_t n, float factor, float *
     for (uint32_t i = 0; i < n; i++) out[i] += x[i] * factor;
 }
 
-void kv_sketch_encode(const struct kv_sketch *sketch, const float *x, uint32_t m, uint8_t *packed)
+/* The columns of a block of the sketch that the rows are in, one behind the other. */
+static const float *columns_of(const struct kv_sketch *sketch, uint32_t block,
+                               const struct kv_sketched *x)
 {
-    static const float zero = 0;
-    const struct kv_kernels *kernels = sketch->blocks[0].kernels;
+    const uint32_t n = sketch->n;
+    const float *all = sketch->blocks[block].transpose;
+    if (!x->columns) return all;
+    for (uint32_t i = 0; i < x->n_columns; i++)
+        memcpy(x->spare + (size_t)i * n, all + (size_t)x->columns[i] * n, n * sizeof *all);
+    return x->spare;
+}
+
+void kv_sketch_encode(const struct kv_sketch *sketch, const struct kv_sketched *x, uint32_t m,
+                      uint8_t *packed, size_t apart)
+{
     for (uint32_t b = 0, first = 0; first < m; b++, first += sketch->n) {
-        const uint32_t n = in_block(sketch->n, m, first);
-        kv_rotation_apply(&sketch->blocks[b], x, sketch->projected);
-        kernels->bucket(sketch->projected, n, &zero, 1, sketch->bits);
-        kernels->pack_bits(sketch->bits, n, 1, packed);
-        packed += (n + 7) / 8;
+        const struct kv_projections projections = {.matrix = columns_of(sketch, b, x),
+                                                   .rows = in_block(sketch->n, m, first),
+                                                   .columns = x->n_columns,
+                                                   .stride = sketch->n,
+                                                   .reach = sketch->reach};
+        sketch->blocks[b].kernels->project_signs(&projections, x->rows, x->n, packed, apart);
+        packed += (projections.rows + 7) / 8;
     }
 }
 

@@ -22,6 +22,7 @@ struct kv_sketch {
     struct kv_rotation blocks[KV_MOST_SKETCH_BLOCKS];
     float *projected, *signs; /* [n] scratch */
     uint8_t *bits;            /* [n] */
+    float reach;              /* at least the length of each row */
 };
 
 /* A sketch of up to `most` projections; KV_EUNSUPPORTED beyond KV_MOST_SKETCH_BLOCKS times n. */
@@ -29,9 +30,18 @@ int kv_sketch_create(struct kv_sketch *sketch, const struct kv_setup *setup, uin
                      uint32_t most, enum kv_sketch_kind kind, uint32_t stream,
                      struct kv_error *err);
 
-/* Signs of the first m projections, packed, each block of n in whole bytes: kv_sketch_bytes(n, m).
- */
-void kv_sketch_encode(const struct kv_sketch *sketch, const float *x, uint32_t m, uint8_t *packed);
+/* Rows in some of the sketch's columns, the others 0. */
+struct kv_sketched {
+    const float *rows; /* [n][n_columns] */
+    uint32_t n, n_columns;
+    const uint32_t *columns; /* [n_columns] ascending; NULL: all */
+    float *spare;            /* [n_columns][sketch's n] scratch where columns are told */
+};
+
+/* Signs of the first m projections of each row, packed, each block of the sketch's n in whole
+ * bytes: kv_sketch_bytes(n, m), `apart` bytes behind those of the row before. */
+void kv_sketch_encode(const struct kv_sketch *sketch, const struct kv_sketched *x, uint32_t m,
+                      uint8_t *packed, size_t apart);
 uint32_t kv_sketch_bytes(uint32_t n, uint32_t m);
 /* out[n] += the estimate of x, whose length is `length`. */
 void kv_sketch_decode(const struct kv_sketch *sketch, const uint8_t *packed, uint32_t m,

@@ -186,6 +186,12 @@ static void bench_hadamard_4096(const struct kv_kernels *k)
     k->hadamard(data.c, NULL, data.c, N);
     k->scale(data.c, N, 0.0156f);
 }
+static void bench_project_signs(const struct kv_kernels *k)
+{
+    const struct kv_projections projections = {data.b, DIM, DIM, DIM, 24};
+    k->project_signs(&projections, data.a, 32, data.codes, DIM / 8);
+}
+
 static void bench_rotate(const struct kv_kernels *k)
 {
     k->rotate(data.b, DIM, DIM, data.a, data.out);
@@ -249,6 +255,7 @@ static const struct {
     {"hadamard 32 x 128", bench_hadamard_128, 8.0 * N, 0},
     {"hadamard 4096", bench_hadamard_4096, 8.0 * N, 0},
     {"rotate 128x128", bench_rotate, 0, 2.0 * DIM * DIM},
+    {"project_signs 32x128x128", bench_project_signs, 0, 64.0 * DIM * DIM},
     {"sum_squares", bench_sum_squares, 4.0 * N, 0},
     {"stripe half 128", bench_stripe_half, 128.0 * DIM, 0},
     {"stripe byte 128", bench_stripe_byte, 64.0 * DIM, 0},

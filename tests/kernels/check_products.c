@@ -287,6 +287,86 @@ const char *check_rotate(const struct kv_kernels *generic, const struct kv_kerne
     return why;
 }
 
+/* Rows that lie in the plane of a matrix row's own zeros: exact sums around 0, where the order counts. */
+static void fill_near_zero(float *x, uint32_t n, const struct kv_projections *p, uint32_t seed)
+{
+    fill_floats(x, (size_t)n * p->columns, NORMAL, seed);
+    for (uint32_t i = 0; i < n; i++) {
+        float *row = x + (size_t)i * p->columns, last;
+        double sum = 0;
+        for (uint32_t c = 0; c + 1 < p->columns; c++)
+            sum += (double)p->matrix[(size_t)c * p->stride + i % p->rows] * (double)row[c];
+        last = p->matrix[(size_t)(p->columns - 1) * p->stride + i % p->rows];
+        row[p->columns - 1] = last != 0 ? (float)(-sum / (double)last) : 0;
+    }
+}
+
+static const char *check_project_signs_once(const struct kv_kernels *generic,
+                                            const struct kv_kernels *set, struct kv_projections p,
+                                            uint32_t n, int kind)
+{
+    const uint32_t bytes = (p.rows + 7) / 8, apart = bytes + n % 3;
+    struct guarded matrix = make_floats((size_t)(p.columns - 1) * p.stride + p.rows, n % 5);
+    struct guarded x = make_floats((size_t)n * p.columns, n % 3);
+    struct guarded out = guarded_make((size_t)(n - 1) * apart + bytes, n % 7);
+    struct guarded expected = guarded_make((size_t)(n - 1) * apart + bytes, 0);
+    float *square = floats_of(&matrix);
+    const size_t size = (size_t)(p.columns - 1) * p.stride + p.rows;
+    fill_floats(square, size, NORMAL, p.rows);
+    p.matrix = square;
+    for (uint32_t r = 0; r < p.rows; r++) {
+        double sum = 0;
+        for (uint32_t c = 0; c < p.columns; c++)
+            sum += (double)square[(size_t)c * p.stride + r] * (double)square[(size_t)c * p.stride + r];
+        if (sqrt(sum) * 1.0001 > (double)p.reach) p.reach = (float)(sqrt(sum) * 1.0001);
+    }
+    if (kind < ALL_KINDS) fill_floats(floats_of(&x), (size_t)n * p.columns, (enum input_kind)kind, n);
+    else fill_near_zero(floats_of(&x), n, &p, n);
+    memset(out.data, 0x5c, out.bytes);
+    memset(expected.data, 0x5c, out.bytes);
+    set->project_signs(&p, floats_of(&x), n, out.data, apart);
+    generic->project_signs(&p, floats_of(&x), n, expected.data, apart);
+    const char *why = guarded_intact(&out) ? NULL : complain("wrote outside");
+    if (!why && memcmp(out.data, expected.data, out.bytes))
+        why = complain("%u rows by %u x %u, kind %d: bits differ from generic", n, p.rows, p.columns, kind);
+    guarded_free(&matrix);
+    guarded_free(&x);
+    guarded_free(&out);
+    guarded_free(&expected);
+    return why;
+}
+
+/* Signs are those of rotate, whose sums have an order of their own. */
+static const char *signs_of_rotate(const struct kv_kernels *set)
+{
+    enum { N = 96 };
+    static float matrix[N * N];
+    float x[N], sums[N];
+    uint8_t signs[N / 8];
+    const struct kv_projections p = {matrix, N, N, N, 12};
+    fill_floats(matrix, N * N, NORMAL, 5);
+    fill_near_zero(x, 1, &p, 3);
+    set->rotate(matrix, N, N, x, sums);
+    set->project_signs(&p, x, 1, signs, 0);
+    for (uint32_t r = 0; r < N; r++)
+        if ((signs[r / 8] >> r % 8 & 1) != (sums[r] > 0)) return complain("sign %u is not rotate's", r);
+    return NULL;
+}
+
+const char *check_project_signs(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const char *why = signs_of_rotate(set);
+    for (int kind = 0; kind <= ALL_KINDS && !why; kind++) /* the last: fill_near_zero */
+        for (size_t a = 0; a < COUNT(dims) && !why; a++)
+            for (size_t b = 0; b < COUNT(dims) && !why; b++) {
+                if (!is_due()) continue;
+                const uint32_t n = row_counts[(a + 3 * b) % COUNT(row_counts)] + (a == b ? 20 : 0);
+                const struct kv_projections p = {NULL, dims[a], dims[b], dims[a] + (uint32_t)b % 4, 0};
+                why = check_project_signs_once(generic, set, p, n, kind);
+            }
+    return why;
+}
+
 const char *check_hadamard(const struct kv_kernels *generic, const struct kv_kernels *set)
 {
     const char *why = NULL;

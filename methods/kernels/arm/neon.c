@@ -18,6 +18,7 @@
 #include "methods/kernels/channels.h"
 #include "methods/kernels/arm/wide_neon.h"
 #include "methods/kernels/polar.h"
+#include "methods/kernels/projections.h"
 #include "methods/kernels/entries.h"
 
 void kv_kernels_set_neon(struct kv_kernels *kernels)

@@ -225,6 +225,13 @@ static inline void store_steps(uint8_t *codes, const vec t[4], uint32_t top)
 
 static inline vec_int no_counts(void) { return vdupq_n_u32(0); }
 
+/* A bit for each lane, the first the lowest: a > b. */
+static inline uint32_t lanes_above(vec a, vec b)
+{
+    static const uint32_t bits[LANES] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcgtq_f32(a, b), vld1q_u32(bits)));
+}
+
 /* count + (x > threshold) */
 static inline vec_int count_above(vec_int count, vec x, vec threshold)
 {

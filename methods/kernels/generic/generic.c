@@ -381,6 +381,22 @@ static void rotate_generic(const float *matrix, uint32_t rows, uint32_t columns,
         for (uint32_t r = 0; r < rows; r++) out[r] += matrix[(size_t)c * rows + r] * x[c];
 }
 
+static void project_signs_generic(const struct kv_projections *p, const float *x, uint32_t n,
+                                  uint8_t *signs, size_t apart)
+{
+    for (; n; n--, x += p->columns, signs += apart)
+        for (uint32_t r = 0; r < p->rows; r += 8) {
+            const uint32_t many = p->rows - r < 8 ? p->rows - r : 8;
+            float sums[8] = {0};
+            uint32_t byte = 0;
+            for (uint32_t c = 0; c < p->columns; c++)
+                for (uint32_t k = 0; k < many; k++)
+                    sums[k] += p->matrix[(size_t)c * p->stride + r + k] * x[c];
+            for (uint32_t k = 0; k < many; k++) byte |= (uint32_t)(sums[k] > 0) << k;
+            signs[r / 8] = (uint8_t)byte;
+        }
+}
+
 static float sum_squares_generic(const float *x, size_t n)
 {
     float s[8] = {0};
@@ -449,6 +465,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .unpack_bits = unpack_bits_generic,
         .hadamard = hadamard_generic,
         .rotate = rotate_generic,
+        .project_signs = project_signs_generic,
         .sum_squares = sum_squares_generic,
         .hadamard_squares = hadamard_squares_generic,
         .peak = peak_generic,

@@ -20,6 +20,7 @@
 #include "methods/kernels/channels.h"
 #include "methods/kernels/x86/wide_avx512.h"
 #include "methods/kernels/polar.h"
+#include "methods/kernels/projections.h"
 #include "methods/kernels/entries.h"
 
 void kv_kernels_set_avx512(struct kv_kernels *kernels)

@@ -202,6 +202,12 @@ static inline void store_steps(uint8_t *codes, const vec t[4], uint32_t top)
 
 static inline vec_int no_counts(void) { return _mm256_setzero_si256(); }
 
+/* A bit for each lane, the first the lowest: a > b. */
+static inline uint32_t lanes_above(vec a, vec b)
+{
+    return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ));
+}
+
 /* count + (x > threshold) */
 static inline vec_int count_above(vec_int count, vec x, vec threshold)
 {

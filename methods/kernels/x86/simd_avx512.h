@@ -208,6 +208,12 @@ static inline void store_steps(uint8_t *codes, const vec t[2], uint32_t top)
 
 static inline vec_int no_counts(void) { return _mm512_setzero_si512(); }
 
+/* A bit for each lane, the first the lowest: a > b. */
+static inline uint32_t lanes_above(vec a, vec b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
+}
+
 /* count + (x > threshold) */
 static inline vec_int count_above(vec_int count, vec x, vec threshold)
 {

@@ -1,0 +1,94 @@
+/* Signs of projections, for the SIMD sets: sums of fused multiply-adds by the register tile, and the
+ * contract's own sum only where rounding might have turned the sign.
+ *
+ * Both sums of n terms are within n u / (1 - n u) sum |m x| <= 1.001 n u |m| |x| of the true one (u =
+ * 2^-24, n < 2^13, Cauchy and Schwarz): what is further from 0 than twice that has the contract's
+ * sign. Lengths, squared, of 2^-90 .. 2^90 make what underflow takes (n 2^-149 of a sum, as much of
+ * a length's square) as small as nothing beside the bound, which is given 1 % more. */
+#ifndef KVBENCH_METHODS_KERNELS_PROJECTIONS_H
+#define KVBENCH_METHODS_KERNELS_PROJECTIONS_H
+
+enum { SIGN_ROWS = 6 * TILE_ROWS };
+
+/* At or below which the tile's sum says nothing; infinity: nothing of this row does. */
+static float KERNEL(doubtful_sum)(const struct kv_projections *p, const float *x)
+{
+    const float square = KERNEL(dot)(x, x, p->columns);
+    const int usual = square >= 0x1p-90f && square <= 0x1p90f && p->reach >= 0x1p-20f &&
+                      p->reach <= 0x1p20f && p->columns < 1u << 13;
+    return usual ? 2.02f * 0x1p-24f * (float)p->columns * p->reach * sqrtf(square) : INFINITY;
+}
+
+/* Whether the contract's sum is above 0. */
+static uint64_t KERNEL(settle_sign)(const struct kv_projections *p, const float *x, uint32_t row)
+{
+    float sum = 0;
+    for (uint32_t c = 0; c < p->columns; c++)
+        sum += p->matrix[(size_t)c * p->stride + row] * x[c];
+    return sum > 0;
+}
+
+/* sums [rows][vecs * LANES], rows PANEL apart. */
+ALWAYS_INLINE void project_panel(const struct product *p, uint32_t rows, uint32_t vecs)
+{
+    switch (vecs) {
+    case 1: multiply_rows(*p, rows, 1, 0); break;
+    case 2: multiply_rows(*p, rows, 2, 0); break;
+#if WIDE_TILES
+    case 3: multiply_rows(*p, rows, 3, 0); break;
+    case 4: multiply_rows(*p, rows, 4, 0); break;
+#endif
+    default: break;
+    }
+}
+
+/* Signs of a panel's rows first .. first + width - 1 for one x. */
+static uint64_t KERNEL(panel_signs)(const struct kv_projections *p, const float *x, uint32_t first,
+                                    uint32_t width, const float *sums, float bound)
+{
+    uint64_t signs = 0, unsure = 0;
+    const uint32_t whole = width / LANES * LANES;
+    for (uint32_t w = 0; w < whole; w += LANES) {
+        const vec v = load(sums + w);
+        signs |= (uint64_t)lanes_above(v, zeros()) << w;
+        unsure |= (uint64_t)(~lanes_above(magnitude(v), spread(bound)) & ((1u << LANES) - 1)) << w;
+    }
+    for (uint32_t k = whole; k < width; k++) unsure |= (uint64_t)1 << k;
+    signs &= ~unsure;
+    for (; unsure; unsure &= unsure - 1) {
+        const uint32_t k = (uint32_t)__builtin_ctzll(unsure);
+        signs |= KERNEL(settle_sign)(p, x, first + k) << k;
+    }
+    return signs;
+}
+
+static void KERNEL(project_some)(const struct kv_projections *p, const float *x, uint32_t n,
+                                 uint8_t *signs, size_t apart)
+{
+    float sums[SIGN_ROWS * PANEL], bounds[SIGN_ROWS];
+    for (uint32_t i = 0; i < n; i++)
+        bounds[i] = KERNEL(doubtful_sum)(p, x + (size_t)i * p->columns);
+    for (uint32_t first = 0; first < p->rows; first += PANEL) {
+        const uint32_t width = p->rows - first < PANEL ? p->rows - first : PANEL;
+        const struct product product = {.a = x, .a_stride = p->columns, .depth = p->columns,
+                                        .b = p->matrix + first, .b_stride = p->stride,
+                                        .c = sums, .c_stride = PANEL, .factor = 1};
+        project_panel(&product, n, width / LANES);
+        for (uint32_t i = 0; i < n; i++) {
+            const uint64_t word = KERNEL(panel_signs)(p, x + (size_t)i * p->columns, first, width,
+                                                      sums + (size_t)i * PANEL, bounds[i]);
+            uint8_t *to = signs + i * apart + first / 8;
+            for (uint32_t b = 0; 8 * b < width; b++) to[b] = (uint8_t)(word >> 8 * b);
+        }
+    }
+}
+
+static void KERNEL(project_signs)(const struct kv_projections *p, const float *x, uint32_t n,
+                                  uint8_t *signs, size_t apart)
+{
+    for (uint32_t i = 0; i < n; i += SIGN_ROWS)
+        KERNEL(project_some)(p, x + (size_t)i * p->columns,
+                             n - i < SIGN_ROWS ? n - i : SIGN_ROWS, signs + i * apart, apart);
+}
+
+#endif
