@@ -60,7 +60,6 @@ struct kv_bank {
     uint32_t *holders;             /* [tokens] lanes that hold the row */
     uint32_t *queue, n_queue;      /* exact rows that wait, ascending tokens, among rows that left */
     uint32_t queue_length;         /* entries of queue: those that wait, and those that were dropped */
-    uint32_t n_sinks;              /* exact rows that never wait */
     uint8_t *atoms;
     uint32_t n_atoms, max_atoms;
     uint32_t *atom_holders;        /* [max_atoms] rows x lanes alive in the atom */

@@ -14,7 +14,7 @@
 
 enum kv_side { KV_KEYS, KV_VALUES, KV_BOTH_SIDES };
 
-enum kv_span { KV_SPAN_SIDES = 1, KV_SPAN_HEADS = 2, KV_SPAN_LAYERS = 4 };
+enum kv_span { KV_SPAN_SIDES = 1, KV_SPAN_HEADS = 2 };
 
 struct kv_stage;                 /* one parsed stage of a spec, see methods/spec.h */
 
@@ -25,7 +25,7 @@ struct kv_setup {
     struct kv_pool *pool;        /* charge what must be resident; see enum kv_class */
     uint64_t seed;
     uint32_t head, n_heads;      /* KV heads served: the first, and how many */
-    uint32_t n_layers;           /* layers served, KV_SPAN_LAYERS; 0 or 1: geometry's alone */
+    uint32_t n_layers;           /* layers served (kv_codec.layer_group); 0 or 1: geometry's alone */
     bool sizes_only;             /* the object only counts: it never sees a row, what is fitted is never used */
     bool is_inner;               /* codec: another one makes it, of the stages to its right */
     const struct kv_geometry *const *layers;   /* [n_layers] theirs, all of one shape; NULL for one */

@@ -1,4 +1,4 @@
-/* Which recorded layers a spec's codecs serve together (KV_SPAN_LAYERS). Groups are formed of
+/* Which recorded layers a spec's codecs serve together (kv_codec.layer_group). Groups are formed of
  * neighbours among the layers that are run, in the model's order, of one shape and kind: a trace
  * may hold a subset of the model's layers, and a full layer does not join a sliding one. The K and
  * V of a whole group are in memory at once. */
