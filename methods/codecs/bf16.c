@@ -1,47 +1,26 @@
 /* bf16: rows rounded to bfloat16 (8 bits of significand, the exponent of binary32), nearest even;
  * 2 bytes a value. Exact on a bfloat16 trace. */
-#include "methods/codec.h"
+#include "methods/parts/words.h"
 
 extern const struct kv_codec kv_codec_bf16;
 
-struct bfloat_code {
-    struct kv_code code;
-    const struct kv_kernels *kernels;
-};
-
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
-    struct bfloat_code *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);
-    if (!self) return kv_fail(err, KV_EMEMORY, "bf16: no memory");
-    self->kernels = setup->kernels;
-    self->code = (struct kv_code){.type = &kv_codec_bf16,
-                                  .dim = setup->dim,
-                                  .block = 1,
-                                  .payload_bytes = 2 * setup->dim,
-                                  .tiers = {.flush = 1, .coded_at_once = true}};
-    *out = &self->code;
-    return KV_OK;
+    return kv_words_create(out, setup, &kv_codec_bf16, err);
 }
 
-/* Atoms are an even number of bytes, and rows of atoms begin aligned: they may be read in place. */
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 {
-    const struct bfloat_code *self = (const struct bfloat_code *)code;
+    const struct kv_words *self = (const struct kv_words *)code;
     self->kernels->narrow_bfloat(rows, (uint16_t *)(void *)atom, code->dim);
 }
 
 static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
                    uint32_t first_column, uint32_t n_columns, float *out)
 {
-    const struct bfloat_code *self = (const struct bfloat_code *)code;
-    const uint16_t *in = (const uint16_t *)(const void *)atoms + first_column;
-    if (n_columns == code->dim) {
-        self->kernels->widen_bfloat(in, out, (size_t)n_atoms * n_columns);
-        return;
-    }
-    for (uint32_t a = 0; a < n_atoms; a++)
-        self->kernels->widen_bfloat(in + (size_t)a * code->dim, out + (size_t)a * n_columns,
-                                    n_columns);
+    const struct kv_words *self = (const struct kv_words *)code;
+    kv_words_decode(code, self->kernels->widen_bfloat, atoms, n_atoms, first_column, n_columns,
+                    out);
 }
 
 const struct kv_codec kv_codec_bf16 = {.name = "bf16",
