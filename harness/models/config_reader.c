@@ -9,6 +9,11 @@ const cJSON *kv_config_field(const struct kv_config_reader *reader, const char *
     return cJSON_IsNull(value) ? NULL : value;
 }
 
+bool kv_config_is_null(const struct kv_config_reader *reader, const char *name)
+{
+    return cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(reader->config, name));
+}
+
 void kv_config_complain(struct kv_config_reader *reader, const char *name, const char *expected,
                         const char *found)
 {

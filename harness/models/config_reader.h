@@ -9,11 +9,14 @@ enum { MOST_LAYERS = 1024, MOST_HEADS = 1 << 16, MOST_COLUMNS = 1 << 20, MOST_HE
 
 /* How layers without a list of kinds become global or local. */
 enum kv_windows {
-    NEVER,     /* global, whatever sliding_window says */
-    ALWAYS,    /* local where sliding_window is a number */
-    WHEN_USED, /* use_sliding_window: layers from max_window_layers on */
-    EVERY,     /* every `period`-th layer is global, the others local */
-    CHUNKS     /* every `period`-th layer is global, the others see chunks */
+    NEVER,      /* global, whatever sliding_window says */
+    ALWAYS,     /* local where sliding_window is a number */
+    WHEN_USED,  /* use_sliding_window: layers from max_window_layers on */
+    USED_EVEN,  /* use_sliding_window: every other layer below max_window_layers */
+    USED_ALL,   /* use_sliding_window: all layers */
+    USED_STILL, /* use_sliding_window: layers whose keys do not turn */
+    EVERY,      /* every `period`-th layer is global, the others local */
+    CHUNKS      /* layers whose keys do not turn are global, the others see chunks */
 };
 
 enum kv_body { ATTENTION, LATENT, MAMBA, MAMBA2, JAMBA, NEMOTRON, BOTH, DELTA, KIMI };
@@ -23,6 +26,13 @@ struct kv_family {
     enum kv_windows windows;
     enum kv_body body;
     uint32_t period;
+    const char *period_field; /* that says another one; NULL: there is none */
+    /* Where the field is absent; 0: the query heads, and hidden columns / heads. Null is no number:
+     * refused where there is one, but for those who take null for the query heads. */
+    uint32_t kv_heads, head_dim;
+    bool null_heads;
+    uint32_t shared_layers; /* num_kv_shared_layers, where it is absent */
+    bool plain_heads; /* as many as query heads, hidden columns / heads wide, whatever fields say */
 };
 
 struct kv_config_reader {
@@ -41,6 +51,9 @@ struct kv_layer_plan {
 
 /* A field, or NULL where it is absent or null. */
 const cJSON *kv_config_field(const struct kv_config_reader *reader, const char *name);
+
+/* True where it is there, and null. */
+bool kv_config_is_null(const struct kv_config_reader *reader, const char *name);
 
 /* The first failure is kept, later ones are not reached. */
 void kv_config_complain(struct kv_config_reader *reader, const char *name, const char *expected,

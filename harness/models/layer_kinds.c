@@ -80,46 +80,76 @@ static void plan_kimi(struct kv_config_reader *reader, struct kv_layer_plan *pla
     }
 }
 
-/* Llama 4: a word a layer, 1 where keys turn and attention is in chunks; none or empty: the interval's. */
-static void plan_rope_layers(struct kv_config_reader *reader, struct kv_layer_plan *plan)
+static uint32_t period_of(struct kv_config_reader *reader)
 {
-    const cJSON *turns = kv_config_field(reader, "no_rope_layers"), *item;
-    const int n = cJSON_GetArraySize(turns);
+    const struct kv_family *family = reader->family;
+    const uint32_t period = family->period ? family->period : 1;
+    return family->period_field
+               ? kv_config_number(reader, family->period_field, period, MOST_LAYERS)
+               : period;
+}
+
+/* Whose keys turn: a number a layer; where there is no list, or an empty one, all but every
+ * period-th. */
+static void find_turns(struct kv_config_reader *reader, bool *turns)
+{
+    const cJSON *list = kv_config_field(reader, "no_rope_layers"), *item;
+    const enum kv_windows windows = reader->family->windows;
+    const uint32_t n = reader->model->n_layers, period = period_of(reader);
+    const int listed = cJSON_GetArraySize(list);
     uint32_t i = 0;
-    if (n == 0) return;
-    if ((uint32_t)n != reader->model->n_layers) {
+    for (; i < n; i++) turns[i] = (i + 1) % period != 0;
+    if (listed == 0 || (windows != CHUNKS && windows != USED_STILL)) return;
+    if ((uint32_t)listed != n) {
         kv_config_complain(reader, "no_rope_layers", "one number a hidden layer", "another length");
         return;
     }
-    cJSON_ArrayForEach(item, turns)
-        plan->kind[i++] = item->valuedouble != 0 ? KV_LAYER_CHUNKED : KV_LAYER_FULL;
+    i = 0;
+    cJSON_ArrayForEach(item, list) turns[i++] = item->valuedouble != 0;
+}
+
+/* A window is there: its number, and (of those who ask for it) that it is used. */
+static bool has_window(const struct kv_config_reader *reader)
+{
+    const enum kv_windows windows = reader->family->windows;
+    return windows == ALWAYS ? kv_config_field(reader, "sliding_window") != NULL
+                             : kv_config_truth(reader, "use_sliding_window") &&
+                                   !kv_config_is_null(reader, "sliding_window");
+}
+
+static bool is_local(enum kv_windows windows, uint32_t i, bool window, uint32_t most, bool turns)
+{
+    switch (windows) {
+    case ALWAYS:
+    case USED_ALL:
+        return window;
+    case WHEN_USED:
+        return window && i >= most;
+    case USED_EVEN:
+        return window && i < most && i % 2 == 0;
+    case USED_STILL:
+        return window && !turns;
+    case EVERY:
+    case CHUNKS:
+        return turns;
+    default:
+        return false;
+    }
 }
 
 static void plan_windows(struct kv_config_reader *reader, struct kv_layer_plan *plan)
 {
-    const struct kv_family *family = reader->family;
-    const uint32_t n = reader->model->n_layers;
-    const uint32_t period =
-        family->windows == CHUNKS
-            ? kv_config_number(reader, "no_rope_layer_interval", family->period, MOST_LAYERS)
-            : kv_config_number(reader, "sliding_window_pattern",
-                               family->period ? family->period : 1, MOST_LAYERS);
-    const uint32_t first =
-        family->windows == WHEN_USED && kv_config_truth(reader, "use_sliding_window")
-            ? kv_config_count(reader, "max_window_layers", MOST_LAYERS)
-            : n;
-    for (uint32_t i = 0; i < n; i++) {
-        const bool local = family->windows == ALWAYS
-                               ? kv_config_field(reader, "sliding_window") != NULL
-                           : family->windows == WHEN_USED ? i >= first
-                           : family->windows == NEVER     ? false
-                                                          : (i + 1) % period != 0;
-        plan->kind[i] = !local                      ? KV_LAYER_FULL
-                        : family->windows == CHUNKS ? KV_LAYER_CHUNKED
-                                                    : KV_LAYER_SLIDING;
-    }
-    if (family->windows == CHUNKS) plan_rope_layers(reader, plan);
-    if (strncmp(family->model_type, "gemma4", 6) == 0) plan->kind[n - 1] = KV_LAYER_FULL;
+    enum { MOST_WINDOW_LAYERS = 28 }; /* where max_window_layers is absent */
+    const enum kv_windows windows = reader->family->windows;
+    const enum kv_layer_kind local = windows == CHUNKS ? KV_LAYER_CHUNKED : KV_LAYER_SLIDING;
+    const bool listed = kv_config_field(reader, "max_window_layers") != NULL;
+    const uint32_t most =
+        listed ? kv_config_count(reader, "max_window_layers", MOST_LAYERS) : MOST_WINDOW_LAYERS;
+    bool turns[MOST_LAYERS];
+    find_turns(reader, turns);
+    for (uint32_t i = 0; i < reader->model->n_layers; i++)
+        plan->kind[i] =
+            is_local(windows, i, has_window(reader), most, turns[i]) ? local : KV_LAYER_FULL;
 }
 
 /* Layers with a state where the config has periods and no list. */
@@ -129,13 +159,13 @@ static void plan_states(struct kv_config_reader *reader, struct kv_layer_plan *p
     const uint32_t n = reader->model->n_layers;
     const uint32_t period = body == JAMBA
                                 ? kv_config_number(reader, "attn_layer_period", 0, MOST_LAYERS)
-                            : body == DELTA ? kv_config_number(reader, "full_attention_interval",
-                                                               reader->family->period, MOST_LAYERS)
+                            : body == DELTA ? period_of(reader)
                                             : 1;
     const uint32_t offset =
         body == JAMBA ? kv_config_count(reader, "attn_layer_offset", MOST_LAYERS) : period - 1;
     if (body == JAMBA && offset >= period) /* no layer would attend */
-        kv_config_complain(reader, "attn_layer_offset", "less than attn_layer_period", "as much or more");
+        kv_config_complain(reader, "attn_layer_offset", "less than attn_layer_period",
+                           "as much or more");
     for (uint32_t i = 0; i < n; i++) {
         const bool full =
             body == BOTH || ((body == JAMBA || body == DELTA) && i % period == offset);
@@ -164,6 +194,8 @@ void kv_config_plan_layers(struct kv_config_reader *reader, struct kv_layer_plan
         plan_windows(reader, plan);
     else
         plan_states(reader, plan);
+    if (strncmp(reader->family->model_type, "gemma4", 6) == 0)
+        plan->kind[reader->model->n_layers - 1] = KV_LAYER_FULL;
     for (uint32_t i = 0; i < reader->model->n_layers; i++)
         if ((body == LATENT || body == KIMI) && plan->kind[i] == KV_LAYER_FULL)
             plan->kind[i] = KV_LAYER_MLA;

@@ -10,10 +10,19 @@ static uint32_t kv_heads_of(struct kv_config_reader *reader, uint32_t q_heads)
         /* The old decoder has one head whatever the other fields say (Falcon-7B: 71 heads,
          * multi_query). */
         if (!kv_config_truth(reader, "new_decoder_architecture"))
-            return cJSON_IsFalse(kv_config_field(reader, "multi_query")) ? q_heads : 1;
+            return cJSON_IsFalse(kv_config_field(reader, "multi_query")) ||
+                           kv_config_is_null(reader, "multi_query")
+                       ? q_heads
+                       : 1;
         return kv_config_named(reader, "num_kv_heads", "n_head_kv", q_heads, MOST_HEADS);
     }
-    return kv_config_number(reader, "num_key_value_heads", q_heads, MOST_HEADS);
+    const struct kv_family *family = reader->family;
+    const bool null = kv_config_is_null(reader, "num_key_value_heads");
+    if (family->plain_heads) return q_heads;
+    if (null && family->kv_heads && !family->null_heads)
+        kv_config_complain(reader, "num_key_value_heads", "a whole number", "null");
+    return kv_config_number(reader, "num_key_value_heads",
+                            family->kv_heads && !null ? family->kv_heads : q_heads, MOST_HEADS);
 }
 
 static uint32_t head_dim_of(struct kv_config_reader *reader, uint32_t q_heads)
@@ -22,7 +31,12 @@ static uint32_t head_dim_of(struct kv_config_reader *reader, uint32_t q_heads)
         kv_config_field(reader, "attention_head_dim") ? "attention_head_dim" : "head_dim";
     const uint32_t hidden = reader->model->hidden;
     char found[96];
-    if (kv_config_field(reader, name)) return kv_config_number(reader, name, 0, MOST_HEAD_COLUMNS);
+    const struct kv_family *family = reader->family;
+    if (kv_config_field(reader, name) && !family->plain_heads)
+        return kv_config_number(reader, name, 0, MOST_HEAD_COLUMNS);
+    if (kv_config_is_null(reader, name) && family->head_dim)
+        kv_config_complain(reader, name, "a whole number", "null");
+    if (family->head_dim) return family->head_dim;
     if (hidden % q_heads == 0 && hidden / q_heads <= MOST_HEAD_COLUMNS) return hidden / q_heads;
     snprintf(found, sizeof found,
              "nothing, and hidden_size %u is no multiple of %u heads, or too large", hidden,

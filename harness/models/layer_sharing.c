@@ -14,7 +14,9 @@ static bool same_cache(const struct kv_model_layer *a, const struct kv_model_lay
 static void share_last(struct kv_config_reader *reader)
 {
     struct kv_model *model = reader->model;
-    const uint32_t shared = kv_config_count(reader, "num_kv_shared_layers", MOST_LAYERS);
+    const uint32_t shared = kv_config_field(reader, "num_kv_shared_layers")
+                                ? kv_config_count(reader, "num_kv_shared_layers", MOST_LAYERS)
+                                : reader->family->shared_layers;
     char found[32];
     snprintf(found, sizeof found, "%u", shared);
     if (shared >= model->n_layers) {

@@ -141,6 +141,31 @@ config '{"text_config": {"model_type": "llama", "num_hidden_layers": 4, "hidden_
     "num_key_value_heads": 2, "kv_source": [0, 0, 2, 2], "time_step_limit": [0.0, Infinity]}}'
 bytes config.json 100 f16 bytes $((2 * 2 * 2 * 16 * 2 * 100))
 
+# A field that is absent is what the class of transformers makes of it; null is a number for some.
+shape='"num_hidden_layers": 6, "hidden_size": 512, "num_attention_heads": 64'
+config "{\"model_type\": \"gpt_oss\", $shape, \"sliding_window\": 128}"
+bytes config.json 1000 f16 bytes $((3 * 2 * 8 * 64 * 2 * (1000 + 128)))
+config "{\"model_type\": \"glm\", $shape}"
+bytes config.json 100 f16 bytes $((6 * 2 * 2 * 128 * 2 * 100))
+config "{\"model_type\": \"qwen2\", $shape, \"num_key_value_heads\": null, \"sliding_window\": 8, \"use_sliding_window\": true}"
+bytes config.json 100 f16 bytes $((6 * 2 * 64 * 8 * 2 * 100))
+config "{\"model_type\": \"gpt2\", $shape, \"num_key_value_heads\": 2, \"head_dim\": 16}"
+bytes config.json 100 f16 bytes $((6 * 2 * 64 * 8 * 2 * 100))
+# Which layers use a window, or share rows, by rules of their own.
+window='"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8, "use_sliding_window": true, "max_window_layers": 3'
+while read -r type locals; do
+    config "{\"model_type\": \"$type\", $shape, $window}"
+    bytes config.json 100 f16 bytes $((2 * 2 * 8 * 2 * (locals * 8 + (6 - locals) * 100)))
+done <<'END'
+qwen3 3
+qwen2_moe 2
+qwen3_moe 6
+smollm3 1
+llama 0
+END
+config "{\"model_type\": \"gemma3n_text\", \"num_hidden_layers\": 20, \"hidden_size\": 512, \"num_attention_heads\": 64, $window}"
+bytes config.json 100 f16 bytes $((2 * 2 * 8 * 2 * (4 * 8 + 100)))
+
 refuse() {
     wanted=$1
     config "$2"
@@ -159,6 +184,9 @@ refuse 'layers: expected at most 2^30 bytes a token' \
     '{"model_type": "llama", "num_hidden_layers": 1024, "hidden_size": 262144, "num_attention_heads": 64}'
 refuse 'num_key_value_heads: expected a divisor of num_attention_heads, found 3 for 4 query heads' \
     "{\"model_type\": \"llama\", $shape, \"num_key_value_heads\": 3}"
+refuse 'num_key_value_heads: expected a whole number, found null' \
+    "{\"model_type\": \"gpt_oss\", $shape, \"num_key_value_heads\": null}"
+refuse 'num_key_value_heads: expected a divisor of num_attention_heads, found 8 for 4 query heads' "{\"model_type\": \"mistral\", $shape}"
 refuse 'sliding_window: expected a whole number' "{\"model_type\": \"gemma3_text\", $shape}"
 refuse 'no_rope_layers: expected one number a hidden layer' \
     "{\"model_type\": \"llama4_text\", $shape, \"attention_chunk_size\": 8, \"no_rope_layers\": [1]}"
