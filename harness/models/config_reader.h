@@ -32,6 +32,7 @@ struct kv_family {
     uint32_t kv_heads, head_dim;
     bool null_heads;
     uint32_t shared_layers; /* num_kv_shared_layers, where it is absent */
+    uint32_t index_dim;     /* index_head_dim, where it is absent */
     bool plain_heads; /* as many as query heads, hidden columns / heads wide, whatever fields say */
 };
 

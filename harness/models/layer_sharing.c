@@ -62,12 +62,30 @@ static void share_listed(struct kv_config_reader *reader, const cJSON *list)
     }
 }
 
+/* Where no list says so: the first layers, and every index_topk_freq-th behind them, have their
+ * own. */
+static void share_index_by_period(struct kv_config_reader *reader)
+{
+    const uint32_t period = kv_config_number(reader, "index_topk_freq", 1, MOST_LAYERS);
+    const uint32_t first = kv_config_field(reader, "index_skip_topk_offset")
+                               ? kv_config_count(reader, "index_skip_topk_offset", MOST_LAYERS)
+                               : 2;
+    if (kv_config_field(reader, "index_topk_pattern"))
+        kv_config_complain(reader, "index_topk_pattern", "indexer_types in its place", "a pattern");
+    for (uint32_t i = first; i < reader->model->n_layers; i++)
+        if ((i - first + 1) % period != 0) reader->model->layers[i].index_dim = 0;
+}
+
 /* Sparse attention: some layers take over the choice of another and keep no index. */
 static void share_index(struct kv_config_reader *reader)
 {
     const cJSON *types = kv_config_field(reader, "indexer_types"), *item;
     uint32_t i = 0;
-    if (!types) return;
+    if (strcmp(reader->family->model_type, "glm_moe_dsa") != 0) return;
+    if (!types) {
+        share_index_by_period(reader);
+        return;
+    }
     if (cJSON_GetArraySize(types) != (int)reader->model->n_layers) {
         kv_config_complain(reader, "indexer_types", "one word a hidden layer", "another number");
         return;
