@@ -51,10 +51,12 @@ static bool observes(const struct kv_cache *cache)
     return false;
 }
 
+/* By the lanes: banks that serve several layers belong to the first one's cache. */
 static bool key_differs(const struct kv_cache *main, const struct kv_cache *rest)
 {
     bool lossy = rest != NULL;
-    for (uint32_t b = 0; b < main->n_banks; b++) lossy |= main->banks[b].lossy;
+    for (uint32_t i = 0; i < main->plan.n_heads; i++)
+        for (int side = 0; side < 2; side++) lossy |= main->lanes[i].bank[side]->lossy;
     return lossy;
 }
 
