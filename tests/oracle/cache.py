@@ -82,6 +82,11 @@ class Bank:
             self.encode(positions)
             self.number_atoms(positions)
 
+    def flush_due(self, at_once):
+        for part in (self, self.later):
+            if part and part.codec.tiers.at_once == at_once:
+                part.flush()
+
     def encode(self, positions):
         by_position = self.codec.round_trip_at(positions)
         self.read[positions] = by_position if by_position is not None else self.codec.round_trip(
@@ -173,9 +178,7 @@ class HeadCache:
 
     def flush(self, at_once):
         for bank in self.banks:
-            for part in (bank, bank.later):
-                if part and part.codec.tiers.at_once == at_once:
-                    part.flush()
+            bank.flush_due(at_once)
 
     def read_keys(self):
         return self.keys.read

@@ -15,6 +15,10 @@ class Chain(policies.Policy):
     def state_floats(self):
         return sum(p.state_floats for p in self.members if getattr(p, "by_step", True))
 
+    @property
+    def drops(self):
+        return any(member.drops for member in self.members)
+
     def keep(self, head):
         """Scores that look at all heads do so over the rows that each of them holds."""
         if not self.kept:

@@ -23,7 +23,6 @@ class Codec:
     is_number_format = False  # f32, f16, bf16: a copy
     basis_bytes = 0           # fitted on the prompt, resident
     unrotated = False         # keys reach it as they were before the rotation (UnrotatedBank)
-    wants_layer = False       # fit sees the prompt rows of all heads, and one basis serves them
 
     def __init__(self, dim):
         self.dim = dim
@@ -34,6 +33,9 @@ class Codec:
 
     def bind(self, trace, owner, head, side):
         """What some codecs know beside their rows: the layer, and whose rows they are."""
+
+    def turn_evidence(self, turn):
+        """Rows reach it turned: so do queries (q . k is the same), while gradients and W_o are not known there."""
 
     def fit(self, prompt_rows):
         """Called once with all prompt rows, before the policy drops any."""

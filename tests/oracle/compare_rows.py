@@ -109,6 +109,12 @@ adakv:budget=64+int:bits=4+rest+kivi:bits=2:keys=unrotated:residual_length=64 kn
 scissorhands:budget=64+k.int:bits=4+v.svd:rank=16+rest+k.q4_0:recent=9+v.int:bits=2
 """.split()
 
+# Rows that span heads or layers, behind policies (more of them in tests/micro/methods.list).
+METHODS += """
+h2o:budget=64+xkv:rank=0.25:group_layers=3 snapkv:budget=80+palu:rank=0.5+int:bits=4 h2o:budget=64+minicache
+h2o:budget=64+think center+palu:rank=0.5
+""".split()
+
 # Of the documents, but of no method list yet: left out where the program does not know them.
 LATER = []
 

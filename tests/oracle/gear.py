@@ -147,6 +147,9 @@ class GearAround(Gear):
     def bind(self, trace, owner, head, side):
         self.inner.bind(trace, owner, head, side)
 
+    def turn_evidence(self, turn):
+        self.inner.turn_evidence(turn)
+
     def apart(self, rows):
         """(rows with outliers filled, mask)."""
         if self.keys:

@@ -6,7 +6,6 @@ import numpy as np
 from codec import Codec, Tiers, packed_bytes
 from kmeans import kmeans
 from probe_squares import squares
-from rotary import turned
 from rounding import through_f16, to_f32
 
 
@@ -25,34 +24,29 @@ def halves(low, high):
 
 
 class KVQuant(Codec):
-    """One head's view of the layer's rows; the first head pays."""
+    """A row is of all heads of a layer."""
 
-    def __init__(self, dim, bits=4, outliers=0.01, weights="fisher", signposts="nuq", q_norm="auto"):
+    def __init__(self, dim, bits=4, outliers=0.01, weights="fisher", signposts="nuq", q_norm="auto", turned=True):
         super().__init__(dim)
+        self.width, self.turned, self.positions, self.behind_turn = dim, turned, None, False
         self.bits, self.share, self.kind = bits, outliers, weights
         self.uniform, self.norm = signposts == "uniform", q_norm == "on" or (q_norm == "auto" and bits == 2)
         self.tiers = Tiers(sinks=1)
         self.coded = {}
 
     def bind(self, trace, owner, head, side):
-        self.head, self.is_keys = head, side == "k"
-        self.trace, self.owner = trace, owner
-        tensor = owner.k if self.is_keys else owner.v
-        if self.is_keys:
-            back = -trace.positions
-            tensor = np.stack([turned(owner, rows, back) / self.rope_factor(owner) for rows in tensor])
-        self.rows = to_f32(np.concatenate(list(tensor), axis=1)).astype(np.float64)
-        self.width = self.rows.shape[1]
+        if side == "kv":
+            raise ValueError("keys and values are stored by different rules")
+        self.trace, self.owner, self.is_keys = trace, owner, side == "k"
 
-    def rope_factor(self, owner):
-        factor = np.ones(owner.k.shape[2])
-        if owner.rope_layout != "none":
-            factor[:owner.rope_dims] = owner.rope_scale
-        return factor
+    def turn_evidence(self, turn):
+        self.behind_turn = True
 
     def weight_of(self, prompt):
         if self.kind == "none":
             return np.ones_like(prompt)
+        if self.behind_turn:
+            raise ValueError("gradients of rows behind a turn")
         kind = "fisher" if self.kind == "fisher" else "label"
         cached = self.trace.exact.setdefault(("squares", kind), {})
         found = []
@@ -62,14 +56,12 @@ class KVQuant(Codec):
                 cached[key] = squares(self.trace, self.owner, head, kind)
             if cached[key] is None:
                 raise ValueError("the trace has no such probes")
-            found.append(cached[key][1 if self.is_keys else 2])
+            found.append(cached[key][(1 if self.turned else 0) if self.is_keys else 2])
         return np.concatenate(found, axis=1)
 
     def fit(self, prompt_rows):
-        del prompt_rows
-        length = self.trace.prefill_length
-        fitted = np.arange(length) >= self.tiers.sinks
-        rows = self.rows[:length]
+        rows = to_f32(prompt_rows).astype(np.float64)
+        fitted = np.arange(len(rows)) >= self.tiers.sinks
         weight = self.weight_of(rows)[fitted]
         rows = rows[fitted]
         if self.is_keys:
@@ -127,29 +119,23 @@ class KVQuant(Codec):
         return normalised(rows, self.offset, span), kept, span
 
     def round_trip_at(self, positions):
-        rows = self.rows[positions]
+        self.positions = positions
+
+    def round_trip(self, rows):
+        rows = to_f32(rows).astype(np.float64)
         y, kept, span = self.split(rows)
         read = self.decoded[self.nearest(y)] * span + self.offset
-        result = np.where(kept, read, through_f16(rows))
-        for position, row in zip(positions, kept):
+        for position, row in zip(self.positions, kept):
             self.coded[position] = int(np.sum(~row))
-        width = self.dim
-        own = result[:, self.head * width:(self.head + 1) * width]
-        if self.is_keys:
-            own = turned(self.owner, own * self.rope_factor(self.owner), self.trace.positions[positions])
-        return own
+        return np.where(kept, read, through_f16(rows))
 
     @property
     def basis_bytes(self):
-        if self.head:
-            return 0
         tables = 2 * 2 ** self.bits * (2 if self.norm else 1)
         return tables + (4 * self.width if self.is_keys else 0)
 
     def bytes_of(self, positions):
         """(payload, metadata) of the live rows."""
-        if self.head:
-            return 0, 0
         rows = len(positions)
         payload = rows * packed_bytes(self.width, self.bits)
         if not self.is_keys:

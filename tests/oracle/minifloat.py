@@ -24,29 +24,27 @@ def scale_of(values, largest):
 
 
 class Scaled(Codec):
-    """A scale in f32 of the layer's rows, of the head's, or 1."""
+    """A scale in f32 of all rows, of each lane's, or 1."""
 
-    def __init__(self, dim, scale, largest):
+    def __init__(self, dim, scale, largest, lanes):
         super().__init__(dim)
         if scale not in ("none", "tensor", "head", "token"):
             raise TypeError(f"scale={scale}")
-        self.wants_layer = scale == "tensor"
-        self.fitted = scale in ("tensor", "head")
-        self.largest, self.scale, self.charged = largest, np.float32(1), True
-
-    @property
-    def basis_bytes(self):
-        return 4 * (self.fitted and self.charged)
+        self.fitted, self.largest = scale in ("tensor", "head"), largest
+        self.scales, self.lanes = lanes if scale == "head" else 1, lanes
+        self.scale = np.ones(dim, dtype=np.float32)        # of each column
+        self.basis_bytes = 4 * self.scales * self.fitted
 
     def fit(self, prompt_rows):
-        if self.fitted:
-            self.scale = scale_of(prompt_rows, self.largest)
+        parts = np.split(prompt_rows, self.scales, axis=1) if self.fitted else []
+        if parts:
+            self.scale = np.repeat([scale_of(part, self.largest) for part in parts], self.dim // self.scales)
 
 
 class Fp8(Scaled):
-    def __init__(self, dim, format="e4m3", scale="none"):
+    def __init__(self, dim, format="e4m3", scale="none", lanes=1):
         self.kind = {"e4m3": E4M3, "e5m2": E5M2}[format]
-        super().__init__(dim, scale, LARGEST[self.kind])
+        super().__init__(dim, scale, LARGEST[self.kind], lanes)
         self.per_token = scale == "token"
 
     def round_trip(self, rows):
@@ -86,18 +84,21 @@ class MxFp4(Codec):
 class NvFp4(Scaled):
     GROUP = 16
 
-    def __init__(self, dim, scale="tensor"):
-        super().__init__(dim, scale, np.float32(6 * 448))
+    def __init__(self, dim, scale="tensor", lanes=1):
+        super().__init__(dim, scale, np.float32(6 * 448), lanes)
+        self.width = dim // lanes                          # groups do not cross lanes
 
-    def group(self, rows):
+    def group(self, rows, scale):
         rows = to_f32(rows)
         largest = np.abs(rows).max(axis=1, keepdims=True)
-        unit = through(E4M3, largest / (np.float32(6) * self.scale)) * self.scale
+        unit = through(E4M3, largest / (np.float32(6) * scale)) * scale
         scaled = np.divide(rows, unit, out=np.zeros_like(rows), where=unit > 0)
         return (through(E2M1, scaled) * unit).astype(np.float64)
 
     def round_trip(self, rows):
-        return apply_by_group(rows, self.GROUP, self.group)
+        lanes = [slice(first, first + self.width) for first in range(0, self.dim, self.width)]
+        return np.hstack([apply_by_group(rows[:, lane], self.GROUP, lambda part: self.group(part, self.scale[lane][0]))
+                          for lane in lanes])
 
     def atom_bytes(self):
-        return packed_bytes(self.dim, 4), group_count(self.dim, self.GROUP)
+        return self.lanes * packed_bytes(self.width, 4), self.lanes * group_count(self.width, self.GROUP)

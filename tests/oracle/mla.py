@@ -259,8 +259,8 @@ class LatentReplay(LayerReplay):
         banks = [Bank(Given(decoded, tiers), recorded, 0) for recorded, decoded in zip(rows, read)]
         return HeadCache(*banks, self.trace.tokens)
 
-    def prompt_rows(self, head, bank):
-        return np.zeros((1, bank.codec.dim))
+    def fit_bank(self, head, bank):
+        """The latents' maps are."""
 
     def weights(self, layer, head, cache, positions, t):
         """Coded rows meet the query in the latents' space, exact ones as recorded."""

@@ -14,18 +14,7 @@ class Around(Codec):
     def __init__(self, dim, inner):
         super().__init__(dim)
         self.inner, self.block, self.tiers = inner, inner.block, inner.tiers
-
-    @property
-    def wants_layer(self):
-        return self.inner.wants_layer
-
-    @property
-    def charged(self):
-        return self.inner.charged
-
-    @charged.setter
-    def charged(self, charged):
-        self.inner.charged = charged
+        self.bytes_of = inner.bytes_of and self.bytes_by_row
 
     @property
     def basis_bytes(self):
@@ -37,6 +26,9 @@ class Around(Codec):
     def bind(self, trace, owner, head, side):
         self.inner.bind(trace, owner, head, side)
 
+    def turn_evidence(self, turn):
+        self.inner.turn_evidence(turn)
+
     def fit(self, prompt_rows):
         self.inner.fit(self.inside(prompt_rows))
 
@@ -44,8 +36,15 @@ class Around(Codec):
         """The rows that the inner codec stores."""
         raise NotImplementedError
 
+    def round_trip_at(self, positions):
+        return self.inner.round_trip_at(positions)     # which rows come next; None
+
     def atom_bytes(self):
         return self.inner.atom_bytes()
+
+    def bytes_by_row(self, positions):
+        """Where the inner codec's atoms, of one row each, vary in size."""
+        return self.inner.bytes_of(positions)
 
 
 class Center(Around):
@@ -111,6 +110,11 @@ class Outliers(Around):
         more = 2 * self.count * self.block
         return payload + more, metadata + more
 
+    def bytes_by_row(self, positions):
+        payload, metadata = self.inner.bytes_of(positions)
+        more = 2 * self.count * len(positions)
+        return payload + more, metadata + more
+
 
 def sylvester(n):
     matrix = np.ones((1, 1))
@@ -120,16 +124,21 @@ def sylvester(n):
 
 
 class Hadamard(Around):
-    """Sylvester's order, in blocks of the largest power of two that divides the width."""
+    """Sylvester's order, in blocks of the largest power of two that divides the width of a lane."""
+
+    def __init__(self, dim, inner, lanes=1):
+        super().__init__(dim, inner)
+        width = dim // lanes
+        self.span = min(4096, width & -width)
 
     def turn(self, rows):
-        span = min(4096, self.dim & -self.dim)
+        span = self.span
         blocks = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1, span)
         return (blocks @ sylvester(span)).reshape(len(rows), self.dim)
 
     def inside(self, rows):
         """Butterflies of span 1, 2, 4, ... in f32, then the factor in f32."""
-        span = min(4096, self.dim & -self.dim)
+        span = self.span
         x = to_f32(rows).reshape(-1, span)
         step = 1
         while step < span:
@@ -140,60 +149,3 @@ class Hadamard(Around):
 
     def round_trip(self, rows):
         return self.turn(self.inner.round_trip(self.inside(rows)))
-
-
-class OverLayer(Codec):
-    """Modifiers around a codec whose object spans the heads of a layer: a row of it is the layer's
-    (interface.md section 2), so outliers are chosen among the columns of all heads, while a mean is a
-    column's and a transform a head's. One head's view; the first pays for what is kept apart."""
-
-    def __init__(self, dim, around, inner):
-        super().__init__(dim)
-        self.around, self.inner, self.tiers = around, inner, inner.tiers
-        self.wants_layer, self.charged = True, True
-
-    def bind(self, trace, owner, head, side):
-        tensor = owner.k if side == "k" else owner.v
-        self.rows, self.head, self.prompt = [to_f32(rows) for rows in tensor], head, trace.prefill_length
-
-    def fit(self, prompt_rows):
-        """Outer to inner, and back: rows of all heads go in, this head's come out."""
-        rows, back = self.rows, []
-        for kind, value in self.around:
-            rows, undo = {Center: self.center, Outliers: self.part, Hadamard: self.turn}[kind](rows, value)
-            back.append(undo)
-        self.inner.fit(np.concatenate([head[:self.prompt] for head in rows]))
-        self.table = self.inner.round_trip(rows[self.head])
-        for undo in reversed(back):
-            self.table = undo(self.table)
-
-    def center(self, rows, _):
-        means = [to_f32(through_f16(np.mean(head[:self.prompt], axis=0, dtype=np.float64))) for head in rows]
-        return [head - mean for head, mean in zip(rows, means)], lambda read: read + means[self.head]
-
-    def part(self, rows, share):
-        joint = np.concatenate(rows, axis=1)
-        mask = largest_mask(joint, share_count(share, joint.shape[1]))
-        own = slice(self.head * self.dim, (self.head + 1) * self.dim)
-        inner = np.split(fill(joint, mask), len(rows), axis=1)
-        return inner, lambda read: np.where(mask[:, own], kept_halves(joint[:, own]), read)
-
-    def turn(self, rows, _):
-        turned = Hadamard(self.dim, self.inner)
-        return [turned.inside(head) for head in rows], turned.turn
-
-    def round_trip_at(self, positions):
-        return self.table[positions]
-
-    @property
-    def basis_bytes(self):
-        self.inner.charged = self.charged
-        means = sum(2 * self.dim for kind, _ in self.around if kind is Center)
-        return self.inner.basis_bytes + means
-
-    def atom_bytes(self):
-        payload, metadata = self.inner.atom_bytes()
-        width = self.dim * len(self.rows)
-        more = sum(2 * share_count(share, width) for kind, share in self.around if kind is Outliers)
-        more = more if self.charged else 0
-        return payload + more, metadata + more

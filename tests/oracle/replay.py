@@ -34,24 +34,24 @@ class LayerReplay:
             codec = specs.make_codec(stages, rows.shape[1], side, self.owner.element_bytes)
             codec.bind(self.trace, self.owner, 0, side)
             codec.fit(rows[:self.trace.prefill_length])
-            if codec.later or codec.wants_layer:
+            if codec.later or codec.bytes_of:
                 raise specs.Unknown("a budget in bytes of a codec in two parts")
             banks.append(stored.Counted(codec, rows, self.owner.element_bytes * rows.shape[1]))
         banks = banks[:1] if self.owner.value_is_key_prefix else banks
         return stored.rows_within(limit, banks, policy, self.trace.tokens, self.trace.prefill_length)
 
     def make_head(self, stages, head):
+        prefix = self.owner.v.shape[2] if self.owner.value_is_key_prefix else 0
+        return HeadCache(*(self.make_bank_of(stages, head, side) for side in "kv"), self.trace.tokens, prefix)
+
+    def make_bank_of(self, stages, head, side):
         owner = self.owner
-        keys, values = owner.k[head], owner.v[head]
-        banks = []
-        for rows, side in ((keys, "k"), (values, "v")):
-            within = side == "v" and owner.value_is_key_prefix        # no rows of their own
-            recorded = "bf16" if owner.stored is through_bf16 else "f16"
-            codec = specs.make_codec([] if within else stages, rows.shape[1], side, owner.element_bytes, recorded)
-            codec.bind(self.trace, owner, head, side)
-            banks.append(self.make_bank(codec, rows))
-        prefix = values.shape[1] if owner.value_is_key_prefix else 0
-        return HeadCache(*banks, self.trace.tokens, prefix)
+        rows = (owner.k if side == "k" else owner.v)[head]
+        within = side == "v" and owner.value_is_key_prefix            # no rows of their own
+        recorded = "bf16" if owner.stored is through_bf16 else "f16"
+        codec = specs.make_codec([] if within else stages, rows.shape[1], side, owner.element_bytes, recorded)
+        codec.bind(self.trace, owner, head, side)
+        return self.make_bank(codec, rows)
 
     def make_bank(self, codec, rows):
         exact, prompt = self.owner.element_bytes * rows.shape[1], self.trace.prefill_length
@@ -60,50 +60,34 @@ class LayerReplay:
         return Bank(codec, rows, exact, prompt, self.owner.stored)
 
     def run(self):
+        return run_together([self])[0]
+
+    def fit_bank(self, head, bank):
+        bank.codec.fit(bank.recorded[:self.trace.prefill_length])
+
+    def enter_prompt(self):
+        """Bases see all prompt rows; then the policy keeps; then (run_together) the codec encodes."""
         for head, cache in enumerate(self.heads):
-            self.enter_prompt(head, cache)
-        first_scored = int(self.answers[self.owner.index].times[0])
-        for t in self.trace.steps:
-            for head, cache in enumerate(self.heads):
-                self.enter(head, cache, int(t))
-            for head, cache in enumerate(self.heads):
-                self.answer(head, cache, int(t) - first_scored, int(t))
-                cache.flush(at_once=False)
-        return self.answers
+            for bank in cache.banks:
+                self.fit_bank(head, bank)
+            for position in range(self.trace.prefill_length):
+                cache.append(position)
+            cache.drop(np.flatnonzero(~self.policy.keep(head)))
 
-    def prompt_rows(self, head, bank):
-        """Of the head; of all heads where one basis serves the layer, which the first is charged for."""
-        if bank.codec.unrotated:
-            return bank.recorded[:self.trace.prefill_length]
-        side = self.owner.k if bank is self.heads[head].keys else self.owner.v
-        heads = range(len(side)) if bank.codec.wants_layer else [head]
-        if bank.codec.wants_layer and head > 0:
-            bank.codec.charged = False
-        return np.concatenate([np.asarray(side[h][:self.trace.prefill_length]) for h in heads])
+    def enter(self, t):
+        for head, cache in enumerate(self.heads):
+            cache.append(t)
+            held = np.flatnonzero(cache.own)
+            dropped = self.policy.evict(head, t, held)
+            merged = self.policy.merge(head, cache.read_values(), held, dropped)
+            cache.drop(dropped)
+            for position, value in merged.items():
+                cache.values.edit(int(position), value)
 
-    def enter_prompt(self, head, cache):
-        """Bases see all prompt rows; then the policy keeps; then the codec encodes."""
-        length = self.trace.prefill_length
-        for bank in cache.banks:
-            bank.codec.fit(self.prompt_rows(head, bank))
-        for position in range(length):
-            cache.append(position)
-        cache.drop(np.flatnonzero(~self.policy.keep(head)))
-        cache.flush(at_once=True)
-        cache.flush(at_once=False)
-        for bank in cache.banks:
-            bank.end_prompt()
-        cache.flush(at_once=False)
-
-    def enter(self, head, cache, t):
-        cache.append(t)
-        held = np.flatnonzero(cache.own)
-        dropped = self.policy.evict(head, t, held)
-        merged = self.policy.merge(head, cache.read_values(), held, dropped)
-        cache.drop(dropped)
-        for position, value in merged.items():
-            cache.values.edit(int(position), value)
-        cache.flush(at_once=True)
+    def answer_all(self, t):
+        step = t - int(self.answers[self.owner.index].times[0])
+        for head, cache in enumerate(self.heads):
+            self.answer(head, cache, step, t)
 
     def answer(self, head, cache, step, t):
         """Every layer that reads this cache is answered; only the owner's weights are observed. Steps
@@ -151,26 +135,13 @@ class LayerReplay:
         total = dict(payload=0, metadata=0, residual=0, basis=0, key=0, value=0)
         for cache in self.heads:
             for side, bank in zip(("key", "value"), cache.banks):
-                counts = self.spanned(cache, bank)
+                counts = bank.bytes()
                 total[side] += sum(counts.values())
                 for name, count in counts.items():
                     total[name] += count
             total["metadata"] += self.policy_bytes(cache)
         total["resident"] = sum(total[n] for n in ("payload", "metadata", "residual", "basis"))
         return total
-
-    def spanned(self, cache, bank):
-        """A row that spans the heads is charged, whole, until the last of them drops it."""
-        if not bank.codec.wants_layer:
-            return bank.bytes()
-        banks = [c.keys if bank is cache.keys else c.values for c in self.heads]
-        if bank.codec.tiers.recent and type(self.policy) is not policies.Policy:
-            raise specs.Unknown("joint rows of which some wait, and some are dropped")
-        rows = len(set().union(*(b.atom_of for b in banks)))
-        exact = len(set().union(*(b.sinks | set(b.queue) for b in banks)))
-        payload, metadata = bank.codec.atom_bytes()
-        return dict(payload=rows * payload, metadata=rows * metadata, residual=exact * bank.exact_row_bytes,
-                    basis=bank.codec.basis_bytes)
 
     def policy_bytes(self, cache):
         """State and explicit positions follow the held rows; own arrays are charged at capacity."""
@@ -189,6 +160,31 @@ class LayerReplay:
             top += np.sum(difference ** 2)
             bottom += np.sum(recorded[cache.held] ** 2)
         return float(np.sqrt(top / bottom)) if bottom else None
+
+
+def run_together(replays):
+    """Layers step by step side by side: all choose before any encodes, since a row may be of several."""
+    caches = [cache for replay in replays for cache in replay.heads]
+
+    def flush(*kinds):
+        for at_once in kinds:
+            for cache in caches:
+                cache.flush(at_once)
+
+    for replay in replays:
+        replay.enter_prompt()
+    flush(True, False)
+    for bank in [bank for cache in caches for bank in cache.banks]:
+        bank.end_prompt()
+    flush(False)
+    for t in replays[0].trace.steps:
+        for replay in replays:
+            replay.enter(int(t))
+        flush(True)
+        for replay in replays:
+            replay.answer_all(int(t))
+        flush(False)
+    return [replay.answers for replay in replays]
 
 
 def query_heads(layer, head):

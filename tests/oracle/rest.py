@@ -75,20 +75,7 @@ class RestReplay(LayerReplay):
         raise specs.Unknown("a budget in bytes of two caches")
 
     def make_head(self, stages, head):
-        both = [super(RestReplay, self).make_head(part, head) for part in (stages, self.later_stages)]
-        for bank in both[0].banks + both[1].banks:
-            if bank.codec.wants_layer:
-                raise specs.Unknown("a codec of a layer's rows, and a second cache")
-        return TwoCaches(*both)
-
-    def prompt_rows(self, head, bank):
-        cache = self.heads[head]
-        side = self.owner.k if bank in (cache.first.keys, cache.second.keys) else self.owner.v
-        return bank.recorded[:self.trace.prefill_length] if bank.codec.unrotated else np.asarray(
-            side[head][:self.trace.prefill_length])
-
-    def spanned(self, cache, bank):
-        return bank.bytes()
+        return TwoCaches(*(super(RestReplay, self).make_head(part, head) for part in (stages, self.later_stages)))
 
     def byte_counts(self):
         """Of both; state of the policy follows the first one's rows."""

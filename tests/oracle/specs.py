@@ -6,12 +6,14 @@ Only what the oracle knows is accepted; anything else raises Unknown, so that a 
 from dataclasses import dataclass, field, replace
 
 import policies
+import structure
 import voters
 from chain import Chain
+from codec import Codec
 from prompt import Prompt
 from gear import Gear, GearAround
 from kvquant import KVQuant
-from modifiers import Center, Hadamard, Outliers, OverLayer
+from modifiers import Center, Hadamard, Outliers
 from floors import Sign, Ternary
 from llama import Llama
 from minifloat import Fp8, MxFp4, NvFp4
@@ -162,13 +164,24 @@ def check_sides(trace, spec):
                 raise ValueError("values that are columns of the keys")
 
 
-def make_codec(stages, dim, side, element_bytes=2, recorded="f16"):
-    """Codecs in a row are outer to inner; none stores rows as the trace does (`recorded`, of 16 bits)."""
+def make_codec(stages, dim, side, element_bytes=2, recorded="f16", place=None):
+    """Codecs in a row are outer to inner; none stores rows as the trace does (`recorded`, of 16 bits). `place`:
+    which lanes a row is of, where they are several."""
     chain = [stage for stage in stages if stage.name in CODECS and side in stage.side]
-    return make_chain(chain or [Stage("f32" if element_bytes == 4 else recorded)], dim, side)
+    chain = chain or [Stage("f32" if element_bytes == 4 else recorded)]
+    outer = side_params(chain[0], side)
+    turned = side == "k" and (outer["keys"] == "unrotated" if "keys" in outer
+                              else any(stage.name in UNROTATED for stage in chain))
+    params = {key: value for key, value in chain[0].params.items() if key.split(".")[-1] not in ("keys", "span")}
+    place = replace(place or structure.Place(), turned=turned)
+    codec = make_chain([Stage(chain[0].name, params)] + chain[1:], dim, side, place=place)
+    for part in filter(None, (codec, codec.later)):
+        part.unrotated = turned
+    return codec
 
 
 OWN_OUTLIERS = {("qjl", "outliers"), ("kvquant", "outliers")}   # a parameter, not the modifier
+UNROTATED = {"palu", "xkv", "kvquant"}       # by themselves
 AROUND = {"center": Center, "outliers": Outliers, "hadamard": Hadamard}
 
 
@@ -183,72 +196,71 @@ def leaves_exact(stages, layer, model_layers):
     return False
 
 
-def make_chain(chain, dim, side, keep_seed=False):
-    params = side_params(chain[0], side)
-    if "keys" in params and chain[0].name != "kvquant":
-        return make_turned(chain, params, dim, side, keep_seed)
+def make_chain(chain, dim, side, keep_seed=False, place=None):
+    params, place = side_params(chain[0], side), place or structure.Place()
     tiers = {name: params.pop(name) for name in ("sinks", "recent") if name in params}
     for name in ("exact_layers", "query"):
         params.pop(name, None)
     if not keep_seed:
         params.pop("seed", None)
-    around = [(kind, params.pop(key)) for key, kind in (("center", Center), ("outliers", Outliers),
-                                                        ("rotate", Hadamard))
+    around = [(kind, params.pop(key)) for key, kind in (("center", "center"), ("outliers", "outliers"),
+                                                        ("rotate", "hadamard"))
               if key in params and (chain[0].name, key) not in OWN_OUTLIERS]
     around = [(kind, value) for kind, value in around if value not in ("none", 0)]
     rest = chain[1:] or [Stage("f16")]
     if around:
-        codec = make_chain([Stage(chain[0].name, params)] + chain[1:], dim, side, keep_seed)
-        if codec.later:
-            raise ValueError("rows after the prompt that are stored in another way")
-        if codec.wants_layer:
-            codec = OverLayer(dim, around, codec)
-        for kind, value in reversed(around if not codec.wants_layer else []):
-            codec = kind(dim, codec, value) if kind is Outliers else kind(dim, codec)
+        codec = make_chain([Stage(chain[0].name, params)] + chain[1:], dim, side, keep_seed, place)
+        for name, value in reversed(around):
+            codec = put_around(name, codec, dim, place, dict(share=value) if name == "outliers" else {})
     elif chain[0].name in AROUND:
-        inner = make_chain(rest, dim, side)
-        if inner.wants_layer:
-            raise Unknown(f"{chain[0].name} by name around a codec of a layer's rows")
-        codec = call(AROUND[chain[0].name], dim, inner=inner, **params)
+        inner = make_chain(rest, dim, side, place=place)
+        codec = put_around(chain[0].name, inner, dim, place, params)
     elif chain[0].name == "svd":
         codec = Svd(dim, params.pop("rank", 32), lambda width: make_chain(rest, width, side))
     elif chain[0].name == "gear" and len(chain) > 1:
-        codec = make_gear_around(dim, side, params, make_chain(rest, dim, side))
+        codec = make_gear_around(dim, side, params, make_chain(rest, dim, side, place=place))
+    elif chain[0].name in structure.METHODS:
+        codec = structure.Structural(chain[0].name, dim, side, params, chain[1:], place)
     elif len(chain) > 1:
         raise Unknown(f"{chain[0].name} has no inner codec")
     else:
-        codec = make_plain(chain[0].name, dim, side, params)
+        codec = make_plain(chain[0].name, dim, side, params, place)
     for part in filter(None, (codec, codec.later)):
         for name, value in tiers.items():
             setattr(part.tiers, name, value)
     return codec
 
 
-def make_turned(chain, params, dim, side, keep_seed):
-    """keys=: whether the outermost codec and what is inside it see keys before the rotation."""
-    unrotated = params.pop("keys") == "unrotated" and side == "k"
-    codec = make_chain([Stage(chain[0].name, params)] + chain[1:], dim, side, keep_seed)
-    if unrotated and codec.wants_layer:
-        raise Unknown("keys before the rotation in a codec of a layer's rows")
-    codec.unrotated = unrotated
-    return codec
+def put_around(name, inner, dim, place, params):
+    if inner.later:
+        raise ValueError("rows after the prompt that are stored in another way")
+    lanes = dict(lanes=place.lanes_in(dim)) if name == "hadamard" else {}
+    if name == "hadamard":
+        if structure.tells_layers_apart(inner):
+            raise ValueError("a turn of rows that layers are told apart in")
+        inner.turn_evidence(Hadamard(dim, Codec(dim)).inside)
+    return call(AROUND[name], dim, inner=inner, **params, **lanes)
 
 
 OTHERS = {"fp8": Fp8, "mxfp4": MxFp4, "nvfp4": NvFp4, "sign": Sign, "ternary": Ternary}
 
 
-def make_plain(name, dim, side, params):
+def make_plain(name, dim, side, params, place):
     makers = {"int": make_int, "kivi": make_kivi, "turboquant": make_turboquant, "qjl": make_qjl,
-              "polar-wu": make_polar_wu, "polar-han": make_polar_han, "kvquant": make_kvquant,
+              "polar-wu": make_polar_wu, "polar-han": make_polar_han,
               "gear": make_gear}
+    if name == "kvquant":
+        return call(KVQuant, dim, turned=place.turned, **params)
+    if name == "polar-wu" and side == "k" and place.lanes_in(dim) > 1:
+        raise Unknown("pairs of rows that span")
     if name in makers:
         return makers[name](dim, side, dict(params))
     if name in OTHERS:
-        return call(OTHERS[name], dim, **params)
+        return call(OTHERS[name], dim, **params, **(dict(lanes=place.lanes_in(dim)) if name in ("fp8", "nvfp4") else {}))
     if params:
         raise Unknown(f"{name} takes no {sorted(params)}")
     if name not in Plain.FORMATS and name not in Llama.BLOCKS:
-        raise Unknown(f"{name} beside a policy or within a codec")
+        raise Unknown(f"{name} within a codec")
     return Plain(dim, name) if name in Plain.FORMATS else Llama(dim, name)
 
 
@@ -296,11 +308,6 @@ def make_polar_han(dim, side, params):
     return call(PolarHan, dim, **params)
 
 
-def make_kvquant(dim, side, params):
-    del side
-    return call(KVQuant, dim, **params)
-
-
 def make_gear(dim, side, params):
     return call(Gear, dim, keys=side == "k", **params)
 
@@ -308,8 +315,8 @@ def make_gear(dim, side, params):
 def make_gear_around(dim, side, params, inner):
     if inner.later:
         raise ValueError("rows after the prompt that are stored in another way")
-    if inner.wants_layer or inner.bytes_of:
-        raise Unknown("gear around a codec of a layer's rows")
+    if inner.bytes_of:
+        raise Unknown("gear around atoms whose size varies")
     return call(GearAround, dim, keys=side == "k", inner=inner, **params)
 
 

@@ -1,45 +1,48 @@
 """Structural methods (low rank, pooled heads, shared layers, pruned channels), from the formulas of
-methods-arch.md: one object may serve several heads, sides and layers. No policy stands beside them here.
+methods-arch.md: one object may serve several heads, sides and layers.
 
-A method is a function of the rows of its object (float64, [tokens, columns]: layers outermost, then
-heads, a head's key before its value) and says what they read as, and what an atom costs.
+A method is fitted on the prompt's rows of its object (float64, [prompt, columns]: layers outermost, then heads,
+a head's key before its value) and says what rows read as, and what an atom costs. As a codec (Structural) it
+goes wherever codecs go: behind policies, within what stands around a codec, in either of two caches.
 """
-from dataclasses import dataclass
-from types import SimpleNamespace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cache import Bank, HeadCache
 from codec import Codec, Tiers
 import disturbed
-from replay import LayerReplay, empty_answers
-from rotary import before_rotation, pair_columns, rotated
-from rounding import through_f16, to_f32
-import policies
+from joint import Lane, LaneBank, ObjectBank, part_of
+from replay import LayerReplay, run_together
+from rotary import before_rotation, pair_columns
+from rounding import through_bf16, through_f16, to_f32
 import specs
 
 
 @dataclass
 class Object:
-    """What a method is given: the rows of its lanes, and what a fit may know of the prompt."""
-    rows: np.ndarray               # [tokens, columns]
-    prompt: int
+    """What a method is given: the prompt's rows of its lanes, and what a fit may know beside them."""
+    rows: np.ndarray               # [prompt, columns]
     lanes: int                     # KV heads x layers
     layers: list                   # of the trace, in the object
     heads: list
     side: str                      # "k", "v" or "kv"
     rest: list                     # stages of the inner codec
     params: dict
+    queries: np.ndarray = None     # [query heads of the first lane, prompt, key dim], turned as the keys are
+
+    @property
+    def prompt(self):
+        return len(self.rows)
 
     @property
     def width(self):
         return self.rows.shape[1] // self.lanes
 
     def inner(self, latents):
-        """Latents as the inner codec gives them back, and its bytes: fitted on the prompt's."""
+        """The inner codec, fitted on the prompt's latents."""
         codec = specs.make_chain(self.rest or [specs.Stage("f16")], latents.shape[1], self.side[0])
-        codec.fit(latents[:self.prompt])
-        return codec.round_trip(latents), codec
+        codec.fit(latents)
+        return codec
 
     def count(self, name, default, whole):
         """A number, or a share of the whole."""
@@ -49,18 +52,17 @@ class Object:
 
 @dataclass
 class Stored:
-    rows: np.ndarray               # as read
-    payload: int                   # of an atom, one a token
-    metadata: object               # the same: a number, or an array over tokens
+    read: object                   # rows -> as they are read, and their metadata where it varies (else None)
+    payload: int                   # of an atom
+    metadata: int                  # the same; where it varies, the rest of it
     basis: int = 0
-    recent: int = 0                # newest rows that stay exact
     owners: list = None            # layers of the object that bytes belong to; None: all
-    prompt_only: bool = False      # rows after the prompt stay exact
 
 
-def from_inner(rows, codec, basis, **more):
+def from_inner(down, up, codec, basis, **more):
     payload, metadata = codec.atom_bytes()
-    return Stored(rows, payload, metadata, basis + codec.basis_bytes, **more)
+    return Stored(lambda rows: (up(codec.round_trip(down(rows))), None), payload, metadata,
+                  basis + codec.basis_bytes, **more)
 
 
 def leading(gram, rank):
@@ -75,8 +77,8 @@ def leading(gram, rank):
 def project(of, down, up, basis, shift=0.0, **more):
     """x -> down -> inner -> up; both maps as halves."""
     down, up = through_f16(down), through_f16(up)
-    latents, codec = of.inner((of.rows - shift) @ down)
-    return from_inner(latents @ up.T + shift, codec, basis, **more)
+    codec = of.inner((of.rows - shift) @ down)
+    return from_inner(lambda rows: (rows - shift) @ down, lambda latents: latents @ up.T + shift, codec, basis, **more)
 
 
 def checked(rank, columns, of):
@@ -87,7 +89,7 @@ def checked(rank, columns, of):
 
 def svd(of):
     rank = checked(of.params.get("rank", 32), of.rows.shape[1], of)
-    basis, _ = leading(of.rows[:of.prompt].T @ of.rows[:of.prompt], rank)
+    basis, _ = leading(of.rows.T @ of.rows, rank)
     return project(of, basis, basis, 2 * basis.size)
 
 
@@ -99,7 +101,7 @@ def palu(of):
     downs, ups, size = [], [], 0
     for first in range(0, total, group):
         columns = slice(first, min(first + group, total))
-        x = of.rows[:of.prompt, columns]
+        x = of.rows[:, columns]
         vectors, values = leading(x.T @ x, min(rank, x.shape[1]))
         scale = values ** 0.25
         down, up = np.zeros((total, len(values))), np.zeros((total, len(values)))
@@ -111,22 +113,21 @@ def palu(of):
 
 def xkv(of):
     rank = checked(of.count("rank", 0.125, of.rows.shape[1]), of.rows.shape[1], of)
-    x = of.rows[:of.prompt]
-    basis, _ = leading(x.T @ x, rank)
-    return project(of, basis, basis, 2 * basis.size, prompt_only=True)
+    basis, _ = leading(of.rows.T @ of.rows, rank)
+    return project(of, basis, basis, 2 * basis.size)
 
 
 def kq_svd(of):
     """Closed form by Cholesky factors and one SVD of L_q^T L_k (section 4.3)."""
     dim = of.width
-    rank, x = checked(of.count("rank", 0.5, dim), dim, of), of.rows[:of.prompt]
+    rank, x = checked(of.count("rank", 0.5, dim), dim, of), of.rows
     if of.side == "v":
         if of.params.get("values", "pca") == "pca":
             basis, _ = leading(x.T @ x, rank)
             return project(of, basis, basis, 2 * basis.size)
         c_q = output_metric(of)
     else:
-        queries = of.layers[0].q[query_heads(of.layers[0], of.heads[0]), :of.prompt].reshape(-1, dim)
+        queries = of.queries.reshape(-1, dim)
         c_q = queries.T @ queries
     c_k = disturbed.gram(x.T @ x)
     c_k += 1e-6 * np.trace(c_k) / dim * np.eye(dim)
@@ -154,7 +155,7 @@ def query_heads(layer, head):
 
 def autoencoder(of):
     """Orthogonal iteration on the covariance from the first unit vectors."""
-    x, dim = of.rows[:of.prompt], of.rows.shape[1]
+    x, dim = of.rows, of.rows.shape[1]
     rank = checked(of.count("rank", 0.5, dim), dim, of)
     mean = through_f16(x.mean(axis=0))
     covariance = disturbed.gram((x - mean).T @ (x - mean))
@@ -172,67 +173,93 @@ def think_channels(keys, queries, ratio):
     return np.sort(np.argsort(-scores, kind="stable")[:kept])
 
 
+THINK_WINDOW = 32
+
+
 def think(of):
-    """Channels by |q_j k_j^T|; the newest 32 keys whole. Values go to the inner codec."""
+    """Channels by |q_j k_j^T| over all but the newest keys. Values go to the inner codec."""
     if of.side == "v":
-        rows, codec = of.inner(of.rows)
-        return from_inner(rows, codec, 0)
+        return from_inner(lambda rows: rows, lambda rows: rows, of.inner(of.rows), 0)
     n = of.prompt
-    window, before = min(32, n), n - 32 if n > 32 else n
-    queries = of.layers[0].q[query_heads(of.layers[0], of.heads[0]), n - window:n]
-    channels = think_channels(of.rows[:before], queries, of.params.get("ratio", 0.4))
-    latents, codec = of.inner(of.rows[:, channels])
-    rows = np.zeros_like(of.rows)
-    rows[:, channels] = latents
-    return from_inner(rows, codec, (of.width + 7) // 8, recent=32)
+    before = n - THINK_WINDOW if n > THINK_WINDOW else n
+    channels = think_channels(of.rows[:before], of.queries[:, -THINK_WINDOW:], of.params.get("ratio", 0.4))
+
+    def spread(latents):
+        rows = np.zeros((len(latents), of.width))
+        rows[:, channels] = latents
+        return rows
+    return from_inner(lambda rows: rows[:, channels], spread, of.inner(of.rows[:, channels]), (of.width + 7) // 8)
 
 
 def minicache(of):
     """SLERP of two layers' directions; extreme angles kept beside it."""
     if len(of.layers) == 1:
-        return Stored(through_f16(of.rows), 2 * of.rows.shape[1], 0)
-    dim, t = of.width, of.params.get("t", 0.6)
-    x = of.rows.reshape(-1, 2, dim)
+        return Stored(lambda rows: (through_f16(rows), np.zeros(len(rows), dtype=int)), 2 * of.rows.shape[1], 0)
+    share, dim = of.params.get("retained", 0.05), of.width
+    prompt = np.sort(angles_between(of.rows, dim))[::-1]
+    if of.params.get("retain", "largest") == "below":
+        least, most = (0, prompt[-1] + (prompt[0] - prompt[-1]) * share) if share else (4, 4)
+    else:
+        count = int(np.ceil(share * of.prompt - 1e-9))
+        least, most = (prompt[count - 1], 4) if count else (4, 4)
+
+    def read(rows):
+        angle = angles_between(rows, dim)
+        kept = (angle >= least) & (angle <= most)
+        merged = interpolated(rows, angle, dim, of.params.get("t", 0.6))
+        return np.where(kept[:, None], through_f16(rows), merged), kept * (4 * dim + 4)
+    return Stored(read, 2 * dim, 8)
+
+
+def directions(rows, dim):
+    x = rows.reshape(-1, 2, dim)
     norms = np.linalg.norm(x, axis=2)
-    u = x / np.where(norms > 0, norms, 1)[..., None]
-    # Half the angle from |u1 - u2| and |u1 + u2|: arccos loses what is near 0. A zero row has none.
+    return x / np.where(norms > 0, norms, 1)[..., None], norms
+
+
+def angles_between(rows, dim):
+    """Half the angle from |u1 - u2| and |u1 + u2|: arccos loses what is near 0. A zero row has none."""
+    u, norms = directions(rows, dim)
     angle = 2 * np.arctan2(np.linalg.norm(u[:, 0] - u[:, 1], axis=1), np.linalg.norm(u[:, 0] + u[:, 1], axis=1))
     angle[(norms == 0).any(axis=1)] = 0
+    return angle
+
+
+def interpolated(rows, angle, dim, t):
+    u, norms = directions(rows, dim)
     flat = np.sin(angle) < 1e-6
     weights = np.where(flat, [[1 - t], [t]], np.stack([np.sin((1 - t) * angle), np.sin(t * angle)])
                        / np.where(flat, 1, np.sin(angle)))
     shared = (weights.T[..., None] * u).sum(axis=1)
     length = np.where(flat, np.linalg.norm(shared, axis=1), 1)
     shared = through_f16(shared / np.where(length > 0, length, 1)[:, None])
-    share, prompt = of.params.get("retained", 0.05), np.sort(angle[:of.prompt])[::-1]
-    if of.params.get("retain", "largest") == "below":
-        kept = angle <= prompt[-1] + (prompt[0] - prompt[-1]) * share if share else angle < 0
-    else:
-        count = int(np.ceil(share * of.prompt - 1e-9))
-        kept = angle >= prompt[count - 1] if count else angle > 4
-    merged = to_f32(norms).astype(np.float64)[..., None] * shared[:, None]
-    rows = np.where(kept[:, None, None], through_f16(x), merged).reshape(len(x), -1)
-    return Stored(rows, 2 * dim, 8 + kept * (4 * dim + 4))
+    return (to_f32(norms).astype(np.float64)[..., None] * shared[:, None]).reshape(len(rows), -1)
 
 
 def gqa(of):
     """Mean of a group's heads, turned onto its first before and back after."""
     n = len(of.heads)
     groups, dim = max(of.count("heads", 0.5, n), 1), of.width
+    if groups > n:
+        raise ValueError(f"{groups} heads of {n}")
     x = of.rows.reshape(-1, n, dim)
     group_of = [h * groups // n for h in range(n)]
     turns, basis = [], 0
     for h in range(n):
         first = group_of.index(group_of[h])
         aligned = of.params.get("align", "none") == "procrustes" and first != h
-        turns.append(turn_onto(of, x[:of.prompt, h], x[:of.prompt, first]) if aligned else np.eye(dim))
+        turns.append(turn_onto(of, x[:, h], x[:, first]) if aligned else np.eye(dim))
         basis += 2 * dim * (1 if keeps_pairs(of) else dim) * aligned
-    pooled = np.hstack([np.mean([x[:, h] @ turns[h] for h in range(n) if group_of[h] == g], axis=0)
-                        for g in range(groups)])
-    latents, codec = of.inner(pooled)
-    parts = latents.reshape(-1, groups, dim)
-    rows = np.hstack([parts[:, group_of[h]] @ turns[h].T for h in range(n)])
-    return from_inner(rows, codec, basis)
+
+    def pooled(rows):
+        x = rows.reshape(-1, n, dim)
+        return np.hstack([np.mean([x[:, h] @ turns[h] for h in range(n) if group_of[h] == g], axis=0)
+                          for g in range(groups)])
+
+    def parted(latents):
+        parts = latents.reshape(-1, groups, dim)
+        return np.hstack([parts[:, group_of[h]] @ turns[h].T for h in range(n)])
+    return from_inner(pooled, parted, of.inner(pooled(of.rows)), basis)
 
 
 def keeps_pairs(of):
@@ -260,15 +287,18 @@ def layer_share(of):
     """Layers read the rows of others: by a map over the model's layers, or pairs by distance as in
     KVSharer's published search (without its test by hidden states)."""
     n, lanes = len(of.layers), of.lanes // len(of.layers)
-    parts = of.rows.reshape(len(of.rows), n, -1)
     given = [int(entry) for entry in str(of.params["map"]).split("-")] if "map" in of.params else None
     sources = mapped_sources(of, given) if given else chosen_sources(of, lanes)
     owners = [l for l in range(n) if sources[l] == l]
-    stored, codec = of.inner(parts[:, owners].reshape(len(parts), -1))
-    stored = stored.reshape(len(parts), len(owners), -1)
-    rows = np.stack([stored[:, owners.index(source)] for source in sources], axis=1)
     basis = 0 if given or n == 1 else 2 * n
-    return from_inner(rows.reshape(len(parts), -1), codec, basis, owners=owners)
+
+    def stored(rows):
+        return rows.reshape(len(rows), n, -1)[:, owners].reshape(len(rows), -1)
+
+    def shown(latents):
+        kept = latents.reshape(len(latents), len(owners), -1)
+        return np.stack([kept[:, owners.index(source)] for source in sources], axis=1).reshape(len(latents), -1)
+    return from_inner(stored, shown, of.inner(stored(of.rows)), basis, owners=owners)
 
 
 def mapped_sources(of, given):
@@ -284,46 +314,11 @@ def mapped_sources(of, given):
     return [here.index(root) for root in roots]
 
 
-ONE_SIDE = {"gqa", "think", "minicache", "kq-svd"}
-PARAMETERS = {"layer-share": {"map", "choose", "shared"}, "think": {"ratio"}, "gqa": {"heads", "align"},
-              "minicache": {"start", "t", "retained", "retain"}, "svd": {"rank"}, "xkv": {"rank", "group_layers"},
-              "palu": {"rank", "group_heads"}, "kq-svd": {"rank", "values"}, "autoencoder": {"rank", "steps"}}
-
-
-def check(trace, spec):
-    """Raises ValueError where the layers of the trace do not allow a map or so many readers."""
-    for side in "kv":
-        for stage in stages_of(spec, side)[:1]:
-            strange = set(specs.side_params(stage, side)) - PARAMETERS.get(stage.name, set()) - {"span", "keys"}
-            if stage.name in ONE_SIDE and {"span"} & set(specs.side_params(stage, side)):
-                strange.add("span")
-            if strange:
-                raise specs.Unknown(f"{stage.name} with {sorted(strange)}")
-        for stage in stages_of(spec, side)[1:]:
-            if {"sinks", "recent", "residual_length"} & set(specs.side_params(stage, side)):
-                raise specs.Unknown("latents of which some wait")
-    for side in sides_of(list(trace.layers.values()), spec):
-        stage = stages_of(spec, side[0])[:1]
-        if not stage or stage[0].name != "layer-share":
-            continue
-        params = specs.side_params(stage[0], side[0])
-        if "map" in params:
-            given = [int(entry) for entry in str(params["map"]).split("-")]
-            if len(given) != trace.model_layers or any(source > i for i, source in enumerate(given)):
-                raise ValueError("a map that does not fit the model")
-        for members in layer_groups(trace, spec):
-            of = Object(None, 0, 1, members, [], side, [], params)
-            if "map" in params:
-                mapped_sources(of, given)
-            elif len(members) > 1 and max(of.count("shared", 0.25, len(members)), 1) >= len(members):
-                raise ValueError("no layer is left to store rows")
-
-
 def chosen_sources(of, lanes):
     """Pairs in order of distance: the later layer reads the earlier one, and who read it reads that, too."""
     n = len(of.layers)
     dims = [(d, s) for s, d in (("k", of.layers[0].k.shape[2]), ("v", of.layers[0].v.shape[2])) if s in of.side]
-    heads = of.rows[:of.prompt].reshape(of.prompt, n, lanes, -1)
+    heads = of.rows.reshape(of.prompt, n, lanes, -1)
     distance, first = np.zeros((n, n)), 0
     for dim, _ in dims:
         side = heads[..., first:first + dim]
@@ -347,13 +342,123 @@ def chosen_sources(of, lanes):
     return sources
 
 
-METHODS = {"layer-share": layer_share, "think": think, "minicache": minicache, "gqa": gqa, "svd": svd, "palu": palu, "xkv": xkv, "kq-svd": kq_svd, "autoencoder": autoencoder}
-UNROTATED = {"palu", "xkv"}
-JOINT_SIDES = {"layer-share"}
-OBJECT_HEADS = {"layer-share": True, "xkv": True, "gqa": True, "palu": lambda p: p.get("group_heads", 4) > 1}
+METHODS = {"layer-share": layer_share, "think": think, "minicache": minicache, "gqa": gqa, "palu": palu,
+           "xkv": xkv, "kq-svd": kq_svd, "autoencoder": autoencoder}
+PARAMETERS = {"layer-share": {"map", "choose", "shared"}, "think": {"ratio"}, "gqa": {"heads", "align"},
+              "minicache": {"start", "t", "retained", "retain"}, "xkv": {"rank", "group_layers"},
+              "palu": {"rank", "group_heads"}, "kq-svd": {"rank", "values"}, "autoencoder": {"rank", "steps"}}
+ONE_LANE = {"think", "kq-svd"}                 # of one head and side
 GROUPS = {"layer-share": lambda params, layer, trace: 1024 if shares(params, layer) else 1,
           "xkv": lambda params, layer, trace: params.get("group_layers", 4),
           "minicache": lambda params, layer, trace: 2 if layer.index >= first_merged(params, trace) else 1}
+
+
+@dataclass
+class Place:
+    """Where a codec's rows are from: lanes of one layer or more."""
+    lanes: int = 1                 # in a row
+    turned: bool = False           # keys are as before the rotation
+    columns: int = 0               # of a row
+    layers: list = None
+    heads: list = None
+    side: str = "k"
+    trace: object = None
+
+    def lanes_in(self, columns):
+        return self.lanes if columns == self.columns else 1
+
+    def queries(self):
+        """Of the prompt, of the query heads that read the first head."""
+        layer, n = self.layers[0], self.trace.prefill_length
+        rows = layer.q[query_heads(layer, self.heads[0]), :n]
+        if not self.turned:
+            return rows
+        return np.stack([before_rotation(layer, head, self.trace.positions[:n]) for head in rows])
+
+
+class Exact(Codec):
+    """Rows that stay as they are."""
+
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.tiers = Tiers(flush=1 << 40)
+
+    def atom_bytes(self):
+        return 0, 0
+
+
+class Structural(Codec):
+    """A method of this file around what stores its latents."""
+
+    def __init__(self, name, dim, side, params, rest, place):
+        super().__init__(dim)
+        if set(params) - PARAMETERS[name]:
+            raise specs.Unknown(f"{name} takes no {sorted(set(params) - PARAMETERS[name])}")
+        if place.columns not in (0, dim):
+            raise specs.Unknown("latents of latents")
+        self.name, self.params, self.rest, self.place = name, params, rest, replace(place, side=place.side or side)
+        inner = specs.make_chain(rest or [specs.Stage("f16")], dim, side)
+        if inner.later or inner.bytes_of:
+            raise specs.Unknown(f"latents of {name} whose codec has atoms of its own kind")
+        self.block, self.tiers = inner.block, replace(inner.tiers)
+        if name == "think" and side == "k":
+            self.tiers.recent += THINK_WINDOW
+        if name == "xkv":
+            self.later = Exact(dim)
+            self.later.tiers.sinks = self.tiers.sinks
+        if name == "minicache":
+            self.bytes_of, self.more = self.bytes_by_row, {}
+        self.stored, self.positions, self.turns = None, None, []
+
+    def bind(self, trace, owner, head, side):
+        if self.place.layers is None:
+            self.place = replace(self.place, layers=[owner], heads=[head], side=side, trace=trace)
+
+    def turn_evidence(self, turn):
+        """Called from the innermost turn outwards."""
+        self.turns.insert(0, turn)
+
+    def queries(self):
+        rows = self.place.queries()
+        for turn in self.turns:
+            rows = np.stack([turn(head) for head in rows])
+        return rows
+
+    def fit(self, prompt_rows):
+        place = self.place
+        if place.layers is None:
+            raise specs.Unknown("latents of latents")
+        if self.turns and self.params.get("values") == "output" and place.side == "v":
+            raise ValueError("W_o of rows behind a turn")
+        if self.name in ONE_LANE and (len(place.heads) > 1 or place.side == "kv"):
+            raise ValueError(f"{self.name} serves one head and side")
+        of = Object(to_f32(prompt_rows).astype(np.float64), place.lanes, place.layers, place.heads, place.side,
+                    self.rest, self.params, self.queries() if self.name in ONE_LANE and place.side == "k" else None)
+        self.stored = METHODS[self.name](of)
+
+    def round_trip_at(self, positions):
+        self.positions = positions
+
+    def round_trip(self, rows):
+        read, more = self.stored.read(to_f32(rows).astype(np.float64))
+        if more is not None:
+            self.more.update(zip(self.positions, more))
+        return read
+
+    def atom_bytes(self):
+        return self.stored.payload, self.stored.metadata
+
+    def bytes_by_row(self, positions):
+        return (len(positions) * self.stored.payload,
+                len(positions) * self.stored.metadata + sum(int(self.more[p]) for p in positions))
+
+    @property
+    def basis_bytes(self):
+        return self.stored.basis
+
+    @basis_bytes.setter
+    def basis_bytes(self, _):
+        pass
 
 
 def shares(params, layer):
@@ -369,36 +474,59 @@ def first_merged(params, trace):
     return int(start * trace.model_layers + 1e-9) if isinstance(start, float) else start
 
 
-# -- the replay of layers that share objects -----------------------------------------------------
+# -- which lanes share an object -----------------------------------------------------------------
+
+HEADS, SIDES = 2, 1
+SPANS = {"none": 0, "joint": SIDES, "heads": HEADS, "all": HEADS | SIDES}
+MEANT = {"layer-share": lambda params: HEADS | SIDES, "xkv": lambda params: HEADS, "gqa": lambda params: HEADS,
+         "palu": lambda params: HEADS * (params.get("group_heads", 4) > 1),
+         "kvquant": lambda params: HEADS,
+         "nvfp4": lambda params: HEADS * (params.get("scale", "tensor") == "tensor"),
+         "fp8": lambda params: HEADS * (params.get("scale") == "tensor")}
 
 
 def stages_of(spec, side):
     return [s for s in specs.parse(spec) if s.name in specs.CODECS and side in s.side]
 
 
+def span_of(spec, side):
+    """What the outermost codec says, or else what one of the chain means; of one side it cannot span both."""
+    chain = stages_of(spec, side)
+    if not chain:
+        return 0
+    said = SPANS[specs.side_params(chain[0], side).get("span", "none")]
+    if said:
+        return said
+    sided = any(stage.side != "kv" for stage in specs.parse(spec))
+    meant = [MEANT[s.name](specs.side_params(s, side)) for s in chain if s.name in MEANT]
+    return next((m & (HEADS if sided else 3) for m in meant if m), 0)
+
+
 def knows(spec):
-    """Specs whose outer codec is structural, or svd with heads joined or keys turned back."""
+    """Specs with rows that several lanes share."""
     try:
-        stages = specs.parse(spec)
+        return "+rest+" not in spec and any(
+            span_of(spec, side) or any(s.name in GROUPS for s in stages_of(spec, side)[:1]) for side in "kv")
     except specs.Unknown:
         return False
-    if any(s.name in specs.POLICIES for s in stages):
-        return False
-    firsts = [chain[0] for chain in (stages_of(spec, "k"), stages_of(spec, "v")) if chain]
-    if not all(s.name in METHODS for s in firsts) and any(s.name in specs.AROUND for s in firsts):
-        return False
-    return any(s.name in METHODS and (s.name != "svd" or {"span", "keys"} & set(s.params)) for s in firsts)
 
 
 def finds_basis(spec):
     """Directions of more rows than there are columns; of fewer, some are nobody's."""
-    return any(s.name in {"svd", "palu", "xkv", "kq-svd", "autoencoder", "mla", "gear"} or s.params.get("align") == "procrustes"
-               for s in specs.parse(spec))
+    stages = [stage for cache in spec.split("+rest+") for stage in specs.parse(cache)]
+    return any(s.name in {"svd", "palu", "xkv", "kq-svd", "autoencoder", "mla", "gear"}
+               or s.params.get("align") == "procrustes" for s in stages)
 
 
 def same_kind(a, b):
     return (a.k.shape, a.v.shape, a.q.shape, a.window, a.rope_layout, a.rope_dims) == \
         (b.k.shape, b.v.shape, b.q.shape, b.window, b.rope_layout, b.rope_dims)
+
+
+def layers_joined(spec, side, layer, trace):
+    stage = stages_of(spec, side)[:1]
+    return GROUPS[stage[0].name](specs.side_params(stage[0], side), layer, trace) \
+        if stage and stage[0].name in GROUPS else 1
 
 
 def layer_groups(trace, spec):
@@ -407,11 +535,7 @@ def layer_groups(trace, spec):
     for layer in trace.layers.values():
         if layer.owner != layer.index:
             continue
-        most = 1
-        for side in "kv":
-            for stage in stages_of(spec, side)[:1]:
-                if stage.name in GROUPS:
-                    most = max(most, GROUPS[stage.name](specs.side_params(stage, side), layer, trace))
+        most = max(layers_joined(spec, side, layer, trace) for side in "kv")
         kin = [g for g in groups if g[0] > 1 and same_kind(g[1][0], layer)]
         if most > 1 and kin and len(kin[-1][1]) < kin[-1][0]:
             kin[-1][1].append(layer)
@@ -420,159 +544,152 @@ def layer_groups(trace, spec):
     return [members for _, members in groups]
 
 
-def lane_rows(trace, layer, head, side, unrotated):
-    parts = []
-    if "k" in side:
-        k = layer.k[head]
-        parts.append(before_rotation(layer, k, trace.positions) if unrotated else k)
-    if "v" in side:
-        parts.append(layer.v[head])
-    return np.hstack(parts)
+def sides_of(member, spec):
+    """Objects hold one side each, or both; where values are columns of the keys there are keys alone."""
+    if member.value_is_key_prefix:
+        return ["k"]
+    return ["kv"] if span_of(spec, "k") & SIDES else ["k", "v"]
 
 
-def joint_heads(stage):
-    rule = OBJECT_HEADS.get(stage.name, False)
-    span = stage.params.get("span")
-    return span in ("heads", "all") or (rule(stage.params) if callable(rule) else rule)
+def lanes_of(layers, heads, side):
+    """Columns of each lane, a key before its value."""
+    first, lanes = 0, []
+    for layer in layers:
+        for head in heads:
+            columns = []
+            for kind, dim in (("k", layer.k.shape[2]), ("v", layer.v.shape[2])):
+                columns.append(slice(first, first + dim) if kind in side else None)
+                first += dim if kind in side else 0
+            lanes.append(Lane(layer, head, *columns))
+    return lanes, first
 
 
-def objects_of(trace, spec, members, side):
-    """(Object, Stored, method stage) for every object of a side in a layer group."""
-    chain = stages_of(spec, side[0])
-    stage = chain[0]
-    if stage.name not in METHODS:
-        raise specs.Unknown(f"{stage.name} beside a method of its kind")
-    params = specs.side_params(stage, side[0])
-    heads = range(len(members[0].k))
-    parts = [list(heads)] if joint_heads(stage) else [[h] for h in heads]
-    blocks = [members] if stage.name in GROUPS else [[m] for m in members]
-    keys = params.get("keys", "unrotated" if stage.name in UNROTATED else "rotated")
-    for layers in blocks:
-        for part in parts:
-            rows = np.hstack([lane_rows(trace, l, h, side, keys == "unrotated" and side != "v")
-                              for l in layers for h in part])
-            of = Object(to_f32(rows).astype(np.float64), trace.prefill_length, len(part) * len(layers),
-                        layers, part, side, chain[1:], params)
-            yield of, METHODS[stage.name](of), keys == "unrotated"
+def make_object(trace, spec, layers, heads, side):
+    lanes, columns = lanes_of(layers, heads, side)
+    rows = np.zeros((trace.tokens, columns))
+    for lane in lanes:
+        for part, tensor in ((lane.keys, lane.layer.k), (lane.values, lane.layer.v)):
+            if part:
+                rows[:, part] = tensor[lane.head]
+    place = Place(lanes=len(lanes), columns=columns, layers=layers, heads=heads, side=side, trace=trace)
+    owner = layers[0]
+    recorded = "bf16" if owner.stored is through_bf16 else "f16"
+    codec = specs.make_codec(specs.parse(spec), columns, side[0], owner.element_bytes, recorded, place)
+    codec.bind(trace, owner, heads[0], side)
+    bank = ObjectBank(codec, rows, owner.element_bytes * columns, lanes, trace)
+    codec.fit(bank.recorded[:trace.prefill_length])
+    return bank
 
 
-class GivenBank(Bank):
-    """Rows whose coded form is known beforehand."""
-
-    def __init__(self, recorded, given, exact_row_bytes, recent, exact_from):
-        codec = Codec(recorded.shape[1])
-        codec.tiers = Tiers(recent=recent)
-        super().__init__(codec, recorded, exact_row_bytes)
-        self.given, self.exact_from = given, exact_from
-        self.coded = []
-
-    def append(self, position):
-        if position >= self.exact_from:
-            self.sinks.add(position)
-        else:
-            super().append(position)
-
-    def flush(self):
-        n = max(0, len(self.queue) - self.codec.tiers.recent)
-        positions, self.queue = self.queue[:n], self.queue[n:]
-        if positions:
-            self.read[positions] = self.given[positions]
-            self.coded += positions
-
-    def coded_mask(self):
-        mask = np.zeros(len(self.recorded), dtype=bool)
-        mask[self.coded] = True
-        return mask
+def objects_of(trace, spec, members):
+    """Banks that serve more lanes than one, of a group of layers."""
+    for side in sides_of(members[0], spec):
+        joined = [members] if len(members) > 1 and layers_joined(spec, side[0], members[0], trace) > 1 \
+            else [[member] for member in members]
+        heads = list(range(len(members[0].k)))
+        parts = [heads] if span_of(spec, side[0]) & HEADS else [[head] for head in heads]
+        for layers in joined if stages_of(spec, side[0]) else []:
+            for part in parts:
+                if len(layers) * len(part) * len(side) > 1:
+                    yield make_object(trace, spec, layers, part, side)
 
 
-def part_of(count, index, n):
-    return count * (index + 1) // n - count * index // n
+def within(codec):
+    """The method of this file in a chain, or None."""
+    while codec is not None and not isinstance(codec, Structural):
+        codec = getattr(codec, "inner", None)
+    return codec
+
+
+def tells_layers_apart(codec):
+    method = within(codec)
+    return method is not None and method.name == "layer-share"
+
+
+def stored_by(codec):
+    """Layers of the object that atoms and bases belong to; None: all."""
+    method = within(codec)
+    return method.stored.owners if method else None
+
+
+# -- the replay ----------------------------------------------------------------------------------
 
 
 class StructureReplay(LayerReplay):
     """One layer of a group; objects of the whole group are shared among its members' replays."""
 
-    def __init__(self, trace, owner, readers, spec, group):
-        self.trace, self.owner, self.readers = trace, owner, readers
-        self.policy = policies.Policy(SimpleNamespace(length=trace.prefill_length, layer=owner))
-        self.layers = [owner] + readers
-        self.group = group
-        prefix = owner.v.shape[2] if owner.value_is_key_prefix else 0
-        self.heads = [HeadCache(self.bank("k", h), self.bank("v", h), trace.tokens, prefix)
-                      for h in range(len(owner.k))]
-        self.answers = {layer.index: empty_answers(trace, layer) for layer in self.layers}
+    def __init__(self, trace, owner, readers, spec, objects):
+        self.objects = [bank for bank in objects if any(lane.layer is owner for lane in bank.lanes)]
+        super().__init__(trace, owner, readers, spec)
 
-    def prompt_rows(self, head, bank):
-        return np.zeros((1, bank.codec.dim))
+    def count_bytes(self, stages, policy, limit):
+        raise specs.Unknown("a budget in bytes of rows that span")
 
-    def find(self, side, head):
-        for kind, of, stored, unrotated in self.group:
-            if side in kind and any(l is self.owner for l in of.layers) and head in of.heads:
-                return of, stored, unrotated
-        return None
+    def make_bank_of(self, stages, head, side):
+        for bank in self.objects:
+            for lane in bank.lanes:
+                columns = lane.keys if side == "k" else lane.values
+                if lane.layer is self.owner and lane.head == head and columns:
+                    return LaneBank(bank, columns)
+        return super().make_bank_of(stages, head, side)
 
-    def bank(self, side, head):
-        recorded = (self.owner.k if side == "k" else self.owner.v)[head]
-        exact_bytes = self.owner.element_bytes * recorded.shape[1]
-        found = self.find(side, head)
-        if not found:                                  # a side without a codec: as recorded
-            return GivenBank(recorded, recorded, exact_bytes, 0, self.trace.tokens)
-        of, stored, unrotated = found
-        lane = [l is self.owner for l in of.layers].index(True) * len(of.heads) + of.heads.index(head)
-        first = lane * of.width + (self.owner.k.shape[2] if of.side == "kv" and side == "v" else 0)
-        given = stored.rows[:, first:first + recorded.shape[1]]
-        if side == "k" and unrotated:
-            given = rotated(self.owner, given, self.trace.positions)
-        exact_from = self.trace.prefill_length if stored.prompt_only else self.trace.tokens
-        return GivenBank(recorded, given, exact_bytes, stored.recent, exact_from)
+    def fit_bank(self, head, bank):
+        if not isinstance(bank, LaneBank):
+            super().fit_bank(head, bank)
 
     def byte_counts(self):
-        total = dict(payload=0, metadata=0, residual=0, basis=0, key=0, value=0)
-        for kind, of, stored, _ in self.group:
-            mine = [l is self.owner for l in of.layers]
-            if any(mine):
-                self.count_object(total, kind, of, stored, mine.index(True), len(of.layers))
-        for side, name in (("k", "key"), ("v", "value")):
-            if not any(side in kind for kind, *_ in self.group) and \
-                    not (side == "v" and self.owner.value_is_key_prefix):
-                size = self.owner.element_bytes * (self.owner.k if side == "k" else self.owner.v).size
-                total["payload"] += size
-                total[name] += size
+        total = dict(payload=0, metadata=0, residual=0, basis=0, key=0, value=0, joint=False)
+        for bank in self.objects:
+            self.count_object(total, bank)
+        for cache in self.heads:
+            for side, bank in zip(("key", "value"), cache.banks):
+                for name, count in bank.bytes().items() if not isinstance(bank, LaneBank) else []:
+                    total[name] += count
+                    total[side] += count
+            total["metadata"] += self.policy_bytes(cache)
         total["resident"] = sum(total[n] for n in ("payload", "metadata", "residual", "basis"))
-        total["joint"] = any(kind == "kv" for kind, *_ in self.group)
         return total
 
-    def count_object(self, total, kind, of, stored, index, n):
-        bank = getattr(self.heads[of.heads[0]], "keys" if "k" in kind else "values")
-        exact = (self.trace.tokens - len(bank.coded)) * of.rows.shape[1] * self.owner.element_bytes
-        metadata = np.broadcast_to(stored.metadata, self.trace.tokens)[bank.coded].sum()
-        owners = list(range(n)) if stored.owners is None else stored.owners
-        for name, count in (("payload", stored.payload * len(bank.coded)), ("metadata", int(metadata)),
-                            ("residual", exact), ("basis", stored.basis)):
-            among = list(range(n)) if name == "residual" else owners
-            part = part_of(count, among.index(index), len(among)) if index in among else 0
-            total[name] += part
-            total["key" if "k" in kind else "value"] += part
-
-
-def sides_of(members, spec):
-    """Objects hold one side each, or both; where values are columns of the keys there are keys alone."""
-    if members[0].value_is_key_prefix:
-        return ["k"]
-    stages = [s for s in specs.parse(spec) if s.name in specs.CODECS]
-    joint = stages[0].side == "kv" and (stages[0].name in JOINT_SIDES and "span" not in stages[0].params
-                                        or stages[0].params.get("span") in ("joint", "all"))
-    return ["kv"] if joint else ["k", "v"]
+    def count_object(self, total, bank):
+        layers = list(dict.fromkeys(lane.layer.index for lane in bank.lanes))
+        index, owners = layers.index(self.owner.index), stored_by(bank.codec)
+        owners = list(range(len(layers))) if owners is None else owners
+        for counts in bank.parts():
+            for name, count in counts.items():
+                among = list(range(len(layers))) if name == "residual" else owners
+                part = part_of(count, among.index(index), len(among)) if index in among else 0
+                total[name] += part
+                total["key" if bank.lanes[0].keys else "value"] += part
+        total["joint"] |= bool(bank.lanes[0].keys and bank.lanes[0].values)
 
 
 def replay_groups(trace, spec):
     """Yields (replay, answers by layer) like replay.replay_layers."""
+    stages = specs.parse(spec)
+    if any("exact_layers" in stage.params for stage in stages):
+        raise specs.Unknown("layers left out of rows that span")
+    known = specs.without_question(trace, stages)
     for members in layer_groups(trace, spec):
-        group = []
-        for side in sides_of(members, spec):
-            if stages_of(spec, side[0]):
-                group += [(side, *found) for found in objects_of(trace, spec, members, side)]
-        for owner in members:
-            readers = [l for l in trace.layers.values() if l.owner == owner.index and l is not owner]
-            replay = StructureReplay(trace, owner, readers, spec, group)
-            yield replay, replay.run()
+        objects = list(objects_of(known, spec, members))
+        replays = [StructureReplay(trace, owner,
+                                   [l for l in trace.layers.values() if l.owner == owner.index and l is not owner],
+                                   spec, objects) for owner in members]
+        yield from zip(replays, run_together(replays))
+
+
+def check(trace, spec):
+    """Raises ValueError where the layers of the trace do not allow a map or so many readers."""
+    for side in sides_of(next(iter(trace.layers.values())), spec):
+        stage = stages_of(spec, side[0])[:1]
+        if not stage or stage[0].name != "layer-share":
+            continue
+        params = specs.side_params(stage[0], side[0])
+        given = [int(entry) for entry in str(params["map"]).split("-")] if "map" in params else None
+        if given and (len(given) != trace.model_layers or any(source > i for i, source in enumerate(given))):
+            raise ValueError("a map that does not fit the model")
+        for members in layer_groups(trace, spec):
+            of = Object(np.zeros((0, 1)), 1, members, [], side, [], params)
+            if given:
+                mapped_sources(of, given)
+            elif len(members) > 1 and max(of.count("shared", 0.25, len(members)), 1) >= len(members):
+                raise ValueError("no layer is left to store rows")
