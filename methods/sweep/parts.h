@@ -105,6 +105,9 @@ bool kv_step_seen(const struct tile *tile, uint32_t step, uint32_t first, uint32
 /* The same of one line of the tile. */
 bool kv_column_seen(const struct tile *tile, uint32_t column, uint32_t first, uint32_t last);
 
+/* Whether all rows of tokens first..last see all lines of the tile, which is whole. */
+bool kv_tile_open(const struct tile *tile, uint32_t first, uint32_t last);
+
 /* Chooses the columns that a block must read; false when there are none. The last step ends after
  * the last column that is seen: weights past the end would be 0, which changes no sum. */
 bool kv_block_choose(const struct tile *tile, const uint32_t *tokens, struct block *block);

@@ -72,6 +72,22 @@ static void attend_block(struct work *work, struct block *block, uint32_t chunk)
         kv_compare_spans(work, block, s);
 }
 
+/* A block that some of its rows see parts of only goes in halves, each of which reads less; whoever
+ * keeps logits or compares wants those of whole blocks. */
+static void attend_rows(struct work *work, uint32_t first, uint32_t n, uint32_t chunk)
+{
+    enum { LEAST = BLOCK / 2 };
+    const struct kv_sweep *sweep = work->sweep;
+    const uint32_t *tokens = sweep->rows.token;
+    const bool splits = n > LEAST && !sweep->compare && !sweep->kept.rows && !work->tile.packed &&
+                        !kv_tile_open(&work->tile, tokens[first], tokens[first + n - 1]);
+    struct block block = {first, splits ? LEAST : n};
+    attend_block(work, &block, chunk);
+    if (!splits) return;
+    block = (struct block){first + LEAST, n - LEAST};
+    attend_block(work, &block, chunk);
+}
+
 static void begin_rows(struct work *work, uint32_t first, uint32_t n)
 {
     const struct kv_sweep *sweep = work->sweep;
@@ -119,10 +135,8 @@ void kv_sweep_run(const struct kv_sweep *sweep, float *scratch)
         begin_rows(&work, chunk, n);
         for (uint32_t line = 0; line < sweep->lines.n; line += TILE) {
             if (!kv_tile_load(&work, line, tokens, chunk + n)) continue;
-            for (uint32_t row = 0; row < n; row += BLOCK) {
-                struct block block = {chunk + row, n - row < BLOCK ? n - row : BLOCK};
-                attend_block(&work, &block, chunk);
-            }
+            for (uint32_t row = 0; row < n; row += BLOCK)
+                attend_rows(&work, chunk + row, n - row < BLOCK ? n - row : BLOCK, chunk);
         }
         finish_rows(&work, chunk, n);
     }

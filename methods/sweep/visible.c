@@ -54,6 +54,13 @@ static bool step_open(const struct tile *tile, uint32_t step, uint32_t first, ui
            (int64_t)tile->steps[step].first_end > last;
 }
 
+bool kv_tile_open(const struct tile *tile, uint32_t first, uint32_t last)
+{
+    uint32_t s = 0;
+    while (s < STEPS && step_open(tile, s, first, last)) s++;
+    return s == STEPS;
+}
+
 /* Which of a packed tile's lines a block reads. Where no exact logits are subtracted, lines left
  * out can be -infinity from the beginning: what all rows see is then that of the others. */
 static void choose_lines(const struct tile *tile, struct block *block)
