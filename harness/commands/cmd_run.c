@@ -33,6 +33,7 @@ struct session {                      /* what the callbacks of a run share */
     struct kv_journal *journal;
     struct kv_past_cells *past;
     struct kv_progress progress;
+    bool verbose;
     struct kv_result_dir *dir;
     const struct kv_results *planned; /* written as the manifest when the first cell ends; then NULL */
 };
@@ -49,12 +50,16 @@ static int finished(void *context, const struct kv_cell *cell, struct kv_error *
     int status = kv_journal_append(session->journal, cell, err);
     if (status == KV_OK && session->planned) status = kv_result_dir_begin(session->dir, session->planned, err);
     session->planned = NULL;
+    const char *reason = cell->row.reason ? cell->row.reason : "";
+    if (session->verbose)
+        fprintf(stderr, "%s: %s: %s%s%s, %.3g s\n", cell->row.trace, cell->row.method, cell->row.status,
+                *reason ? ": " : "", reason, cell->seconds);
     return status;
 }
 
 static void progress(void *context, double done)
 {
-    kv_progress_step(&((struct session *)context)->progress, done, NULL);
+    kv_progress_step(&((struct session *)context)->progress, done);
 }
 
 static bool is_full(const struct kv_run_options *options) { return strcmp(options->metrics, "full") == 0; }
@@ -202,7 +207,8 @@ static int run_into(struct kv_run_options *options, const struct kv_spec_list *s
         .queries = options->queries, .calibrate = options->calibrate, .timeout_seconds = options->timeout_seconds,
         .per_layer = options->per_layer, .no_verify = options->no_verify, .audit = options->audit, .full_metrics = is_full(options),
         .stop = &stop, .context = &session, .restore = restore, .finished = finished, .progress = progress};
-    kv_progress_begin(&session.progress, options->quiet);
+    session.verbose = options->verbose;
+    kv_progress_begin(&session.progress, options->quiet || options->verbose);
     status = kv_run(&request, results, err);
     kv_progress_end(&session.progress);
     kv_journal_close(session.journal);

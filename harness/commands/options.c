@@ -52,7 +52,7 @@ static const struct option table[] = {
     {"--audit", SWITCH, FIELD(audit), NULL, "recount all bytes at every step"},
     {"--profile", TEXT, FIELD(profile), "FILE", "where the time went, by stages, as JSON"},
     {"--quiet", SWITCH, FIELD(quiet), NULL, "nothing but data and errors"},
-    {"--verbose", SWITCH, FIELD(verbose), NULL, "say what is done"},
+    {"--verbose", SWITCH, FIELD(verbose), NULL, "a line on stderr for every cell, when it ends"},
     {"--help", SWITCH, FIELD(help), NULL, "this text"},
 };
 

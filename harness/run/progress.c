@@ -22,7 +22,7 @@ static void print_time(char text[24], double seconds)
     else snprintf(text, 24, "%.1f h", seconds / 3600);
 }
 
-void kv_progress_step(struct kv_progress *progress, double done, const char *what)
+void kv_progress_step(struct kv_progress *progress, double done)
 {
     const double time = kv_clock_seconds(), passed = time - progress->started;
     if (!progress->shown || passed < first_after || time - progress->printed < refresh) return;
@@ -30,7 +30,7 @@ void kv_progress_step(struct kv_progress *progress, double done, const char *wha
     char left[24] = "?";
     if (done > 0) print_time(left, passed * (1 - done) / done);
     /* Under 80 columns: a line that wraps cannot be wiped. */
-    fprintf(stderr, "\r\033[K%3.0f %%, about %s left  %.40s", 100 * done, left, what ? what : "");
+    fprintf(stderr, "\r\033[K%3.0f %%, about %s left", 100 * done, left);
     fflush(stderr);
 }
 

@@ -12,6 +12,12 @@ awk 'length > 100' out | grep . && complain 'expected a table of at most 100 col
 head -n 1 out.d/rows.csv | grep -q '^trace,trace_hash,model,method,family,layer,isa,seed,status,reason,tokens,' ||
     complain 'expected the columns in their order'
 
+# A line for each cell that ends, on stderr.
+kvbench --trace small.h5 --methods f16,gqa:heads=4 --no-plots --verbose --out v.d >out 2>err
+for line in '^small: f16: ok, .* s$' '^small: gqa:heads=4:.*: unsupported: gqa: 4 heads of 2, .* s$'; do
+    grep -q "$line" err || complain "--verbose: expected $line, found $(cat err)"
+done
+
 # The same from files: options one a line, specs one a line.
 printf '# a comment\n--trace small.h5\n--methods @specs   # more\n--no-plots\n--quiet\n' >run.args
 printf 'f16\nint:bits=4/2  # a sweep\n\nh2o\n' >specs
