@@ -70,7 +70,6 @@ refuse '--trace: expected FILE, found an empty word' --trace ''
 refuse 'head_dim=65: expected an even number, or rope=none' trace synth x.h5 --head-dim 65
 refuse 'dump: --queries: expected all or a whole number from 1, found 0' dump --trace small.h5 --method f16 --layer 0 --queries 0 --out x.h5
 refuse 'dump: --heads: expected KV heads from 0 to 1' dump --trace small.h5 --method f16 --layer 0 --heads 0-2 --out x.h5
-refuse '--layer : expected a recorded layer' dump --trace small.h5 --method f16 --layer '' --out x.h5
 refuse 'reproduce: --seed: expected a number, found 18446744073709551616' reproduce kivi --seed 18446744073709551616
 refuse '--layers: expected layers such as 2,7-12, found 0,' --trace small.h5 --methods f16 --layers 0,
 refuse 'info: expected' info
