@@ -128,6 +128,21 @@ static int scalar(struct kv_h5_value *out, const struct kv_h5 *file, const char 
     return mistyped(file, object, name, expected, out, err);
 }
 
+/* Well-formed by its bytes: no stray or missing continuation, no longer form than needed, no surrogate. */
+static bool is_utf8(const char *text)
+{
+    for (const unsigned char *at = (const unsigned char *)text; *at;) {
+        const int more = *at < 0x80 ? 0 : *at >= 0xc2 && *at < 0xe0 ? 1 : *at >= 0xe0 && *at < 0xf0 ? 2
+                       : *at >= 0xf0 && *at < 0xf5 ? 3 : -1;
+        if (more < 0 || (*at == 0xe0 && at[1] < 0xa0) || (*at == 0xed && at[1] > 0x9f)
+            || (*at == 0xf0 && at[1] < 0x90) || (*at == 0xf4 && at[1] > 0x8f)) return false;
+        at++;
+        for (int i = 0; i < more; i++, at++)
+            if ((*at & 0xc0) != 0x80) return false;
+    }
+    return true;
+}
+
 int kv_h5_text(char **out, const struct kv_h5 *file, const char *object, const char *name,
                struct kv_error *err)
 {
@@ -135,6 +150,10 @@ int kv_h5_text(char **out, const struct kv_h5 *file, const char *object, const c
     const int status = scalar(&value, file, object, name, "a string", err);
     *out = NULL;
     if (status != KV_OK) return status;
+    if (value.type == KV_H5_STRING && !is_utf8(value.data)) {
+        free(value.data);
+        return kv_fail(err, KV_EINPUT, "%s: /%s@%s: expected UTF-8, found other bytes", file->path, object, name);
+    }
     if (value.type == KV_H5_STRING) {
         *out = value.data;
         return KV_OK;

@@ -115,7 +115,8 @@ static int add_layer(struct digest *digest, const char *object)
         char dataset[600];
         snprintf(dataset, sizeof dataset, "%s/%s", object, *name);
         const bool tensor = strchr("qkvw", **name) != NULL;
-        status = tensor ? add_tensor(digest, dataset) : add(digest, dataset, NULL, false);
+        /* x2 is divided by: as finite as the tensors, without their attribute. */
+        status = tensor ? add_tensor(digest, dataset) : add(digest, dataset, NULL, **name == 'x');
     }
     return status;
 }

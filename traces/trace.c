@@ -10,6 +10,7 @@
 
 #include "traces/hash.h"
 #include "traces/schema.h"
+#include "traces/finite.h"
 #include "traces/trace_private.h"
 
 static int parse_format(const struct kv_h5 *file, struct kv_error *err)
@@ -122,7 +123,13 @@ static int parse_nll(struct kv_trace *trace, struct kv_error *err)
     if (status != KV_OK) return status;
     trace->nll = calloc(trace->tokens, sizeof *trace->nll);
     if (!trace->nll) return kv_fail(err, KV_EMEMORY, "%s: out of memory", trace->path);
-    return kv_h5_read(trace->nll, trace->file, "nll", &data, 0, trace->tokens, err);
+    const int read = kv_h5_read(trace->nll, trace->file, "nll", &data, 0, trace->tokens, err);
+    if (read != KV_OK) return read;
+    /* Nothing predicts token 0. */
+    const size_t bad = 1 + kv_first_not_finite(trace->nll + 1, trace->tokens - 1, KV_H5_F32);
+    if (bad == trace->tokens) return KV_OK;
+    return kv_fail(err, KV_EINPUT, "%s: /nll: expected finite numbers behind token 0, found %g at [%zu]",
+                   trace->path, (double)trace->nll[bad], bad);
 }
 
 static int parse_span(struct kv_trace *trace, const char *name, struct kv_error *err)

@@ -10,6 +10,7 @@
 
 #include "harness/output/row.h"
 #include "harness/output/short_number.h"
+#include "harness/output/table_notes.h"
 
 const char *const kv_figure_names[KV_FIGURES] = {"quality", "layers", "position", "memory"};
 
@@ -185,9 +186,10 @@ void kv_figure_frame(const struct kv_figure_page *figure, const char *title)
             figure->left / figure->width, 1 - figure->right / figure->width,
             figure->bottom / figure->height, 1 - figure->top / figure->height);
     kv_figure_set_text(script, "title", "%s", title);
-    kv_figure_set_text(script, "subtitle", "%s: %s, %u tokens (%u prefill), %u of %u layers; open loop",
-             kv_or_empty(trace->name), kv_or_empty(trace->model), trace->tokens, trace->prefill,
-             trace->n_layers, trace->model_layers);
+    char layers[48];
+    kv_print_layer_share(layers, trace);
+    kv_figure_set_text(script, "subtitle", "%s: %s, %u tokens (%u prefill), %s; open loop",
+             kv_or_empty(trace->name), kv_or_empty(trace->model), trace->tokens, trace->prefill, layers);
     kv_figure_set_text(script, "stamp", "trace %.21s  %s  kvbench %s", kv_or_empty(trace->hash),
              kv_or_empty(results->isa), results->code_version);
 }

@@ -188,6 +188,12 @@ static void describe_text(char *out, size_t capacity, const char *text)
     if ((size_t)length >= capacity) strcpy(out + capacity - 4, "...");
 }
 
+void kv_print_layer_share(char text[48], const struct kv_trace_summary *trace)
+{
+    if (trace->model_layers) snprintf(text, 48, "%u of %u layers", trace->n_layers, trace->model_layers);
+    else snprintf(text, 48, "%u layers of an unknown number", trace->n_layers);
+}
+
 void kv_print_heading(FILE *file, const struct kv_results *results,
                       const struct kv_ranking *ranking, enum kv_note_style style)
 {
@@ -200,10 +206,10 @@ void kv_print_heading(FILE *file, const struct kv_results *results,
                   trace->model ? trace->model : "?", text[0] ? "; text: " : "", text,
                   trace->hash ? trace->hash : "?",
                   trace->verified ? "" : " (not verified)");
-    kv_print_note(file, style,
-                  "%u tokens: %u prefill + %u decode; %u of %u layers; %s; %u-bit K and V; %s kernels",
-                  trace->tokens, trace->prefill, trace->tokens - trace->prefill, trace->n_layers,
-                  trace->model_layers, probes, trace->element_bits,
+    char layers[48];
+    kv_print_layer_share(layers, trace);
+    kv_print_note(file, style, "%u tokens: %u prefill + %u decode; %s; %s; %u-bit K and V; %s kernels",
+                  trace->tokens, trace->prefill, trace->tokens - trace->prefill, layers, probes, trace->element_bits,
                   results->isa ? results->isa : "?");
     kv_print_note(file, style, ranking->by_dkl
                   ? "open loop: answers do not feed back into the model. Ranked by dkl (nats/token): "

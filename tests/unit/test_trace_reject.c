@@ -80,6 +80,7 @@ REJECTED(recorder_missing, drop(file, "", "recorder"),
          "/@recorder: expected a string, found nothing")
 REJECTED(digest_other, set_text(file, "", "model_digest", "md5:1"),
          "/@model_digest: expected sha256:... or synthetic:..., found md5:1")
+REJECTED(model_latin1, set_text(file, "", "model", "caf\xe9"), "/@model: expected UTF-8, found other bytes")
 REJECTED(config_not_json, set_text(file, "", "model_config", "30 layers"),
          "/@model_config: expected a JSON object, found 30 layers")
 REJECTED(config_layers_text, set_text(file, "", "model_config", "{\"num_hidden_layers\": \"x\"}"),
@@ -110,6 +111,8 @@ REJECTED(positions_short, RESHAPE("positions", H5T_STD_I32LE, 11),
 REJECTED(positions_group, (drop(file, "positions", NULL),
          H5Gclose(H5Gcreate2(file, "positions", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT))),
          "/positions: expected a dataset, found damage*")
+REJECTED(nll_not_finite, poke_int(file, "nll", 7, 0x7fc00000),
+         "/nll: expected finite numbers behind token 0, found nan at [7]")
 REJECTED(nll_double, RESHAPE("nll", H5T_IEEE_F64LE, T), "/nll: expected [12] f32, found [12] f64")
 
 static void wide_token(hid_t file)
