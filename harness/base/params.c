@@ -70,8 +70,10 @@ static int bad_value(const struct kv_param *param, const char *who, const char *
                        who, param->name, KV_LIST_MAX, param->min, param->max, value);
     return kv_fail(err, KV_EUSAGE, "%s: %s: expected %s from %.12g to %.12g, found %.100s", who,
                    param->name,
-                   kv_param_kind(param) == KV_PARAM_U32 ? "a whole number" : "a number", param->min,
-                   param->max, value);
+                   param->type & KV_PARAM_ODD             ? "an odd number"
+                   : kv_param_kind(param) == KV_PARAM_U32 ? "a whole number"
+                                                          : "a number",
+                   param->min, param->max, value);
 }
 
 static bool set_choice(const struct kv_param *param, const char *value, uint32_t *out)
@@ -145,6 +147,7 @@ static bool set_value(const struct kv_param *param, void *config, const char *va
     case KV_PARAM_U32:
         if (!kv_read_real(value, &number) || number != floor(number)) return false;
         if (number < param->min || number > param->max) return false;
+        if (param->type & KV_PARAM_ODD && fmod(number, 2.0) == 0.0) return false;
         *(uint32_t *)field(param, config) = (uint32_t)number;
         return true;
     case KV_PARAM_REAL:

@@ -24,6 +24,8 @@ enum kv_param_type {
 enum { KV_PARAM_LATER = 16 };
 /* Added to KV_PARAM_BUDGET: what is held may be said in bytes or bits, too (methods/byte_law.h). */
 enum { KV_PARAM_STORED = 32 };
+/* Added to KV_PARAM_U32: even numbers are refused. */
+enum { KV_PARAM_ODD = 64 };
 
 /* One of the four is set. share: of the prompt, rounded down. bytes: of one layer, all its heads, at the
  * end of a replay; bits: the same, per element of K and V of all tokens. */

@@ -19,7 +19,7 @@ struct kv_vote_config {
 #define KV_VOTE_PARAMS(w, k, p, j, g)                                                              \
     {"observation_window", KV_PARAM_U32, offsetof(struct kv_vote_config, observation_window),      \
      w, 1, 65536, NULL, "prompt queries that vote"},                                               \
-    {"kernel", KV_PARAM_U32, offsetof(struct kv_vote_config, kernel),                              \
+    {"kernel", KV_PARAM_U32 | KV_PARAM_ODD, offsetof(struct kv_vote_config, kernel),               \
      k, 1, 255, NULL, "rows pooled together (odd)"},                                               \
     {"pooling", KV_PARAM_CHOICE, offsetof(struct kv_vote_config, pooling),                         \
      p, 0, 0, "mean|max", "how neighbours are pooled"},                                            \

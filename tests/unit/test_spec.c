@@ -224,6 +224,7 @@ Test(spec, values_name_parameter_value_and_range)
 {
     refuses("int:bits=9", "int: bits: expected a whole number from 1 to 8, found 9");
     refuses("int:k.bits=9", "bits: expected a whole number");
+    refuses("snapkv:kernel=4", "kernel: expected an odd number from 1 to 255, found 4");
     refuses("int:span=head", "span: expected one of none|joint|heads|all, found head");
     refuses("h2o:when=never", "when: expected one of step|prefill, found never");
     refuses("h2o:recent_percent=101", "expected a whole number from 0 to 100");
