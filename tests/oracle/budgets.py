@@ -109,7 +109,7 @@ def keep_prompt(policy):
     heads, length = range(len(policy.layer.k)), policy.prompt.length
     if length <= policy.budget:
         return [np.ones(length, dtype=bool)] * len(heads)
-    scores = [np.array(policy.scores(head)[:length], dtype=np.float64) for head in heads]
+    scores = [np.array(policy.known_scores(head)[:length], dtype=np.float64) for head in heads]
     if policy.parts.shared_heads:
         scores = [np.sum(scores, axis=0)] * len(heads)
     budgets = [policy.budget] * len(heads)

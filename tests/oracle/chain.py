@@ -61,7 +61,7 @@ def keep_among(member, head, held):
         return kept
     if member.parts.pooled_heads or member.parts.chunk or member.parts.output_percent:
         raise NotImplementedError("heads or chunks behind another policy")
-    scores = np.array(member.scores(head)[:len(held)], dtype=np.float64)
+    scores = np.array(member.known_scores(head)[:len(held)], dtype=np.float64)
     shut = (np.arange(len(rows)) >= len(rows) - member.recent) | (rows < member.sinks)
     kept[:] = False
     kept[rows[keep_rows(member, scores[rows], member.budget, head, shut)]] = True

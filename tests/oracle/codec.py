@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 
+class Unknown(ValueError):
+    """What the oracle does not know, or what no document settles."""
+
+
 @dataclass
 class Tiers:
     """Rows that stay exact: the first `sinks` positions, the last `recent` of the queue."""

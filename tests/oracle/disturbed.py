@@ -1,13 +1,16 @@
-"""How far the oracle's own numbers move when what a basis is fitted on is known to f32 only.
+"""How far the oracle's own numbers move when what it decides by is known to f32 only.
 
 Eigenvectors of close eigenvalues turn into each other at the least touch, and where a rank parts them,
-so does the subspace; the program turns rows back before the rotation in f32. `gram` hands a symmetric
-matrix through, with noise while a `Disturbance` is open.
+so does the subspace; the program turns rows back before the rotation in f32, and a code on a border
+goes to either side; of scores that f32 cannot tell apart either row stays. `gram`, `rows`, `sums` and `scores`
+hand their argument through, with noise while a `Disturbance` is open.
 """
+from numbers import Number
+
 import numpy as np
 
 NOISE = 2.0 ** -23          # of an entry, relative to its row's and its column's diagonal
-DRAWS = 4
+DRAWS = 8
 _generator = None
 
 
@@ -17,6 +20,27 @@ def gram(matrix):
     noise = _generator.standard_normal(matrix.shape) * NOISE
     size = np.sqrt(np.abs(np.diag(matrix)))
     return matrix + (noise + noise.T) / 2 * np.outer(size, size)
+
+
+def rows(turned, size):
+    """Rows that were turned, and the lengths of what turned."""
+    if _generator is None:
+        return turned
+    return turned + _generator.standard_normal(turned.shape) * NOISE / 2 * size
+
+
+def sums(values):
+    """Of many terms."""
+    return values if _generator is None else values * (1 + _generator.standard_normal(np.shape(values)) * NOISE)
+
+
+def scores(values, floor):
+    """Known to `floor()` of themselves; what is equal stays so, for it is in f32, too."""
+    if _generator is None:
+        return values
+    alone, place = np.unique(values, return_inverse=True)
+    noise = _generator.standard_normal(len(alone)) * floor()
+    return values + np.where(np.isfinite(alone), alone * noise, 0.0)[place].reshape(np.shape(values))
 
 
 class Disturbance:
@@ -40,7 +64,7 @@ def spreads(make_rows, want):
             rows = make_rows()
         for layer, row in rows.items():
             for column, value in row.items():
-                if isinstance(value, float) and isinstance(want[layer].get(column), float):
+                if isinstance(value, Number) and isinstance(want[layer].get(column), Number):
                     moved = abs(value - want[layer][column])
                     result[layer][column] = max(moved, result[layer].get(column, 0.0))
     return result

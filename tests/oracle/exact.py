@@ -27,6 +27,15 @@ def softmax(logits, sink=None):
     return weights / total
 
 
+LOWEST = 2.0 ** -60      # of a row's largest: the program takes what is lower for 0, and ranks it so (kernels/exp.h)
+
+
+def noticed(weights):
+    """Rows of weights as a policy sees them. What a row lacks of 1 is its sink's."""
+    top = np.maximum(weights.max(axis=-1, keepdims=True, initial=0), 1 - weights.sum(axis=-1, keepdims=True))
+    return np.where(weights < LOWEST * top, 0.0, weights)
+
+
 def first_visible(layer, t):
     """A query at t sees keys t - window + 1 .. t, or 0 .. t."""
     return max(0, t - layer.window + 1) if layer.window else 0

@@ -1,6 +1,7 @@
 """sign and ternary: one and 1.6 bits a value, with a half a group."""
 import numpy as np
 
+import disturbed
 from codec import Codec, apply_by_group, group_count, packed_bytes
 from rounding import to_f16, to_f32
 
@@ -15,7 +16,7 @@ class Sign(Codec):
         self.group_size = min(group_size, dim)
 
     def group(self, rows):
-        scale = as_half(to_f32(np.abs(rows).mean(axis=1, keepdims=True, dtype=np.float64)))
+        scale = as_half(to_f32(disturbed.sums(np.abs(rows).mean(axis=1, keepdims=True, dtype=np.float64))))
         return np.where(rows > 0, scale, -scale).astype(np.float64)
 
     def round_trip(self, rows):
@@ -32,7 +33,7 @@ class Ternary(Sign):
     def group(self, rows):
         rows = to_f32(rows)
         square = (rows.astype(np.float64) ** 2).mean(axis=1, keepdims=True)
-        r = as_half(np.sqrt(square))
+        r = as_half(np.sqrt(disturbed.sums(square)))
         code = (rows > self.THRESHOLD * r).astype(np.float64) - (rows <= -self.THRESHOLD * r)
         return code * self.LEVEL.astype(np.float64) * r
 

@@ -302,6 +302,8 @@ def check(trace, spec):
     codecs = [stage for stage in specs.parse(spec) if stage.name in specs.CODECS]
     if codecs[0].name != "mla" or set(codecs[0].params) - {"rank", "rope", "fold", "recent", "sinks"}:
         raise specs.Unknown("latents inside another codec")
+    if codecs[0].side != "kv":
+        raise ValueError("latents of one side")
     for layer in trace.layers.values():
         if layer.owner == layer.index:
             Latents(trace, layer, dict(codecs[0].params), codecs[1:])

@@ -8,7 +8,9 @@ for the visible `positions` among the `held` ones. Positions are token indices; 
 import numpy as np
 
 from budgets import Parts, best, keep_prompt, layer_budget, mask_of
+import disturbed
 from rounding import through_f16
+from tolerances import weight_floor
 
 
 class Policy:
@@ -83,6 +85,9 @@ class Scored(Policy):
     def scores(self, head):
         raise NotImplementedError
 
+    def known_scores(self, head):
+        return disturbed.scores(self.scores(head), lambda: weight_floor(self.layer))
+
     def keep(self, head):
         if self.kept is None:
             self.kept = keep_prompt(self)
@@ -117,8 +122,8 @@ class Scored(Policy):
     def step_scores(self, head):
         """Of all heads together where they keep the same rows."""
         if not self.parts.shared_heads:
-            return self.scores(head)
-        return sum(self.scores(h) for h in range(len(self.layer.k)))
+            return self.known_scores(head)
+        return sum(self.known_scores(h) for h in range(len(self.layer.k)))
 
     def evict_chunks(self, head, held, is_open):
         """Whole chunks of positions stay, by the mean score of their held rows, those of protected rows first;
@@ -348,7 +353,8 @@ class TopK(Policy):
         self.budget = budget
 
     def select(self, layer, query_head, t, positions, logits, held):
-        return mask_of(best(logits, self.budget), len(positions))
+        known = disturbed.scores(logits, lambda: weight_floor(layer))
+        return mask_of(best(known, self.budget), len(positions))
 
 
 class Quest(Policy):
@@ -371,6 +377,7 @@ class Quest(Policy):
         scores = np.full(page_of.max() + 1, -np.inf)
         for page in np.unique(page_of):
             scores[page] = self.bound(layer, query_head, t, held[page_of == page])
+        scores = disturbed.scores(scores, lambda: weight_floor(layer))
         scores[page_of[-1]] = np.inf
         return np.isin(positions // self.page_size, best(scores, self.pages))
 

@@ -105,7 +105,7 @@ class LayerReplay:
                 answers.coded[head, step] = cache.coded_mask()
             if layer is self.owner:
                 own = cache.own[positions]
-                self.policy.observe(head, t, positions[own], weights[:, own])
+                self.policy.observe(head, t, positions[own], exact.noticed(weights)[:, own])
 
     def weights(self, layer, head, cache, positions, t):
         """[group, n] softmax over the held, visible and read rows."""

@@ -1,6 +1,8 @@
 """Rotary positions: turning rows by whole positions, in both layouts."""
 import numpy as np
 
+import disturbed
+
 
 def turned(layer, rows, steps):
     """Rows [n, d] turned on by `steps` [n] positions; dimensions past rope_dims stay."""
@@ -17,7 +19,17 @@ def turned(layer, rows, steps):
 
 def before_rotation(layer, rows, positions):
     """Rows as they were before they were rotated and scaled (YaRN's factor, of what rotates)."""
-    return scaled(layer, turned(layer, rows, -positions), 1 / layer.rope_scale)
+    before = scaled(layer, turned(layer, rows, -positions), 1 / layer.rope_scale)
+    return disturbed.rows(before, pair_lengths(layer, before))
+
+
+def pair_lengths(layer, rows):
+    """Of the pair that each column turns with; 0 where none does."""
+    lengths = np.zeros(rows.shape)
+    if layer.rope_layout != "none":
+        first, second = pair_columns(layer)
+        lengths[:, first] = lengths[:, second] = np.hypot(rows[:, first], rows[:, second])
+    return lengths
 
 
 def rotated(layer, rows, positions):

@@ -9,7 +9,7 @@ import policies
 import structure
 import voters
 from chain import Chain
-from codec import Codec
+from codec import Codec, Unknown
 from prompt import Prompt
 from gear import Gear, GearAround
 from kvquant import KVQuant
@@ -33,10 +33,6 @@ CODECS = {"center", "outliers", "hadamard", "f32", "f16", "bf16", "int", "kivi",
           "sign", "ternary"} | set(Llama.BLOCKS)
 STATES = {"linear-state"}                     # keep no rows (linear_state.py)
 RANDOM_STAGES = {"random", "turboquant", "qjl", "polar-han"}        # rows cannot agree with another generator
-
-
-class Unknown(ValueError):
-    pass
 
 
 @dataclass
@@ -82,6 +78,24 @@ def parse(spec):
 
 def is_random(spec):
     return any(stage.name in RANDOM_STAGES for cache in spec.split("+rest+") for stage in parse(cache))
+
+
+ONE_ROW = {"f32", "f16", "bf16", "fp8", "mxfp4", "nvfp4", "sign", "ternary", "center", "outliers", "hadamard"} | set(
+    Llama.BLOCKS)
+TIERED = {"sinks", "recent"}
+
+
+def by_chance(spec):
+    """Columns that hang on which rows `random` keeps: heads of unequal length, rows that share an atom."""
+    stages = parse(spec)
+    if all(stage.name != "random" for stage in stages):
+        return set()
+    sizes = {"bits_per_element", "bits_key", "bits_value", "resident_bytes", "payload_bytes", "metadata_bytes",
+             "residual_bytes"}
+    if any(stage.params.get("pooled_heads") for stage in stages):
+        return sizes | {"kept_tokens"}
+    codecs = [stage for stage in stages if stage.name in CODECS]
+    return set() if all(stage.name in ONE_ROW and not TIERED & set(stage.params) for stage in codecs) else sizes
 
 
 def without_question(trace, stages):

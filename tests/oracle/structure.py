@@ -15,6 +15,7 @@ from joint import Lane, LaneBank, ObjectBank, part_of
 from replay import LayerReplay, run_together
 from rotary import before_rotation, pair_columns
 from rounding import through_bf16, through_f16, to_f32
+from svd import check_found
 import specs
 
 
@@ -74,11 +75,16 @@ def leading(gram, rank):
     return vectors[:, ::-1][:, :rank], values[::-1][:rank]
 
 
-def project(of, down, up, basis, shift=0.0, **more):
-    """x -> down -> inner -> up; both maps as halves."""
+def project(of, down, up, basis, shift=0.0, found=(), **more):
+    """x -> down -> inner -> up; both maps as halves. found: columns of a row, and what `leading` gave for them."""
+    def latents_of(rows):
+        for columns, vectors, values in found:
+            check_found(rows[:, columns], vectors, values)
+        return (rows - shift) @ down
+
     down, up = through_f16(down), through_f16(up)
     codec = of.inner((of.rows - shift) @ down)
-    return from_inner(lambda rows: (rows - shift) @ down, lambda latents: latents @ up.T + shift, codec, basis, **more)
+    return from_inner(latents_of, lambda latents: latents @ up.T + shift, codec, basis, **more)
 
 
 def checked(rank, columns, of):
@@ -89,8 +95,12 @@ def checked(rank, columns, of):
 
 def svd(of):
     rank = checked(of.params.get("rank", 32), of.rows.shape[1], of)
-    basis, _ = leading(of.rows.T @ of.rows, rank)
-    return project(of, basis, basis, 2 * basis.size)
+    return on_energy(of, rank)
+
+
+def on_energy(of, rank):
+    basis, values = leading(of.rows.T @ of.rows, rank)
+    return project(of, basis, basis, 2 * basis.size, found=[(slice(None), basis, values)])
 
 
 def palu(of):
@@ -98,23 +108,23 @@ def palu(of):
     heads = min(of.params.get("group_heads", 4), len(of.heads))
     group = of.width * heads
     total, rank = of.rows.shape[1], checked(of.count("rank", 0.5, group), group, of)
-    downs, ups, size = [], [], 0
+    downs, ups, size, found = [], [], 0, []
     for first in range(0, total, group):
         columns = slice(first, min(first + group, total))
         x = of.rows[:, columns]
         vectors, values = leading(x.T @ x, min(rank, x.shape[1]))
-        scale = values ** 0.25
+        found.append((columns, vectors, values))
+        scale = np.where(values > 1e-12 * values.max(initial=0), np.abs(values), 1.0) ** 0.25
         down, up = np.zeros((total, len(values))), np.zeros((total, len(values)))
         down[columns], up[columns] = vectors / scale, vectors * scale
         downs.append(down), ups.append(up)
         size += x.shape[1] * len(values)
-    return project(of, np.hstack(downs), np.hstack(ups), 2 * size)
+    return project(of, np.hstack(downs), np.hstack(ups), 2 * size, found=found)
 
 
 def xkv(of):
     rank = checked(of.count("rank", 0.125, of.rows.shape[1]), of.rows.shape[1], of)
-    basis, _ = leading(of.rows.T @ of.rows, rank)
-    return project(of, basis, basis, 2 * basis.size)
+    return on_energy(of, rank)
 
 
 def kq_svd(of):
@@ -123,14 +133,13 @@ def kq_svd(of):
     rank, x = checked(of.count("rank", 0.5, dim), dim, of), of.rows
     if of.side == "v":
         if of.params.get("values", "pca") == "pca":
-            basis, _ = leading(x.T @ x, rank)
-            return project(of, basis, basis, 2 * basis.size)
+            return on_energy(of, rank)
         c_q = output_metric(of)
     else:
         queries = of.queries.reshape(-1, dim)
         c_q = queries.T @ queries
     c_k = disturbed.gram(x.T @ x)
-    c_k += 1e-6 * np.trace(c_k) / dim * np.eye(dim)
+    c_k += (1e-6 * np.trace(c_k) / dim or 1.0) * np.eye(dim)       # keys without energy: any basis is theirs
     c_q = c_q + 1e-12 * np.trace(c_q) / dim * np.eye(dim)
     l_q, l_k = np.linalg.cholesky(c_q), np.linalg.cholesky(c_k)
     u, s, vt = np.linalg.svd(l_q.T @ l_k)

@@ -56,18 +56,21 @@ def largest_logit(layer):
     return layer.scale * float(largest)
 
 
-def feature_floor(layer):
-    """Of features that are exponentials of the entries of keys and queries, up to twice these."""
-    return 2.0 ** -22 * float(max(np.abs(layer.q).max(), np.abs(layer.k).max()))
+def feature_floor(layer, sharpness):
+    """Of features that are exponentials of the sharpened entries of keys and queries, up to twice these."""
+    return 2.0 ** -22 * max(1.0, sharpness) * float(max(np.abs(layer.q).max(), np.abs(layer.k).max()))
 
 
 def rounding_floor(layer):
     """Of an output, relative to it: sums of d_k products for a logit, of up to T rows; a weight is
     wrong by as much as its logit is. Fewer columns than 64 that matter leave it fewer ways to miss
     the direction of an error."""
+    return weight_floor(layer) * max(1.0, math.sqrt(64 / columns_that_matter(layer.v)))
+
+
+def weight_floor(layer):
     tokens, dim = layer.k.shape[1:]
-    narrow = max(1.0, math.sqrt(64 / columns_that_matter(layer.v)))
-    return 2.0 ** -24 * math.hypot(math.sqrt(tokens + dim), largest_logit(layer)) * narrow
+    return 2.0 ** -24 * math.hypot(math.sqrt(tokens + dim), largest_logit(layer))
 
 
 def columns_that_matter(values):

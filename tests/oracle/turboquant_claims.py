@@ -13,6 +13,9 @@ DEVIATIONS, MARGIN = 6.0, 0.03       # of the draws; and of the value
 TAIL = 1.5                           # beyond the most extreme draw of an appeal
 
 
+TIERS = {"keys", "sinks", "recent", "exact_layers"}       # rows of other errors
+
+
 def squared_error(rows_of_heads, stage, side, columns, seed):
     """Over all heads of a layer, one rotation for all of them; of the first columns of each row."""
     top = bottom = 0.0
@@ -49,10 +52,10 @@ def layer_problem(trace, layer, stage, side, printed):
 def distortion_claims(trace, spec, row):
     """[(column, problem or None)] for a lone turboquant stage, layer by layer."""
     stages = specs.parse(spec)
-    if len(stages) != 1 or stages[0].name != "turboquant" or "keys" in stages[0].params or row["layer"] == "all":
+    if len(stages) != 1 or stages[0].name != "turboquant" or TIERS & set(stages[0].params) or row["layer"] == "all":
         return []
     layer = trace.layers[int(row["layer"])]
     if layer.owner != layer.index:
         return []
     return [(column, layer_problem(trace, layer, stages[0], side, float(row[column])))
-            for column, side in (("key_error", "k"), ("value_error", "v")) if row[column]]
+            for column, side in (("key_error", "k"), ("value_error", "v")) if row[column] and side in stages[0].side]
