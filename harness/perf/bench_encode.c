@@ -103,6 +103,51 @@ static double grid_bytes(void *context)
     return 2.0 * work->coded.code->dim * work->coded.n;
 }
 
+/* Floating-point operations that encoders ask of the kernels that project, in one pass. */
+static struct {
+    const struct kv_kernels *kernels;
+    double flops;
+} counted;
+
+static void count_rotate(const float *matrix, uint32_t rows, uint32_t columns, const float *x,
+                         float *out)
+{
+    counted.flops += 2.0 * rows * columns;
+    counted.kernels->rotate(matrix, rows, columns, x, out);
+}
+
+static void count_signs(const struct kv_projections *projections, const float *x, uint32_t n,
+                        uint8_t *signs, size_t apart)
+{
+    counted.flops += 2.0 * projections->rows * projections->columns * n;
+    counted.kernels->project_signs(projections, x, n, signs, apart);
+}
+
+/* Of one row. */
+static double projection_flops(struct encoding *work)
+{
+    const struct kv_kernels kernels = work->coded.kernels;
+    counted.kernels = &kernels, counted.flops = 0;
+    work->coded.kernels.rotate = count_rotate, work->coded.kernels.project_signs = count_signs;
+    const double rows = encode_all(work);
+    work->coded.kernels = kernels;
+    return counted.flops / rows;
+}
+
+/* What projections are of an encoder, all else that it does included in its time. */
+static size_t explain_projections(struct encoding *work, double read, char *reason)
+{
+    const double flops = projection_flops(work);
+    if (!(flops > 0)) return 0;
+    const double peak = kv_perf_best(kv_perf_peak, &work->coded.kernels);
+    const double rows = kv_perf_best(encode_all, work);
+    const double least = flops / peak / read;
+    return (size_t)snprintf(reason, KV_PERF_REASON,
+                            "projections: %.0f flop a row, encoded at %.0f %% of the multiply-adds' "
+                            "peak; at the whole peak they alone take %.0f times the reading; ",
+                            flops, 100 * flops * rows / peak, least);
+}
+
 struct rotated {
     struct encoding *work;
     float out[4096];
@@ -138,7 +183,8 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
     struct kv_perf_buffer buffer = {work->halves, (size_t)(bytes * work->coded.n), 0};
     const double read = bytes / kv_perf_best(kv_perf_read, &buffer);
     const double grid = bytes / kv_perf_best(grid_bytes, work), least = widen / read;
-    snprintf(reason, KV_PERF_REASON,
+    const size_t said = explain_projections(work, read, reason);
+    snprintf(reason + said, KV_PERF_REASON - said,
              "what no encoder can leave out is %s the goal: widening the halves to floats alone "
              "takes %.1f times the reading; with extremes and codes of a grid, the least of a "
              "quantizer, %.1f",

@@ -149,16 +149,41 @@ static bool is_values(const struct qjl_code *self)
     return self->grid.dim != 0;
 }
 
+static void add_energies(const float *restrict rows, uint32_t n_rows, uint32_t dim,
+                         float *restrict energy)
+{
+    memset(energy, 0, dim * sizeof *energy);
+    for (uint32_t t = 0; t < n_rows; t++, rows += dim)
+        for (uint32_t c = 0; c < dim; c++) energy[c] += rows[c] * rows[c];
+}
+
+/* The largest again and again, in a copy; false where an energy is no number. */
+static bool choose_largest(struct qjl_code *self, const float *energy)
+{
+    const uint32_t dim = self->code.dim;
+    float *left = self->parts + dim, sum = 0;
+    uint32_t n = 0;
+    for (uint32_t c = 0; c < dim; c++) sum += left[c] = energy[c];
+    if (sum != sum) return false;
+    for (uint32_t i = 0; i < self->n_outliers; i++) {
+        const float most = self->kernels->max(left, dim);
+        uint32_t c = 0;
+        while (left[c] != most) c++;
+        left[c] = -1;
+    }
+    for (uint32_t c = 0; c < dim; c++)
+        if (left[c] < 0) self->outliers[n++] = c;
+    return true;
+}
+
 /* The channels of largest energy over the group; of equal ones the lower. */
 static void choose(struct qjl_code *self, const float *rows)
 {
     const uint32_t dim = self->code.dim;
-    float *restrict energy = self->parts + 2 * (size_t)dim;
+    float *energy = self->parts + 2 * (size_t)dim;
     uint32_t n = 0;
-    memset(energy, 0, dim * sizeof *energy);
-    for (uint32_t t = 0; t < self->code.block; t++)
-        for (uint32_t c = 0; c < dim; c++)
-            energy[c] += rows[(size_t)t * dim + c] * rows[(size_t)t * dim + c];
+    add_energies(rows, self->code.block, dim, energy);
+    if (choose_largest(self, energy)) return;
     for (uint32_t c = 0; c < dim && n < self->n_outliers; c++) {
         uint32_t rank = 0;
         for (uint32_t o = 0; o < dim; o++)

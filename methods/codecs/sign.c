@@ -6,8 +6,6 @@
  * row.
  *
  * Departures: none, it is nobody's paper. 0 counts as negative. */
-#include <math.h>
-
 #include "methods/parts/codes.h"
 #include "methods/codec.h"
 
@@ -29,17 +27,6 @@ struct sign_code {
     uint8_t *codes; /* [dim + 7] */
 };
 
-/* Four partial sums, then (0 + 1) + (2 + 3). */
-static double sum_of_magnitudes(const float *x, uint32_t n)
-{
-    double sums[4] = {0};
-    uint32_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        for (uint32_t k = 0; k < 4; k++) sums[k] += (double)fabsf(x[i + k]);
-    for (; i < n; i++) sums[0] += (double)fabsf(x[i]);
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-}
-
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 {
     static const float zero = 0;
@@ -47,7 +34,7 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
     uint8_t *metadata = atom + code->payload_bytes;
     for (uint32_t first = 0; first < code->dim; first += self->group, metadata += 2) {
         const uint32_t left = code->dim - first, n = left < self->group ? left : self->group;
-        kv_keep_half(metadata, (float)(sum_of_magnitudes(rows + first, n) / n));
+        kv_keep_half(metadata, (float)(self->kernels->sum_magnitudes(rows + first, n) / n));
     }
     self->kernels->bucket(rows, code->dim, &zero, 1, self->codes);
     self->kernels->pack_bits(self->codes, code->dim, 1, atom);

@@ -824,8 +824,7 @@ static void KERNEL(hadamard)(const float *x, const float *factors, float *out, s
     KERNEL(wide_spans)(out, n, span);
 }
 
-/* Four vectors of rows at a time, each its own chain over the columns. A column times 0 changes no
- * sum, which is never -0: sparse rows (outliers that a sketch keeps apart) leave most out. */
+/* Four vectors of rows at a time, each its own chain over the columns. */
 static void KERNEL(rotate)(const float *matrix, uint32_t rows, uint32_t columns, const float *x,
                            float *out)
 {
@@ -834,7 +833,6 @@ static void KERNEL(rotate)(const float *matrix, uint32_t rows, uint32_t columns,
         vec sums[4] = {zeros(), zeros(), zeros(), zeros()};
         for (uint32_t c = 0; c < columns; c++) {
             const float *column = matrix + (size_t)c * rows + r;
-            if (x[c] == 0) continue;
             const vec factor = spread(x[c]);
             UNROLLED for (uint32_t k = 0; k < 4; k++)
                 sums[k] = add(sums[k], mul(load(column + k * LANES), factor));
@@ -849,6 +847,8 @@ static void KERNEL(rotate)(const float *matrix, uint32_t rows, uint32_t columns,
         store_part(out + r, width, sum);
     }
 }
+
+static float KERNEL(sum_squares)(const float *x, size_t n);
 
 #if LANES_DIVIDE_8
 /* The 8 partial sums of the contract are 8 / LANES vectors. */
@@ -874,13 +874,13 @@ static float KERNEL(sum_squares)(const float *x, size_t n)
     UNROLLED for (uint32_t k = 0; k < VECS; k++) store(s + k * LANES, sums[k]);
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }
+#endif
 
 static float KERNEL(hadamard_squares)(const float *x, const float *factors, float *out, size_t n)
 {
     KERNEL(hadamard)(x, factors, out, n);
     return KERNEL(sum_squares)(x, n);
 }
-#endif
 
 static double KERNEL(peak)(size_t rounds)
 {

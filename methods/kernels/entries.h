@@ -48,10 +48,9 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
 #else
     kernels->bucket = KERNEL(bucket_linear);
 #endif
-#if LANES_DIVIDE_8
     kernels->sum_squares = KERNEL(sum_squares);
+    kernels->sum_magnitudes = KERNEL(sum_magnitudes);
     kernels->hadamard_squares = KERNEL(hadamard_squares);
-#endif
 }
 
 #endif

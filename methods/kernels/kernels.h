@@ -250,6 +250,9 @@ struct kv_kernels {
     /* Sum of squares with 8 partial sums (index mod 8), then ((0+1)+(2+3))+((4+5)+(6+7)); no FMA:
      * exact. */
     float (*sum_squares)(const float *x, size_t n);
+    /* Sum of magnitudes with 4 partial sums in double: index mod 4 in whole fours, the rest in the first;
+     * then (0+1)+(2+3): exact. */
+    double (*sum_magnitudes)(const float *x, size_t n);
     /* hadamard, and the sum_squares of x, which is returned: exact. out may not be x. */
     float (*hadamard_squares)(const float *x, const float *factors, float *out, size_t n);
 

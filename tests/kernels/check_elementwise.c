@@ -825,3 +825,17 @@ const char *check_sum_squares(const struct kv_kernels *generic, const struct kv_
                                     .call = call_sum_squares};
     return check_elements(generic, set, &adapter);
 }
+
+static void call_sum_magnitudes(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                                uint32_t variant, float *results)
+{
+    const double sum = set->sum_magnitudes(in, n);
+    memcpy(results, &sum, sizeof sum);
+}
+
+const char *check_sum_magnitudes(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .kinds = ALL_KINDS, .variants = 1,
+                                    .call = call_sum_magnitudes};
+    return check_elements(generic, set, &adapter);
+}

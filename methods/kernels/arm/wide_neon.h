@@ -48,4 +48,20 @@ static inline wide wide_if_above(wide a, wide b, wide yes, wide no)
     return vbslq_f64(vcgtq_f64(a, b), yes, no);
 }
 
+/* Four partial sums are two vectors. */
+static double KERNEL(sum_magnitudes)(const float *x, size_t n)
+{
+    float64x2_t low = vdupq_n_f64(0), high = low;
+    double s[4];
+    for (; n >= 4; n -= 4, x += 4) {
+        const float32x4_t v = vabsq_f32(vld1q_f32(x));
+        low = vaddq_f64(low, vcvt_f64_f32(vget_low_f32(v)));
+        high = vaddq_f64(high, vcvt_high_f64_f32(v));
+    }
+    vst1q_f64(s, low);
+    vst1q_f64(s + 2, high);
+    for (; n; n--, x++) s[0] += (double)fabsf(*x);
+    return (s[0] + s[1]) + (s[2] + s[3]);
+}
+
 #endif

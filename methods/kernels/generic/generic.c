@@ -404,6 +404,16 @@ static float sum_squares_generic(const float *x, size_t n)
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }
 
+static double sum_magnitudes_generic(const float *x, size_t n)
+{
+    double s[4] = {0};
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        for (size_t j = 0; j < 4; j++) s[j] += (double)fabsf(x[i + j]);
+    for (; i < n; i++) s[0] += (double)fabsf(x[i]);
+    return (s[0] + s[1]) + (s[2] + s[3]);
+}
+
 static float hadamard_squares_generic(const float *x, const float *factors, float *out, size_t n)
 {
     hadamard_generic(x, factors, out, n);
@@ -467,6 +477,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .rotate = rotate_generic,
         .project_signs = project_signs_generic,
         .sum_squares = sum_squares_generic,
+        .sum_magnitudes = sum_magnitudes_generic,
         .hadamard_squares = hadamard_squares_generic,
         .peak = peak_generic,
     };

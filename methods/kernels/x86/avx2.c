@@ -27,6 +27,7 @@
 #include "methods/kernels/x86/stripes_subnormal.h"
 #include "methods/kernels/x86/stripes_fixed.h"
 #include "methods/kernels/x86/wide_avx2.h"
+#include "methods/kernels/x86/magnitudes.h"
 #include "methods/kernels/polar.h"
 #include "methods/kernels/projections.h"
 #include "methods/kernels/entries.h"

@@ -1,5 +1,4 @@
-/* The AVX-512 set: shared bodies over 16-float vectors (x86-64-v4: F, BW, CD, DQ, VL). The AVX2 set's
- * sum_squares stays, whose eight partial sums fill half a vector. */
+/* The AVX-512 set: shared bodies over 16-float vectors (x86-64-v4: F, BW, CD, DQ, VL). */
 #include "methods/kernels/x86/simd_avx512.h"
 
 #define HAS_PICK 1
@@ -19,6 +18,7 @@
 #include "methods/kernels/minifloats.h"
 #include "methods/kernels/channels.h"
 #include "methods/kernels/x86/wide_avx512.h"
+#include "methods/kernels/x86/magnitudes.h"
 #include "methods/kernels/polar.h"
 #include "methods/kernels/projections.h"
 #include "methods/kernels/entries.h"
@@ -28,7 +28,7 @@ void kv_kernels_set_avx512(struct kv_kernels *kernels)
     KERNEL(fill)(kernels);
     kernels->cell_codes = KERNEL(cell_codes);
     kernels->grid_encode = KERNEL(grid_codes);
-    kernels->pack_bits = KERNEL(pack_codes);
-    kernels->unpack_bits = KERNEL(unpack_steps);
+    kernels->pack_bits = KERNEL(pack_all);
+    kernels->unpack_bits = KERNEL(unpack_all);
     kernels->isa = "avx512";
 }

@@ -86,6 +86,115 @@ ALWAYS_INLINE void unpack_step(const uint8_t *packed, uint32_t bits, uint8_t *co
 
 #include "methods/kernels/x86/code_steps.h"
 
+/* -- bits that do not divide a byte: a word of 64 bits is 8 codes -------------------- */
+
+/* Bytes of two words <-> 2 bits adjacent bytes. */
+static inline __m512i word_bytes(uint32_t bits)
+{
+    const __m128i place = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __mmask16 second = (__mmask16)(0xffffu << bits);
+    return _mm512_broadcast_i32x4(
+        _mm_mask_add_epi8(place, second, place, _mm_set1_epi8((char)(8 - bits))));
+}
+
+static inline __m512i byte_places(uint32_t bits)
+{
+    const __m128i place = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
+    const __mmask16 whole = (__mmask16)(((1u << bits) - 1) * 0x101);
+    const __m128i second = _mm_mask_add_epi8(place, 0xff00, place, _mm_set1_epi8((char)bits));
+    return _mm512_broadcast_i32x4(_mm_mask_blend_epi8(whole, _mm_set1_epi8(-1), second));
+}
+
+/* What is in `part` stays, the rest moves down. */
+static inline __m512i close_up(__m512i x, __m512i part, uint32_t down)
+{
+    const __m512i rest = _mm512_andnot_si512(part, x);
+    return _mm512_or_si512(_mm512_and_si512(x, part), _mm512_srli_epi64(rest, down));
+}
+
+/* What is in `part` stays, as much above it moves up. */
+static inline __m512i part_ways(__m512i x, uint64_t part, uint32_t width, uint32_t up)
+{
+    const __m512i low = _mm512_set1_epi64((long long)part);
+    const __m512i rest = _mm512_and_si512(x, _mm512_slli_epi64(low, width));
+    return _mm512_or_si512(_mm512_and_si512(x, low), _mm512_slli_epi64(rest, up));
+}
+
+/* Neighbours join, three times; then quarters of two words each are written. */
+ALWAYS_INLINE void pack_uneven(const uint8_t *codes, uint32_t bits, uint8_t *packed)
+{
+    __m512i x =
+        _mm512_and_si512(_mm512_loadu_si512(codes), _mm512_set1_epi8((char)((1 << bits) - 1)));
+    x = close_up(x, _mm512_set1_epi16(0x00ff), 8 - bits);
+    x = close_up(x, _mm512_set1_epi32(0x0000ffff), 16 - 2 * bits);
+    x = close_up(x, _mm512_set1_epi64(0xffffffff), 32 - 4 * bits);
+    x = _mm512_shuffle_epi8(x, word_bytes(bits));
+    const __mmask16 some = (__mmask16)((1u << 2 * bits) - 1);
+    _mm_mask_storeu_epi8(packed, some, _mm512_castsi512_si128(x));
+    _mm_mask_storeu_epi8(packed + 2 * bits, some, _mm512_extracti32x4_epi32(x, 1));
+    _mm_mask_storeu_epi8(packed + 4 * bits, some, _mm512_extracti32x4_epi32(x, 2));
+    _mm_mask_storeu_epi8(packed + 6 * bits, some, _mm512_extracti32x4_epi32(x, 3));
+}
+
+ALWAYS_INLINE void unpack_uneven(const uint8_t *packed, uint32_t bits, uint8_t *codes)
+{
+    const uint64_t one = (1u << bits) - 1, two = (1u << 2 * bits) - 1,
+                   four = (1ull << 4 * bits) - 1;
+    const __mmask16 some = (__mmask16)((1u << 2 * bits) - 1);
+    __m512i x = _mm512_castsi128_si512(_mm_maskz_loadu_epi8(some, packed));
+    x = _mm512_inserti32x4(x, _mm_maskz_loadu_epi8(some, packed + 2 * bits), 1);
+    x = _mm512_inserti32x4(x, _mm_maskz_loadu_epi8(some, packed + 4 * bits), 2);
+    x = _mm512_inserti32x4(x, _mm_maskz_loadu_epi8(some, packed + 6 * bits), 3);
+    x = _mm512_shuffle_epi8(x, byte_places(bits));
+    x = part_ways(x, four, 4 * bits, 32 - 4 * bits);
+    x = part_ways(x, 0x0000000100000001u * two, 2 * bits, 16 - 2 * bits);
+    x = part_ways(x, 0x0001000100010001u * one, bits, 8 - bits);
+    _mm512_storeu_si512(codes, x);
+}
+
+static bool is_uneven(uint32_t bits)
+{
+    return bits == 3 || bits == 5 || bits == 6 || bits == 7;
+}
+
+static void KERNEL(pack_all)(const uint8_t *codes, size_t n, uint32_t bits, uint8_t *packed)
+{
+    for (; n >= STEP && is_uneven(bits); n -= STEP) {
+        pack_uneven(codes, bits, packed);
+        codes += STEP, packed += STEP / 8 * (size_t)bits;
+    }
+    if (n) KERNEL(pack_codes)(codes, n, bits, packed);
+}
+
+static void KERNEL(unpack_all)(const uint8_t *packed, size_t n, uint32_t bits, uint8_t *codes)
+{
+    for (; n >= STEP && is_uneven(bits); n -= STEP) {
+        unpack_uneven(packed, bits, codes);
+        packed += STEP / 8 * (size_t)bits, codes += STEP;
+    }
+    if (n) KERNEL(unpack_steps)(packed, n, bits, codes);
+}
+
+/* Eight partial sums are half a vector: both halves of the squares enter in turn. */
+static float KERNEL(sum_squares)(const float *x, size_t n)
+{
+    __m256 sums = _mm256_setzero_ps();
+    float s[8];
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const vec v = load(x + i), squares = mul(v, v);
+        sums = _mm256_add_ps(sums, _mm512_castps512_ps256(squares));
+        sums = _mm256_add_ps(sums, upper_half(squares));
+    }
+    if (i < n) { /* adding 0 changes no sum of squares */
+        const vec v = load_part(x + i, n - i), squares = mul(v, v);
+        sums = _mm256_add_ps(sums, _mm512_castps512_ps256(squares));
+        sums = _mm256_add_ps(sums, upper_half(squares));
+    }
+    _mm256_storeu_ps(s, sums);
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+}
+
 /* The contract's quotient (x - minimum) / scale, of at most 255, and this product with a rounded
  * inverse differ by less than 255 * 2^-22 < 2^-13: only where the product lies so near to a middle
  * of two codes is the division needed. */
