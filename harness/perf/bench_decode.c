@@ -217,8 +217,32 @@ static double best_rate(const struct decode *decode, kv_perf_work *run, uint32_t
     return rate;
 }
 
+/* Multiply-adds of values that share words, each vector of them told apart by one operation, out of
+ * registers: bytes of codes, of which the float products of such a format take this much at least.
+ */
+static double isolate(void *context)
+{
+    const struct decode *decode = context;
+    const double values = decode->kernels->isolating_peak(20000) / 2;
+    return values / kv_stripe_rows(decode->format->format) * 4;
+}
+
+/* A limit of the core where there is one: loads, scales and softmax come on top of it. */
+static int explain_words(const struct decode *decode, double goal, char *reason)
+{
+    if (kv_stripe_rows(decode->format->format) == 1) return 0;
+    const double rate = kv_perf_best(isolate, (void *)decode) * decode->threads / 1e9;
+    return snprintf(reason, KV_PERF_REASON,
+                    "a multiply-add and one operation that isolates it for each vector of values, "
+                    "out of registers, take codes at %.1f GB/s, %s the goal of %.1f%s; ",
+                    rate, rate < goal ? "below" : "above", goal,
+                    rate < goal ? ": a limit of this core for products in floats"
+                                : ", which proves no limit");
+}
+
 /* The goal beside what the arithmetic of this format alone takes here, without which no answer is,
- * and beside the whole answer out of L2. */
+ * and beside the whole answer out of L2. The best loop that is known proves nothing about others.
+ */
 static void explain(void *context, const struct kv_perf_seen *seen, char reason[KV_PERF_REASON])
 {
     const struct decode *decode = context;
@@ -226,16 +250,18 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
     const double alone = best_rate(decode, values_alone, tables ? 1u << 18 : 1u << 14);
     const double cached = best_rate(decode, decode_all, 1u << 17);
     const double goal = decode->goal * seen->limit / 1e9;
-    if (alone < 0 || cached < 0)
+    if (alone < 0 || cached < 0) {
         snprintf(reason, KV_PERF_REASON, "no reason found: out of memory");
-    else
-        snprintf(
-            reason, KV_PERF_REASON,
-            "%s: the best loop known over keys alone (loads, %s), out of %s, %.1f GB/s, %s the "
-            "goal of %.1f; whole answers out of L2 %.1f, reading %.1f",
-            alone < goal ? "arithmetic" : "arithmetic and memory",
-            tables ? "look-ups, sums" : "unpacking, multiply-adds", tables ? "L2" : "L1", alone,
-            alone < goal ? "below" : "above", goal, cached, seen->limit / 1e9);
+        return;
+    }
+    const int used = explain_words(decode, goal, reason);
+    snprintf(
+        reason + used, (size_t)(KV_PERF_REASON - used),
+        "the best loop known over keys alone (loads, %s), out of %s, %.1f GB/s, %s the goal of "
+        "%.1f%s; whole answers out of L2 %.1f, reading %.1f",
+        tables ? "look-ups, sums" : "unpacking, multiply-adds", tables ? "L2" : "L1", alone,
+        alone < goal ? "below" : "above", goal,
+        tables ? ", which proves no limit of the machine" : "", cached, seen->limit / 1e9);
 }
 
 static int measure(struct kv_perf *perf, const struct format *format, uint32_t tokens,

@@ -896,4 +896,20 @@ static double KERNEL(peak)(size_t rounds)
     return 2.0 * TILE_ROWS * TILE_VECS * LANES * (double)rounds;
 }
 
+static double KERNEL(isolating_peak)(size_t rounds)
+{
+    volatile float start = 0x1p-20f;
+    const vec factor = spread(start);
+    vec words = spread(-start), sums[TILE_ROWS * TILE_VECS];
+    UNROLLED for (uint32_t k = 0; k < TILE_ROWS * TILE_VECS; k++) sums[k] = spread(start);
+    for (size_t i = 0; i < rounds; i++)
+        UNROLLED for (uint32_t k = 0; k < TILE_ROWS * TILE_VECS; k++) {
+            words = as_if_changed(words);
+            sums[k] = fused(magnitude(words), factor, sums[k]);
+        }
+    UNROLLED for (uint32_t k = 1; k < TILE_ROWS * TILE_VECS; k++) sums[0] = add(sums[0], sums[k]);
+    start = sum_lanes(sums[0]);
+    return 2.0 * TILE_ROWS * TILE_VECS * LANES * (double)rounds;
+}
+
 #endif

@@ -422,8 +422,18 @@ const char *check_hadamard_squares(const struct kv_kernels *generic, const struc
 }
 
 /* Only that it comes back and counts in proportion. */
+static const char *check_yardstick(double (*peak)(size_t rounds))
+{
+    const double one = peak(1), ten = peak(10);
+    return one > 0 && ten == 10 * one ? NULL : complain("counts %g and %g", one, ten);
+}
+
 const char *check_peak(const struct kv_kernels *generic, const struct kv_kernels *set)
 {
-    const double one = set->peak(1), ten = set->peak(10);
-    return one > 0 && ten == 10 * one ? NULL : complain("counts %g and %g", one, ten);
+    return check_yardstick(set->peak);
+}
+
+const char *check_isolating_peak(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    return check_yardstick(set->isolating_peak);
 }

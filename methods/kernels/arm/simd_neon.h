@@ -20,6 +20,14 @@ static inline vec load(const float *p) { return vld1q_f32(p); }
 static inline void store(float *p, vec v) { vst1q_f32(p, v); }
 static inline vec spread(float x) { return vdupq_n_f32(x); }
 static inline vec zeros(void) { return vdupq_n_f32(0); }
+
+/* v, of which the compiler knows nothing from here on. */
+static inline vec as_if_changed(vec v)
+{
+    __asm__ volatile("" : "+w"(v));
+    return v;
+}
+
 static inline vec add(vec a, vec b) { return vaddq_f32(a, b); }
 static inline vec sub(vec a, vec b) { return vsubq_f32(a, b); }
 static inline vec mul(vec a, vec b) { return vmulq_f32(a, b); }

@@ -433,6 +433,19 @@ static double peak_generic(size_t rounds)
     return 16.0 * (double)rounds;
 }
 
+static double isolating_peak_generic(size_t rounds)
+{
+    float sums[8];
+    volatile float start = 0x1p-20f, word = -0x1p-20f;
+    const float factor = start;
+    for (int k = 0; k < 8; k++) sums[k] = start;
+    for (size_t i = 0; i < rounds; i++)
+        for (int k = 0; k < 8; k++) sums[k] += fabsf(word) * factor;
+    for (int k = 1; k < 8; k++) sums[0] += sums[k];
+    start = sums[0];
+    return 16.0 * (double)rounds;
+}
+
 void kv_kernels_set_generic(struct kv_kernels *kernels)
 {
     *kernels = (struct kv_kernels){
@@ -480,5 +493,6 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .sum_magnitudes = sum_magnitudes_generic,
         .hadamard_squares = hadamard_squares_generic,
         .peak = peak_generic,
+        .isolating_peak = isolating_peak_generic,
     };
 }

@@ -23,6 +23,14 @@ static inline vec load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void store(float *p, vec v) { _mm256_storeu_ps(p, v); }
 static inline vec spread(float x) { return _mm256_set1_ps(x); }
 static inline vec zeros(void) { return _mm256_setzero_ps(); }
+
+/* v, of which the compiler knows nothing from here on. */
+static inline vec as_if_changed(vec v)
+{
+    __asm__ volatile("" : "+x"(v));
+    return v;
+}
+
 static inline vec add(vec a, vec b) { return _mm256_add_ps(a, b); }
 static inline vec sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
 static inline vec mul(vec a, vec b) { return _mm256_mul_ps(a, b); }

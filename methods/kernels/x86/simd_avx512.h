@@ -23,6 +23,14 @@ static inline vec load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void store(float *p, vec v) { _mm512_storeu_ps(p, v); }
 static inline vec spread(float x) { return _mm512_set1_ps(x); }
 static inline vec zeros(void) { return _mm512_setzero_ps(); }
+
+/* v, of which the compiler knows nothing from here on. */
+static inline vec as_if_changed(vec v)
+{
+    __asm__ volatile("" : "+v"(v));
+    return v;
+}
+
 static inline vec add(vec a, vec b) { return _mm512_add_ps(a, b); }
 static inline vec sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
 static inline vec mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
