@@ -1,9 +1,10 @@
 /* none: values that are not stored; their keys stay.
  *
- * decode: 0. Behind `rest` it is the fate of rows whose value goes while their key still has its place
- * in the softmax (h2o:budget=64+rest+v.none): no mass moves to the rows that stay, and what the
- * dropped ones would have added is missing from the answer. In a first cache recent= and sinks= say which
- * values stay (v.none:recent=64); center=mean reads every dropped one as the prompt's mean value.
+ * decode: 0. Behind `rest` it is the fate of rows whose value goes while their key still has its
+ * place in the softmax (h2o:budget=64+rest+v.none): no mass moves to the rows that stay, and what
+ * the dropped ones would have added is missing from the answer. In a first cache recent= and sinks=
+ * say which values stay (v.none:recent=64); center=mean reads every dropped one as the prompt's
+ * mean value.
  *
  * Bytes of a value: none. A key without a row cannot be found again: keys are refused. */
 #include <string.h>

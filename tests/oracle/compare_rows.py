@@ -107,6 +107,7 @@ METHODS += """
 h2o:budget=64+f16+rest+int:bits=2 streaming:budget=40+kivi:bits=4:residual_length=32+rest+int:bits=2:axis=channel:group_size=32
 adakv:budget=64+int:bits=4+rest+kivi:bits=2:keys=unrotated:residual_length=64 knorm:budget=64+rest+gear
 scissorhands:budget=64+k.int:bits=4+v.svd:rank=16+rest+k.q4_0:recent=9+v.int:bits=2
+h2o:budget=64+rest+v.none h2o:budget=64+int:bits=4+rest+k.int:bits=2+v.none:center=mean v.none:recent=40:sinks=4 none
 """.split()
 
 # Rows that span heads or layers, behind policies (more of them in tests/micro/methods.list).

@@ -1,4 +1,4 @@
-"""sign and ternary: one and 1.6 bits a value, with a half a group."""
+"""sign and ternary: one and 1.6 bits a value, with a half a group; none: no value at all."""
 import numpy as np
 
 import disturbed
@@ -39,3 +39,13 @@ class Ternary(Sign):
 
     def atom_bytes(self):
         return (self.dim + 4) // 5, 2 * group_count(self.dim, self.group_size)
+
+
+class Nothing(Codec):
+    """Values that are not stored."""
+
+    def round_trip(self, rows):
+        return np.zeros(np.shape(rows))
+
+    def atom_bytes(self):
+        return 0, 0

@@ -14,7 +14,7 @@ from prompt import Prompt
 from gear import Gear, GearAround
 from kvquant import KVQuant
 from modifiers import Center, Hadamard, Outliers
-from floors import Sign, Ternary
+from floors import Nothing, Sign, Ternary
 from llama import Llama
 from minifloat import Fp8, MxFp4, NvFp4
 from quantizers import IntChannel, IntToken, Plain, kivi_keys, kivi_values
@@ -30,7 +30,7 @@ POLICIES = {"full", "window", "streaming", "random", "topk", "h2o", "tova", "kno
             "expected-attention", "scissorhands", "cam", "interleave"}
 CODECS = {"center", "outliers", "hadamard", "f32", "f16", "bf16", "int", "kivi", "svd", "turboquant",
           "qjl", "polar-wu", "polar-han", "kvquant", "gear", "palu", "xkv", "kq-svd", "mla", "autoencoder", "think", "minicache", "layer-share", "gqa", "fp8", "mxfp4", "nvfp4",
-          "sign", "ternary"} | set(Llama.BLOCKS)
+          "sign", "ternary", "none"} | set(Llama.BLOCKS)
 STATES = {"linear-state"}                     # keep no rows (linear_state.py)
 RANDOM_STAGES = {"random", "turboquant", "qjl", "polar-han"}        # rows cannot agree with another generator
 
@@ -256,7 +256,7 @@ def put_around(name, inner, dim, place, params):
     return call(AROUND[name], dim, inner=inner, **params, **lanes)
 
 
-OTHERS = {"fp8": Fp8, "mxfp4": MxFp4, "nvfp4": NvFp4, "sign": Sign, "ternary": Ternary}
+OTHERS = {"fp8": Fp8, "mxfp4": MxFp4, "nvfp4": NvFp4, "sign": Sign, "ternary": Ternary, "none": Nothing}
 
 
 def make_plain(name, dim, side, params, place):
@@ -269,6 +269,8 @@ def make_plain(name, dim, side, params, place):
         raise Unknown("pairs of rows that span")
     if name in makers:
         return makers[name](dim, side, dict(params))
+    if name == "none" and side == "k":
+        raise ValueError("a key that is not stored")
     if name in OTHERS:
         return call(OTHERS[name], dim, **params, **(dict(lanes=place.lanes_in(dim)) if name in ("fp8", "nvfp4") else {}))
     if params:
