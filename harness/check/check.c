@@ -52,6 +52,28 @@ static bool is_oracle(const struct kv_check *check)
     return check->spec->oracle || wants.future || wants.fisher || wants.label;
 }
 
+static const char WHOLE[] = "a policy that keeps this layer whole";
+
+/* One method, as it is registered. Another setting may be one that compresses nothing (rank=1.0, sinks above
+ * the length): its rows are flagged so. */
+static bool is_registered(const struct kv_check *check)
+{
+    struct kv_spec_list list;
+    struct kv_error err;
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(check->spec->text, ":+"), check->spec->text);
+    if (kv_spec_parse(&list, name, &err) != KV_OK) return false;
+    const bool same = list.n == 1 && strcmp(list.specs[0].text, check->spec->text) == 0;
+    kv_spec_free(&list);
+    return same;
+}
+
+static int64_t recorded_bytes(void)
+{
+    const struct kv_check_shape *plain = &kv_check_plain;
+    return (int64_t)plain->tokens * plain->kv_heads * (plain->key_dim + plain->value_dim) * 2;
+}
+
 /* -- the invariants ----------------------------------------------------------------------------- */
 
 static enum kv_verdict canonical_spec_parses_to_itself(struct kv_check *check)
@@ -194,23 +216,40 @@ static enum kv_verdict generic_kernels_agree(struct kv_check *check)
     return twice(check, &generic, false, ROUNDING);
 }
 
-/* The budget is as small as what it protects, and what stays is stored without chance. */
-static bool leaves_nothing_to_chance(const struct kv_check *check)
+/* The budget is as small as what it protects. */
+static bool has_no_choice(const struct kv_stage *stage)
 {
-    bool nothing = false;
+    const uint32_t budget = kv_budget_tokens(stage->trim.budget, kv_check_plain.prefill);
+    const struct kv_protected shut = kv_trim_protected(&stage->trim, budget, stage->trim.sinks);
+    return stage->policy->score && shut.sinks + shut.recent >= budget;
+}
+
+/* Codes that chance makes, while no row is encoded; a choice by chance without a choice. */
+static bool chance_has_no_say(const struct kv_check *check, bool coded)
+{
+    bool none = true;
     for (uint32_t c = 0; c < check->spec->n_caches; c++) {
         const struct kv_cache_spec *cache = &check->spec->caches[c];
         for (int side = 0; side < kv_n_chains(cache); side++)
             for (const struct kv_stage *s = kv_chain(cache, side); s; s = s->rest)
-                if (s->codec->traits & KV_RANDOM) return false;
+                none &= !coded || !(s->codec->traits & KV_RANDOM);
         for (uint32_t p = 0; p < cache->n_policies; p++) {
-            const struct kv_trim *trim = &cache->policies[p]->trim;
-            const uint32_t budget = kv_budget_tokens(trim->budget, kv_check_plain.prefill);
-            const struct kv_protected shut = kv_trim_protected(trim, budget, trim->sinks);
-            nothing |= cache->policies[p]->policy->score && shut.sinks + shut.recent >= budget;
+            const struct kv_stage *stage = cache->policies[p];
+            const bool random = stage->policy->random && stage->policy->random(stage->config[0]);
+            none &= !random || has_no_choice(stage);
         }
     }
-    return nothing;
+    return none;
+}
+
+static bool encodes_rows(struct kv_check *check)
+{
+    struct kv_play play = kv_play_usual(check);
+    struct kv_played played;
+    if (kv_play_shape(check, &play, &kv_check_plain, &played) != KV_PASS) return true;
+    const bool coded = played.account.coded_rows > 0;
+    kv_played_forget(&played);
+    return coded;
 }
 
 static enum kv_verdict seed_matters_only_where_it_is_said(struct kv_check *check)
@@ -219,8 +258,8 @@ static enum kv_verdict seed_matters_only_where_it_is_said(struct kv_check *check
     other.seed = 2;
     if (!check->spec->random) return twice(check, &other, true, 0.0);
     const enum kv_verdict verdict = twice(check, &other, true, 0.0);
-    if (verdict == KV_PASS && leaves_nothing_to_chance(check))
-        return kv_check_skip(check, "a budget of protected rows alone");
+    if (verdict == KV_PASS && chance_has_no_say(check, encodes_rows(check)))
+        return kv_check_skip(check, "protected rows alone stay, or no row is encoded");
     if (verdict == KV_PASS) return kv_fail(&check->why, 0, "said to be random, but another seed changed nothing"), KV_FAIL;
     return verdict == KV_FAIL ? KV_PASS : verdict;
 }
@@ -242,7 +281,9 @@ static enum kv_verdict future_tokens_do_not_matter(struct kv_check *check)
             verdict = KV_FAIL, kv_fail(&check->why, 0, "an answer before token %u changed with the tokens after it", changed.changed_from);
     }
     if (verdict == KV_PASS && kv_played_same(&a, &b))
-        verdict = KV_FAIL, kv_fail(&check->why, 0, "the changed tokens changed nothing at all");
+        verdict = kv_played_no_values(&a)
+                      ? kv_check_skip(check, "no value is stored")
+                      : (kv_fail(&check->why, 0, "the changed tokens changed nothing at all"), KV_FAIL);
     kv_played_forget(&a);
     kv_played_forget(&b);
     return verdict;
@@ -258,7 +299,9 @@ static enum kv_verdict swapping_heads_swaps_answers(struct kv_check *check)
 {
     for (int side = 0; side < 2; side++)
         for (const struct kv_stage *s = kv_chain(&check->spec->caches[0], side); s; s = s->rest)
-            if (s->codec->traits & KV_ORDERED_HEADS) return kv_check_skip(check, "heads have different parts to play");
+            if (kv_chain(&check->spec->caches[0], side)->modifiers[0].span & KV_SPAN_HEADS &&
+                s->codec->traits & KV_ORDERED_HEADS)
+                return kv_check_skip(check, "heads have different parts to play");
     if (check->spec->random) return kv_check_skip(check, "depends on the head by its seed");
     /* Of f32 rows: among equal halves of a row that joins heads the lower column goes first, and that is
      * another head's once they are swapped. */
@@ -314,17 +357,18 @@ static enum kv_verdict stores_less_than_recorded(struct kv_check *check)
     struct kv_played played;
     const enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &played);
     if (verdict != KV_PASS) return verdict;
-    const int64_t recorded = (int64_t)kv_check_plain.tokens * kv_check_plain.kv_heads * (kv_check_plain.key_dim + kv_check_plain.value_dim) * 2;
+    const int64_t recorded = recorded_bytes();
     const int64_t stored = kv_played_resident(&played);
     const double reads = played.account.read_bytes / (kv_check_plain.tokens - kv_check_plain.prefill);
-    const bool exact = strcmp(check->spec->family, "exact") == 0;
+    const bool exact = strcmp(check->spec->family, "exact") == 0, whole = played.kept_whole;
     kv_played_forget(&played);
-    if (exact) return kv_check_skip(check, "keeps everything as it is");
+    if (exact || whole) return kv_check_skip(check, "keeps everything as it is");
     if (has_policy(check, selects)) {
         if (reads < recorded) return KV_PASS;
         return kv_fail(&check->why, 0, "reads %.0f bytes a step of %lld", reads, (long long)recorded), KV_FAIL;
     }
     if (stored < recorded) return KV_PASS;
+    if (!is_registered(check)) return kv_check_skip(check, "this setting stores no less");
     kv_fail(&check->why, 0, "stores %lld bytes, recorded are %lld", (long long)stored, (long long)recorded);
     return KV_FAIL;
 }
@@ -337,7 +381,7 @@ static enum kv_verdict garbled_codes_change_the_answers(struct kv_check *check)
     struct kv_played a, b;
     enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
     if (verdict != KV_PASS) return verdict;
-    const bool coded = a.account.coded_rows > 0;
+    const bool coded = a.account.coded_rows > 0 && !kv_played_no_values(&a);
     verdict = kv_play_shape(check, &garbled, &kv_check_plain, &b);
     if (verdict == KV_PASS && coded && kv_played_same(&a, &b))
         verdict = KV_FAIL, kv_fail(&check->why, 0, "%llu coded rows, but garbled codes change no answer",
@@ -353,7 +397,8 @@ static enum kv_verdict nothing_lost_answers_exactly(struct kv_check *check)
     if (check->spec->n_caches > 1 || has_policy(check, any)) return kv_check_skip(check, "chooses rows");
     for (int side = 0; side < 2; side++) {
         const struct kv_stage *stage = kv_chain(&check->spec->caches[0], side);
-        const bool plain_row = !stage || (!stage->rest && !stage->modifiers[0].unrotated);
+        const struct kv_modifiers *m = stage ? &stage->modifiers[side] : NULL;
+        const bool plain_row = !m || (!stage->rest && !m->unrotated && !m->rotate && !m->center);
         const bool lossless = !stage || (stage->codec->traits & KV_EXACT_F16);
         if (!plain_row || !lossless) return kv_check_skip(check, "changes rows of this type");
     }
@@ -413,7 +458,9 @@ static enum kv_verdict holds_no_more_than_its_budget(struct kv_check *check)
         if (rows < allowed) allowed = rows;
     }
     const uint64_t held = played.account.held_rows;
+    const bool whole = played.kept_whole;
     kv_played_forget(&played);
+    if (whole) return kv_check_skip(check, WHOLE);
     if (held <= allowed * kv_check_plain.kv_heads) return KV_PASS;
     kv_fail(&check->why, 0, "holds %llu rows, expected at most %llu", (unsigned long long)held,
             (unsigned long long)(allowed * kv_check_plain.kv_heads));
@@ -446,6 +493,15 @@ static double farthest(const struct kv_played *exact, double rows, bool sums)
     return (limit > 3.0 ? limit : 3.0) * (sums ? exact->tokens / rows : 1.0);
 }
 
+/* Exact answers of a method that compresses: of this setting, or wrong. */
+static enum kv_verdict loses_nothing(struct kv_check *check, const struct kv_played *played)
+{
+    if (played->kept_whole) return kv_check_skip(check, WHOLE);
+    if (kv_played_resident(played) >= recorded_bytes() && !is_registered(check))
+        return kv_check_skip(check, "this setting stores no less");
+    return kv_fail(&check->why, 0, "answers are exact to the bit: the method did not engage"), KV_FAIL;
+}
+
 static enum kv_verdict differs_from_exact_attention(struct kv_check *check)
 {
     if (strcmp(check->spec->family, "exact") == 0) return kv_check_skip(check, "keeps everything as it is");
@@ -455,7 +511,7 @@ static enum kv_verdict differs_from_exact_attention(struct kv_check *check)
     if (verdict != KV_PASS) return verdict;
     verdict = kv_play_exact(check, &kv_check_plain, &b);
     if (verdict == KV_PASS && kv_played_same(&a, &b))
-        verdict = KV_FAIL, kv_fail(&check->why, 0, "answers are exact to the bit: the method did not engage");
+        verdict = loses_nothing(check, &a);
     const double rows = rows_of_an_answer(check, &a);
     const double limit = verdict == KV_PASS && rows > 0.0 ? farthest(&b, rows, has_policy(check, merges)) : 3.0;
     if (verdict == KV_PASS && !(kv_played_difference(&b, &a) < limit))

@@ -36,6 +36,9 @@ struct neighbours { uint32_t n; bool before; struct kv_layer *of[MOST_NEIGHBOURS
 static void note_held(const struct kv_replay *replay, struct kv_cache *cache, struct kv_played *played)
 {
     const struct kv_geometry *geometry = &replay->owner->info->geometry;
+    for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++)
+        played->kept_whole |= cache->choosers[p]->trim.budget.tokens > geometry->tokens &&
+                              cache->plan.spec->policies[p]->trim.budget.tokens <= geometry->tokens;
     for (uint32_t i = 0; i < replay->n_heads; i++) {
         const struct kv_held *lane = &cache->lanes[i];
         const size_t first = (size_t)(replay->first_head + i) * geometry->tokens;
@@ -249,6 +252,12 @@ int64_t kv_played_resident(const struct kv_played *played)
 {
     const struct kv_cache_bytes *bytes = &played->account.bytes;
     return played->account.policy_bytes + kv_side_bytes(bytes, 0) + kv_side_bytes(bytes, 1);
+}
+
+bool kv_played_no_values(const struct kv_played *played)
+{
+    const struct kv_cache_bytes *bytes = &played->account.bytes;
+    return !bytes->joint && played->account.held_rows > 0 && kv_side_bytes(bytes, 1) == 0;
 }
 
 enum kv_verdict kv_check_skip(struct kv_check *check, const char *why)

@@ -19,6 +19,7 @@ struct kv_played { /* one layer replayed */
     size_t n; /* floats of outputs */
     float *outputs;
     uint8_t *held;        /* [kv_heads][tokens] 1: held by the main cache at the end */
+    bool kept_whole;      /* a policy said of this layer that all of it stays, whatever its budget is */
     float *keys, *values; /* [kv_heads][tokens][dim] held rows as read; with kv_play.rows */
     struct kv_replay_account account;
 };
@@ -53,6 +54,9 @@ double kv_check_distance(const float *a, const float *b, size_t n);
 double kv_played_difference(const struct kv_played *a, const struct kv_played *b);
 bool kv_played_finite(const struct kv_played *played, struct kv_error *why);
 int64_t kv_played_resident(const struct kv_played *played);
+
+/* Nothing is stored of the values, so that nothing can be read of them. */
+bool kv_played_no_values(const struct kv_played *played);
 
 enum kv_verdict kv_check_skip(struct kv_check *check, const char *why);
 
