@@ -1,5 +1,6 @@
 /* keydiff: rows whose keys differ from the mean direction stay (Park et al., arXiv 2504.15364):
- * score = -cos(k, a), a = mean over the prompt's keys of k / |k|, per KV head. Acts on the prompt. */
+ * score = -cos(k, a), a = mean over the prompt's keys of k / |k|, per KV head; behind another policy
+ * over those that it left. Acts on the prompt. */
 #include "methods/policy.h"
 
 #include <math.h>

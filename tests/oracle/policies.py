@@ -275,14 +275,17 @@ class KNorm(Scored):
 
 
 class KeyDiff(Scored):
-    """Least like the mean direction stays."""
-    WHEN = "prefill"
+    """Least like the mean direction, of the rows that it is shown, stays."""
+    WHEN, shown = "prefill", None
+
+    def note_held(self, held):
+        self.shown = held
 
     def scores(self, head):
         keys = self.prompt.keys(head)
         norms = np.linalg.norm(keys, axis=1, keepdims=True)
         unit = np.divide(keys, norms, out=np.zeros_like(keys), where=norms > 0)
-        anchor = unit.mean(axis=0)
+        anchor = (unit if self.shown is None else unit[self.shown[head]]).mean(axis=0)
         return -(unit @ anchor) / np.linalg.norm(anchor)
 
 

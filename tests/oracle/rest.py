@@ -7,6 +7,7 @@ is settled, and encodes, right after the first.
 import numpy as np
 
 import policies
+from chain import keep_among
 import specs
 from replay import LayerReplay, replay_layers
 
@@ -65,14 +66,37 @@ class TwoCaches:
 class RestReplay(LayerReplay):
     def __init__(self, trace, owner, readers, spec):
         self.later_stages = specs.parse(spec.split("+rest+")[1])
-        if any(stage.name in specs.POLICIES for stage in self.later_stages):
-            raise specs.Unknown("a policy of the second cache")
         super().__init__(trace, owner, readers, spec)
+        self.later_policy = specs.make_policy(self.later_stages, self.prompt, self.count_second)
+        self.check_second()
         if self.policy.cache_positions or isinstance(self.policy, policies.Cam):
             raise specs.Unknown("rows that are renumbered or merged, and others handed down")
 
-    def count_bytes(self, stages, policy, limit):
-        raise specs.Unknown("a budget in bytes of two caches")
+    def count_second(self, stages, policy, limit):
+        raise specs.Unknown("a budget in bytes of the second cache")
+
+    def check_second(self):
+        policy = self.later_policy
+        if type(policy) is policies.Policy:
+            policy.drops = True                      # rows come from anywhere
+        elif not isinstance(policy, policies.Scored):
+            raise specs.Unknown("policies of the second cache that are several, or do not score")
+        elif policy.cache_positions or policy.parts.pooled_heads or policy.parts.chunk or policy.parts.output_percent:
+            raise specs.Unknown("rows that are handed down and renumbered, pooled or kept in chunks")
+
+    def enter_prompt(self):
+        """The second policy chooses among what the first one dropped."""
+        super().enter_prompt()
+        self.later_policy.note_held([cache.second.held[:self.trace.prefill_length].copy() for cache in self.heads])
+        for head, cache in enumerate(self.heads):
+            handed = cache.second.held[:self.trace.prefill_length].copy()
+            if isinstance(self.later_policy, policies.Scored):
+                cache.second.drop(np.flatnonzero(handed & ~keep_among(self.later_policy, head, handed)))
+
+    def enter(self, t):
+        super().enter(t)
+        for head, cache in enumerate(self.heads):
+            cache.second.drop(self.later_policy.evict(head, t, np.flatnonzero(cache.second.held)))
 
     def make_head(self, stages, head):
         return TwoCaches(*(super(RestReplay, self).make_head(part, head) for part in (stages, self.later_stages)))
@@ -82,8 +106,7 @@ class RestReplay(LayerReplay):
         heads, policy = self.heads, self.policy
         self.heads = [cache.first for cache in heads]
         total = super().byte_counts()
-        self.heads, self.policy = [cache.second for cache in heads], policies.Policy(self.prompt)
-        self.policy.drops = True                     # rows come from anywhere
+        self.heads, self.policy = [cache.second for cache in heads], self.later_policy
         for name, count in super().byte_counts().items():
             total[name] += count
         self.heads, self.policy = heads, policy
