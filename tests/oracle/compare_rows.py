@@ -154,12 +154,15 @@ def compare_value(column, want, got, floor, expected, on_basis=False, moved=None
         return f"oracle {want}, program {'empty' if got is None else got}"
     if want == got:
         return None
+    if column in ("wo_error", "residual_error"):
+        floor *= expected.get("stretch", 1.0)
     if column in EXACT:
         same = abs(want - got) <= 1e-8 * max(1.0, abs(want))     # %.9g of an exact quotient
     else:
         same = close(column, want, got, floor, expected.get("residual_signal") or 1.0,
                      expected.get("dkl_seq_spread" if column == "dkl_seq" else "dnll1_spread") or 0.0,
                      expected.get("answers", 64)) or (
+            column == "error_max" and abs(want - got) <= floor * expected.get("worst_cancelling", 0) * (1 + 2 * want)) or (
             on_basis and abs(want - got) <= (BASIS_WORST if column == "error_max" else BASIS) * abs(want))
     same = same or moved is not None and abs(want - got) <= MOVES * moved().get(column, 0.0)
     return None if same else f"oracle {want:.9g}, program {got:.9g}, relative {relative(want, got):.1e}"

@@ -15,11 +15,16 @@ DECAYS = (1.0,) + tuple(1 - 2.0 ** -k for k in range(8, 1, -1))
 FITTED_QUERIES = 32
 
 
+def exponential(x):
+    """What exact.LOWEST is of, too: where no feature is left, nothing answers."""
+    return np.where(x < np.log(exact.LOWEST), 0.0, np.exp(x))
+
+
 def features(x, kind, sharpness):
     y = sharpness * x
     if kind == "elu":
-        return np.where(y > 0, y + 1, np.exp(np.minimum(y, 0)))
-    up, down = (np.exp(s * y - (s * y).max(axis=-1, keepdims=True)) for s in (1, -1))
+        return np.where(y > 0, y + 1, exponential(np.minimum(y, 0)))
+    up, down = (exponential(s * y - (s * y).max(axis=-1, keepdims=True)) for s in (1, -1))
     return np.concatenate([part / part.sum(axis=-1, keepdims=True) for part in (up, down)], axis=-1)
 
 

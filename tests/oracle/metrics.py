@@ -41,6 +41,15 @@ def per_query_ratios(answers):
     return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)[known]
 
 
+def worst_cancelling(answers):
+    """By how much the values of one query's answer are longer, at most, than their sum: what rounding of that
+    answer, and of a ratio over it, grows by."""
+    lengths = np.linalg.norm(answers.layer.v, axis=2)
+    bottom = np.linalg.norm(answers.exact, axis=2)
+    whole = np.stack([w @ lengths[h // answers.layer.group] for h, w in enumerate(answers.exact_weights)])
+    return float(np.divide(whole, bottom, out=np.ones_like(whole), where=bottom > 0).max(initial=1.0))
+
+
 def projected(layer, outputs):
     """W_o applied to [q_heads, S, d_v], heads major: [S, hidden]."""
     joined = np.moveaxis(outputs, 0, 1).reshape(outputs.shape[1], -1)
@@ -52,6 +61,15 @@ def wo_error(answers):
     if layer.w_o is None:
         return None
     return ratio(projected(layer, answers.delta), projected(layer, answers.exact))
+
+
+def stretch(answers):
+    """By how much more than the exact answer W_o may lengthen rounding, which points anywhere."""
+    layer = answers.layer
+    if layer.w_o is None:
+        return 1.0
+    length = np.linalg.norm(projected(layer, answers.exact))
+    return float(np.linalg.norm(layer.w_o, 2) * np.linalg.norm(answers.exact) / length) if length else 1.0
 
 
 def residual_error(answers):
@@ -148,7 +166,7 @@ def layer_metrics(answers):
                 residual_signal=residual_signal(answers), attention_kl=attention_kl(answers),
                 lost_mass=lost_mass(answers), mass_drift=mass_drift(answers),
                 error_p50=float(p50), error_p95=float(p95), error_p99=float(p99),
-                error_max=float(largest) if len(ratios) else None)
+                stretch=stretch(answers), worst_cancelling=worst_cancelling(answers), error_max=float(largest) if len(ratios) else None)
 
 
 def mean_over_layers(rows, name):

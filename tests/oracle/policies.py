@@ -176,11 +176,11 @@ class H2O(Scored):
     weights at a step, so that one float a row is enough.
     """
     RECENT_PERCENT = 50
-    state_floats = 1
 
     def __init__(self, prompt, budget, prefill_score="sum", decay=1.0, reduce="sum", oracle="none",
                  **trim):
         super().__init__(prompt, budget, **trim)
+        self.state_floats = 1 if self.by_step else 0      # what acts once needs no score afterwards
         self.decay, self.future = decay, oracle == "future"
         self.join = {"sum": np.sum, "mean": np.mean, "max": np.max}[reduce]
         heads = range(len(self.layer.k))

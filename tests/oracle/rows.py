@@ -71,6 +71,8 @@ def pooled_row(trace, rows, answers):
         pooled[name] = metrics.mean_over_layers(known if name in ROW_ERRORS and known else rows.values(), name)
     largest = [row["error_max"] for row in rows.values() if row["error_max"] is not None]
     pooled["error_max"] = max(largest, default=None)
+    for name in ("worst_cancelling", "stretch"):
+        pooled[name] = max(row[name] for row in rows.values())
     pooled.update(metrics.probe_metrics(trace, answers))
     pooled["kept_tokens"] = metrics.mean_over_layers(owners, "kept_tokens")
     return pooled

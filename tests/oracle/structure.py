@@ -687,7 +687,11 @@ def replay_groups(trace, spec):
 
 
 def check(trace, spec):
-    """Raises ValueError where the layers of the trace do not allow a map or so many readers."""
+    """Raises ValueError where the layers of the trace do not allow a map or so many readers, or where sides join
+    other numbers of layers."""
+    for layer in trace.layers.values():
+        if len({layers_joined(spec, side, layer, trace) for side in "kv"} - {0, 1}) > 1:
+            raise ValueError("sides that join other numbers of layers")
     for side in sides_of(next(iter(trace.layers.values())), spec):
         stage = stages_of(spec, side[0])[:1]
         if not stage or stage[0].name != "layer-share":
