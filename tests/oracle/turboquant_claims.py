@@ -13,7 +13,7 @@ DEVIATIONS, MARGIN = 6.0, 0.03       # of the draws; and of the value
 TAIL = 1.5                           # beyond the most extreme draw of an appeal
 
 
-TIERS = {"keys", "sinks", "recent", "exact_layers"}       # rows of other errors
+TIERS = {"keys", "sinks", "recent", "exact_layers", "span"}       # rows of other errors
 
 
 def squared_error(rows_of_heads, stage, side, columns, seed):
