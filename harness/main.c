@@ -1,8 +1,10 @@
 /* kvbench: the subcommand table. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include <gsl/gsl_errno.h>
+#include <hdf5.h>
 
 #include "harness/base/params.h"
 #include "harness/commands/commands.h"
@@ -101,11 +103,20 @@ static int dispatch(int argc, char **argv, struct kv_error *err)
     return unknown_command(word, err);
 }
 
+/* A full disk behind stdout is told at the latest here. */
+static int flush_output(int status, struct kv_error *err)
+{
+    errno = 0;
+    if ((fflush(stdout) == 0 && !ferror(stdout)) || (status != KV_OK && status != KV_EGATE)) return status;
+    return kv_fail(err, KV_EENVIRONMENT, "stdout: cannot write: %s", strerror(errno ? errno : EIO));
+}
+
 int main(int argc, char **argv)
 {
     struct kv_error err = {{0}};
     gsl_set_error_handler_off();
-    const int status = dispatch(argc, argv, &err);
+    H5dont_atexit(); /* it would close once more what a full disk kept from closing, and crash */
+    const int status = flush_output(dispatch(argc, argv, &err), &err);
     if (status < 0) fprintf(stderr, "kvbench: %s\n", err.text);
     return kv_exit_code(status);
 }

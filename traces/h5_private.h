@@ -32,8 +32,6 @@ enum kv_h5_type kv_h5_classify(hid_t type);
 /* 0 when the dataspace has a rank and size that a trace may have. */
 int kv_h5_dims(uint64_t dims[KV_H5_RANK], uint32_t *rank, uint64_t *n, hid_t space);
 
-/* The innermost line of HDF5's error stack. */
-void kv_h5_reason(char text[128]);
 int kv_h5_damaged(const struct kv_h5 *file, const char *object, const char *expected,
                   struct kv_error *err);
 

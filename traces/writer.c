@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "traces/h5_private.h"
+#include "traces/h5_reason.h"
 #include "traces/hash.h"
 #include "traces/schema.h"
 

@@ -325,8 +325,6 @@ static int verdict(const struct comparison *comparison, struct kv_error *err)
     if (comparison->n_gates)
         printf("%u of the values that --max bounds are above it or missing\n",
                comparison->broken_gates);
-    if (fflush(stdout) != 0 || ferror(stdout))
-        return kv_fail(err, KV_EENVIRONMENT, "compare: cannot write to the standard output");
     if (comparison->n_paths == 2 && !comparison->matched)
         return kv_fail(err, KV_EGATE, "compare: %s and %s have no row in common",
                        comparison->paths[0], comparison->paths[1]);

@@ -239,10 +239,7 @@ int kv_cmd_list(int argc, char **argv, struct kv_error *err)
     if (!what) what = "methods";
     int which = 0;
     while (which < N_LISTS && strcmp(lists[which].name, what) != 0) which++;
-    const int status = which < N_LISTS            ? list_all(which, json, err)
-                       : kv_method_is_known(what) ? kv_method_card(what, json, err)
-                                                  : unknown(what, err);
-    if (status == KV_OK && (fflush(stdout) != 0 || ferror(stdout)))
-        return kv_fail(err, KV_EENVIRONMENT, "list: stdout: cannot write");
-    return status;
+    return which < N_LISTS            ? list_all(which, json, err)
+           : kv_method_is_known(what) ? kv_method_card(what, json, err)
+                                      : unknown(what, err);
 }

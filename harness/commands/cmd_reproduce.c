@@ -270,8 +270,6 @@ static int verdict(const struct reproduce *reproduce, const struct kv_claims *cl
         printf("\n%u reproduced, %u direction only, %u not reproduced, %u cannot be tested here\n",
                counts[KV_REPRODUCED], counts[KV_DIRECTION_ONLY], counts[KV_NOT_REPRODUCED],
                counts[KV_CANNOT_TEST]);
-    if (fflush(stdout) != 0 || ferror(stdout))
-        return kv_fail(err, KV_EENVIRONMENT, "reproduce: cannot write to the standard output");
     if (!n) return KV_OK;
     return kv_fail(err, KV_EGATE, "reproduce: verdicts other than the expected ones: %u, the first: %s: "
                                   "expected %s, found %s",

@@ -3,19 +3,25 @@
 
 #include <errno.h>
 #include <hdf5.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "traces/h5_reason.h"
 
 struct kv_dump_file {
     hid_t file;
     char *path, *aside;
 };
 
+/* Right after the call that failed: the next one forgets its reason. */
 static int failed(const struct kv_dump_file *file, const char *name, struct kv_error *err)
 {
-    return kv_fail(err, KV_EENVIRONMENT, "%s: /%s: cannot write", file->path, name);
+    char reason[128];
+    kv_h5_reason(reason);
+    return kv_fail(err, KV_EENVIRONMENT, "%s: /%s: expected to write it, found: %s", file->path, name, reason);
 }
 
 int kv_dump_create(struct kv_dump_file **out, const char *path, struct kv_error *err)
@@ -44,11 +50,12 @@ static int put(struct kv_dump_file *file, const char *name, uint32_t rank, const
     const hid_t groups = H5Pcreate(H5P_LINK_CREATE), space = H5Screate_simple((int)rank, size, NULL);
     H5Pset_create_intermediate_group(groups, 1);
     const hid_t set = H5Dcreate2(file->file, name, type, space, groups, H5P_DEFAULT, H5P_DEFAULT);
-    const int done = set >= 0 && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
+    const bool done = set >= 0 && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
+    const int status = done ? KV_OK : failed(file, name, err);
     if (set >= 0) H5Dclose(set);
     H5Sclose(space);
     H5Pclose(groups);
-    return done ? KV_OK : failed(file, name, err);
+    return status;
 }
 
 int kv_dump_floats(struct kv_dump_file *file, const char *name, uint32_t rank, const uint64_t *dims,
@@ -68,10 +75,11 @@ static int attribute(struct kv_dump_file *file, const char *name, hid_t type, co
 {
     const hid_t space = H5Screate(H5S_SCALAR);
     const hid_t made = H5Acreate2(file->file, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    const int done = made >= 0 && H5Awrite(made, type, data) >= 0;
+    const bool done = made >= 0 && H5Awrite(made, type, data) >= 0;
+    const int status = done ? KV_OK : failed(file, name, err);
     if (made >= 0) H5Aclose(made);
     H5Sclose(space);
-    return done ? KV_OK : failed(file, name, err);
+    return status;
 }
 
 int kv_dump_attribute(struct kv_dump_file *file, const char *name, int64_t value, struct kv_error *err)
