@@ -14,7 +14,9 @@
  * Bytes: the inner codec's for rows of rank columns; both maps, 4 * dim * rank (values=pca: one,
  * 2 * dim * rank), since neither can be folded into a projection before a rotation.
  *
- * Departures: one KV head an object; masks and softmax do not enter, as in the paper. */
+ * Departures: one KV head an object; masks and softmax do not enter, as in the paper. keys=unrotated:
+ * queries are turned back by their own positions; a metric averaged over how far queries lie behind
+ * keys would serve such keys better. */
 #include <math.h>
 #include <stdlib.h>
 
