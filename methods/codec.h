@@ -22,6 +22,7 @@ enum {
     KV_FITS_PROMPT = 2,      /* fit is called with all prompt rows before the first encode */
     KV_UNROTATED_KEYS = 4,   /* keys reach encode turned back to before the rotation */
     KV_RANDOM = 8,           /* depends on the seed */
+    KV_RANDOM_KEYS = 4096,   /* so do keys; values do not */
     KV_ORDERED_HEADS = 512,  /* the heads of an object are not alike to it: their order matters */
     KV_WRAPS = 1024,         /* with KV_LEAVES_ROWS: eases the inner codec's work and compresses nothing itself */
     KV_OWN_CODES = 2048,     /* with KV_LEAVES_ROWS: stores codes itself where no inner codec is named */

@@ -33,6 +33,17 @@ static const char *family_of(const struct kv_spec *spec)
                       : "exact";
 }
 
+bool kv_chain_is_random(const struct kv_cache_spec *cache, enum kv_side side)
+{
+    const struct kv_stage *chain = kv_chain(cache, side);
+    const bool keys = side == KV_KEYS && chain && chain->modifiers[0].exact_side != 1; /* side=values */
+    const uint32_t wanted = keys ? KV_RANDOM | KV_RANDOM_KEYS : KV_RANDOM;
+    bool random = false;
+    for (const struct kv_stage *stage = chain; stage; stage = stage->rest)
+        random |= (stage->codec->traits & wanted) != 0;
+    return random;
+}
+
 void kv_spec_note_traits(struct kv_spec *spec)
 {
     for (uint32_t c = 0; c < spec->n_caches; c++) {
@@ -42,9 +53,7 @@ void kv_spec_note_traits(struct kv_spec *spec)
             spec->random |= stage->policy->random && stage->policy->random(stage->config[0]);
         }
         for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)
-            for (const struct kv_stage *stage = kv_chain(&spec->caches[c], side); stage;
-                 stage = stage->rest)
-                spec->random |= (stage->codec->traits & KV_RANDOM) != 0;
+            spec->random |= kv_chain_is_random(&spec->caches[c], side);
     }
     spec->family = family_of(spec);
 }

@@ -231,8 +231,7 @@ static bool chance_has_no_say(const struct kv_check *check, bool coded)
     for (uint32_t c = 0; c < check->spec->n_caches; c++) {
         const struct kv_cache_spec *cache = &check->spec->caches[c];
         for (int side = 0; side < kv_n_chains(cache); side++)
-            for (const struct kv_stage *s = kv_chain(cache, side); s; s = s->rest)
-                none &= !coded || !(s->codec->traits & KV_RANDOM);
+            none &= !coded || !kv_chain_is_random(cache, side);
         for (uint32_t p = 0; p < cache->n_policies; p++) {
             const struct kv_stage *stage = cache->policies[p];
             const bool random = stage->policy->random && stage->policy->random(stage->config[0]);

@@ -91,7 +91,8 @@ static bool codec_capabilities(cJSON *list, const struct kv_codec *codec)
                           "fitted on the prompt (calibration: online)") &&
            add_capability(list, traits & KV_UNROTATED_KEYS,
                           "stores keys as they were before the rotation") &&
-           add_capability(list, traits & KV_RANDOM, "depends on the seed");
+           add_capability(list, traits & KV_RANDOM, "depends on the seed") &&
+           add_capability(list, traits & KV_RANDOM_KEYS, "keys depend on the seed");
 }
 
 /* The head comment of the method's file without its stars; "" when the sources are not here. */

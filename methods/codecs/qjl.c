@@ -329,7 +329,7 @@ const struct kv_codec kv_codec_qjl = {.name = "qjl",
                                       .summary =
                                           "keys as signs of random projections, values per token",
                                       .paper = "QJL (Zandieh et al., arXiv 2406.03482)",
-                                      .traits = KV_RANDOM,
+                                      .traits = KV_RANDOM_KEYS,
                                       .params = params,
                                       .config_size = sizeof(struct config),
                                       .create = create,
