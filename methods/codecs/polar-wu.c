@@ -3,7 +3,8 @@
  * ericshwu/PolarQuant).
  *
  * Keys after the rotation, pairs (x, y) as the layer turns them ((i, i + d/2) or (2i, 2i + 1));
- * columns that do not turn are paired likewise among themselves, a last odd one with y = 0. rho =
+ * columns that do not turn (all of a latent) are paired likewise among themselves, a last odd one
+ * with y = 0. rho =
  * |(x, y)|, theta = angle in [0, 2 pi). Each of rho and theta, per pair and group of group_size
  * tokens, b bits:
  *
@@ -17,7 +18,8 @@
  * 8), metadata 8 P: 4 + 0.25 bits at 4 and 4 bits and G = 128.
  *
  * Departures: codes are two streams, not a byte each pair; a constant group gives code 0; a pair of
- * zeros has angle 0, whatever their signs. A span over heads pairs within each head. */
+ * zeros has angle 0, whatever their signs. Rows of several heads, pooled ones too, are paired within
+ * each head. */
 #include <math.h>
 
 #include "methods/codec.h"
@@ -67,15 +69,16 @@ static uint32_t pair_halves(struct polar_code *self, uint32_t at, uint32_t first
 }
 
 static uint32_t pair_head(struct polar_code *self, uint32_t at, uint32_t first, uint32_t n,
-                          const struct kv_rope *rope)
+                          const struct kv_geometry *layer)
 {
+    const struct kv_rope *rope = &layer->rope;
     if (rope->layout == KV_ROPE_INTERLEAVED) {
         for (uint32_t i = 0; i < n; i += 2, at++)
             self->x[at] = first + i, self->y[at] = i + 1 < n ? first + i + 1 : ALONE;
         return at;
     }
-    const uint32_t turning =
-        rope->layout == KV_ROPE_HALF && rope->dims <= n ? rope->dims / 2 * 2 : 0;
+    const bool turns = n == layer->key_dim && rope->layout == KV_ROPE_HALF;
+    const uint32_t turning = turns ? rope->dims / 2 * 2 : 0;
     at = pair_halves(self, at, first, turning);
     return pair_halves(self, at, first + turning, n - turning);
 }
@@ -104,14 +107,14 @@ static bool reserve(struct polar_code *self, const struct kv_setup *setup, uint3
 static int create_keys(struct polar_code *self, const struct kv_setup *setup, struct kv_error *err)
 {
     const struct config *config = setup->config;
-    const struct kv_rope *rope = &setup->geometry->rope;
-    const uint32_t block = config->group_size, heads = setup->n_heads ? setup->n_heads : 1;
+    const uint32_t block = config->group_size, head = setup->geometry->key_dim;
     self->bits[RADIUS] = config->radius_bits, self->bits[ANGLE] = config->angle_bits;
     if (!reserve(self, setup, block))
         return kv_fail(err, KV_EMEMORY, "polar-wu: no memory for %u rows of %u", block, setup->dim);
-    const uint32_t width = setup->dim % heads ? setup->dim : setup->dim / heads;
+    /* Rows of heads as they were recorded, or pooled; else latents. */
+    const uint32_t width = setup->dim % head ? setup->dim : head;
     for (uint32_t first = 0; first < setup->dim; first += width)
-        self->n_pairs = pair_head(self, self->n_pairs, first, width, rope);
+        self->n_pairs = pair_head(self, self->n_pairs, first, width, setup->geometry);
     self->code = (struct kv_code){.type = &kv_codec_polar_wu,
                                   .dim = setup->dim,
                                   .block = block,

@@ -35,6 +35,14 @@ def pairs_of(dim, layout, rope_dims):
     return np.array(pairs)
 
 
+def pairs_of_row(dim, layer):
+    """A row of keys is of as many heads as it is wide; a latent's columns do not turn."""
+    key = layer.k.shape[2]
+    width = dim if dim % key else key
+    pairs = pairs_of(width, layer.rope_layout, layer.rope_dims if width == key else 0)
+    return np.concatenate([np.where(pairs < 0, -1, pairs + first) for first in range(0, dim, width)])
+
+
 class PolarWuKeys(Codec):
     def __init__(self, dim, layout="half", rope_dims=None, radius_bits=4, angle_bits=4, group_size=128,
                  value_bits=16):
@@ -45,7 +53,7 @@ class PolarWuKeys(Codec):
         self.tiers = Tiers(flush=group_size, at_once=False)
 
     def bind(self, trace, owner, head, side):
-        self.pairs = pairs_of(self.dim, owner.rope_layout, owner.rope_dims)
+        self.pairs = pairs_of_row(self.dim, owner)
 
     def round_trip(self, rows):
         padded = np.concatenate([np.asarray(rows, dtype=np.float64), np.zeros((len(rows), 1))], axis=1)

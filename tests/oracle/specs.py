@@ -196,6 +196,7 @@ def make_codec(stages, dim, side, element_bytes=2, recorded="f16", place=None):
 
 OWN_OUTLIERS = {("qjl", "outliers"), ("kvquant", "outliers")}   # a parameter, not the modifier
 UNROTATED = {"palu", "xkv", "kvquant"}       # by themselves
+ONE_SIDE = {"kivi", "gear", "qjl", "polar-wu", "gqa"}
 AROUND = {"center": Center, "outliers": Outliers, "hadamard": Hadamard}
 
 
@@ -212,6 +213,8 @@ def leaves_exact(stages, layer, model_layers):
 
 def make_chain(chain, dim, side, keep_seed=False, place=None):
     params, place = side_params(chain[0], side), place or structure.Place()
+    if place.side == "kv" and chain[0].name in ONE_SIDE:
+        raise ValueError("keys and values are stored by different rules")
     tiers = {name: params.pop(name) for name in ("sinks", "recent") if name in params}
     for name in ("exact_layers", "query"):
         params.pop(name, None)
@@ -265,8 +268,6 @@ def make_plain(name, dim, side, params, place):
               "gear": make_gear}
     if name == "kvquant":
         return call(KVQuant, dim, turned=place.turned, **params)
-    if name == "polar-wu" and side == "k" and place.lanes_in(dim) > 1:
-        raise Unknown("pairs of rows that span")
     if name in makers:
         return makers[name](dim, side, dict(params))
     if name == "none" and side == "k":

@@ -41,7 +41,9 @@ class Object:
 
     def inner(self, latents):
         """The inner codec, fitted on the prompt's latents."""
-        codec = specs.make_chain(self.rest or [specs.Stage("f16")], latents.shape[1], self.side[0])
+        codec = specs.make_chain(self.rest or [specs.Stage("f16")], latents.shape[1], self.side[0],
+                                 place=Place(side=self.side))
+        codec.bind(None, self.layers[0], self.heads[0], self.side)
         codec.fit(latents)
         return codec
 
@@ -406,7 +408,7 @@ class Structural(Codec):
         if place.columns not in (0, dim):
             raise specs.Unknown("latents of latents")
         self.name, self.params, self.rest, self.place = name, params, rest, replace(place, side=place.side or side)
-        inner = specs.make_chain(rest or [specs.Stage("f16")], dim, side)
+        inner = specs.make_chain(rest or [specs.Stage("f16")], dim, side, place=Place(side=self.place.side))
         if inner.later or inner.bytes_of:
             raise specs.Unknown(f"latents of {name} whose codec has atoms of its own kind")
         self.block, self.tiers = inner.block, replace(inner.tiers)

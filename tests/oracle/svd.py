@@ -36,6 +36,9 @@ class Svd(Codec):
         self.basis_bytes = 2 * dim * self.rank
         self.basis = None
 
+    def bind(self, trace, owner, head, side):
+        self.inner.bind(trace, owner, head, side)
+
     def fit(self, prompt_rows):
         if len(prompt_rows) < self.rank:
             raise ValueError(f"rank {self.rank} of a prompt of {len(prompt_rows)} rows")
