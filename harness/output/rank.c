@@ -1,5 +1,5 @@
-/* Order, front and labels. A short label keeps, of the canonical spec, bits, budgets, ranks and
- * whatever differs between specs of the same stages in this run: defaults all share drop out. */
+/* Order, front and labels. A short label keeps, of the canonical spec, bits, budgets, ranks, what is
+ * no default, and whatever differs between specs of the same stages in this run. */
 #include "harness/output/rank.h"
 
 #include <math.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "harness/output/row.h"
+#include "methods/spec.h"
 
 static const char *or_empty(const char *text)
 {
@@ -71,6 +72,19 @@ static bool always_shown(const char *token, size_t length)
         || (key == 5 && strncmp(token, ":rank", 5) == 0);
 }
 
+/* Whether the stage has this where nothing is said of it; `rest`, and what no method is, have nothing. */
+static bool is_default(const char *stage, const char *token, size_t length)
+{
+    struct kv_spec_list list;
+    struct kv_error err;
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(stage, ":+"), stage);
+    if (kv_spec_parse(&list, name, &err) != KV_OK) return true;
+    const bool has = stage_has(list.specs[0].text, 0, token, length);
+    kv_spec_free(&list);
+    return has;
+}
+
 static bool tells_apart(const struct kv_cell *cells, uint32_t n, const char *names, unsigned stage,
                         const char *token, size_t length)
 {
@@ -101,11 +115,12 @@ static char *make_label(const struct kv_cell *cells, uint32_t n, const struct kv
     if (!out) return NULL;
     stage_names(spec, names, sizeof names);
     unsigned stage = 0;
+    const char *begin = spec;
     for (size_t token = 0; *spec; spec += token) {
         token = 1 + strcspn(spec + 1, ":+");
-        stage += *spec == '+';
-        if (*spec != ':' || always_shown(spec, token)
-            || tells_apart(cells, n, names, stage, spec, token)) fwrite(spec, 1, token, out);
+        if (*spec == '+') stage++, begin = spec + 1;
+        if (*spec != ':' || always_shown(spec, token) || !is_default(begin, spec, token) ||
+            tells_apart(cells, n, names, stage, spec, token)) fwrite(spec, 1, token, out);
     }
     if (has_other_seed(cells, n, cell)) fprintf(out, " #%lld", (long long)cell->row.seed);
     if (fclose(out) != 0) {

@@ -17,7 +17,7 @@ enum kv_standing {
 
 struct kv_ranked {
     const struct kv_cell *cell;
-    char *label;                    /* the spec without what does not tell rows of this run apart */
+    char *label;                    /* the spec without defaults that do not tell rows of this run apart */
     double value;                   /* dkl, or output_error where the trace has no probes */
     enum kv_standing standing;
     const struct kv_cell *same_as;  /* an earlier cell with identical answers, or NULL */

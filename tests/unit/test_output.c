@@ -199,7 +199,8 @@ Test(rank, sorts_by_dkl_marks_the_front_and_keeps_the_floor_apart)
         if (strncmp(row->label, "topk", 4) == 0) cr_expect_eq(row->standing, KV_ORACLE);
         if (strncmp(row->label, "window", 6) == 0) {
             cr_assert_not_null(row->same_as);
-            cr_expect_str_eq(row->same_as->row.method, "streaming:budget=0.2:sinks=4");
+            cr_expect_str_eq(row->same_as->row.method,
+                             "streaming:budget=0.2:sinks=4:recent=0:recent_percent=0:when=step:pooled_heads=0");
         }
     }
     kv_ranking_free(&ranking);
@@ -211,13 +212,15 @@ Test(rank, labels_keep_what_tells_rows_apart)
     struct kv_results *results = output_fixture(22, 2, true);
     struct kv_ranking ranking;
     cr_assert_eq(kv_rank(&ranking, results, 0), KV_OK);
-    bool found = false, chained = false;
+    bool found = false, chained = false, changed = false;
     for (uint32_t r = 0; r < ranking.n_rows; r++) {
-        found |= strcmp(ranking.rows[r].label, "turboquant:bits=3:variant=prod") == 0;
+        found |= strcmp(ranking.rows[r].label, "turboquant:bits=3:mode=prod") == 0;
+        changed |= strcmp(ranking.rows[r].label, "quest:budget=0.2:page_size=8") == 0;
         chained |= strcmp(ranking.rows[r].label, "snapkv:budget=0.2+kivi:bits=2") == 0;
     }
     cr_expect(found);
     cr_expect(chained);
+    cr_expect(changed, "what is no default, though it tells nothing apart");
     kv_ranking_free(&ranking);
     output_fixture_free(results);
 }
