@@ -618,9 +618,9 @@ def tells_layers_apart(codec):
 
 
 def stored_by(codec):
-    """Layers of the object that atoms and bases belong to; None: all."""
-    method = within(codec)
-    return method.stored.owners if method else None
+    """Layers of the object that atoms and bases belong to; None: all, as where something around the method stores
+    of every layer (its mean, its outliers)."""
+    return codec.stored.owners if isinstance(codec, Structural) else None
 
 
 # -- the replay ----------------------------------------------------------------------------------
