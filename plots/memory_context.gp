@@ -1,7 +1,8 @@
 # Bytes of a sequence's cache against its length, and the weights as level lines.
 # memory.dat: blocks of context bytes, each headed by its curve's name; curves is their number, models
-# has the model of each (from 1) and methods its method (from 1; 0: the weights).
-width = 960; height = 560
+# has the model of each (from 1) and methods its method (from 1; 0: the weights); longest is the longest
+# name, in characters.
+width = longest > 37 ? 700 + 7 * longest : 960; height = 560
 load 'style.gp'
 # A colour a method, a dash a model; weights are grey.
 colours = '#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #332288 #56b4e9 #882255 #999933 #44aa99 #117733 #aa4499 #661100 #6699cc'
@@ -14,7 +15,7 @@ do for [kind in kinds] {
     set label 1 'Memory of one sequence against its length' at screen 0.012, screen 1 - 16.0 / height left \
         noenhanced font ',14'
     set lmargin 13
-    set rmargin 42
+    set rmargin at screen 623.0 / width
     set tmargin 3
     set key at graph 1.02, graph 1 left top Left reverse noenhanced samplen 4 spacing 1.1 font ',9'
     set logscale xy 2

@@ -18,6 +18,7 @@ struct kv_memory_plot {
     char *dir;
     FILE *data;
     uint32_t n_curves, n_models, n_methods; /* methods of the last model so far */
+    int longest;                            /* name of a curve */
     char model[96];                         /* of the last curve */
     struct { FILE *out; char *text; size_t length; } models, methods; /* their numbers, a curve each */
 };
@@ -59,7 +60,9 @@ static void begin_curve(struct kv_memory_plot *plot, const char *model, const ch
 {
     fprintf(plot->models.out, "%u ", plot->n_models);
     fprintf(plot->methods.out, "%u ", number);
-    fprintf(plot->data, "%s\"%s  %s\"\n", plot->n_curves++ ? "\n\n" : "", model, method);
+    fputs(plot->n_curves++ ? "\n\n" : "", plot->data);
+    const int length = fprintf(plot->data, "\"%s  %s\"\n", model, method) - 3;
+    if (length > plot->longest) plot->longest = length;
 }
 
 int kv_memory_plot_add(struct kv_memory_plot *plot, const char *model, const char *method,
@@ -91,8 +94,8 @@ static int write_scripts(const struct kv_memory_plot *plot, struct kv_error *err
     FILE *figures = create(plot->dir, "figures.gp", err);
     if (!figures) return KV_EENVIRONMENT;
     fflush(plot->models.out), fflush(plot->methods.out);
-    fprintf(figures, "curves = %u\nmodels = '%s'\nmethods = '%s'\nload 'memory_context.gp'\n", plot->n_curves,
-            plot->models.text, plot->methods.text);
+    fprintf(figures, "curves = %u\nlongest = %d\nmodels = '%s'\nmethods = '%s'\nload 'memory_context.gp'\n",
+            plot->n_curves, plot->longest, plot->models.text, plot->methods.text);
     fclose(figures);
     const int status = kv_plot_write_script(plot->dir, "style.gp", err);
     return status == KV_OK ? kv_plot_write_script(plot->dir, "memory_context.gp", err) : status;
