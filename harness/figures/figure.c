@@ -65,7 +65,7 @@ void kv_figure_set_text(FILE *script, const char *name, const char *format, ...)
 /* A string in a data file; too long ones are cut. */
 void kv_figure_data_text(FILE *data, const char *text)
 {
-    enum { LONGEST = 52 };
+    enum { LONGEST = 48 }; /* what the column of a numbered figure has room for */
     const size_t length = strlen(text);
     fputs(" \"", data);
     for (size_t i = 0; i < length && i < (length > LONGEST ? LONGEST - 3 : length); i++) {

@@ -66,7 +66,7 @@ static bool always_shown(const char *token, size_t length)
 {
     const char *equals = memchr(token, '=', length);
     const size_t key = equals ? (size_t)(equals - token) : 0;
-    return (key >= 5 && strncmp(equals - 4, "bits", 4) == 0)
+    return (key >= 5 && strncmp(equals - 4, "bits", 4) == 0 && strchr(":.", equals[-5]))
         || (key == 7 && strncmp(token, ":budget", 7) == 0)
         || (key == 6 && strncmp(token, ":query", 6) == 0)
         || (key == 5 && strncmp(token, ":rank", 5) == 0);
