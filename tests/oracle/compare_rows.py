@@ -110,12 +110,6 @@ scissorhands:budget=64+k.int:bits=4+v.svd:rank=16+rest+k.q4_0:recent=9+v.int:bit
 h2o:budget=64+rest+v.none h2o:budget=64+int:bits=4+rest+k.int:bits=2+v.none:center=mean v.none:recent=40:sinks=4 none
 """.split()
 
-# Rows that span heads or layers, behind policies (more of them in tests/micro/methods.list).
-METHODS += """
-h2o:budget=64+xkv:rank=0.25:group_layers=3 snapkv:budget=80+palu:rank=0.5+int:bits=4 h2o:budget=64+minicache
-h2o:budget=64+think center+palu:rank=0.5
-""".split()
-
 # Of the documents, but of no method list yet: left out where the program does not know them.
 LATER = []
 

@@ -130,7 +130,7 @@ def xkv(of):
 
 
 def kq_svd(of):
-    """Closed form by Cholesky factors and one SVD of L_q^T L_k (section 4.3)."""
+    """Closed form by factors of both metrics and one SVD of L_q^T L_k (section 4.3)."""
     dim = of.width
     rank, x = checked(of.count("rank", 0.5, dim), dim, of), of.rows
     if of.side == "v":
@@ -143,12 +143,18 @@ def kq_svd(of):
     c_k = disturbed.gram(x.T @ x)
     c_k += (1e-6 * np.trace(c_k) / dim or 1.0) * np.eye(dim)       # keys without energy: any basis is theirs
     c_q = c_q + 1e-12 * np.trace(c_q) / dim * np.eye(dim)
-    l_q, l_k = np.linalg.cholesky(c_q), np.linalg.cholesky(c_k)
+    l_q, l_k = root(c_q), root(c_k)
     u, s, vt = np.linalg.svd(l_q.T @ l_k)
     a = np.linalg.solve(l_q.T, u[:, :rank] * np.sqrt(s[:rank]))
     b = np.linalg.solve(l_k.T, vt[:rank].T * np.sqrt(s[:rank]))
     length = np.linalg.norm(b, axis=0)
     return project(of, b / length, a * length, 4 * b.size)
+
+
+def root(matrix):
+    """L, L L^T = matrix, of one that rounding may have left a little below positive."""
+    values, vectors = np.linalg.eigh(matrix)
+    return vectors * np.sqrt(np.maximum(values, 1e-15 * values[-1]))
 
 
 def output_metric(of):
@@ -422,7 +428,7 @@ class Structural(Codec):
         self.stored, self.positions, self.turns = None, None, []
 
     def bind(self, trace, owner, head, side):
-        if self.place.layers is None:
+        if self.place.layers is None and trace is not None:       # without: its rows are another's latents
             self.place = replace(self.place, layers=[owner], heads=[head], side=side, trace=trace)
 
     def turn_evidence(self, turn):
