@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")   # one process a core instead: products are small
@@ -136,12 +137,11 @@ BASIS = 2e-4             # relative: an entry of a basis that lies between two h
 BASIS_WORST = 2e-3       # of error_max: one query, which averages nothing
 LOST = 4                 # floors: answers so near are known as right, but gradients weigh rounding alone
 PROBED = {"dkl", "dkl_max", "dkl_seq", "dnll1", "ppl_est"}
-MOVES = 3                # what of a basis' own unrest a few draws show
 
 
 def compare_value(column, want, got, floor, expected, on_basis=False, moved=None):
-    """None when they agree, else a sentence. An empty cell agrees only with an empty one. `moved`: how
-    far the value goes by itself (asked only when it decides), or None where nothing is on a border."""
+    """None when they agree, else a sentence. An empty cell agrees only with an empty one. `moved`: whether
+    the value goes so far by itself (asked only when it decides), or None where nothing is on a border."""
     if want is None and got is None:
         return None
     if want is None or got is None:
@@ -158,7 +158,7 @@ def compare_value(column, want, got, floor, expected, on_basis=False, moved=None
                      expected.get("answers", 64)) or (
             column == "error_max" and abs(want - got) <= floor * expected.get("worst_cancelling", 0) * (1 + 2 * want)) or (
             on_basis and abs(want - got) <= (BASIS_WORST if column == "error_max" else BASIS) * abs(want))
-    same = same or moved is not None and abs(want - got) <= MOVES * moved().get(column, 0.0)
+    same = same or moved is not None and moved(column, abs(want - got))
     return None if same else f"oracle {want:.9g}, program {got:.9g}, relative {relative(want, got):.1e}"
 
 
@@ -215,18 +215,13 @@ def fewest_answers(trace):
 
 
 def compare_spec(report, trace, name, spec, want, printed, audit):
-    floor, unrest = floor_of(trace), {}
-    state_floor = floor
+    floor = state_floor = floor_of(trace)
+    unrest = disturbed.Unrest(lambda: all_rows(trace, spec), want) if decides(spec) else None
     if "positions=cache" in spec:                 # both sides of a product turn in f32
         floor *= 4
     if linear_state.knows(spec):
         sharpness = specs.parse(spec)[0].params.get("sharpness", 0)
         state_floor = max(floor, *(feature_floor(layer, sharpness) for layer in trace.layers.values()))
-
-    def moved(layer):
-        if not unrest:
-            unrest.update(disturbed.spreads(lambda: all_rows(trace, spec), want))
-        return unrest[layer]
 
     for row in printed:
         where = f"{name} {spec} layer {row['layer']}"
@@ -241,7 +236,7 @@ def compare_spec(report, trace, name, spec, want, printed, audit):
         for column in columns_for(spec):
             if column in row and not (lost and column in PROBED and expected.get(column)):
                 problem = compare_value(column, expected.get(column), value_of(row, column), floor, expected,
-                                        on_basis(spec), (lambda: moved(layer)) if decides(spec) else None)
+                                        on_basis(spec), unrest and partial(unrest.reaches, layer))
                 report.note(where, column, problem)
         for column, problem in distortion_claims(trace, spec, row):
             report.note(where, column, problem)

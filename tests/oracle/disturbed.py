@@ -11,6 +11,7 @@ import numpy as np
 
 NOISE = 2.0 ** -23          # of an entry, relative to its row's and its column's diagonal
 DRAWS = 8
+MOVES = 3                   # what of the unrest a few draws show
 _generator = None
 
 
@@ -56,15 +57,26 @@ class Disturbance:
         _generator = None
 
 
-def spreads(make_rows, want):
-    """{layer: {column: largest move}} over a few disturbed runs of make_rows()."""
-    result = {layer: {} for layer in want}
-    for seed in range(DRAWS):
-        with Disturbance(seed):
-            rows = make_rows()
+class Unrest:
+    """How far the values of rows go by themselves: as many disturbed runs as a question needs."""
+
+    def __init__(self, make_rows, want):
+        self.make_rows, self.want, self.drawn = make_rows, want, 0
+        self.moved = {layer: {} for layer in want}
+
+    def reaches(self, layer, column, distance):
+        while distance > MOVES * self.moved[layer].get(column, 0.0):
+            if self.drawn == DRAWS:
+                return False
+            self.draw()
+        return True
+
+    def draw(self):
+        with Disturbance(self.drawn):
+            rows = self.make_rows()
+        self.drawn += 1
         for layer, row in rows.items():
             for column, value in row.items():
-                if isinstance(value, Number) and isinstance(want[layer].get(column), Number):
-                    moved = abs(value - want[layer][column])
-                    result[layer][column] = max(moved, result[layer].get(column, 0.0))
-    return result
+                known = self.want[layer].get(column)
+                if isinstance(value, Number) and isinstance(known, Number):
+                    self.moved[layer][column] = max(abs(value - known), self.moved[layer].get(column, 0.0))

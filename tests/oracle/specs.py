@@ -173,7 +173,7 @@ def check_sides(trace, spec):
     if any(layer.value_is_key_prefix for layer in trace.layers.values()):
         if ":side=keys" in spec:
             raise ValueError("values that are columns of the keys")
-        for stage in parse(spec):
+        for stage in (stage for cache in spec.split("+rest+") for stage in parse(cache)):
             if stage.name in CODECS and (stage.side == "v" or side_params(stage, "k") != side_params(stage, "v")):
                 raise ValueError("values that are columns of the keys")
 
