@@ -79,6 +79,8 @@ struct kv_spec_list { uint32_t n; struct kv_spec *specs; };
  * with select, a policy after a codec etc. are KV_EUSAGE with the rule. The canonical text of each
  * spec parses to the same text again. */
 int kv_spec_parse(struct kv_spec_list *out, const char *list, struct kv_error *err);
+/* The method that a stage's text begins with ("v.int:bits=2+..."), at its defaults. */
+int kv_spec_parse_name(struct kv_spec_list *out, const char *stage, struct kv_error *err);
 void kv_spec_free(struct kv_spec_list *list);
 
 /* True when layers= or exact_layers= leave this layer of the model exact. */

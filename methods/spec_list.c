@@ -116,6 +116,13 @@ int kv_spec_parse(struct kv_spec_list *out, const char *list, struct kv_error *e
     return status;
 }
 
+int kv_spec_parse_name(struct kv_spec_list *out, const char *stage, struct kv_error *err)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(stage, ":+"), stage);
+    return kv_spec_parse(out, name, err);
+}
+
 /* The spec with the other side exact. */
 static int add_half(struct kv_spec_list *all, struct kv_spec *spec, enum kv_side side,
                     struct kv_error *err)

@@ -60,9 +60,7 @@ static bool is_registered(const struct kv_check *check)
 {
     struct kv_spec_list list;
     struct kv_error err;
-    char name[64];
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(check->spec->text, ":+"), check->spec->text);
-    if (kv_spec_parse(&list, name, &err) != KV_OK) return false;
+    if (kv_spec_parse_name(&list, check->spec->text, &err) != KV_OK) return false;
     const bool same = list.n == 1 && strcmp(list.specs[0].text, check->spec->text) == 0;
     kv_spec_free(&list);
     return same;

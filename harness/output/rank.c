@@ -72,17 +72,17 @@ static bool always_shown(const char *token, size_t length)
         || (key == 5 && strncmp(token, ":rank", 5) == 0);
 }
 
-/* Whether the stage has this where nothing is said of it; `rest`, and what no method is, have nothing. */
-static bool is_default(const char *stage, const char *token, size_t length)
+/* The list holds the stage's method at its defaults: of `rest`, and of what is no method, it is empty. */
+static void read_defaults(struct kv_spec_list *defaults, const char *stage)
 {
-    struct kv_spec_list list;
     struct kv_error err;
-    char name[64];
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(stage, ":+"), stage);
-    if (kv_spec_parse(&list, name, &err) != KV_OK) return true;
-    const bool has = stage_has(list.specs[0].text, 0, token, length);
-    kv_spec_free(&list);
-    return has;
+    kv_spec_free(defaults);
+    kv_spec_parse_name(defaults, stage, &err);
+}
+
+static bool is_default(const struct kv_spec_list *defaults, const char *token, size_t length)
+{
+    return defaults->n == 0 || stage_has(defaults->specs[0].text, 0, token, length);
 }
 
 static bool tells_apart(const struct kv_cell *cells, uint32_t n, const char *names, unsigned stage,
@@ -115,13 +115,15 @@ static char *make_label(const struct kv_cell *cells, uint32_t n, const struct kv
     if (!out) return NULL;
     stage_names(spec, names, sizeof names);
     unsigned stage = 0;
-    const char *begin = spec;
+    struct kv_spec_list defaults = {0};
+    read_defaults(&defaults, spec);
     for (size_t token = 0; *spec; spec += token) {
         token = 1 + strcspn(spec + 1, ":+");
-        if (*spec == '+') stage++, begin = spec + 1;
-        if (*spec != ':' || always_shown(spec, token) || !is_default(begin, spec, token) ||
+        if (*spec == '+') stage++, read_defaults(&defaults, spec + 1);
+        if (*spec != ':' || always_shown(spec, token) || !is_default(&defaults, spec, token) ||
             tells_apart(cells, n, names, stage, spec, token)) fwrite(spec, 1, token, out);
     }
+    kv_spec_free(&defaults);
     if (has_other_seed(cells, n, cell)) fprintf(out, " #%lld", (long long)cell->row.seed);
     if (fclose(out) != 0) {
         free(label);
