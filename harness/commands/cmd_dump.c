@@ -68,18 +68,13 @@ static int set_number(struct dump_options *options, const char *name, const char
 
 static int set_option(struct dump_options *options, const char *name, const char *value, struct kv_error *err)
 {
-    const struct {
-        const char *name;
-        const char **value;
-    } texts[] = {{"--trace", &options->trace}, {"--method", &options->method},
-                 {"--layer", &options->layer}, {"--heads", &options->heads},
-                 {"--out", &options->out},     {"--isa", &options->isa}};
-    static const char *const names[] = {"--trace", "--method", "--layer", "--heads", "--out",
-                                        "--isa", "--seed", "--queries", NULL};
-    const bool number = strcmp(name, "--seed") == 0 || strcmp(name, "--queries") == 0;
+    static const char *const names[] = {"--trace", "--method", "--layer", "--out", "--heads", "--isa",
+                                        "--seed",  "--queries", NULL};
+    const char **const texts[] = {&options->trace, &options->method, &options->layer,
+                                  &options->out,   &options->heads,  &options->isa};
     size_t t = 0;
-    while (t < sizeof texts / sizeof *texts && strcmp(name, texts[t].name) != 0) t++;
-    if (!number && t == sizeof texts / sizeof *texts) {
+    while (names[t] && strcmp(name, names[t]) != 0) t++;
+    if (!names[t]) {
         const char *near = kv_nearest(name, names);
         return kv_fail(err, KV_EUSAGE,
                        "dump: unknown option %.100s%s%s%s; expected --trace --method --layer --out, and "
@@ -88,8 +83,8 @@ static int set_option(struct dump_options *options, const char *name, const char
     }
     if (!value || !*value)
         return kv_fail(err, KV_EUSAGE, "dump: %s: expected a value, found none", name);
-    if (number) return set_number(options, name, value, err);
-    *texts[t].value = value;
+    if (t >= sizeof texts / sizeof *texts) return set_number(options, name, value, err);
+    *texts[t] = value;
     return KV_OK;
 }
 
@@ -233,18 +228,13 @@ static int compute_prompts(struct dump *dump, struct kv_error *err)
 /* NULL (all) or "0,2,5": heads that the layer has. */
 static int check_heads(const char *heads, uint32_t kv_heads, struct kv_error *err)
 {
-    for (const char *at = heads; at;) {
-        uint64_t head = 0;
-        const size_t digits = strspn(at, "0123456789");
-        char one[12] = "";
-        snprintf(one, sizeof one, "%.*s", digits < sizeof one ? (int)digits : 11, at);
-        if (!kv_read_whole(one, 0, kv_heads - 1, &head) || (at[digits] && at[digits] != ','))
-            return kv_fail(err, KV_EUSAGE,
-                           "dump: --heads: expected KV heads from 0 to %u, such as 0,1, found %.60s",
-                           kv_heads - 1, heads);
-        at = at[digits] ? at + digits + 1 : NULL;
-    }
-    return KV_OK;
+    uint64_t head;
+    const char *at = heads;
+    bool good = !at || kv_read_digits(&at, kv_heads - 1, &head);
+    while (good && at && *at) good = *at++ == ',' && kv_read_digits(&at, kv_heads - 1, &head);
+    if (good) return KV_OK;
+    return kv_fail(err, KV_EUSAGE, "dump: --heads: expected KV heads from 0 to %u, such as 0,1, found %.60s",
+                   kv_heads - 1, heads);
 }
 
 static int prepare(struct dump *dump, struct kv_error *err)
@@ -352,10 +342,9 @@ static int write_head(struct dump *dump, uint32_t head, struct kv_cache *caches[
 /* heads is NULL (all) or "0,2,5". */
 static bool head_wanted(const char *heads, uint32_t head)
 {
-    for (const char *at = heads; at && *at; at += strspn(at, "0123456789"), at += *at == ',') {
-        if (strtoul(at, NULL, 10) == head) return true;
-        if (strspn(at, "0123456789") == 0) return false;
-    }
+    uint64_t one;
+    for (const char *at = heads; at && kv_read_digits(&at, UINT32_MAX, &one); at += *at == ',')
+        if (one == head) return true;
     return !heads;
 }
 
