@@ -53,9 +53,11 @@ bool kv_config_truth(const struct kv_config_reader *reader, const char *name)
     return cJSON_IsTrue(kv_config_field(reader, name));
 }
 
-uint32_t kv_config_count(struct kv_config_reader *reader, const char *name, double most)
+uint32_t kv_config_count(struct kv_config_reader *reader, const char *name, uint32_t otherwise,
+                         double most)
 {
     const cJSON *value = kv_config_field(reader, name);
-    if (!value || (cJSON_IsNumber(value) && value->valuedouble == 0)) return 0;
+    if (!value) return otherwise;
+    if (cJSON_IsNumber(value) && value->valuedouble == 0) return 0;
     return kv_config_number(reader, name, 0, most);
 }

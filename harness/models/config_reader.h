@@ -68,8 +68,9 @@ uint32_t kv_config_number(struct kv_config_reader *reader, const char *name, uin
 uint32_t kv_config_named(struct kv_config_reader *reader, const char *name, const char *other,
                          uint32_t otherwise, double most);
 
-/* Like number, but 0 and absence are 0. */
-uint32_t kv_config_count(struct kv_config_reader *reader, const char *name, double most);
+/* Like number, but 0 is a value, and so is `otherwise` where it is 0. */
+uint32_t kv_config_count(struct kv_config_reader *reader, const char *name, uint32_t otherwise,
+                         double most);
 
 bool kv_config_truth(const struct kv_config_reader *reader, const char *name);
 

@@ -142,14 +142,13 @@ static void plan_windows(struct kv_config_reader *reader, struct kv_layer_plan *
     enum { MOST_WINDOW_LAYERS = 28 }; /* where max_window_layers is absent */
     const enum kv_windows windows = reader->family->windows;
     const enum kv_layer_kind local = windows == CHUNKS ? KV_LAYER_CHUNKED : KV_LAYER_SLIDING;
-    const bool listed = kv_config_field(reader, "max_window_layers") != NULL;
     const uint32_t most =
-        listed ? kv_config_count(reader, "max_window_layers", MOST_LAYERS) : MOST_WINDOW_LAYERS;
+        kv_config_count(reader, "max_window_layers", MOST_WINDOW_LAYERS, MOST_LAYERS);
+    const bool window = has_window(reader);
     bool turns[MOST_LAYERS];
     find_turns(reader, turns);
     for (uint32_t i = 0; i < reader->model->n_layers; i++)
-        plan->kind[i] =
-            is_local(windows, i, has_window(reader), most, turns[i]) ? local : KV_LAYER_FULL;
+        plan->kind[i] = is_local(windows, i, window, most, turns[i]) ? local : KV_LAYER_FULL;
 }
 
 /* Layers with a state where the config has periods and no list. */
@@ -162,7 +161,7 @@ static void plan_states(struct kv_config_reader *reader, struct kv_layer_plan *p
                             : body == DELTA ? period_of(reader)
                                             : 1;
     const uint32_t offset =
-        body == JAMBA ? kv_config_count(reader, "attn_layer_offset", MOST_LAYERS) : period - 1;
+        body == JAMBA ? kv_config_count(reader, "attn_layer_offset", 0, MOST_LAYERS) : period - 1;
     if (body == JAMBA && offset >= period) /* no layer would attend */
         kv_config_complain(reader, "attn_layer_offset", "less than attn_layer_period",
                            "as much or more");

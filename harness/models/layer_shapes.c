@@ -70,9 +70,8 @@ static struct kv_model_layer latent_layer(struct kv_config_reader *reader)
     layer.key_dim = layer.latent_dim + rope;
     layer.twin_key_dim = kv_config_number(reader, "qk_nope_head_dim", 0, MOST_HEAD_COLUMNS) + rope;
     layer.twin_value_dim = kv_config_number(reader, "v_head_dim", 0, MOST_HEAD_COLUMNS);
-    layer.index_dim = kv_config_field(reader, "index_head_dim")
-                          ? kv_config_count(reader, "index_head_dim", MOST_HEAD_COLUMNS)
-                          : reader->family->index_dim;
+    layer.index_dim =
+        kv_config_count(reader, "index_head_dim", reader->family->index_dim, MOST_HEAD_COLUMNS);
     return layer;
 }
 

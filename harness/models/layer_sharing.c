@@ -14,9 +14,8 @@ static bool same_cache(const struct kv_model_layer *a, const struct kv_model_lay
 static void share_last(struct kv_config_reader *reader)
 {
     struct kv_model *model = reader->model;
-    const uint32_t shared = kv_config_field(reader, "num_kv_shared_layers")
-                                ? kv_config_count(reader, "num_kv_shared_layers", MOST_LAYERS)
-                                : reader->family->shared_layers;
+    const uint32_t shared = kv_config_count(reader, "num_kv_shared_layers",
+                                            reader->family->shared_layers, MOST_LAYERS);
     char found[32];
     snprintf(found, sizeof found, "%u", shared);
     if (shared >= model->n_layers) {
@@ -67,9 +66,7 @@ static void share_listed(struct kv_config_reader *reader, const cJSON *list)
 static void share_index_by_period(struct kv_config_reader *reader)
 {
     const uint32_t period = kv_config_number(reader, "index_topk_freq", 1, MOST_LAYERS);
-    const uint32_t first = kv_config_field(reader, "index_skip_topk_offset")
-                               ? kv_config_count(reader, "index_skip_topk_offset", MOST_LAYERS)
-                               : 2;
+    const uint32_t first = kv_config_count(reader, "index_skip_topk_offset", 2, MOST_LAYERS);
     if (kv_config_field(reader, "index_topk_pattern"))
         kv_config_complain(reader, "index_topk_pattern", "indexer_types in its place", "a pattern");
     for (uint32_t i = first; i < reader->model->n_layers; i++)
