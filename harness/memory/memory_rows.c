@@ -362,7 +362,5 @@ int kv_memory_write(FILE *file, const struct kv_memory_rows *rows, const char *f
         status = write_json(file, rows, err);
     else
         status = write_tables(file, rows, strcmp(format, "markdown") == 0, err);
-    if (status == KV_OK && (fflush(file) != 0 || ferror(file)))
-        return kv_fail(err, KV_EENVIRONMENT, "memory: cannot write the output");
     return status;
 }
