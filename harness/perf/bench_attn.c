@@ -79,8 +79,7 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
         reason, KV_PERF_REASON,
         "arithmetic: tiles in cache, products alone at %.2f of the peak, %.2f G exponentials/s, "
         "%.2f columns computed for each that counts: at most %.2f by these kernels, which proves "
-        "no "
-        "limit of the machine",
+        "no limit of the machine",
         products / peak, weights / 1e9, masked(work),
         flops / peak / (flops / products + 1 / weights) / masked(work));
     free(memory);

@@ -4,9 +4,8 @@
  *
  * Keys after the rotation, pairs (x, y) as the layer turns them ((i, i + d/2) or (2i, 2i + 1));
  * columns that do not turn (all of a latent) are paired likewise among themselves, a last odd one
- * with y = 0. rho =
- * |(x, y)|, theta = angle in [0, 2 pi). Each of rho and theta, per pair and group of group_size
- * tokens, b bits:
+ * with y = 0. rho = |(x, y)|, theta = angle in [0, 2 pi). Each of rho and theta, per pair and group
+ * of group_size tokens, b bits:
  *
  *     s = f16((max - min) / 2^b), m = f16(min), code = clamp(floor((v - m) / s), 0, 2^b - 1)
  *     v_hat = s (code + 1/2) + m;  x_hat = rho_hat cos(theta_hat), y_hat = rho_hat sin(theta_hat)

@@ -470,14 +470,21 @@ Test(journal, no_journal_is_no_cell)
 
 /* ---- result folder ------------------------------------------------------------------------- */
 
+static struct kv_result_dir *open_dir(const char *path)
+{
+    struct kv_result_dir *dir = NULL;
+    struct kv_error err;
+    cr_assert_eq(kv_result_dir_open(&dir, path, "abc", &err), KV_OK, "%s", err.text);
+    return dir;
+}
+
 Test(result_dir, holds_every_file_and_nothing_aside)
 {
     char folder[64], path[128];
-    struct kv_result_dir *dir = NULL;
     struct kv_error err;
     struct kv_results *results = output_fixture(6, 2, false);
     snprintf(path, sizeof path, "%s/a/b", new_folder(folder));
-    cr_assert_eq(kv_result_dir_open(&dir, path, "abc", &err), KV_OK, "%s", err.text);
+    struct kv_result_dir *dir = open_dir(path);
     cr_assert_eq(kv_result_dir_write_all(dir, results, false, &err), KV_OK, "%s", err.text);
     kv_result_dir_close(dir);
     cr_expect(has_file(path, "manifest.json"));
@@ -501,22 +508,21 @@ Test(result_dir, holds_every_file_and_nothing_aside)
 Test(result_dir, a_planned_run_that_ends_without_a_cell_leaves_nothing)
 {
     char folder[64], path[128];
-    struct kv_result_dir *dir = NULL;
     struct kv_error err;
     struct kv_results *results = output_fixture(3, 1, false);
     snprintf(path, sizeof path, "%s/a", new_folder(folder));
-    cr_assert_eq(kv_result_dir_open(&dir, path, "abc", &err), KV_OK, "%s", err.text);
+    struct kv_result_dir *dir = open_dir(path);
     cr_assert_eq(kv_result_dir_plan(dir, results, &err), KV_OK, "%s", err.text);
     cr_expect(has_file(path, "manifest.json"), "who is killed now can be resumed");
     kv_result_dir_close(dir);
     cr_expect_eq(count_entries(folder), 0);
 
-    cr_assert_eq(kv_result_dir_open(&dir, path, "abc", &err), KV_OK, "%s", err.text);
+    dir = open_dir(path);
     cr_assert_eq(kv_result_dir_write_all(dir, results, false, &err), KV_OK, "%s", err.text);
     kv_result_dir_close(dir);
     char *before = read_file(path, "manifest.json");
     results->seed++;
-    cr_assert_eq(kv_result_dir_open(&dir, path, "abc", &err), KV_OK, "%s", err.text);
+    dir = open_dir(path);
     cr_assert_eq(kv_result_dir_plan(dir, results, &err), KV_OK, "%s", err.text);
     kv_result_dir_close(dir);
     char *after = read_file(path, "manifest.json");
