@@ -82,7 +82,7 @@ static void note_wishes(struct kv_bank *bank, const struct kv_stage *stage, enum
         struct kv_wants wants = {0};
         bank->fits_online |= (stage->codec->traits & KV_FITS_ONLINE) != 0;
         if (stage->codec->wants) stage->codec->wants(stage->config[side == KV_VALUES], &wants);
-        bank->wants_queries |= wants.queries;
+        bank->wants_queries |= wants.queries, bank->wants_lags |= wants.all_lags;
     }
 }
 

@@ -69,7 +69,7 @@ struct kv_bank {
     int64_t basis_bytes;           /* charged while the codec was made and fitted */
     int64_t shared_bytes;          /* likewise, of what was fitted on a calibration */
     bool fits_online, calibrated;  /* some codec of the chain fits nothing but the prompt; was fitted before */
-    bool wants_queries;            /* some codec of the chain does, for its fit */
+    bool wants_queries, wants_lags;    /* some codec of the chain does, for its fit */
     float *block_rows;             /* [block][dim] scratch, of the code's rows */
     struct kv_decoded *decoded;    /* what of an atom block_rows holds: lines take its rows one by one */
     float *recorded_row;           /* [dim] scratch, when must_turn */

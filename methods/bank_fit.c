@@ -1,7 +1,10 @@
 /* What a bank shows its codec before the first row is encoded; see bank.h. */
+#include <math.h>
 #include <string.h>
 
 #include "methods/bank_parts.h"
+#include "methods/lags.h"
+#include "methods/parts/eigen.h"
 
 struct fit {                       /* the rows of a fit, of the prompt or of a calibration */
     const struct kv_bank *bank;
@@ -71,6 +74,35 @@ static bool gather_queries(const struct fit *fit, struct kv_sample *sample)
                     queries + q * head);
     }
     return true;
+}
+
+/* What all queries are for a key before the rotation, at any lag: instead of them, the eigenvectors
+ * of their squares' mean, each as long as the root of its eigenvalue. */
+static int turn_by_lags(const struct fit *fit, struct kv_sample *sample, struct kv_error *err)
+{
+    const struct kv_bank *bank = fit->bank;
+    const struct kv_geometry *geometry = fit->from->source.geometry;
+    const uint32_t dim = geometry->key_dim;
+    double *squares = kv_pool_take(bank->pool, (size_t)dim * dim * sizeof *squares);
+    double *values = kv_pool_take(bank->pool, dim * sizeof *values);
+    float *out = kv_pool_take(bank->pool, (size_t)dim * dim * sizeof *out);
+    if (!squares || !values || !out)
+        return kv_fail(err, KV_EMEMORY, "out of memory for squares of queries");
+    for (uint32_t i = 0; i < sample->n_queries; i++) {
+        const float *q = sample->queries + (size_t)i * dim;
+        for (uint32_t r = 0; r < dim; r++)
+            for (uint32_t c = 0; c < dim; c++) squares[(size_t)r * dim + c] += (double)q[r] * q[c];
+    }
+    if (!kv_lags_average(squares, geometry, fit->from->first, fit->n, bank->pool))
+        return kv_fail(err, KV_EMEMORY, "out of memory for the lags of queries");
+    const int status = kv_eigen_symmetric(squares, dim, values, err);
+    for (uint32_t k = 0; k < dim; k++) {
+        const double length = values[k] > 0 ? sqrt(values[k]) : 0.0;
+        for (uint32_t c = 0; c < dim; c++)
+            out[(size_t)k * dim + c] = (float)(length * squares[(size_t)k * dim + c]);
+    }
+    sample->queries = out, sample->n_queries = dim;
+    return status;
 }
 
 static bool has_queries(const struct fit *fit)
@@ -175,6 +207,8 @@ int kv_bank_fit_code(struct kv_bank *bank, const struct kv_fit_rows *from, bool 
     if (status == KV_OK) status = turn_back(&fit, calibrated, err);
     if (status == KV_OK && !gather_sample(&fit, &sample))
         status = kv_fail(err, KV_EMEMORY, "out of memory for the rows of a fit");
+    const bool lagged = bank->wants_lags && fit.rotary && bank->n_lanes == 1 && !bank->counts_only;
+    if (status == KV_OK && lagged && sample.queries) status = turn_by_lags(&fit, &sample, err);
     if (status == KV_OK) status = bank->code->type->fit(bank->code, &sample, err);
     bank->basis_bytes += kv_pool_used(bank->pool, KV_BASIS_ONLINE) - before;
     if (status == KV_OK && calibrated) charge_as_shared(bank);

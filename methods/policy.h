@@ -87,6 +87,7 @@ struct kv_wants {
     uint32_t judges;              /* newest prompt rows whose queries score the others: they stay */
     bool column_sum, logits, prompt_rows, output_norms, future;
     bool queries, fisher, label;  /* of codecs, too: the prompt's queries; squares of probe gradients */
+    bool all_lags;                /* codecs: sample->queries count by their squares alone (setup.h) */
 };
 
 struct kv_chooser {               /* first member of every policy object */

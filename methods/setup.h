@@ -44,7 +44,9 @@ struct kv_sample {
     const uint32_t *positions;   /* [n] */
     const float *queries;        /* [n_queries][key_dim] where the codec wants them, else NULL: the query
                                   * heads of the object's lanes (KV heads, layers outermost), of each
-                                  * its n queries; unrotated where the rows are */
+                                  * its n queries; unrotated where the rows are. Of one lane, and where
+                                  * all_lags is wanted of such rows: key_dim vectors whose squares q q^T
+                                  * sum to those of all queries, turned on by the lags (lags.h) */
     uint32_t n_queries;
     const float *fisher, *label; /* [n][dim] squares of gradients like rows (struct kv_squares), or NULL */
     const float *const *w_o;     /* of each layer [hidden][q_heads * value_dim], or NULL */

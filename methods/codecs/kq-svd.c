@@ -14,9 +14,12 @@
  * Bytes: the inner codec's for rows of rank columns; both maps, 4 * dim * rank (values=pca: one,
  * 2 * dim * rank), since neither can be folded into a projection before a rotation.
  *
- * Departures: one KV head an object; masks and softmax do not enter, as in the paper. keys=unrotated:
- * queries are turned back by their own positions; a metric averaged over how far queries lie behind
- * keys would serve such keys better. */
+ * keys=unrotated: such a key meets a query turned on by the lag between them. C_q is then the mean
+ * sum over lags of p(lag) R_lag C R_lag^T, C of queries before their rotation, p(lag) the share of
+ * the lag among the pairs of a prompt's query and a key that it sees (closed form: methods/lags.c).
+ *
+ * Departures: one KV head an object; masks and softmax do not enter, as in the paper; all queries
+ * count at every lag, also those that stand too early for it. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -50,7 +53,7 @@ struct kq_code {
 static void wants(const void *config, struct kv_wants *wants)
 {
     (void)config;
-    wants->queries = true;
+    wants->queries = wants->all_lags = true;
 }
 
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)

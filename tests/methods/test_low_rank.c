@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "methods/lags.h"
 #include "methods/parts/eigen.h"
 
 enum { MAX = 128, N = 256 };
@@ -210,4 +211,59 @@ Test(low_rank, hadamard_by_hand)
     f.code->type->decode(f.code, atom, 1, 0, 6, out);
     for (int i = 0; i < 6; i++) cr_expect_float_eq(out[i], row[i], 1e-6);
     close_codec(&f);
+}
+
+/* A query before the rotation, as a key met `lag` positions before it, written out. */
+static void turn_query(const struct kv_geometry *geometry, const double *query, double lag,
+                       double *met)
+{
+    const struct kv_rope *rope = &geometry->rope;
+    const double factor = rope->scale * rope->scale;
+    memcpy(met, query, geometry->key_dim * sizeof *met);
+    for (uint32_t i = 0; i < rope->dims / 2; i++) {
+        const bool half = rope->layout == KV_ROPE_HALF;
+        const uint32_t x = half ? i : 2 * i, y = half ? i + rope->dims / 2 : 2 * i + 1;
+        const double c = cos(lag * rope->inv_freq[i]), s = sin(lag * rope->inv_freq[i]);
+        met[x] = factor * (query[x] * c - query[y] * s),
+        met[y] = factor * (query[x] * s + query[y] * c);
+    }
+}
+
+/* The closed form against every query at the lag of every pair, in windows too; gaps between
+ * positions, a scale, a part that does not rotate. */
+Test(low_rank, queries_at_all_lags)
+{
+    enum { DIM = 7, TOKENS = 9, FIRST = 2, SEEN = TOKENS - FIRST, QUERIES = 3 };
+    static const double inv_freq[] = {1, 0.17};
+    static const int32_t positions[TOKENS] = {1, 3, 4, 5, 9, 10, 11, 20, 21};
+    for (int kind = 0; kind < 4; kind++) {
+        const struct kv_geometry geometry = {
+            .key_dim = DIM,
+            .tokens = TOKENS,
+            .window = kind / 2 ? 3 : 0,
+            .positions = positions,
+            .rope = {kind % 2 ? KV_ROPE_HALF : KV_ROPE_INTERLEAVED, 4, 1.3, inv_freq}};
+        double squares[DIM * DIM] = {0}, want[DIM * DIM] = {0}, met[DIM], pairs = 0;
+        struct kv_rng rng = kv_rng_stream(9, 1, 2, 3);
+        for (int i = 0; i < SEEN; i++)
+            for (int j = 0; j <= i; j++) pairs += !geometry.window || i - j < (int)geometry.window;
+        for (int n = 0; n < QUERIES; n++) {
+            double query[DIM];
+            for (int c = 0; c < DIM; c++) query[c] = kv_rng_normal(&rng);
+            for (int e = 0; e < DIM * DIM; e++) squares[e] += query[e / DIM] * query[e % DIM];
+            for (int i = 0; i < SEEN; i++)
+                for (int j = 0; j <= i; j++) {
+                    if (geometry.window && i - j >= (int)geometry.window) continue;
+                    turn_query(&geometry, query, positions[FIRST + i] - positions[FIRST + j], met);
+                    for (int e = 0; e < DIM * DIM; e++)
+                        want[e] += met[e / DIM] * met[e % DIM] / pairs;
+                }
+        }
+        struct kv_pool *pool = kv_pool_create(0);
+        cr_assert(kv_lags_average(squares, &geometry, FIRST, SEEN, pool));
+        for (int e = 0; e < DIM * DIM; e++)
+            cr_expect_float_eq(squares[e], want[e], 1e-12, "kind %d entry %d: %g, %g", kind, e,
+                               squares[e], want[e]);
+        kv_pool_destroy(pool);
+    }
 }

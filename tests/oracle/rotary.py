@@ -50,3 +50,31 @@ def pair_columns(layer):
     if layer.rope_layout == "half":
         return np.arange(half), np.arange(half, 2 * half)
     return np.arange(0, 2 * half, 2), np.arange(1, 2 * half, 2)
+
+
+def over_lags(layer, squares, positions):
+    """Sum of x x^T of queries before the rotation as keys before theirs are met by them: M = sum over lags of
+    p(lag) R_lag C R_lag^T, p the share of the pairs of a query and a key that it sees. What rotates was
+    scaled on both sides. R = cos + sin J on each pair: J turns it by a quarter."""
+    if layer.rope_layout == "none":
+        return squares
+    dim, (first, second) = len(squares), pair_columns(layer)
+    lags, share = lag_shares(positions, layer.window)
+    angles = np.outer(lags, layer.rope_inv_freq)
+    cos, sin, quarter = np.ones((len(lags), dim)), np.zeros((len(lags), dim)), np.zeros((dim, dim))
+    cos[:, first] = cos[:, second] = np.cos(angles)
+    sin[:, first] = sin[:, second] = np.sin(angles)
+    quarter[first, second], quarter[second, first] = -1, 1
+    scales = scaled(layer, np.ones((1, dim)), layer.rope_scale ** 2)[0]
+    c = squares * np.outer(scales, scales)
+    kinds = ((cos, c, cos), (cos, c @ quarter.T, sin), (sin, quarter @ c, cos), (sin, quarter @ c @ quarter.T, sin))
+    return sum((left.T @ (share[:, None] * right)) * part for left, part, right in kinds)
+
+
+def lag_shares(positions, window):
+    """Lags between queries and the keys that they see, and how many pairs have each, of all pairs."""
+    n = len(positions)
+    apart = np.subtract.outer(np.arange(n), np.arange(n))
+    seen = (apart >= 0) & (apart < (window or n))
+    lags, counts = np.unique(np.subtract.outer(positions, positions)[seen], return_counts=True)
+    return lags, counts / counts.sum()

@@ -13,7 +13,7 @@ from codec import Codec, Tiers
 import disturbed
 from joint import Lane, LaneBank, ObjectBank, part_of
 from replay import LayerReplay, run_together
-from rotary import before_rotation, pair_columns
+from rotary import before_rotation, over_lags, pair_columns
 from rounding import through_bf16, through_f16, to_f32
 from svd import check_found
 import specs
@@ -30,6 +30,7 @@ class Object:
     rest: list                     # stages of the inner codec
     params: dict
     queries: np.ndarray = None     # [query heads of the first lane, prompt, key dim], turned as the keys are
+    metric: np.ndarray = None      # [key dim, key dim] sum of their squares, as keys meet them
 
     @property
     def prompt(self):
@@ -138,8 +139,7 @@ def kq_svd(of):
             return on_energy(of, rank)
         c_q = output_metric(of)
     else:
-        queries = of.queries.reshape(-1, dim)
-        c_q = queries.T @ queries
+        c_q = of.metric
     c_k = disturbed.gram(x.T @ x)
     c_k += (1e-6 * np.trace(c_k) / dim or 1.0) * np.eye(dim)       # keys without energy: any basis is theirs
     c_q = c_q + 1e-12 * np.trace(c_q) / dim * np.eye(dim)
@@ -441,6 +441,16 @@ class Structural(Codec):
             rows = np.stack([turn(head) for head in rows])
         return rows
 
+    def metric(self):
+        """Of queries that meet keys at other positions than their own."""
+        place, rows = self.place, self.place.queries().reshape(-1, self.dim)
+        squares = rows.T @ rows
+        if place.turned:
+            squares = over_lags(place.layers[0], squares, place.trace.positions[:place.trace.prefill_length])
+        for turn in self.turns:
+            squares = turn(turn(squares).T)
+        return squares
+
     def fit(self, prompt_rows):
         place = self.place
         if place.layers is None:
@@ -450,7 +460,8 @@ class Structural(Codec):
         if self.name in ONE_LANE and (len(place.heads) > 1 or place.side == "kv"):
             raise ValueError(f"{self.name} serves one head and side")
         of = Object(to_f32(prompt_rows).astype(np.float64), place.lanes, place.layers, place.heads, place.side,
-                    self.rest, self.params, self.queries() if self.name in ONE_LANE and place.side == "k" else None)
+                    self.rest, self.params, self.queries() if self.name == "think" and place.side == "k" else None,
+                    self.metric() if self.name == "kq-svd" and place.side == "k" else None)
         self.stored = METHODS[self.name](of)
 
     def round_trip_at(self, positions):

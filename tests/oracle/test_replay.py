@@ -10,6 +10,7 @@ import numpy as np
 import specs
 from content_hash import content_hash
 from replay import replay_layers
+from rotary import before_rotation, over_lags, turned
 from rows import all_rows
 from synthetic import CASES, Case, write_trace
 from trace_file import read_trace
@@ -146,6 +147,21 @@ class OrderOfEvents(unittest.TestCase):
         rows = all_rows(trace_of(replace(CASES["shared"], tokens=40, prefill=24)), "int:bits=4")
         self.assertGreater(rows[2]["output_error"], 0.01)
         self.assertEqual((rows[2]["resident_bytes"], rows[1]["resident_bytes"]), (0, 2 * 2 * 40 * 36))
+
+
+class Lags(unittest.TestCase):
+    def test_queries_of_all_lags_are_those_turned_pair_by_pair(self):
+        """Windows, gaps between positions, a part that does not rotate, a scale of what does."""
+        trace = trace_of(replace(CASES["gaps"], tokens=40, prefill=30))
+        for layer in trace.layers.values():
+            positions = trace.positions[:30]
+            rows = before_rotation(layer, layer.q[0, :30], positions)
+            total, pairs, factor = 0, 0, np.where(np.arange(16) < layer.rope_dims, layer.rope_scale ** 2, 1)
+            for i in range(30):
+                for j in range(max(0, i - layer.window + 1) if layer.window else 0, i + 1):
+                    met = turned(layer, rows * factor, np.full(30, positions[i] - positions[j]))
+                    total, pairs = total + met.T @ met, pairs + 1
+            np.testing.assert_allclose(over_lags(layer, rows.T @ rows, positions), total / pairs, rtol=1e-12, atol=1e-9)
 
 
 class Files(unittest.TestCase):
