@@ -1,11 +1,17 @@
 /* `check METHOD|all`: the conformance kit (check.h) on specs, or on every registered method. */
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "harness/check/check.h"
+#include "harness/commands/arguments.h"
 #include "harness/commands/commands.h"
 
-struct check_options { const char *isa; bool quiet, list; };
+struct check_options {
+    const char *isa, *methods;
+    bool quiet, list;
+};
 
 static int check_list(const char *list, const struct check_options *options,
                       struct kv_check_counts *counts, struct kv_error *err)
@@ -19,16 +25,17 @@ static int check_list(const char *list, const struct check_options *options,
     return KV_OK;
 }
 
-/* Every method alone, every policy with a quantizer, a block quantizer and a chain below it, policies in
- * a row, and a question that is not known. */
+/* Every method alone, every policy with a quantizer, a block quantizer and a chain below it,
+ * policies in a row, and a question that is not known. */
 static int check_all(const struct check_options *options, struct kv_check_counts *counts,
                      struct kv_error *err)
 {
-    static const char *const below[] = {"int:bits=4", "kivi:bits=2:residual_length=32", "svd:rank=16+int:bits=4"};
-    static const char *const others[] = {"h2o:budget=96+window:budget=48",
-                                         "snapkv:budget=0.5+tova:budget=0.3",
-                                         "h2o:budget=64+rest+v.none", "v.none:recent=32",
-                                         "snapkv:budget=0.4:query=agnostic+quest:budget=32:dense_layers=0"};
+    static const char *const below[] = {"int:bits=4", "kivi:bits=2:residual_length=32",
+                                        "svd:rank=16+int:bits=4"};
+    static const char *const others[] = {
+        "h2o:budget=96+window:budget=48", "snapkv:budget=0.5+tova:budget=0.3",
+        "h2o:budget=64+rest+v.none", "v.none:recent=32",
+        "snapkv:budget=0.4:query=agnostic+quest:budget=32:dense_layers=0"};
     int status = KV_OK;
     for (size_t i = 0; status == KV_OK && i < sizeof others / sizeof *others; i++)
         status = check_list(others[i], options, counts, err);
@@ -54,25 +61,32 @@ static int print_list(void)
     return KV_OK;
 }
 
+#define FIELD(field) offsetof(struct check_options, field)
+
+static const struct kv_argument table[] = {
+    {"--isa", KV_TEXT, FIELD(isa), "NAME", "kernel set"},
+    {"--list", KV_SWITCH, FIELD(list), NULL, "the invariants, without running them"},
+    {"--quiet", KV_SWITCH, FIELD(quiet), NULL, "failures and the count alone"},
+    {"", KV_TEXT, FIELD(methods), "LIST|all"},
+    {NULL}};
+
+static const struct kv_arguments arguments = {
+    .who = "check", .usage = "kvbench check LIST|all\n\n", .table = table};
+
 int kv_cmd_check(int argc, char **argv, struct kv_error *err)
 {
     struct check_options options = {.isa = "auto"};
     struct kv_check_counts counts = {0};
-    const char *method = NULL;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--isa") == 0 && i + 1 < argc) options.isa = argv[++i];
-        else if (strcmp(argv[i], "--quiet") == 0) options.quiet = true;
-        else if (strcmp(argv[i], "--list") == 0) return print_list();
-        else if (argv[i][0] == '-' || method)
-            return kv_fail(err, KV_EUSAGE, "check: unexpected %s; expected METHOD|all [--isa NAME] [--quiet] [--list]", argv[i]);
-        else method = argv[i];
-    }
-    if (!method) return kv_fail(err, KV_EUSAGE, "check: expected a method or `all`");
     struct kv_kernels kernels;
-    const int missing = kv_kernels_fill(&kernels, options.isa, err);
-    if (missing != KV_OK) return missing;
-    const int status = strcmp(method, "all") == 0 ? check_all(&options, &counts, err)
-                                                  : check_list(method, &options, &counts, err);
+    int status = kv_arguments_read(&arguments, &options, argc - 1, argv + 1, err);
+    if (status == KV_OK && options.list) return print_list();
+    if (status == KV_OK && !options.methods)
+        status = kv_fail(err, KV_EUSAGE, "check: expected a method or `all`, found nothing");
+    if (status == KV_OK) status = kv_kernels_fill(&kernels, options.isa, err);
+    if (status != KV_OK) return status;
+    status = strcmp(options.methods, "all") == 0
+                 ? check_all(&options, &counts, err)
+                 : check_list(options.methods, &options, &counts, err);
     if (status != KV_OK) return status;
     printf("%u passed, %u failed, %u skipped\n", counts.passed, counts.failed, counts.skipped);
     if (counts.failed == 0) return KV_OK;

@@ -8,16 +8,20 @@
 #include <sys/stat.h>
 
 #include "harness/base/params.h"
+#include "harness/commands/arguments.h"
+#include "harness/commands/commands.h"
 #include "harness/output/compare.h"
 #include "harness/output/csv.h"
 
 enum { MOST_GATES = 64 };
 
-struct gate { const struct kv_column *column; double most; };
+struct gate {
+    const struct kv_column *column;
+    double most;
+};
 
 struct comparison {
-    const char *paths[2];                 /* as typed; [1] is NEW */
-    uint32_t n_paths;
+    struct kv_texts paths; /* as typed; the last is NEW */
     struct kv_tolerance tolerances[KV_N_COLUMNS];
     struct gate gates[MOST_GATES];
     uint32_t n_gates;
@@ -25,7 +29,10 @@ struct comparison {
     uint32_t matched, worse, better, other, added, removed, broken_gates;
 };
 
-struct rows { uint32_t n; struct kv_row *row; };
+struct rows {
+    uint32_t n;
+    struct kv_row *row;
+};
 
 static void free_rows(struct rows *rows)
 {
@@ -122,7 +129,10 @@ static void print_name(const struct kv_row *row, const char *note)
     printf("%s\n", note);
 }
 
-static const char *shown(const char *text) { return text[0] ? text : "(empty)"; }
+static const char *shown(const char *text)
+{
+    return text[0] ? text : "(empty)";
+}
 
 static void print_change(const struct kv_column *column, const struct kv_row *old,
                          const struct kv_row *new, const struct kv_change *change)
@@ -171,9 +181,12 @@ static void compare_pair(struct comparison *comparison, const struct kv_row *old
         fails |= report(&kv_columns[c], old, new, change, &named, &better);
     }
     comparison->matched++;
-    if (fails) comparison->worse++;
-    else if (better) comparison->better++;
-    else if (named) comparison->other++;
+    if (fails)
+        comparison->worse++;
+    else if (better)
+        comparison->better++;
+    else if (named)
+        comparison->other++;
 }
 
 static void compare_rows(struct comparison *comparison, const struct rows *old,
@@ -211,113 +224,82 @@ static void check_gate(struct comparison *comparison, const struct gate *gate,
     comparison->broken_gates++;
 }
 
-static int split_setting(const char *option, const char *text, const struct kv_column **column,
+static int split_setting(const struct kv_given *given, const struct kv_column **column,
                          double *value, struct kv_error *err)
 {
-    const char *names[KV_N_COLUMNS + 1] = {0};
+    const char *names[KV_N_COLUMNS + 1] = {0}, *text = given->value,
+                                     *option = given->argument->name;
     char name[64], *end;
     const size_t length = strcspn(text, "=");
     for (uint32_t c = 0; c < KV_N_COLUMNS; c++) names[c] = kv_columns[c].name;
     snprintf(name, sizeof name, "%.*s", (int)length, text);
     *column = kv_column_find(name);
     if (!*column) {
-        const char *nearest = kv_nearest(name, names);
-        return kv_fail(err, KV_EUSAGE, "compare: %s: unknown column %s%s%s", option, name,
-                       nearest ? "; the nearest known one is " : "", nearest ? nearest : "");
+        const char *near = kv_nearest(name, names);
+        return kv_fail(err, KV_EUSAGE, "compare: %s: unknown column %s%s%s%s", option, name,
+                       near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     }
     if ((*column)->kind == KV_COLUMN_TEXT)
-        return kv_fail(err, KV_EUSAGE, "compare: %s: %s is text, expected a column of numbers",
-                       option, name);
+        return kv_given_refuse(given, "a column of numbers", err);
     *value = text[length] ? strtod(text + length + 1, &end) : NAN;
     if (!text[length] || end == text + length + 1 || *end || isnan(*value))
-        return kv_fail(err, KV_EUSAGE, "compare: %s: expected COLUMN=NUMBER, found %s", option,
-                       text);
+        return kv_given_refuse(given, given->argument->value, err);
     return KV_OK;
 }
 
-static int gate_of(struct comparison *comparison, const char *text, struct kv_error *err)
+static int take_gate(const struct kv_given *given, struct kv_error *err)
 {
+    struct comparison *comparison = given->target;
     struct gate *gate = comparison->gates + comparison->n_gates;
     if (comparison->n_gates == MOST_GATES)
         return kv_fail(err, KV_EUSAGE, "compare: --max: expected at most %d", MOST_GATES);
     comparison->n_gates++;
-    return split_setting("--max", text, &gate->column, &gate->most, err);
+    return split_setting(given, &gate->column, &gate->most, err);
 }
 
-static int tolerance_of(struct comparison *comparison, const char *text, struct kv_error *err)
+static int take_tolerance(const struct kv_given *given, struct kv_error *err)
 {
     const struct kv_column *column;
     double share;
-    const int status = split_setting("--tolerance", text, &column, &share, err);
+    const int status = split_setting(given, &column, &share, err);
     if (status != KV_OK) return status;
-    if (share < 0)
-        return kv_fail(err, KV_EUSAGE, "compare: --tolerance: %s: expected 0 or more, found %g",
-                       column->name, share);
+    if (share < 0) return kv_given_refuse(given, "a share of 0 or more", err);
+    struct comparison *comparison = given->target;
     struct kv_tolerance *tolerance = comparison->tolerances + (column - kv_columns);
     tolerance->same_isa = tolerance->other_isa = share;
     return KV_OK;
 }
 
-/* The value of `name VALUE` or `name=VALUE`, or NULL when argv[*i] is another option. */
-static const char *value_of(const char *name, int argc, char **argv, int *i)
-{
-    const size_t length = strlen(name);
-    if (strncmp(argv[*i], name, length) != 0) return NULL;
-    if (argv[*i][length] == '=') return argv[*i] + length + 1;
-    return argv[*i][length] == '\0' && *i + 1 < argc ? argv[++*i] : NULL;
-}
+static const struct kv_argument table[] = {
+    {"--tolerance", KV_TAKEN, 0, "COLUMN=SHARE", "a relative change of COLUMN that is no change",
+     .take = take_tolerance},
+    {"--max", KV_TAKEN, 0, "COLUMN=VALUE", "the most that any row of NEW may have",
+     .take = take_gate},
+    {"--allow-removed", KV_SWITCH, offsetof(struct comparison, allow_removed), NULL,
+     "rows of OLD may be missing in NEW"},
+    {"", KV_TEXTS, offsetof(struct comparison, paths), "OLD NEW", NULL, 1, 2},
+    {NULL}};
 
-static int unknown(const char *argument, struct kv_error *err)
-{
-    static const char *const known[] = {"--tolerance", "--max", "--allow-removed", NULL};
-    char option[64];
-    snprintf(option, sizeof option, "%.*s", (int)strcspn(argument, "="), argument);
-    for (size_t i = 0; known[i]; i++)
-        if (strcmp(known[i], option) == 0)
-            return kv_fail(err, KV_EUSAGE, "compare: %s: expected COLUMN=NUMBER after it", option);
-    const char *nearest = kv_nearest(option, known);
-    return kv_fail(err, KV_EUSAGE, "compare: unknown option %s%s%s", option,
-                   nearest ? "; the nearest known one is " : "", nearest ? nearest : "");
-}
+static const struct kv_arguments arguments = {
+    .who = "compare",
+    .usage = "kvbench compare OLD NEW: exit 1 when a row got worse, moved in bytes or is gone\n\n",
+    .table = table};
 
-static int take_argument(struct comparison *comparison, int argc, char **argv, int *i,
-                         struct kv_error *err)
-{
-    const char *value;
-    if (strcmp(argv[*i], "--allow-removed") == 0) {
-        comparison->allow_removed = true;
-        return KV_OK;
-    }
-    if ((value = value_of("--tolerance", argc, argv, i)))
-        return tolerance_of(comparison, value, err);
-    if ((value = value_of("--max", argc, argv, i))) return gate_of(comparison, value, err);
-    if (argv[*i][0] == '-' && argv[*i][1]) return unknown(argv[*i], err);
-    if (comparison->n_paths == 2)
-        return kv_fail(err, KV_EUSAGE, "compare: expected OLD and NEW, found also %s", argv[*i]);
-    comparison->paths[comparison->n_paths++] = argv[*i];
-    return KV_OK;
-}
-
-static int parse_arguments(struct comparison *comparison, int argc, char **argv,
-                           struct kv_error *err)
+static int read_arguments(struct comparison *comparison, int n, char **words, struct kv_error *err)
 {
     for (uint32_t c = 0; c < KV_N_COLUMNS; c++)
         comparison->tolerances[c] = kv_tolerance_of(&kv_columns[c]);
-    for (int i = 1; i < argc; i++) {
-        const int status = take_argument(comparison, argc, argv, &i, err);
-        if (status != KV_OK) return status;
-    }
-    if (comparison->n_paths == 2 || (comparison->n_paths == 1 && comparison->n_gates)) return KV_OK;
+    const int status = kv_arguments_read(&arguments, comparison, n, words, err);
+    if (status != KV_OK || comparison->paths.n == 2 || comparison->n_gates) return status;
     return kv_fail(err, KV_EUSAGE,
-                   "compare: expected OLD NEW [--tolerance COLUMN=SHARE] [--max COLUMN=VALUE] "
-                   "[--allow-removed], or NEW --max COLUMN=VALUE; found %u paths",
-                   comparison->n_paths);
+                   "compare: expected OLD NEW, or NEW --max COLUMN=VALUE, found %s alone",
+                   comparison->paths.at[0]);
 }
 
 static int verdict(const struct comparison *comparison, struct kv_error *err)
 {
     const bool removed = comparison->removed && !comparison->allow_removed;
-    if (comparison->n_paths == 2)
+    if (comparison->paths.n == 2)
         printf("%u rows compared: %u worse, %u better, %u otherwise changed; "
                "%u added, %u removed\n",
                comparison->matched, comparison->worse, comparison->better, comparison->other,
@@ -325,9 +307,9 @@ static int verdict(const struct comparison *comparison, struct kv_error *err)
     if (comparison->n_gates)
         printf("%u of the values that --max bounds are above it or missing\n",
                comparison->broken_gates);
-    if (comparison->n_paths == 2 && !comparison->matched)
+    if (comparison->paths.n == 2 && !comparison->matched)
         return kv_fail(err, KV_EGATE, "compare: %s and %s have no row in common",
-                       comparison->paths[0], comparison->paths[1]);
+                       comparison->paths.at[0], comparison->paths.at[1]);
     if (!comparison->worse && !removed && !comparison->broken_gates) return KV_OK;
     return kv_fail(err, KV_EGATE, "compare: %u rows worse, %u removed, %u gates broken",
                    comparison->worse, comparison->removed, comparison->broken_gates);
@@ -338,7 +320,7 @@ static int check_gates(struct comparison *comparison, const struct rows *new, st
 {
     if (comparison->n_gates && !new->n)
         return kv_fail(err, KV_EGATE, "compare: %s: expected rows for --max, found none",
-                       comparison->paths[comparison->n_paths - 1]);
+                       comparison->paths.at[comparison->paths.n - 1]);
     for (uint32_t g = 0; g < comparison->n_gates; g++)
         for (uint32_t i = 0; i < new->n; i++)
             check_gate(comparison, comparison->gates + g, new->row + i);
@@ -349,10 +331,10 @@ int kv_cmd_compare(int argc, char **argv, struct kv_error *err)
 {
     struct comparison comparison = {0};
     struct rows old = {0}, new = {0};
-    int status = parse_arguments(&comparison, argc, argv, err);
-    if (status == KV_OK) status = read_rows(&new, comparison.paths[comparison.n_paths - 1], err);
-    if (status == KV_OK && comparison.n_paths == 2) {
-        status = read_rows(&old, comparison.paths[0], err);
+    int status = read_arguments(&comparison, argc - 1, argv + 1, err);
+    if (status == KV_OK) status = read_rows(&new, comparison.paths.at[comparison.paths.n - 1], err);
+    if (status == KV_OK && comparison.paths.n == 2) {
+        status = read_rows(&old, comparison.paths.at[0], err);
         if (status == KV_OK) compare_rows(&comparison, &old, &new);
     }
     if (status == KV_OK) status = check_gates(&comparison, &new, err);

@@ -1,12 +1,11 @@
 /* `dump`: one method, one layer: decoded keys and values, kept positions, outputs and exact
  * outputs, as HDF5 (cli.md section 5), so that an outside program can recompute every metric. */
-#include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/base/number.h"
-#include "harness/base/params.h"
+#include "harness/commands/arguments.h"
 #include "harness/run/cell_row.h"
 #include "harness/commands/commands.h"
 #include "harness/output/aside.h"
@@ -21,9 +20,10 @@
 #include "methods/spec_wants.h"
 
 struct dump_options {
-    const char *trace, *method, *layer, *heads, *out, *isa;
+    const char *trace, *method, *out, *isa;
     uint64_t seed;    /* as of run: 1 unless said */
-    uint32_t queries; /* 0: all */
+    uint32_t layer, queries; /* queries 0: all */
+    struct kv_numbers heads; /* none: all */
 };
 
 struct beside { /* a layer that the method's codecs serve together with the one dumped */
@@ -52,57 +52,27 @@ struct dump { /* everything that one dump holds */
     struct kv_dump_file *file;
 };
 
-/* --seed and --queries. */
-static int set_number(struct dump_options *options, const char *name, const char *value, struct kv_error *err)
-{
-    uint64_t number = 0;
-    const bool queries = strcmp(name, "--queries") == 0;
-    if (!(queries && strcmp(value, "all") == 0) &&
-        !kv_read_whole(value, queries ? 1 : 0, queries ? UINT32_MAX : UINT64_MAX, &number))
-        return kv_fail(err, KV_EUSAGE, "dump: %s: expected %sa whole number%s, found %.60s", name,
-                       queries ? "all or " : "", queries ? " from 1" : "", value);
-    if (queries) options->queries = (uint32_t)number;
-    else options->seed = number;
-    return KV_OK;
-}
+#define FIELD(field) offsetof(struct dump_options, field)
 
-static int set_option(struct dump_options *options, const char *name, const char *value, struct kv_error *err)
-{
-    static const char *const names[] = {"--trace", "--method", "--layer", "--out", "--heads", "--isa",
-                                        "--seed",  "--queries", NULL};
-    const char **const texts[] = {&options->trace, &options->method, &options->layer,
-                                  &options->out,   &options->heads,  &options->isa};
-    size_t t = 0;
-    while (names[t] && strcmp(name, names[t]) != 0) t++;
-    if (!names[t]) {
-        const char *near = kv_nearest(name, names);
-        return kv_fail(err, KV_EUSAGE,
-                       "dump: unknown option %.100s%s%s%s; expected --trace --method --layer --out, and "
-                       "--heads --isa --seed --queries",
-                       name, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
-    }
-    if (!value || !*value)
-        return kv_fail(err, KV_EUSAGE, "dump: %s: expected a value, found none", name);
-    if (t >= sizeof texts / sizeof *texts) return set_number(options, name, value, err);
-    *texts[t] = value;
-    return KV_OK;
-}
+static const struct kv_argument table[] = {
+    {"--trace", KV_TEXT, FIELD(trace), "FILE", "the recording", 1},
+    {"--method", KV_TEXT, FIELD(method), "SPEC", "one method", 1},
+    {"--layer", KV_WHOLE, FIELD(layer), "N", "of those recorded", 0, KV_MOST_NUMBERS - 1},
+    {"--out", KV_TEXT, FIELD(out), "FILE", "the HDF5 file to write", 1},
+    {"--heads", KV_LIST, FIELD(heads), "LIST", "of KV heads, such as 0,2-3 (default: all)", 0, UINT16_MAX, KV_MOST_NUMBERS},
+    {"--queries", KV_WHOLE, FIELD(queries), "all|N", "decode steps to answer, as of run", 1, 4e9},
+    {"--isa", KV_TEXT, FIELD(isa), "NAME", "kernel set"},
+    {"--seed", KV_SEED, FIELD(seed), "N", "seed of everything random (default 1)"},
+    {NULL}};
 
-/* --name value or --name=value */
-static int parse(struct dump_options *options, int argc, char **argv, struct kv_error *err)
+static const struct kv_arguments arguments = {
+    .who = "dump", .usage = "kvbench dump --trace FILE --method SPEC --layer N --out FILE.h5\n\n", .table = table};
+
+static int read_arguments(struct dump_options *options, int n, char **words, struct kv_error *err)
 {
-    int status = KV_OK;
-    for (int i = 1; status == KV_OK && i < argc; i++) {
-        char name[128];
-        const size_t length = strcspn(argv[i], "=");
-        snprintf(name, sizeof name, "%.*s", (int)(length < 100 ? length : 100), argv[i]);
-        const char *value = argv[i][length] ? argv[i] + length + 1 : i + 1 < argc ? argv[++i] : NULL;
-        status = set_option(options, name, value, err);
-    }
+    const int status = kv_arguments_read(&arguments, options, n, words, err);
     if (status != KV_OK) return status;
-    if (!options->trace || !options->method || !options->layer || !options->out)
-        return kv_fail(err, KV_EUSAGE,
-                       "dump: expected --trace T --method SPEC --layer N --out F.h5");
+    if (options->layer == UINT32_MAX) return kv_fail(err, KV_EUSAGE, "dump: expected --layer N, found nothing");
     if (kv_same_file(options->trace, options->out))
         return kv_fail(err, KV_EUSAGE, "dump: --out %.200s: expected another file than the recording",
                        options->out);
@@ -113,14 +83,12 @@ static int open_trace(struct dump *dump, struct kv_error *err)
 {
     int status = kv_trace_open(&dump->trace, dump->options.trace, 0, err);
     if (status != KV_OK) return status;
-    uint64_t wanted;
-    const bool number = kv_read_whole(dump->options.layer, 0, UINT32_MAX, &wanted);
     uint32_t reader = UINT32_MAX, owner = UINT32_MAX;
-    for (uint32_t i = 0; i < dump->trace->n_layers && number; i++)
-        if (dump->trace->layers[i].index == wanted) reader = i;
+    for (uint32_t i = 0; i < dump->trace->n_layers; i++)
+        if (dump->trace->layers[i].index == dump->options.layer) reader = i;
     if (reader == UINT32_MAX)
         return kv_fail(err, KV_EUSAGE,
-                       "%s: --layer %s: expected a recorded layer, found none of that index",
+                       "%s: --layer %u: expected a recorded layer, found none of that index",
                        dump->options.trace, dump->options.layer);
     for (uint32_t i = 0; i < dump->trace->n_layers; i++)
         if (dump->trace->layers[i].index == dump->trace->layers[reader].kv_source) owner = i;
@@ -225,16 +193,14 @@ static int compute_prompts(struct dump *dump, struct kv_error *err)
     return status;
 }
 
-/* NULL (all) or "0,2,5": heads that the layer has. */
-static int check_heads(const char *heads, uint32_t kv_heads, struct kv_error *err)
+/* Heads that the layer has. */
+static int check_heads(const struct kv_numbers *heads, uint32_t kv_heads, struct kv_error *err)
 {
-    uint64_t head;
-    const char *at = heads;
-    bool good = !at || kv_read_digits(&at, kv_heads - 1, &head);
-    while (good && at && *at) good = *at++ == ',' && kv_read_digits(&at, kv_heads - 1, &head);
-    if (good) return KV_OK;
-    return kv_fail(err, KV_EUSAGE, "dump: --heads: expected KV heads from 0 to %u, such as 0,1, found %.60s",
-                   kv_heads - 1, heads);
+    for (uint32_t i = 0; i < heads->n; i++)
+        if (heads->at[i] >= kv_heads)
+            return kv_fail(err, KV_EUSAGE, "dump: --heads: expected KV heads from 0 to %u, found %u", kv_heads - 1,
+                           heads->at[i]);
+    return KV_OK;
 }
 
 static int prepare(struct dump *dump, struct kv_error *err)
@@ -246,7 +212,7 @@ static int prepare(struct dump *dump, struct kv_error *err)
     if (status == KV_OK) status = kv_kernels_fill(&dump->kernels, dump->options.isa, err);
     if (status == KV_OK) status = open_trace(dump, err);
     if (status == KV_OK)
-        status = check_heads(dump->options.heads, dump->owner->info->geometry.kv_heads, err);
+        status = check_heads(&dump->options.heads, dump->owner->info->geometry.kv_heads, err);
     if (status == KV_OK)
         status = kv_question_check(&dump->specs.specs[0], dump->trace->question_start,
                                    dump->trace->prefill, err);
@@ -339,13 +305,11 @@ static int write_head(struct dump *dump, uint32_t head, struct kv_cache *caches[
     return status;
 }
 
-/* heads is NULL (all) or "0,2,5". */
-static bool head_wanted(const char *heads, uint32_t head)
+static bool head_wanted(const struct kv_numbers *heads, uint32_t head)
 {
-    uint64_t one;
-    for (const char *at = heads; at && kv_read_digits(&at, UINT32_MAX, &one); at += *at == ',')
-        if (one == head) return true;
-    return !heads;
+    bool wanted = heads->n == 0;
+    for (uint32_t i = 0; i < heads->n; i++) wanted |= heads->at[i] == head;
+    return wanted;
 }
 
 /* The dumped layer is answered; those beside it are only replayed. */
@@ -386,7 +350,7 @@ static int replay_unit(struct dump *dump, uint32_t first, uint32_t heads, struct
     for (uint32_t b = 0; status == KV_OK && of_layer[0] && b < of_layer[0]->n_banks; b++)
         dump->turned |= of_layer[0]->banks[b].must_turn;
     for (uint32_t i = 0; status == KV_OK && i < heads; i++)
-        if (head_wanted(dump->options.heads, first + i))
+        if (head_wanted(&dump->options.heads, first + i))
             status = write_head(dump, first + i, of_layer, i, err);
     if (status == KV_OK) kv_account_add(&dump->account, &accounts[own]);
     return status;
@@ -462,8 +426,8 @@ static int write_file(struct dump *dump, struct kv_error *err)
 
 int kv_cmd_dump(int argc, char **argv, struct kv_error *err)
 {
-    struct dump dump = {.options = {.isa = "auto", .seed = 1}};
-    int status = parse(&dump.options, argc, argv, err);
+    struct dump dump = {.options = {.isa = "auto", .seed = 1, .layer = UINT32_MAX}};
+    int status = read_arguments(&dump.options, argc - 1, argv + 1, err);
     if (status == KV_OK) status = prepare(&dump, err);
     if (status == KV_OK) status = write_file(&dump, err);
     kv_reference_free(dump.reference);

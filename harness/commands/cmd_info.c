@@ -1,8 +1,10 @@
 /* kvbench info TRACE... [--json] [--no-verify] */
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "harness/base/params.h"
+#include "harness/commands/arguments.h"
 #include "harness/commands/commands.h"
 #include "harness/output/info.h"
 #include "harness/run/refusals.h"
@@ -38,33 +40,32 @@ static int info_one(const char *path, unsigned flags, bool json, struct kv_error
     return status;
 }
 
+struct info_options {
+    struct kv_texts traces;
+    bool json, no_verify;
+};
+
+#define FIELD(field) offsetof(struct info_options, field)
+
+static const struct kv_argument table[] = {
+    {"--json", KV_SWITCH, FIELD(json), NULL, "the same as JSON"},
+    {"--no-verify", KV_SWITCH, FIELD(no_verify), NULL, "skip the content hash"},
+    {"", KV_TEXTS, FIELD(traces), "TRACE...", NULL, 1, KV_MOST_TEXTS},
+    {NULL}};
+
+static const struct kv_arguments arguments = {
+    .who = "info",
+    .usage = "kvbench info TRACE...: model, shapes, probes, and what cannot run on it\n\n",
+    .table = table};
+
 int kv_cmd_info(int argc, char **argv, struct kv_error *err)
 {
-    static const char *const options[] = {"--json", "--no-verify", NULL};
-    unsigned flags = 0, files = 0;
-    bool json = false;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--json") == 0)
-            json = true;
-        else if (strcmp(argv[i], "--no-verify") == 0)
-            flags = KV_NO_VERIFY;
-        else if (argv[i][0] != '-')
-            files++;
-        else {
-            const char *nearest = kv_nearest(argv[i], options);
-            return kv_fail(err, KV_EUSAGE, "info: unknown option %s%s%s", argv[i],
-                           nearest ? "; the nearest known one is " : "", nearest ? nearest : "");
-        }
-    }
-    if (files == 0)
-        return kv_fail(err, KV_EUSAGE,
-                       "info: expected info TRACE... [--json] [--no-verify], found no"
-                       " trace");
-    int status = KV_OK;
-    for (int i = 1; i < argc && status == KV_OK; i++) {
-        if (argv[i][0] == '-') continue;
-        status = info_one(argv[i], flags, json, err);
-        if (status == KV_OK && --files && !json) putchar('\n');
+    struct info_options options = {0};
+    int status = kv_arguments_read(&arguments, &options, argc - 1, argv + 1, err);
+    for (uint32_t t = 0; status == KV_OK && t < options.traces.n; t++) {
+        if (t && !options.json) putchar('\n');
+        status =
+            info_one(options.traces.at[t], options.no_verify ? KV_NO_VERIFY : 0, options.json, err);
     }
     return status;
 }

@@ -11,6 +11,7 @@
 
 #include "harness/base/params.h"
 #include "harness/claims/claims.h"
+#include "harness/commands/arguments.h"
 #include "harness/commands/commands.h"
 #include "harness/commands/method_card.h"
 #include "harness/install.h"
@@ -220,26 +221,28 @@ static int list_all(int which, bool json, struct kv_error *err)
     return status;
 }
 
+struct list_options { const char *name; bool json; };
+
+static const struct kv_argument table[] = {
+    {"--json", KV_SWITCH, offsetof(struct list_options, json), NULL, "the same as JSON"},
+    {"", KV_TEXT, offsetof(struct list_options, name), "NAME"},
+    {NULL}};
+
+static const struct kv_arguments arguments = {
+    .who = "list",
+    .usage = "kvbench list [methods|columns|isas|traces|models|claims|NAME]\n\n"
+             "  NAME   a method: parameters, paper, equations, bytes of a row\n",
+    .table = table};
+
 int kv_cmd_list(int argc, char **argv, struct kv_error *err)
 {
-    const char *what = NULL;
-    bool json = false;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--json") == 0)
-            json = true;
-        else if (argv[i][0] == '-')
-            return kv_fail(err, KV_EUSAGE, "list: unknown option %.100s; the only one is --json",
-                           argv[i]);
-        else if (what)
-            return kv_fail(err, KV_EUSAGE, "list: expected one name, found %.100s and %.100s", what,
-                           argv[i]);
-        else
-            what = argv[i];
-    }
-    if (!what) what = "methods";
+    struct list_options options = {.name = NULL};
+    const int status = kv_arguments_read(&arguments, &options, argc - 1, argv + 1, err);
+    const char *what = options.name ? options.name : "methods";
     int which = 0;
+    if (status != KV_OK) return status;
     while (which < N_LISTS && strcmp(lists[which].name, what) != 0) which++;
-    return which < N_LISTS            ? list_all(which, json, err)
-           : kv_method_is_known(what) ? kv_method_card(what, json, err)
+    return which < N_LISTS            ? list_all(which, options.json, err)
+           : kv_method_is_known(what) ? kv_method_card(what, options.json, err)
                                       : unknown(what, err);
 }

@@ -358,9 +358,8 @@ static int run(const struct kv_memory_options *options, struct kv_error *err)
 int kv_cmd_memory(int argc, char **argv, struct kv_error *err)
 {
     struct kv_memory_options options;
-    bool help;
-    int status = kv_memory_options_read(&options, argc, argv, &help, err);
-    if (status == KV_OK && !help) status = run(&options, err);
+    int status = kv_memory_options_read(&options, argc - 1, argv + 1, err);
+    if (status == KV_OK) status = run(&options, err);
     kv_memory_options_free(&options);
     return status;
 }

@@ -2,11 +2,13 @@
  * `check` as it is: a template with the name put in, the word in the build list, and a test vector.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "harness/commands/arguments.h"
 #include "harness/commands/commands.h"
 #include "harness/install.h"
 #include "methods/spec.h"
@@ -147,33 +149,41 @@ static int write_method(const char *root, const char *name, const struct kind *k
     return KV_OK;
 }
 
-/* The kind that an option asks for, or NULL. */
-static const struct kind *kind_of(const char *option)
+struct new_options {
+    const char *name;
+    const struct kind *kind;
+};
+
+static int take_kind(const struct kv_given *given, struct kv_error *err)
 {
+    struct new_options *options = given->target;
+    if (options->kind != kinds) return kv_given_refuse(given, "one of --policy and --answer", err);
     for (size_t k = 1; k < sizeof kinds / sizeof *kinds; k++)
-        if (strcmp(kinds[k].option, option) == 0) return &kinds[k];
-    return NULL;
+        if (strcmp(kinds[k].option, given->argument->name) == 0) options->kind = &kinds[k];
+    return KV_OK;
 }
+
+static const struct kv_argument table[] = {
+    {"--policy", KV_TAKEN, 0, NULL, "a policy", .take = take_kind},
+    {"--answer", KV_TAKEN, 0, NULL, "a method without rows", .take = take_kind},
+    {"", KV_TEXT, offsetof(struct new_options, name), "NAME", NULL, 1},
+    {NULL}};
+
+static const struct kv_arguments arguments = {
+    .who = "new",
+    .usage =
+        "kvbench new NAME [--policy|--answer]: a codec that builds and passes check as it is\n\n",
+    .table = table};
 
 int kv_cmd_new(int argc, char **argv, struct kv_error *err)
 {
-    const char *name = NULL;
-    const struct kind *kind = kinds;
-    for (int i = 1; i < argc; i++) {
-        const struct kind *asked = kind_of(argv[i]);
-        if (asked && kind == kinds)
-            kind = asked;
-        else if (argv[i][0] == '-' || name)
-            return kv_fail(err, KV_EUSAGE,
-                           "new: unexpected %s; expected NAME [--policy | --answer]", argv[i]);
-        else
-            name = argv[i];
-    }
-    if (!name) return kv_fail(err, KV_EUSAGE, "new: expected a name");
-    int status = check_name(name, err);
+    struct new_options options = {.kind = kinds};
+    int status = kv_arguments_read(&arguments, &options, argc - 1, argv + 1, err);
+    if (status == KV_OK) status = check_name(options.name, err);
     if (status != KV_OK) return status;
     char *root = kv_install_path(".");
-    status = root ? write_method(root, name, kind, err) : kv_fail(err, KV_EMEMORY, "out of memory");
+    status = root ? write_method(root, options.name, options.kind, err)
+                  : kv_fail(err, KV_EMEMORY, "out of memory");
     free(root);
     return status;
 }

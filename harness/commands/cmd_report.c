@@ -2,10 +2,12 @@
  * first). */
 #include "harness/commands/commands.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/commands/arguments.h"
 #include "harness/output/report.h"
 #include "harness/output/row.h"
 
@@ -19,31 +21,36 @@ static int split_path(const char *path, char **folder, char **name)
     return kv_text_set(folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
 }
 
+struct report_options {
+    const char *out;
+    struct kv_texts dirs;
+};
+
+static const struct kv_argument table[] = {
+    {"--out", KV_TEXT, offsetof(struct report_options, out), "FILE",
+     "default: report.html in the first DIR"},
+    {"", KV_TEXTS, offsetof(struct report_options, dirs), "DIR...", NULL, 1, KV_MOST_TEXTS},
+    {NULL}};
+
+static const struct kv_arguments arguments = {
+    .who = "report",
+    .usage = "kvbench report DIR...: one page from result directories\n\n",
+    .table = table};
+
 int kv_cmd_report(int argc, char **argv, struct kv_error *err)
 {
-    const char *out = NULL;
-    char **dirs = calloc((size_t)argc + 1, sizeof *dirs), *folder = NULL, *name = NULL;
-    int n = 0, status = dirs ? KV_OK : kv_fail(err, KV_EMEMORY, "report: out of memory");
-    for (int a = 1; status == KV_OK && a < argc; a++) {
-        if (strcmp(argv[a], "--out") == 0 && a + 1 < argc) out = argv[++a];
-        else if (argv[a][0] == '-') {
-            status = kv_fail(err, KV_EUSAGE, "report: expected [--out FILE] DIR..., found `%s`",
-                             argv[a]);
-        } else {
-            dirs[n++] = argv[a];
-        }
-    }
-    if (status == KV_OK && n == 0) {
-        status = kv_fail(err, KV_EUSAGE, "report: expected [--out FILE] DIR..., found no directory");
-    }
-    if (status == KV_OK) {
-        status = out ? split_path(out, &folder, &name) : kv_text_set(&folder, "%s", dirs[0]);
-        if (status == KV_OK && !name) status = kv_text_set(&name, "report.html");
-        if (status != KV_OK) kv_fail(err, status, "report: out of memory");
-    }
-    if (status == KV_OK) status = kv_report_write(folder, dirs, n, name, err);
+    struct report_options options = {.out = NULL};
+    char *folder = NULL, *name = NULL;
+    int status = kv_arguments_read(&arguments, &options, argc - 1, argv + 1, err);
+    if (status != KV_OK) return status;
+    status = options.out ? split_path(options.out, &folder, &name)
+                         : kv_text_set(&folder, "%s", options.dirs.at[0]);
+    if (status == KV_OK && !name) status = kv_text_set(&name, "report.html");
+    if (status != KV_OK) kv_fail(err, status, "report: out of memory");
+    if (status == KV_OK)
+        status =
+            kv_report_write(folder, (char *const *)options.dirs.at, (int)options.dirs.n, name, err);
     if (status == KV_OK) printf("%s/%s\n", folder, name);
-    free(dirs);
     free(folder);
     free(name);
     return status;

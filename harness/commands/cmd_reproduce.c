@@ -7,88 +7,52 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/base/number.h"
 #include "harness/base/params.h"
 #include "harness/claims/claims.h"
+#include "harness/commands/arguments.h"
+#include "harness/commands/commands.h"
 #include "harness/output/json.h"
 
-enum { MOST_NAMES = 64 };
-
 struct reproduce {
-    const char *papers[MOST_NAMES + 1], *traces[MOST_NAMES];
-    uint32_t n_papers, n_traces;
+    struct kv_texts papers, traces;
     const char *folder, *isa;
     uint64_t seed;
-    bool json;
+    bool json, all;
     glob_t bundled;
 };
 
-static const char *option_value(const char *name, int argc, char **argv, int *i)
-{
-    const size_t length = strlen(name);
-    if (strncmp(argv[*i], name, length) != 0) return NULL;
-    if (argv[*i][length] == '=') return argv[*i] + length + 1;
-    return argv[*i][length] == '\0' && *i + 1 < argc ? argv[++*i] : NULL;
-}
+#define FIELD(field) offsetof(struct reproduce, field)
 
-static int take_seed(struct reproduce *reproduce, const char *value, struct kv_error *err)
-{
-    if (kv_read_whole(value, 0, UINT64_MAX, &reproduce->seed)) return KV_OK;
-    return kv_fail(err, KV_EUSAGE, "reproduce: --seed: expected a number, found %s", value);
-}
+static const struct kv_argument table[] = {
+    {"--all", KV_SWITCH, FIELD(all), NULL, "every claim, as without a name"},
+    {"--trace", KV_TEXTS, FIELD(traces), "FILE",
+     "a recording; repeatable (default: the bundled ones)", 0, KV_MOST_TEXTS},
+    {"--claims", KV_TEXT, FIELD(folder), "DIR",
+     "claims as CSV files (default: experiments/papers)"},
+    {"--seed", KV_SEED, FIELD(seed), "N", "seed of everything random"},
+    {"--isa", KV_TEXT, FIELD(isa), "NAME", "kernel set"},
+    {"--json", KV_SWITCH, FIELD(json), NULL, "the same as JSON"},
+    {"", KV_TEXTS, FIELD(papers), "PAPER|CLAIM", NULL, 0, KV_MOST_TEXTS},
+    {NULL}};
 
-static int take_name(const char **names, uint32_t *n, const char *name, struct kv_error *err)
-{
-    if (*n == MOST_NAMES)
-        return kv_fail(err, KV_EUSAGE, "reproduce: expected at most %d, found one more: %s",
-                       MOST_NAMES, name);
-    names[(*n)++] = name;
-    return KV_OK;
-}
-
-static int unknown_option(const char *argument, struct kv_error *err)
-{
-    static const char *const known[] = {"--trace", "--claims", "--seed", "--isa", "--json", "--all", NULL};
-    char option[64];
-    snprintf(option, sizeof option, "%.*s", (int)strcspn(argument, "="), argument);
-    for (size_t i = 0; known[i]; i++)
-        if (strcmp(known[i], option) == 0)
-            return kv_fail(err, KV_EUSAGE, "reproduce: %s: expected a value after it", option);
-    const char *nearest = kv_nearest(option, known);
-    return kv_fail(err, KV_EUSAGE, "reproduce: unknown option %s%s%s", option,
-                   nearest ? "; the nearest known one is " : "", nearest ? nearest : "");
-}
-
-static int take_argument(struct reproduce *reproduce, int argc, char **argv, int *i,
-                         struct kv_error *err)
-{
-    const char *value;
-    if (strcmp(argv[*i], "--json") == 0) reproduce->json = true;
-    else if (strcmp(argv[*i], "--all") == 0) reproduce->n_papers = 0;
-    else if ((value = option_value("--trace", argc, argv, i)))
-        return take_name(reproduce->traces, &reproduce->n_traces, value, err);
-    else if ((value = option_value("--seed", argc, argv, i)))
-        return take_seed(reproduce, value, err);
-    else if ((value = option_value("--claims", argc, argv, i))) reproduce->folder = value;
-    else if ((value = option_value("--isa", argc, argv, i))) reproduce->isa = value;
-    else if (argv[*i][0] == '-') return unknown_option(argv[*i], err);
-    else return take_name(reproduce->papers, &reproduce->n_papers, argv[*i], err);
-    return KV_OK;
-}
+static const struct kv_arguments arguments = {
+    .who = "reproduce",
+    .usage = "kvbench reproduce [PAPER|CLAIM...|--all] (kvbench list claims)\n\n",
+    .table = table};
 
 /* Without --trace: the bundled ones, in the order of their names. None is no error: claims that
  * want one say so. */
 static int take_bundled_traces(struct reproduce *reproduce, struct kv_error *err)
 {
     char folder[4096], pattern[4200];
-    if (reproduce->n_traces || !kv_tree_folder(folder, "traces/data")) return KV_OK;
+    if (reproduce->traces.n || !kv_tree_folder(folder, "traces/data")) return KV_OK;
     snprintf(pattern, sizeof pattern, "%s/*.h5", folder);
     if (glob(pattern, 0, NULL, &reproduce->bundled) != 0) return KV_OK;
-    for (size_t i = 0; i < reproduce->bundled.gl_pathc; i++) {
-        const int status = take_name(reproduce->traces, &reproduce->n_traces,
-                                     reproduce->bundled.gl_pathv[i], err);
-        if (status != KV_OK) return status;
-    }
+    if (reproduce->bundled.gl_pathc > KV_MOST_TEXTS)
+        return kv_fail(err, KV_EUSAGE, "reproduce: %s: expected at most %d recordings", folder,
+                       KV_MOST_TEXTS);
+    for (size_t i = 0; i < reproduce->bundled.gl_pathc; i++)
+        reproduce->traces.at[reproduce->traces.n++] = reproduce->bundled.gl_pathv[i];
     return KV_OK;
 }
 
@@ -96,31 +60,31 @@ static int take_bundled_traces(struct reproduce *reproduce, struct kv_error *err
 
 static bool is_wanted(const struct reproduce *reproduce, const struct kv_claim *claim)
 {
-    for (uint32_t i = 0; i < reproduce->n_papers; i++)
-        if (strcmp(reproduce->papers[i], claim->source) == 0 ||
-            strcmp(reproduce->papers[i], claim->claim) == 0)
+    for (uint32_t i = 0; i < reproduce->papers.n; i++)
+        if (strcmp(reproduce->papers.at[i], claim->source) == 0 ||
+            strcmp(reproduce->papers.at[i], claim->claim) == 0)
             return true;
-    return reproduce->n_papers == 0;
+    return reproduce->papers.n == 0 || reproduce->all;
 }
 
 /* Every paper that was asked for is there; else the nearest name. */
 static int check_papers(const struct reproduce *reproduce, const struct kv_claims *claims,
                         struct kv_error *err)
 {
-    for (uint32_t i = 0; i < reproduce->n_papers; i++) {
-        const char *names[MOST_NAMES + 1] = {0};
-        const char *paper = reproduce->papers[i];
+    for (uint32_t i = 0; i < reproduce->papers.n; i++) {
+        const char *names[KV_MOST_TEXTS + 1] = {0};
+        const char *paper = reproduce->papers.at[i];
         bool known = false;
         for (uint32_t c = 0, n = 0; c < claims->n; c++) {
             const struct kv_claim *claim = claims->claim + c;
             known |= strcmp(claim->source, paper) == 0 || strcmp(claim->claim, paper) == 0;
-            if (n < MOST_NAMES && (!n || strcmp(names[n - 1], claim->source) != 0))
+            if (n < KV_MOST_TEXTS && (!n || strcmp(names[n - 1], claim->source) != 0))
                 names[n++] = claim->source;
         }
-        const char *nearest = known ? NULL : kv_nearest(paper, names);
+        const char *near = known ? NULL : kv_nearest(paper, names);
         if (!known)
-            return kv_fail(err, KV_EUSAGE, "reproduce: unknown paper or claim %s%s%s", paper,
-                           nearest ? "; the nearest known one is " : "", nearest ? nearest : "");
+            return kv_fail(err, KV_EUSAGE, "reproduce: unknown paper or claim %s%s%s%s", paper,
+                           near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     }
     return KV_OK;
 }
@@ -155,8 +119,8 @@ static int test_claims(const struct reproduce *reproduce, struct kv_claims *clai
 {
     struct kv_kernels kernels;
     int status = kv_kernels_fill(&kernels, reproduce->isa, err);
-    const struct kv_measuring measuring = {&kernels, reproduce->seed, reproduce->n_traces,
-                                           reproduce->traces};
+    const struct kv_measuring measuring = {&kernels, reproduce->seed, reproduce->traces.n,
+                                           reproduce->traces.at};
     for (uint32_t i = 0; status == KV_OK && i < claims->n; i++)
         if (is_wanted(reproduce, claims->claim + i))
             status = test_claim(reproduce, claims, i, &measuring, err);
@@ -190,15 +154,16 @@ static const char *figure_text(double figure, char text[32])
 /* Better than expected is as unexplained as worse: the note beside it tells of another figure. */
 static bool surprises(const struct kv_claim *claim)
 {
-    return claim->expected[0] && strcmp(claim->expected, kv_claim_verdict_name(claim->verdict)) != 0;
+    return claim->expected[0] &&
+           strcmp(claim->expected, kv_claim_verdict_name(claim->verdict)) != 0;
 }
 
 static void print_claim(const struct kv_claim *claim)
 {
     char measured[32];
-    printf("%-28s %8s %9s  %-21s  %s%s\n", claim->claim,
-           claim->claimed[0] ? claim->claimed : "-", figure_text(claim->measured, measured),
-           kv_claim_verdict_name(claim->verdict), claim->metric, surprises(claim) ? "  (!)" : "");
+    printf("%-28s %8s %9s  %-21s  %s%s\n", claim->claim, claim->claimed[0] ? claim->claimed : "-",
+           figure_text(claim->measured, measured), kv_claim_verdict_name(claim->verdict),
+           claim->metric, surprises(claim) ? "  (!)" : "");
     print_wrapped(claim->reason, 4, 96);
     if (claim->verdict != KV_REPRODUCED) print_wrapped(claim->note, 4, 96);
 }
@@ -271,8 +236,9 @@ static int verdict(const struct reproduce *reproduce, const struct kv_claims *cl
                counts[KV_REPRODUCED], counts[KV_DIRECTION_ONLY], counts[KV_NOT_REPRODUCED],
                counts[KV_CANNOT_TEST]);
     if (!n) return KV_OK;
-    return kv_fail(err, KV_EGATE, "reproduce: verdicts other than the expected ones: %u, the first: %s: "
-                                  "expected %s, found %s",
+    return kv_fail(err, KV_EGATE,
+                   "reproduce: verdicts other than the expected ones: %u, the first: %s: "
+                   "expected %s, found %s",
                    n, first->claim, first->expected, kv_claim_verdict_name(first->verdict));
 }
 
@@ -280,15 +246,15 @@ int kv_cmd_reproduce(int argc, char **argv, struct kv_error *err)
 {
     struct reproduce reproduce = {.isa = "auto"};
     struct kv_claims claims = {0};
-    int status = KV_OK;
-    for (int i = 1; status == KV_OK && i < argc; i++)
-        status = take_argument(&reproduce, argc, argv, &i, err);
+    int status = kv_arguments_read(&arguments, &reproduce, argc - 1, argv + 1, err);
     if (status == KV_OK) status = kv_claims_read(&claims, reproduce.folder, err);
     if (status == KV_OK) status = check_papers(&reproduce, &claims, err);
     if (status == KV_OK) status = take_bundled_traces(&reproduce, err);
     if (status == KV_OK) status = test_claims(&reproduce, &claims, err);
-    if (status == KV_OK && reproduce.json) status = print_json(&reproduce, &claims, err);
-    else if (status == KV_OK) print_table(&reproduce, &claims);
+    if (status == KV_OK && reproduce.json)
+        status = print_json(&reproduce, &claims, err);
+    else if (status == KV_OK)
+        print_table(&reproduce, &claims);
     if (status == KV_OK) status = verdict(&reproduce, &claims, err);
     globfree(&reproduce.bundled);
     kv_claims_free(&claims);

@@ -71,8 +71,8 @@ static char *row_options(const struct kv_run_options *options)
     size_t length = 0;
     FILE *out = open_memstream(&text, &length);
     if (!out) return NULL;
-    for (uint32_t l = 0; l < options->n_layers; l++)
-        fprintf(out, "%s%u", l ? "," : " --layers ", options->layers[l]);
+    for (uint32_t l = 0; l < options->layers.n; l++)
+        fprintf(out, "%s%u", l ? "," : " --layers ", options->layers.at[l]);
     if (options->queries) fprintf(out, " --queries %u", options->queries);
     if (options->calibrate) fputs(" --calibrate", out), kv_shell_word(out, options->calibrate);
     if (options->no_verify) fputs(" --no-verify", out);
@@ -202,7 +202,7 @@ static int run_into(struct kv_run_options *options, const struct kv_spec_list *s
     }
     const struct kv_run_request request = {
         .specs = specs, .traces = options->traces, .n_traces = options->n_traces,
-        .layers = options->layers, .n_layers = options->n_layers, .isa = options->isa,
+        .layers = options->layers.at, .n_layers = options->layers.n, .isa = options->isa,
         .threads = (int)options->threads, .seed = options->seed, .seeds = options->seeds,
         .queries = options->queries, .calibrate = options->calibrate, .timeout_seconds = options->timeout_seconds,
         .per_layer = options->per_layer, .no_verify = options->no_verify, .audit = options->audit, .full_metrics = is_full(options),
@@ -254,13 +254,8 @@ static int run(struct kv_run_options *options, int argc, char **argv, struct kv_
 int kv_cmd_run(int argc, char **argv, struct kv_error *err)
 {
     struct kv_run_options options;
-    int status = kv_options_parse(&options, argc, argv, err);
-    if (status == KV_OK && options.help) {
-        printf("kvbench run [OPTIONS]\n\n");
-        kv_options_help();
-    } else if (status == KV_OK) {
-        status = run(&options, argc, argv, err);
-    }
+    int status = kv_options_parse(&options, argc - 1, argv + 1, err);
+    if (status == KV_OK) status = run(&options, argc, argv, err);
     kv_options_free(&options);
     return status;
 }

@@ -1,4 +1,5 @@
-/* The subcommands: argv[0] is the subcommand's own name. Each returns a status, its text in err. */
+/* The subcommands: argv[0] is the subcommand's own name. Each returns a status, its text in err, or
+ * KV_HELPED (arguments.h). */
 #ifndef KVBENCH_HARNESS_COMMANDS_H
 #define KVBENCH_HARNESS_COMMANDS_H
 

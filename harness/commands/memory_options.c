@@ -9,10 +9,10 @@
 #include <string.h>
 
 #include "harness/base/number.h"
-#include "harness/base/params.h"
+#include "harness/commands/arguments.h"
 #include "harness/output/writers.h"
 
-static const char usual_methods[] = "f16,int:bits=8,int:bits=4,kivi:bits=2,turboquant:bits=3";
+#define USUAL_METHODS "f16,int:bits=8,int:bits=4,kivi:bits=2,turboquant:bits=3"
 
 /* 8GiB, 80GB, 128Ki, 32k, 7: a whole number of bytes or tokens. */
 static bool read_amount(const char *text, uint64_t *amount)
@@ -29,66 +29,34 @@ static bool read_amount(const char *text, uint64_t *amount)
     return *amount = (uint64_t)value, true;
 }
 
-static const struct option {
-    const char *name;
-    size_t offset;
-    double least, most;
-    bool serving; /* asks for the serving tables too */
-    const char *meaning;
-} amounts[] = {
-    {"--context", offsetof(struct kv_memory_options, context), 1, 1 << 30, false,
-     "tokens of a sequence (default: 32Ki, or what the model takes)"},
-    {"--batch", offsetof(struct kv_memory_options, batch), 1, 1e9, false, "sequences"},
-    {"--decode", offsetof(struct kv_memory_options, decode), 0, 1 << 24, false,
-     "of the context, tokens that came one by one"},
-    {"--element-bits", offsetof(struct kv_memory_options, element_bits), 16, 32, false,
-     "of rows that are kept as they are: 16 or 32"},
-    {"--state-bits", offsetof(struct kv_memory_options, state_bits), 8, 32, false,
-     "of recurrent states: 8, 16 or 32"},
-    {"--fit", offsetof(struct kv_memory_options, fit), 1, 0x1p53, false,
-     "memory for weights and cache, such as 8GiB"},
-    {"--block", offsetof(struct kv_memory_options, block), 1, 1 << 20, true,
-     "tokens of a block (default: the engine's)"},
-    {"--chunk", offsetof(struct kv_memory_options, chunk), 1, 1 << 30, true,
-     "prompt tokens of one step"},
-    {"--tp", offsetof(struct kv_memory_options, tensor), 1, 65536, true,
-     "devices that share heads"},
-    {"--cp", offsetof(struct kv_memory_options, contexts), 1, 65536, true,
-     "devices that share the context"},
-    {"--ring", offsetof(struct kv_memory_options, ring), 1, 65536, true, "devices of a ring"},
-    {"--users", offsetof(struct kv_memory_options, users), 1, 1e9, true, "users of one prefix"},
-    {"--prefix", offsetof(struct kv_memory_options, prefix), 0, 1 << 30, true,
-     "tokens of that prefix"}};
+#define FIELD(field) offsetof(struct kv_memory_options, field)
 
-enum { N_AMOUNTS = sizeof amounts / sizeof *amounts };
-
-static const char *const known[] = {
-    "--model",      "--methods", "--format",  "--plot",  "--weights-bits", "--all-rows",
-    "--serving",    "--help",    "--context", "--batch", "--decode",       "--element-bits",
-    "--state-bits", "--fit",     "--block",   "--chunk", "--tp",           "--cp",
-    "--ring",       "--users",   "--prefix",  NULL};
-
-static int take_amount(struct kv_memory_options *options, const struct option *option,
-                       const char *value, struct kv_error *err)
+static int take_amount(const struct kv_given *given, struct kv_error *err)
 {
-    uint64_t amount;
-    if (!read_amount(value, &amount) || (double)amount < option->least ||
-        (double)amount > option->most)
-        return kv_fail(err, KV_EUSAGE,
-                       "memory: %s: expected a whole number from %.0f to %.0f, with k, Ki, GiB and "
-                       "so on, found %.60s",
-                       option->name, option->least, option->most, value);
-    memcpy((char *)options + option->offset, &amount, sizeof amount);
-    options->serving |= option->serving;
-    return KV_OK;
+    const struct kv_argument *argument = given->argument;
+    char what[96];
+    uint64_t *field = (uint64_t *)((char *)given->target + argument->offset), amount;
+    if (read_amount(given->value, &amount) && (double)amount >= argument->least &&
+        (double)amount <= argument->most)
+        return *field = amount, KV_OK;
+    snprintf(what, sizeof what, "a whole number from %.0f to %.0f, with k, Ki, GiB and so on",
+             argument->least, argument->most);
+    return kv_given_refuse(given, what, err);
 }
 
-static int take_models(struct kv_memory_options *options, const char *value, struct kv_error *err)
+/* Asks for the serving tables too. */
+static int take_serving(const struct kv_given *given, struct kv_error *err)
 {
-    for (const char *at = value; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
+    ((struct kv_memory_options *)given->target)->serving = true;
+    return take_amount(given, err);
+}
+
+static int take_models(const struct kv_given *given, struct kv_error *err)
+{
+    struct kv_memory_options *options = given->target;
+    for (const char *at = given->value; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
         const size_t length = strcspn(at, ",");
-        if (!length)
-            return kv_fail(err, KV_EUSAGE, "memory: --model: expected names, found %.200s", value);
+        if (!length) return kv_given_refuse(given, "names", err);
         if (options->n_models == KV_MOST_MODELS)
             return kv_fail(err, KV_EUSAGE, "memory: expected at most %d models", KV_MOST_MODELS);
         char *name = strndup(at, length);
@@ -98,83 +66,53 @@ static int take_models(struct kv_memory_options *options, const char *value, str
     return KV_OK;
 }
 
-/* Lists given more than once are one. */
-static int take_methods(struct kv_memory_options *options, const char *value, struct kv_error *err)
+static int take_format(const struct kv_given *given, struct kv_error *err)
 {
-    char *all = NULL;
-    const char *before = options->methods ? options->methods : "";
-    if (asprintf(&all, "%s%s%s", before, *before ? "," : "", value) < 0)
-        return kv_fail(err, KV_EMEMORY, "memory: out of memory");
-    free(options->methods);
-    options->methods = all;
-    return KV_OK;
+    ((struct kv_memory_options *)given->target)->format = given->value;
+    return kv_check_format(given->value, err);
 }
 
-static int take_weights(struct kv_memory_options *options, const char *value, struct kv_error *err)
-{
-    char *end;
-    options->weights_bits = strtod(value, &end);
-    if (*value && !*end && options->weights_bits > 0 && options->weights_bits <= 64) return KV_OK;
-    return kv_fail(err, KV_EUSAGE,
-                   "memory: --weights-bits: expected a number from above 0 to 64, found %.60s",
-                   value);
-}
+static const struct kv_argument table[] = {
+    {"--model", KV_TAKEN, 0, "LIST", "names (kvbench list models) or files", .take = take_models},
+    {"", KV_TAKEN, 0, "LIST", NULL, .take = take_models},
+    {"--methods", KV_JOINED, FIELD(methods), "LIST", "specs as of run (default " USUAL_METHODS ")"},
+    {"--weights-bits", KV_REAL, FIELD(weights_bits), "X",
+     "of a weight (default: the model's, else 16)", 1e-3, 64},
+    {"--format", KV_TAKEN, 0, "NAME", "table, markdown, csv or json", .take = take_format},
+    {"--plot", KV_TEXT, FIELD(plot), "DIR", "bytes against the context, drawn by gnuplot"},
+    {"--all-rows", KV_SWITCH, FIELD(all_rows), NULL, "local layers keep every row"},
+    {"--serving", KV_SWITCH, FIELD(serving), NULL, "what vLLM, SGLang and TensorRT-LLM allocate"},
+    {"--context", KV_TAKEN, FIELD(context), "N",
+     "tokens of a sequence (default: 32Ki, or what the model takes)", 1, 1 << 30,
+     .take = take_amount},
+    {"--batch", KV_TAKEN, FIELD(batch), "N", "sequences", 1, 1e9, .take = take_amount},
+    {"--decode", KV_TAKEN, FIELD(decode), "N", "of the context, tokens that came one by one", 0,
+     1 << 24, .take = take_amount},
+    {"--element-bits", KV_TAKEN, FIELD(element_bits), "N",
+     "of rows that are kept as they are: 16 or 32", 16, 32, .take = take_amount},
+    {"--state-bits", KV_TAKEN, FIELD(state_bits), "N", "of recurrent states: 8, 16 or 32", 8, 32,
+     .take = take_amount},
+    {"--fit", KV_TAKEN, FIELD(fit), "N", "memory for weights and cache, such as 8GiB", 1, 0x1p53,
+     .take = take_amount},
+    {"--block", KV_TAKEN, FIELD(block), "N", "tokens of a block (default: the engine's)", 1,
+     1 << 20, .take = take_serving},
+    {"--chunk", KV_TAKEN, FIELD(chunk), "N", "prompt tokens of one step", 1, 1 << 30,
+     .take = take_serving},
+    {"--tp", KV_TAKEN, FIELD(tensor), "N", "devices that share heads", 1, 65536,
+     .take = take_serving},
+    {"--cp", KV_TAKEN, FIELD(contexts), "N", "devices that share the context", 1, 65536,
+     .take = take_serving},
+    {"--ring", KV_TAKEN, FIELD(ring), "N", "devices of a ring", 1, 65536, .take = take_serving},
+    {"--users", KV_TAKEN, FIELD(users), "N", "users of one prefix", 1, 1e9, .take = take_serving},
+    {"--prefix", KV_TAKEN, FIELD(prefix), "N", "tokens of that prefix", 0, 1 << 30,
+     .take = take_serving},
+    {NULL}};
 
-static int take_valued(struct kv_memory_options *options, const char *name, const char *value,
-                       struct kv_error *err)
-{
-    if (strcmp(name, "--model") == 0) return take_models(options, value, err);
-    if (strcmp(name, "--methods") == 0) return take_methods(options, value, err);
-    if (strcmp(name, "--weights-bits") == 0) return take_weights(options, value, err);
-    if (strcmp(name, "--plot") == 0) return options->plot = value, KV_OK;
-    if (strcmp(name, "--format") == 0) {
-        options->format = value;
-        return kv_check_format(value, err);
-    }
-    for (int i = 0; i < N_AMOUNTS; i++)
-        if (strcmp(amounts[i].name, name) == 0)
-            return take_amount(options, &amounts[i], value, err);
-    const char *near = kv_nearest(name, known);
-    return kv_fail(err, KV_EUSAGE, "memory: unknown option %.60s%s%s%s", name,
-                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
-}
-
-static bool is_known(const char *name)
-{
-    for (int i = 0; known[i]; i++)
-        if (strcmp(known[i], name) == 0) return true;
-    return false;
-}
-
-static int take_argument(struct kv_memory_options *options, int argc, char **argv, int *i,
-                         struct kv_error *err)
-{
-    char name[64];
-    const char *argument = argv[*i], *equals = strchr(argument, '=');
-    if (strcmp(argument, "--all-rows") == 0) return options->all_rows = true, KV_OK;
-    if (strcmp(argument, "--serving") == 0) return options->serving = true, KV_OK;
-    if (argument[0] != '-') return take_models(options, argument, err);
-    snprintf(name, sizeof name, "%.*s", equals ? (int)(equals - argument) : 63, argument);
-    if (!is_known(name)) return take_valued(options, name, "", err);
-    if (!equals && *i + 1 == argc)
-        return kv_fail(err, KV_EUSAGE, "memory: %s: expected a value after it", name);
-    return take_valued(options, name, equals ? equals + 1 : argv[++*i], err);
-}
-
-static void print_help(void)
-{
-    printf(
-        "kvbench memory --model NAME|config.json[,...]: bytes of a cache, without a recording\n\n"
-        "  --model LIST       names (kvbench list models) or files\n"
-        "  --methods LIST     specs as of run (default %s)\n"
-        "  --weights-bits X   of a weight (default: the model's, else 16)\n"
-        "  --format F         table, markdown, csv or json\n"
-        "  --plot DIR         bytes against the context, drawn by gnuplot\n"
-        "  --all-rows         local layers keep every row\n"
-        "  --serving          what vLLM, SGLang and TensorRT-LLM allocate\n",
-        usual_methods);
-    for (int i = 0; i < N_AMOUNTS; i++) printf("  %-18s %s\n", amounts[i].name, amounts[i].meaning);
-}
+static const struct kv_arguments arguments = {
+    .who = "memory",
+    .usage =
+        "kvbench memory --model NAME|config.json[,...]: bytes of a cache, without a recording\n\n",
+    .table = table};
 
 static int check_options(const struct kv_memory_options *options, struct kv_error *err)
 {
@@ -190,7 +128,7 @@ static int check_options(const struct kv_memory_options *options, struct kv_erro
     return KV_OK;
 }
 
-int kv_memory_options_read(struct kv_memory_options *options, int argc, char **argv, bool *help,
+int kv_memory_options_read(struct kv_memory_options *options, int n, char **words,
                            struct kv_error *err)
 {
     *options = (struct kv_memory_options){.format = "table",
@@ -202,18 +140,10 @@ int kv_memory_options_read(struct kv_memory_options *options, int argc, char **a
                                           .contexts = 1,
                                           .ring = 1,
                                           .users = 1};
-    *help = false;
-    int status = KV_OK;
-    for (int i = 1; status == KV_OK && i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0) {
-            print_help();
-            *help = true;
-            return KV_OK;
-        }
-        status = take_argument(options, argc, argv, &i, err);
-    }
+    int status = kv_arguments_read(&arguments, options, n, words, err);
     if (status == KV_OK) status = check_options(options, err);
-    if (status == KV_OK && !options->methods) status = take_methods(options, usual_methods, err);
+    if (status == KV_OK && !options->methods && !(options->methods = strdup(USUAL_METHODS)))
+        status = kv_fail(err, KV_EMEMORY, "memory: out of memory");
     return status;
 }
 

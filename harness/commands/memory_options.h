@@ -20,10 +20,8 @@ struct kv_memory_options {
     bool all_rows, serving;
 };
 
-/* Reads the command line; *help: it asked for help, which is printed. Free it whatever is returned.
- */
-int kv_memory_options_read(struct kv_memory_options *options, int argc, char **argv, bool *help,
-                           struct kv_error *err);
+/* Reads the words behind `memory`; KV_HELPED as of arguments.h. Free it whatever is returned. */
+int kv_memory_options_read(struct kv_memory_options *options, int n, char **words, struct kv_error *err);
 void kv_memory_options_free(struct kv_memory_options *options);
 
 #endif

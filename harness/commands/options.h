@@ -5,23 +5,25 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "harness/base/status.h"
+#include "harness/commands/arguments.h"
+#include "harness/run/definition.h"
 
 struct kv_run_options {
     char *methods;                    /* lists joined by commas */
     char **traces; uint32_t n_traces; /* files, globs resolved; none = the bundled ones */
-    uint32_t *layers, n_layers;
+    struct kv_numbers layers;
     const char *isa, *profile, *out, *format, *resume, *calibrate, *metrics;
     uint32_t threads, seeds, queries;
     uint64_t seed;
     double timeout_seconds;
-    bool per_layer, quiet, verbose, no_plots, split, no_verify, audit, help;
-    char *memory[256]; uint32_t n_memory;   /* owned texts */
+    bool per_layer, quiet, verbose, no_plots, split, no_verify, audit;
+    char **lines; uint32_t n_lines;   /* of @files, and what a resumed run was: texts point into them */
+    struct kv_definition definition;
+    uint32_t depth;                   /* of the @file that is being read */
 };
 
-/* argv[0] is ignored. `@file` among the arguments is read as options, one a line. Unknown options
- * name the nearest known one, bad values the range (KV_EUSAGE). */
-int kv_options_parse(struct kv_run_options *options, int argc, char **argv, struct kv_error *err);
+/* Words behind `run`. `@file` among them is read as options, one a line. KV_HELPED as of arguments.h. */
+int kv_options_parse(struct kv_run_options *options, int n, char **words, struct kv_error *err);
 void kv_options_free(struct kv_run_options *options);
 void kv_options_help(void);
 

@@ -208,9 +208,9 @@ refuse 'kv_lora_rank: expected a whole number' \
 
 expect 2 'expected --model NAME or a config.json' memory
 expect 2 'unknown model llama-3-8x; did you mean llama-3-8b?' memory --model llama-3-8x
-expect 2 'unknown option --modell; did you mean --model?' memory --modell x
+expect 2 'memory: unknown option --modell; did you mean --model?' memory --modell x
 expect 2 '--context: expected a whole number from 1 to 1073741824' memory --model opt-30b --context 12x
-expect 2 '--weights-bits: expected a number from above 0 to 64' memory --model opt-30b --weights-bits 0
+expect 2 '--weights-bits: expected a number from 0.001 to 64, found 0' memory --model opt-30b --weights-bits 0
 expect 2 '--format: expected table, markdown, csv or json' memory --model opt-30b --format xml
 expect 2 'unknown method kivy; did you mean kivi?' memory --model opt-30b --methods kivy
 expect 2 'more than 2^63 bytes' memory --model opt-175b --batch 1000000000 --context 100M

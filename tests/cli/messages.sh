@@ -9,17 +9,17 @@ refuse() {
     [ ! -s out ] || complain "$*: expected nothing on stdout"
 }
 
-refuse 'unknown option --metods; did you mean --methods?' --metods h2o
+refuse 'run: unknown option --metods; did you mean --methods?' --metods h2o
 refuse 'unknown command rum; did you mean run?' rum
 refuse 'run: expected options, found h2o; methods go after --methods' run h2o
-refuse '--methods: expected LIST, found nothing' --methods
+refuse 'run: --methods: expected LIST, found nothing' --methods
 refuse '--quiet: expected no value, found 1' --quiet=1
 refuse '--threads: expected a whole number from 1 to 4096, found 0' --threads 0
 refuse '--threads: expected a whole number from 1 to 4096, found 1.5' --threads=1.5
 refuse '--queries: expected all or a whole number from 1 to 4000000000, found few' --queries few
 refuse '--seed: expected a whole number from 0 to 2^64 - 1, found -1' --seed -1
 refuse '--timeout: expected a number from 0.001 to 1000000000, found 0' --timeout 0
-refuse '--layers: expected layers such as 2,7-12, found 3-1' --layers 3-1
+refuse 'run: --layers: expected up to 1000 numbers from 0 to 999 such as 1,3-5, found 3-1' --layers 3-1
 refuse '--layers 99: expected a recorded layer' --trace small.h5 --methods f16 --layers 99
 refuse '--format: expected table, markdown, csv or json' --format xml
 refuse "unknown isa 'avx3'" --trace small.h5 --methods f16 --isa avx3
@@ -47,35 +47,40 @@ refuse 'at most one may' --methods quest+topk
 
 refuse 'list: expected methods, columns' list xyzzy
 refuse 'did you mean columns?' list colums
-refuse 'list: expected one name' list h2o kivi
-refuse 'list: unknown option --jsn' list --jsn
-refuse 'new: expected a name' new
+refuse 'list: expected one NAME, found h2o and kivi' list h2o kivi
+refuse 'list: unknown option --jsn; did you mean --json?' list --jsn
+refuse 'new: expected NAME, found nothing' new
 refuse 'new: int: a method of that name exists' new int
 refuse 'new: kivi2: a preset of that name exists' new kivi2
 refuse 'expected a name of a-z, 0-9, - and _' new Bad-Name
-refuse 'check: expected a method' check
+refuse 'check: expected a method or `all`, found nothing' check
 refuse 'unknown method kivy' check kivy
-refuse 'compare: expected OLD NEW' compare
-refuse 'dump: expected --trace' dump
-refuse 'dump: --heads: expected KV heads from 0 to 1, such as 0,1, found 7' dump --trace small.h5 --method f16 --layer 0 --heads 7 --out x.h5
-refuse 'dump: --heads: expected KV heads from 0 to 1' dump --trace small.h5 --method f16 --layer 0 --heads 0,x --out x.h5
-refuse 'dump: --seed: expected a whole number, found -1' dump --trace small.h5 --method f16 --layer 0 --seed -1 --out x.h5
-refuse 'dump: --layer: expected a value, found none' dump --trace small.h5 --method f16 --layer '' --out x.h5
-refuse 'small.h5: --layer +1: expected a recorded layer' dump --trace small.h5 --method f16 --layer=+1 --out x.h5
+refuse 'compare: expected OLD NEW, found nothing' compare
+refuse 'dump: expected --trace FILE, found nothing' dump
+refuse 'dump: expected --layer N, found nothing' dump --trace small.h5 --method f16 --out x.h5
+refuse 'dump: --heads: expected KV heads from 0 to 1, found 7' dump --trace small.h5 --method f16 --layer 0 --heads 7 --out x.h5
+refuse 'dump: --heads: expected up to 1000 numbers from 0 to 65535 such as 1,3-5, found 0,x' dump --trace small.h5 --method f16 --layer 0 --heads 0,x --out x.h5
+refuse 'dump: --seed: expected a whole number from 0 to 2^64 - 1, found -1' dump --trace small.h5 --method f16 --layer 0 --seed -1 --out x.h5
+refuse 'dump: --layer: expected N, found an empty word' dump --trace small.h5 --method f16 --layer '' --out x.h5
+refuse 'dump: --layer: expected a whole number from 0 to 999, found +1' dump --trace small.h5 --method f16 --layer=+1 --out x.h5
 refuse 'dump: unknown option --layers; did you mean --layer?' dump --trace small.h5 --layers 0
+# Every command says an option that it does not know in one form.
+for command in run list info 'trace validate' 'trace hash' 'trace slice' 'trace merge' dump check new compare report reproduce perf memory; do
+    refuse "$command: unknown option --helf; did you mean --help?" $command --helf
+done
 # What reads a recording does not write it, by whatever name.
 refuse 'dump: --out ./small.h5: expected another file' dump --trace small.h5 --method f16 --layer 0 --out ./small.h5
 refuse '--out ./small.h5: expected another file' trace slice small.h5 --out ./small.h5
 refuse '--trace: expected FILE, found an empty word' --trace ''
 refuse 'head_dim=65: expected an even number, or rope=none' trace synth x.h5 --head-dim 65
-refuse 'dump: --queries: expected all or a whole number from 1, found 0' dump --trace small.h5 --method f16 --layer 0 --queries 0 --out x.h5
-refuse 'dump: --heads: expected KV heads from 0 to 1' dump --trace small.h5 --method f16 --layer 0 --heads 0-2 --out x.h5
-refuse 'reproduce: --seed: expected a number, found 18446744073709551616' reproduce kivi --seed 18446744073709551616
-refuse '--layers: expected layers such as 2,7-12, found 0,' --trace small.h5 --methods f16 --layers 0,
-refuse 'info: expected' info
-refuse 'trace: expected validate' trace
-refuse 'validate' trace validat
-refuse 'report: expected' report
+refuse 'dump: --queries: expected all or a whole number from 1 to 4000000000, found 0' dump --trace small.h5 --method f16 --layer 0 --queries 0 --out x.h5
+refuse 'dump: --heads: expected KV heads from 0 to 1, found 2' dump --trace small.h5 --method f16 --layer 0 --heads 0-2 --out x.h5
+refuse 'reproduce: --seed: expected a whole number from 0 to 2^64 - 1, found 18446744073709551616' reproduce kivi --seed 18446744073709551616
+refuse 'run: --layers: expected up to 1000 numbers from 0 to 999 such as 1,3-5, found 0,' --trace small.h5 --methods f16 --layers 0,
+refuse 'info: expected TRACE..., found nothing' info
+refuse 'trace: expected validate, hash, synth, slice, merge or record, found nothing' trace
+refuse 'found validat; did you mean validate?' trace validat
+refuse 'report: expected DIR..., found nothing' report
 
 [ -z "$(ls results 2>/dev/null)" ] || complain 'expected no result directory from a refused command'
 [ -z "$(find . -name '*.partial')" ] || complain 'expected no partial files'

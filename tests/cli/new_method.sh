@@ -20,7 +20,7 @@ expect 0 '' new plain_grid
 expect 0 '' new long-keys --policy
 expect 0 '' new fading-mean --answer
 expect 2 'exists' new plain_grid
-expect 2 'unexpected --policy; expected NAME' new other --answer --policy
+expect 2 'new: --policy: expected one of --policy and --answer, found --policy' new other --answer --policy
 grep -q "'plain_grid'" methods/codecs/meson.build || complain 'expected the codec in the build list'
 grep -q "'long-keys'" methods/policies/meson.build || complain 'expected the policy in the build list'
 grep -q "'fading-mean'" methods/answers/meson.build || complain 'expected the answer in the build list'

@@ -49,7 +49,7 @@ esac
 
 expect 2 'perf: unknown bench atn; did you mean attn?' perf atn
 expect 2 'perf: unknown option --reapeats; did you mean --repeats?' perf --reapeats 3
-expect 2 'perf: --tokens: expected up to 16 numbers' perf --tokens 0
-expect 2 'perf: --dims: expected a value' perf --dims
+expect 2 'perf: --tokens: expected up to 16 numbers from 1 to 16777216 such as 1,3-5, found 0' perf --tokens 0
+expect 2 'perf: --dims: expected LIST, found nothing' perf --dims
 expect 2 'perf fht: expected powers of two up to 4096, found 48' perf fht --dims 48 --tiny
 finish

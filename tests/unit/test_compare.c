@@ -244,15 +244,15 @@ Test(compare, bad_arguments_and_files_are_named)
     write_rows("old.csv", none, none);
     write_rows("new.csv", none, none);
     expect_error("--max=dk=1", KV_EUSAGE,
-                 "compare: --max: unknown column dk; the nearest known one is dkl");
-    expect_error("--max=dkl=x", KV_EUSAGE, "compare: --max: expected COLUMN=NUMBER, found dkl=x");
+                 "compare: --max: unknown column dk; did you mean dkl?");
+    expect_error("--max=dkl=x", KV_EUSAGE, "compare: --max: expected COLUMN=VALUE, found dkl=x");
     expect_error("--max=flags=1", KV_EUSAGE,
-                 "compare: --max: flags is text, expected a column of numbers");
+                 "compare: --max: expected a column of numbers, found flags=1");
     expect_error("--tolerance=dkl=-1", KV_EUSAGE,
-                 "compare: --tolerance: dkl: expected 0 or more, found -1");
+                 "compare: --tolerance: expected a share of 0 or more, found dkl=-1");
     expect_error("--tolerence=dkl=1", KV_EUSAGE,
-                 "compare: unknown option --tolerence; the nearest known one is --tolerance");
-    expect_error("third.csv", KV_EUSAGE, "compare: expected OLD and NEW, found also third.csv");
+                 "compare: unknown option --tolerence; did you mean --tolerance?");
+    expect_error("third.csv", KV_EUSAGE, "compare: expected OLD NEW, at most 2, found also third.csv");
     write_text("old.csv", "trace,method\nprose,kivi\n");
     expect_error(NULL, KV_EINPUT,
                  "old.csv: expected a column trace_hash, found 2 others, the first trace");
