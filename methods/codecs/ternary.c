@@ -10,28 +10,12 @@
 #include <string.h>
 
 #include "methods/parts/codes.h"
-#include "methods/codec.h"
+#include "methods/parts/levels.h"
 
 extern const struct kv_codec kv_codec_ternary;
 
-struct config {
-    uint32_t group_size;
-};
-
-static const struct kv_param params[] = {{"group_size", KV_PARAM_U32,
-                                          offsetof(struct config, group_size), 64, 1, 4096, NULL,
-                                          "channels that share a magnitude (at most a row)"},
-                                         {0}};
-
-struct ternary_code {
-    struct kv_code code;
-    const struct kv_kernels *kernels;
-    uint32_t group;
-    uint8_t *codes; /* [dim + 4] digits */
-};
-
 /* One group's digits. */
-static void encode_group(const struct ternary_code *self, const float *x, uint32_t n, uint8_t *at,
+static void encode_group(const struct kv_levels *self, const float *x, uint32_t n, uint8_t *at,
                          uint8_t *codes)
 {
     const float square = self->kernels->sum_squares(x, n) / (float)n;
@@ -61,7 +45,7 @@ static uint64_t split(uint64_t byte)
 
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 {
-    struct ternary_code *self = (struct ternary_code *)code;
+    struct kv_levels *self = (struct kv_levels *)code;
     uint8_t *metadata = atom + code->payload_bytes;
     for (uint32_t first = 0; first < code->dim; first += self->group, metadata += 2) {
         const uint32_t left = code->dim - first;
@@ -73,7 +57,7 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 }
 
 /* The digits of columns first .. first + n - 1, of whole bytes. */
-static const uint8_t *unpack(const struct ternary_code *self, const uint8_t *atom, uint32_t first,
+static const uint8_t *unpack(const struct kv_levels *self, const uint8_t *atom, uint32_t first,
                              uint32_t n)
 {
     uint8_t *digit = self->codes;
@@ -87,49 +71,25 @@ static const uint8_t *unpack(const struct ternary_code *self, const uint8_t *ato
     return self->codes + first % 5;
 }
 
-static void decode_row(const struct ternary_code *self, const uint8_t *atom, uint32_t first,
-                       uint32_t n, float *out)
-{
-    static const float levels[3] = {-1.224006f, 0, 1.224006f};
-    const uint8_t *codes = unpack(self, atom, first, n);
-    const struct kv_grouped row = {self->kernels, levels, self->group,
-                                   &self->code,   atom,   kv_half_scale};
-    kv_look_up_groups(&row, codes, first, n, out);
-}
-
 static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
                    uint32_t first_column, uint32_t n_columns, float *out)
 {
-    for (uint32_t a = 0; a < n_atoms; a++)
-        decode_row((const struct ternary_code *)code, atoms + a * kv_atom_bytes(code), first_column,
-                   n_columns, out + (size_t)a * n_columns);
+    static const float levels[3] = {-1.224006f, 0, 1.224006f};
+    for (uint32_t a = 0; a < n_atoms; a++, atoms += kv_atom_bytes(code), out += n_columns)
+        kv_levels_decode(code, levels, unpack, atoms, first_column, n_columns, out);
 }
 
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
-    const struct config *config = setup->config;
-    struct ternary_code *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);
-    if (!self) return kv_fail(err, KV_EMEMORY, "ternary: no memory");
-    self->kernels = setup->kernels;
-    self->group = config->group_size < setup->dim ? config->group_size : setup->dim;
-    self->codes = kv_pool_reserve(setup->pool, KV_WORKSPACE, setup->dim + 4);
-    if (!self->codes) return kv_fail(err, KV_EMEMORY, "ternary: no memory for a row");
-    self->code = (struct kv_code){.type = &kv_codec_ternary,
-                                  .dim = setup->dim,
-                                  .block = 1,
-                                  .payload_bytes = (setup->dim + 4) / 5,
-                                  .metadata_bytes = 2 * kv_groups(setup->dim, self->group),
-                                  .tiers = {.flush = 1, .coded_at_once = true}};
-    *out = &self->code;
-    return KV_OK;
+    return kv_levels_create(out, setup, &kv_codec_ternary, (setup->dim + 4) / 5, 4, err);
 }
 
 const struct kv_codec kv_codec_ternary = {.name = "ternary",
                                           .summary =
                                               "-1, 0 or 1 and a mean magnitude a group: a floor",
                                           .paper = "-",
-                                          .params = params,
-                                          .config_size = sizeof(struct config),
+                                          .params = kv_levels_params,
+                                          .config_size = sizeof(struct kv_levels_config),
                                           .create = create,
                                           .encode = encode,
                                           .decode = decode};
