@@ -13,7 +13,9 @@ static void set_counts(struct kv_cache *cache, uint32_t n, uint32_t prompt)
             kv_bank_count_rows(&cache->first->banks[b], n, prompt);
 }
 
-int64_t kv_cache_law(struct kv_cache *cache, uint32_t n, uint32_t prompt)
+/* Resident bytes when every lane of this member holds n rows, of which `prompt` came at once. The
+ * cache has been made, and nothing entered it yet. */
+static int64_t law(struct kv_cache *cache, uint32_t n, uint32_t prompt)
 {
     set_counts(cache, n, prompt);
     const struct kv_cache_bytes bytes = kv_cache_count(cache);
@@ -61,7 +63,7 @@ static uint32_t rows_within(struct kv_cache *cache, bool prompt_only, double lim
     for (uint32_t n = prompt_only ? geometry->prefill : geometry->tokens; n > 0;) {
         const uint32_t all = prompt_only ? n + steps : n;
         const uint32_t prompt = prompt_only ? n : n > steps ? n - steps : 1;
-        const double excess = (double)kv_cache_law(cache, all, prompt) - limit - 1e-6;
+        const double excess = (double)law(cache, all, prompt) - limit - 1e-6;
         if (excess <= 0) return n;
         const double jump = floor(excess / most);
         n = jump < 1 ? n - 1 : jump < n ? n - (uint32_t)jump : 0;
@@ -81,7 +83,7 @@ static int settle(struct kv_cache *cache, uint32_t p, struct kv_error *err)
     }
     char asked[64];
     kv_budget_print(asked, &trim->budget);
-    const int64_t least = kv_cache_law(cache, 1 + steps, 1);
+    const int64_t least = law(cache, 1 + steps, 1);
     return kv_fail(err, KV_EUNSUPPORTED,
                    "%s: budget: expected room for a row%s, which takes %" PRId64
                    " bytes a layer, found %s",

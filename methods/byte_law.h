@@ -12,10 +12,6 @@
 
 #include "methods/cache.h"
 
-/* Resident bytes when every lane of this member holds n rows, of which `prompt` came at once. The
- * cache has been made, and nothing entered it yet. */
-int64_t kv_cache_law(struct kv_cache *cache, uint32_t n, uint32_t prompt);
-
 /* Turns the budgets of all policies of a cache that are said in bytes or bits into rows, and gives
  * the lanes theirs. KV_EUNSUPPORTED when a budget, or a share of the prompt, is not a single row.
  */

@@ -12,7 +12,8 @@
 /* Above it the estimate still ranks but reads low by 1.3-1.5 (real-model.md section 3). */
 static const double low_validity = 0.1;
 
-uint32_t kv_window_tokens(uint32_t n_windows, const uint32_t (*windows)[2])
+/* Tokens of all windows together: W. */
+static uint32_t window_tokens(uint32_t n_windows, const uint32_t (*windows)[2])
 {
     uint32_t tokens = 0;
     for (uint32_t w = 0; w < n_windows; w++) tokens += windows[w][1] - windows[w][0];
@@ -65,7 +66,7 @@ static void probe_dots(const struct kv_measured *in, const struct kv_gradient_vi
 
 int kv_measure_probes(struct kv_layer_measures *out, const struct kv_measured *in)
 {
-    const uint32_t n = out->window_tokens = kv_window_tokens(in->n_windows, in->windows);
+    const uint32_t n = out->window_tokens = window_tokens(in->n_windows, in->windows);
     int status = KV_EMEMORY;
     if (!n || (!in->label && !in->n_fisher)) return KV_OK;
     uint32_t *index = malloc(n * sizeof *index);
@@ -204,7 +205,7 @@ static double target_nll(const struct kv_pool_input *in, uint32_t n)
 
 int kv_pool_probes(struct kv_pooled *out, const struct kv_pool_input *in)
 {
-    const uint32_t n = kv_window_tokens(in->n_windows, in->windows);
+    const uint32_t n = window_tokens(in->n_windows, in->windows);
     int status = KV_OK;
     out->dkl = out->dkl_low = out->dkl_high = out->dkl_p99 = out->dkl_max = NAN;
     out->dkl_seq = out->dnll1 = out->ppl_est = NAN;

@@ -5,9 +5,6 @@
 
 #include "metrics/measures.h"
 
-/* Tokens of all windows together: W. */
-uint32_t kv_window_tokens(uint32_t n_windows, const uint32_t (*windows)[2]);
-
 /* label_dot and fisher_dot. out->window_tokens is set, its arrays made here. */
 int kv_measure_probes(struct kv_layer_measures *out, const struct kv_measured *in);
 

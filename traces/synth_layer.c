@@ -33,7 +33,7 @@ void kv_synth_store(void *words, size_t i, double value, enum kv_dtype dtype)
     else ((uint16_t *)words)[i] = kv_float_to_bfloat((float)value);
 }
 
-double kv_synth_load(const void *words, size_t i, enum kv_dtype dtype)
+static double load(const void *words, size_t i, enum kv_dtype dtype)
 {
     if (dtype == KV_F32) return (double)((const float *)words)[i];
     const uint16_t word = ((const uint16_t *)words)[i];
@@ -165,7 +165,7 @@ static void make_keys(struct head *head)
             const size_t at = ((size_t)head->index * synth->tokens + t) * dim + i;
             kv_synth_store(layer->k, at, value, (enum kv_dtype)synth->dtype);
             head->keys[(size_t)i * synth->tokens + t] =
-                kv_synth_load(layer->k, at, (enum kv_dtype)synth->dtype);
+                load(layer->k, at, (enum kv_dtype)synth->dtype);
         }
     }
 }

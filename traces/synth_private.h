@@ -33,6 +33,5 @@ int kv_synth_attention(const struct kv_synth_layer *layer, struct kv_error *err)
 
 /* Stores value at element i of words. */
 void kv_synth_store(void *words, size_t i, double value, enum kv_dtype dtype);
-double kv_synth_load(const void *words, size_t i, enum kv_dtype dtype);
 
 #endif

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-const struct kv_claim_measure_entry kv_claim_measures[] = {
+static const struct { const char *name; kv_claim_measure *measure; const char *meaning; } measures[] = {
     {"distortion", kv_claim_distortion, "mean |x - x_hat|^2 of random unit vectors"},
     {"normal_error", kv_claim_normal_error, "NMSE of independent normal values, or over that of "
                                             "`against`"},
@@ -44,10 +44,10 @@ const struct kv_claim_measure_entry kv_claim_measures[] = {
 int kv_claim_test(struct kv_claim *claim, const struct kv_measuring *measuring,
                   struct kv_error *err)
 {
-    for (size_t i = 0; kv_claim_measures[i].name; i++) {
-        if (strcmp(kv_claim_measures[i].name, claim->measure) != 0) continue;
+    for (size_t i = 0; measures[i].name; i++) {
+        if (strcmp(measures[i].name, claim->measure) != 0) continue;
         claim->reason[0] = '\0';
-        const int status = kv_claim_measures[i].measure(&claim->measured, claim->setting,
+        const int status = measures[i].measure(&claim->measured, claim->setting,
                                                         measuring, claim->reason, err);
         return status == KV_OK ? kv_claim_judge(claim, err) : status;
     }

@@ -1,7 +1,7 @@
 /* Claimed figures of papers as data (experiments/papers/NAME.csv), and the verdict on each.
  *
  * Columns: claim (its name), paper, table, setting (key=value;key=value for the measure),
- * measure (a row of kv_claim_measures), metric (what the number is, for people), claimed,
+ * measure (a row of claim_measures.c), metric (what the number is, for people), claimed,
  * tolerance, direction, expected, note. `claimed` is a number or a bound (">0.95"); empty when
  * the paper shows a picture and prints none. `tolerance` is a share ("1%") or absolute
  * ("0.005"). `direction` is a bound that leaves the claim's sign intact (">1"). `expected` is
@@ -54,9 +54,6 @@ struct kv_measuring {
 typedef int kv_claim_measure(double *figure, const char *setting,
                              const struct kv_measuring *measuring, char reason[256],
                              struct kv_error *err);
-
-struct kv_claim_measure_entry { const char *name; kv_claim_measure *measure; const char *meaning; };
-extern const struct kv_claim_measure_entry kv_claim_measures[];   /* ended by a NULL name */
 
 /* Measures one claim and judges it. */
 int kv_claim_test(struct kv_claim *claim, const struct kv_measuring *measuring,

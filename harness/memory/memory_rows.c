@@ -10,9 +10,9 @@
 #include "harness/output/json.h"
 #include "harness/output/writers.h"
 
-const char *const kv_memory_parts[] = {"chain", "method", "serving"};
+static const char *const part_names[] = {"chain", "method", "serving"};
 
-const char *const kv_memory_columns[KV_MEMORY_COLUMNS] = {"context",
+static const char *const columns[KV_MEMORY_COLUMNS] = {"context",
                                                           "batch",
                                                           "bytes",
                                                           "least_bytes",
@@ -99,13 +99,13 @@ static double real_of(const struct kv_memory_row *row, int i)
 static void write_csv(FILE *file, const struct kv_memory_rows *rows)
 {
     fputs("model,part,item,status", file);
-    for (int c = 0; c < KV_MEMORY_COLUMNS; c++) fprintf(file, ",%s", kv_memory_columns[c]);
+    for (int c = 0; c < KV_MEMORY_COLUMNS; c++) fprintf(file, ",%s", columns[c]);
     for (int i = 0; i < N_REALS; i++) fprintf(file, ",%s", reals[i].name);
     fputs(",note\n", file);
     for (uint32_t r = 0; r < rows->n; r++) {
         const struct kv_memory_row *row = &rows->row[r];
         kv_csv_field(file, row->model);
-        fprintf(file, ",%s,", kv_memory_parts[row->part]);
+        fprintf(file, ",%s,", part_names[row->part]);
         kv_csv_field(file, row->item);
         fprintf(file, ",%s", row->status);
         for (int c = 0; c < KV_MEMORY_COLUMNS; c++)
@@ -134,12 +134,12 @@ static bool add_row(cJSON *array, const struct kv_memory_row *row)
     cJSON *object = cJSON_CreateObject();
     bool whole = object && cJSON_AddItemToArray(array, object) &&
                  add_text(object, "model", row->model) &&
-                 add_text(object, "part", kv_memory_parts[row->part]) &&
+                 add_text(object, "part", part_names[row->part]) &&
                  add_text(object, "item", row->item) && add_text(object, "status", row->status);
     for (int c = 0; whole && c < KV_MEMORY_COLUMNS; c++) {
         char digits[32];
         snprintf(digits, sizeof digits, "%" PRId64, row->value[c]);
-        whole = kv_json_add(object, kv_memory_columns[c],
+        whole = kv_json_add(object, columns[c],
                             row->value[c] == KV_MEMORY_NOTHING ? cJSON_CreateNull()
                                                                : cJSON_CreateRaw(digits));
     }

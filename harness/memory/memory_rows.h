@@ -34,12 +34,10 @@ enum kv_memory_column {
     KV_MC_USERS_SHARED,
     KV_MEMORY_COLUMNS
 };
-extern const char *const kv_memory_columns[KV_MEMORY_COLUMNS];
 
 #define KV_MEMORY_NOTHING INT64_MIN
 
 enum kv_memory_part { KV_PART_CHAIN, KV_PART_METHOD, KV_PART_SERVING };
-extern const char *const kv_memory_parts[];
 
 struct kv_memory_row {
     char model[96], item[512];

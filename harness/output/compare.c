@@ -16,7 +16,7 @@
 #define TAIL 1e-6, 3e-3, 0, 1e-6
 #define MASS 1e-6, 1e-3, 1e-7, 1e-6
 
-const struct kv_tolerance kv_tolerances[] = {
+static const struct kv_tolerance tolerances[] = {
     {"trace", KV_RULE_KEY, EXACT},
     {"method", KV_RULE_KEY, EXACT},
     {"layer", KV_RULE_KEY, EXACT},
@@ -64,8 +64,8 @@ const struct kv_tolerance kv_tolerances[] = {
 
 struct kv_tolerance kv_tolerance_of(const struct kv_column *column)
 {
-    for (size_t i = 0; kv_tolerances[i].name; i++)
-        if (strcmp(kv_tolerances[i].name, column->name) == 0) return kv_tolerances[i];
+    for (size_t i = 0; tolerances[i].name; i++)
+        if (strcmp(tolerances[i].name, column->name) == 0) return tolerances[i];
     return (struct kv_tolerance){.name = column->name, .rule = KV_RULE_SAME};
 }
 

@@ -27,8 +27,6 @@ struct kv_tolerance {
     const char *leader;       /* KV_RULE_FOLLOWS */
 };
 
-extern const struct kv_tolerance kv_tolerances[];   /* ended by a NULL name */
-
 /* What holds for a column; one that the table does not know must stay the same. */
 struct kv_tolerance kv_tolerance_of(const struct kv_column *column);
 

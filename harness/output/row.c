@@ -65,25 +65,6 @@ int kv_text_set(char **field, const char *format, ...)
     return KV_OK;
 }
 
-int kv_row_copy(struct kv_row *to, const struct kv_row *from)
-{
-    for (size_t i = 0; i < KV_N_COLUMNS; i++) {
-        void *target = field_of(to, &kv_columns[i]);
-        const void *source = const_field_of(from, &kv_columns[i]);
-        if (kv_columns[i].kind == KV_COLUMN_COUNT) {
-            memcpy(target, source, sizeof(int64_t));
-        } else if (kv_columns[i].kind == KV_COLUMN_REAL) {
-            memcpy(target, source, sizeof(double));
-        } else if (*(char *const *)source) {
-            if (kv_text_set(target, "%s", *(char *const *)source) != KV_OK) return KV_EMEMORY;
-        } else {
-            free(*(char **)target);
-            *(char **)target = NULL;
-        }
-    }
-    return KV_OK;
-}
-
 const char *kv_row_text(const struct kv_row *row, const struct kv_column *column, char scratch[40])
 {
     const void *field = const_field_of(row, column);

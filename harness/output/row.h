@@ -36,9 +36,6 @@ void kv_row_free(struct kv_row *row);    /* leaves an empty row */
  * text kept. */
 int kv_text_set(char **field, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* A deep copy over an initialised row. KV_OK or KV_EMEMORY. */
-int kv_row_copy(struct kv_row *to, const struct kv_row *from);
-
 /* The value as rows.csv prints it, before quoting: "" when empty, reals as %.9g. Points to the
  * row's own text or to scratch. */
 const char *kv_row_text(const struct kv_row *row, const struct kv_column *column, char scratch[40]);

@@ -49,7 +49,10 @@ static void print_wrapped(FILE *file, const char *text)
     fputc('\n', file);
 }
 
-void kv_print_note(FILE *file, enum kv_note_style style, const char *format, ...)
+/* One paragraph: wrapped at 100 columns with a hanging indent, or one Markdown list item. Control
+ * characters become `?`, so that a trace cannot steer the terminal. */
+__attribute__((format(printf, 3, 4))) static void
+print_note(FILE *file, enum kv_note_style style, const char *format, ...)
 {
     char *text = NULL;
     va_list arguments;
@@ -135,7 +138,7 @@ static void print_flag_legend(FILE *file, const struct kv_ranking *ranking,
             break;
         }
     }
-    if (fclose(out) == 0 && length) kv_print_note(file, style, "flags: %s.", text);
+    if (fclose(out) == 0 && length) print_note(file, style, "flags: %s.", text);
     free(text);
 }
 
@@ -153,7 +156,7 @@ static void print_unlettered(FILE *file, const struct kv_ranked *row, enum kv_no
         if (layers) fprintf(out, "; layers served together: %.*s", (int)(n - joined), at + joined);
         else fprintf(out, "; %.*s", (int)n, at);
     }
-    if (fclose(out) == 0 && length) kv_print_note(file, style, "+ %s: %s", row->label, text + 2);
+    if (fclose(out) == 0 && length) print_note(file, style, "+ %s: %s", row->label, text + 2);
     free(text);
 }
 
@@ -202,20 +205,20 @@ void kv_print_heading(FILE *file, const struct kv_results *results,
     describe_probes(probes, sizeof probes, trace);
     char text[160];
     describe_text(text, sizeof text, trace->text);
-    kv_print_note(file, style, "%s: %s%s%s; hash %.21s%s", trace->name ? trace->name : "?",
-                  trace->model ? trace->model : "?", text[0] ? "; text: " : "", text,
-                  trace->hash ? trace->hash : "?",
-                  trace->verified ? "" : " (not verified)");
+    print_note(file, style, "%s: %s%s%s; hash %.21s%s", trace->name ? trace->name : "?",
+               trace->model ? trace->model : "?", text[0] ? "; text: " : "", text,
+               trace->hash ? trace->hash : "?",
+               trace->verified ? "" : " (not verified)");
     char layers[48];
     kv_print_layer_share(layers, trace);
-    kv_print_note(file, style, "%u tokens: %u prefill + %u decode; %s; %s; %u-bit K and V; %s kernels",
-                  trace->tokens, trace->prefill, trace->tokens - trace->prefill, layers, probes, trace->element_bits,
-                  results->isa ? results->isa : "?");
-    kv_print_note(file, style, ranking->by_dkl
-                  ? "open loop: answers do not feed back into the model. Ranked by dkl (nats/token): "
-                    "estimated KL from the exact model, lower is better"
-                  : "open loop: answers do not feed back into the model. Ranked by output error "
-                    "(no gradients), lower is better");
+    print_note(file, style, "%u tokens: %u prefill + %u decode; %s; %s; %u-bit K and V; %s kernels",
+               trace->tokens, trace->prefill, trace->tokens - trace->prefill, layers, probes, trace->element_bits,
+               results->isa ? results->isa : "?");
+    print_note(file, style, ranking->by_dkl
+               ? "open loop: answers do not feed back into the model. Ranked by dkl (nats/token): "
+                 "estimated KL from the exact model, lower is better"
+               : "open loop: answers do not feed back into the model. Ranked by output error "
+                 "(no gradients), lower is better");
 }
 
 /* ---- notes --------------------------------------------------------------------------------- */
@@ -230,11 +233,11 @@ static void note_marks(FILE *file, const struct kv_ranking *ranking, enum kv_not
     }
     kv_short_real(floor_text, ranking->floor);
     if (unranked) {
-        kv_print_note(file, style, "* Pareto front of bits and %s; - not ranked: an oracle, or at "
-                      "or under the floor, %s, the error of an f16 copy.", rank, floor_text);
+        print_note(file, style, "* Pareto front of bits and %s; - not ranked: an oracle, or at "
+                   "or under the floor, %s, the error of an f16 copy.", rank, floor_text);
     } else {
-        kv_print_note(file, style, "* Pareto front of bits and %s; - an oracle, not ranked.%s",
-                      rank, isnan(ranking->floor) ? " No f16 row: the noise floor is not known." : "");
+        print_note(file, style, "* Pareto front of bits and %s; - an oracle, not ranked.%s",
+                   rank, isnan(ranking->floor) ? " No f16 row: the noise floor is not known." : "");
     }
 }
 
@@ -245,8 +248,8 @@ static void note_same_output(FILE *file, const struct kv_ranking *ranking,
         const struct kv_ranked *row = &ranking->rows[r];
         for (uint32_t o = 0; row->same_as && o < ranking->n_rows; o++) {
             if (ranking->rows[o].cell != row->same_as) continue;
-            kv_print_note(file, style, "same output: %s answers exactly as %s.", row->label,
-                          ranking->rows[o].label);
+            print_note(file, style, "same output: %s answers exactly as %s.", row->label,
+                       ranking->rows[o].label);
         }
     }
 }
@@ -257,17 +260,17 @@ static void note_stored(FILE *file, const struct kv_ranked *ranked, enum kv_note
     const struct kv_cell *cell = ranked->cell;
     const int unit = (int)strcspn(cell->asked_budget, " ");
     if (cell->asked_budget[unit - 1] == 'b')
-        kv_print_note(file, style,
-                      "budget: %s was asked to store %.*s bits per element (%s rows a head) and"
-                      " stores %.6g.",
-                      ranked->label, unit - 1, cell->asked_budget, cell->asked_budget + unit + 3,
-                      cell->row.bits_per_element);
+        print_note(file, style,
+                   "budget: %s was asked to store %.*s bits per element (%s rows a head) and"
+                   " stores %.6g.",
+                   ranked->label, unit - 1, cell->asked_budget, cell->asked_budget + unit + 3,
+                   cell->row.bits_per_element);
     else
-        kv_print_note(file, style,
-                      "budget: %s was asked to store %.*s a layer (%s rows a head) and stores"
-                      " %.6gKiB.",
-                      ranked->label, unit, cell->asked_budget, cell->asked_budget + unit + 3,
-                      (double)cell->row.resident_bytes / 1024.0 / cell->n_layers);
+        print_note(file, style,
+                   "budget: %s was asked to store %.*s a layer (%s rows a head) and stores"
+                   " %.6gKiB.",
+                   ranked->label, unit, cell->asked_budget, cell->asked_budget + unit + 3,
+                   (double)cell->row.resident_bytes / 1024.0 / cell->n_layers);
 }
 
 /* True for "256KiB = 204" and "2.5b = 204". */
@@ -304,8 +307,8 @@ static void note_kept(FILE *file, const struct kv_ranking *ranking, uint32_t fir
         if (keeps_alike(&ranking->rows[first], &ranking->rows[r]))
             fprintf(out, "%s%s", n++ ? ", " : "", ranking->rows[r].label);
     if (fclose(out) == 0 && length)
-        kv_print_note(file, style, "budget: %s %s asked to keep %s tokens and hold%s %.4g at the end.", text,
-                      n > 1 ? "were" : "was", cell->asked_budget, n > 1 ? "" : "s", cell->row.kept_tokens);
+        print_note(file, style, "budget: %s %s asked to keep %s tokens and hold%s %.4g at the end.", text,
+                   n > 1 ? "were" : "was", cell->asked_budget, n > 1 ? "" : "s", cell->row.kept_tokens);
     free(text);
 }
 
@@ -352,9 +355,9 @@ static void note_empty(FILE *file, const struct kv_ranking *ranking, enum kv_not
              spans              ? ""
              : trace->has_spans ? "; span_retention: no head's scored queries look at the trace's spans"
                                 : "; span_retention: trace has no spans");
-    if (text[0]) kv_print_note(file, style, "empty: %s.", text + 2);
+    if (text[0]) print_note(file, style, "empty: %s.", text + 2);
     if (trace->has_probes && !ranking->by_dkl && ranking->n_measured) {
-        kv_print_note(file, style, "empty: dkl, dnll1, ppl_est: not every probed token was scored.");
+        print_note(file, style, "empty: dkl, dnll1, ppl_est: not every probed token was scored.");
     }
 }
 
@@ -363,17 +366,17 @@ static void note_audit(FILE *file, const struct kv_ranking *ranking, enum kv_not
     char deviation[24], bound[24];
     kv_short_real(deviation, ranking->trace->audit_deviation);
     kv_short_real(bound, ranking->trace->audit_bound);
-    kv_print_note(file, style, "audit: fast exact attention against double precision: worst deviation "
-                  "%s, bound %s.", deviation, bound);
+    print_note(file, style, "audit: fast exact attention against double precision: worst deviation "
+               "%s, bound %s.", deviation, bound);
 }
 
 static void note_failures(FILE *file, const struct kv_ranking *ranking, enum kv_note_style style)
 {
     for (uint32_t r = ranking->n_measured; r < ranking->n_rows; r++) {
         const struct kv_row *row = &ranking->rows[r].cell->row;
-        kv_print_note(file, style, "not measured: %s: %s%s%s", ranking->rows[r].label,
-                      row->status ? row->status : "not run", row->reason ? ": " : "",
-                      row->reason ? row->reason : "");
+        print_note(file, style, "not measured: %s: %s%s%s", ranking->rows[r].label,
+                   row->status ? row->status : "not run", row->reason ? ": " : "",
+                   row->reason ? row->reason : "");
     }
 }
 
@@ -395,17 +398,17 @@ void kv_print_footer(FILE *file, const struct kv_results *results, enum kv_note_
 {
     bool probes = false;
     for (uint32_t t = 0; t < results->n_traces; t++) probes |= results->traces[t].has_probes;
-    kv_print_note(file, style, "bits: bits per element of K and V, everything that stays resident; ratio: "
-                  "recorded bits / bits; codes, meta, exact, basis: shares of the resident bytes.");
+    print_note(file, style, "bits: bits per element of K and V, everything that stays resident; ratio: "
+               "recorded bits / bits; codes, meta, exact, basis: shares of the resident bytes.");
     if (probes) {
-        kv_print_note(file, style, "dkl is second-order and reads low: about 1.25x for quantizers, "
-                      "1.5-1.9x for evictors; `low`: above 0.1 it still ranks but reads lower still.");
+        print_note(file, style, "dkl is second-order and reads low: about 1.25x for quantizers, "
+                   "1.5-1.9x for evictors; `low`: above 0.1 it still ranks but reads lower still.");
     }
     fputc('\n', file);
     fputs(style == KV_NOTE_TERMINAL ? "methods in full:\n" : "Methods in full:\n\n", file);
     for (uint32_t s = 0; s < results->n_specs; s++) {
         const char *quote = style == KV_NOTE_MARKDOWN ? "`" : "";
-        kv_print_note(file, style, "%s%s%s%s", style == KV_NOTE_MARKDOWN ? "" : "  ", quote,
-                      results->specs[s], quote);
+        print_note(file, style, "%s%s%s%s", style == KV_NOTE_MARKDOWN ? "" : "  ", quote,
+                   results->specs[s], quote);
     }
 }

@@ -19,9 +19,4 @@ void kv_print_heading(FILE *file, const struct kv_results *results,
 void kv_print_notes(FILE *file, const struct kv_ranking *ranking, enum kv_note_style style);
 void kv_print_footer(FILE *file, const struct kv_results *results, enum kv_note_style style);
 
-/* One paragraph: wrapped at 100 columns with a hanging indent, or one Markdown list item. Control
- * characters become `?`, so that a trace cannot steer the terminal. */
-void kv_print_note(FILE *file, enum kv_note_style style, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
 #endif

@@ -29,25 +29,6 @@ double kv_perf_read(void *context)
     return (double)buffer->bytes;
 }
 
-/* Additions and exclusive ors that wait for each other: one cycle each on every CPU, and no
- * compiler knows a shorter way. */
-double kv_perf_cycles(void *context)
-{
-    enum { STEPS = 4000 };
-    static volatile uint64_t start = 1;
-    (void)context;
-    uint64_t x = start;
-    const uint64_t y = start;
-    for (int i = 0; i < STEPS; i++) {
-        x += y;
-        x ^= y;
-        x += y;
-        x ^= y;
-    }
-    start = x | 1;
-    return 4.0 * STEPS;
-}
-
 float *kv_perf_normals(size_t n, uint32_t seed)
 {
     struct kv_rng rng = kv_rng_stream(seed, 0, 0, 0);

@@ -29,7 +29,7 @@ void kv_widen_queries(const struct kv_layer *layer, uint32_t kv_head, const uint
             kv_widen_rows(&layer->q, kv_head * geometry->group + g, tokens[i], 1, kernels, queries);
 }
 
-void kv_recorded_decode(void *source, uint32_t first, uint32_t n, float *keys, float *values)
+static void decode_recorded(void *source, uint32_t first, uint32_t n, float *keys, float *values)
 {
     const struct kv_recorded *recorded = source;
     if (keys) kv_widen_rows(&recorded->layer->k, recorded->head, first, n, recorded->kernels, keys);
@@ -40,5 +40,5 @@ struct kv_lines kv_recorded_lines(struct kv_recorded *recorded, uint32_t n, uint
 {
     for (uint32_t t = 0; t < n; t++) index[t] = t, index[n + t] = UINT32_MAX;
     return (struct kv_lines){.n = n, .position = index, .from = index, .until = index + n,
-                             .decode = kv_recorded_decode, .source = recorded};
+                             .decode = decode_recorded, .source = recorded};
 }

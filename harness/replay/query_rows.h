@@ -15,7 +15,6 @@ void kv_widen_rows(const struct kv_tensor *tensor, uint32_t head, uint32_t first
 
 /* The recorded rows of a KV head as lines. */
 struct kv_recorded { const struct kv_layer *layer; const struct kv_kernels *kernels; uint32_t head; };
-kv_decode_lines kv_recorded_decode;
 
 /* The first n of them, line j open from its own token on; index [2][n] is filled, and stays theirs. */
 struct kv_lines kv_recorded_lines(struct kv_recorded *recorded, uint32_t n, uint32_t *index);
