@@ -32,7 +32,8 @@ static double limit_of(const struct kv_cache *cache, struct kv_budget budget)
     const struct kv_geometry *geometry = cache->plan.source.geometry;
     if (budget.bytes > 0.0) return budget.bytes * cache->plan.n_heads / geometry->kv_heads;
     const uint32_t values = geometry->values_in_keys ? 0 : geometry->value_dim;
-    return budget.bits / 8.0 * geometry->tokens * cache->plan.n_heads *
+    const double recorded = (double)kv_recorded_heads(geometry) / geometry->kv_heads;
+    return budget.bits / 8.0 * geometry->tokens * cache->plan.n_heads * recorded *
            (geometry->key_dim + values);
 }
 

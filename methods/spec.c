@@ -234,6 +234,24 @@ static int check_alone(const struct kv_spec *spec, struct kv_error *err)
                    answer->answer->name, spec->asked);
 }
 
+/* Copies that are stored as one row, or no rows at all, leave nothing to lay out. */
+static int check_layout(const struct kv_spec *spec, struct kv_error *err)
+{
+    if (spec->query_heads && spec->caches[0].answer)
+        return kv_fail(err, KV_EUSAGE, "%s: layout: expected rows to lay out, found a method that keeps none",
+                       spec->caches[0].answer->answer->name);
+    for (uint32_t c = 0; spec->query_heads && c < spec->n_caches; c++)
+        for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++) {
+            const struct kv_stage *codec = kv_chain(&spec->caches[c], side);
+            if (codec && codec->modifiers[0].span & KV_SPAN_HEADS)
+                return kv_fail(err, KV_EUSAGE,
+                               "%s: layout=query-heads: expected rows of one head, found rows that join"
+                               " heads: the copies of a KV head would be stored together again",
+                               codec->codec->name);
+        }
+    return KV_OK;
+}
+
 /* Presets of several stages become their stages. */
 static int expand_presets(char expanded[KV_SPEC_TEXT], const char *text, struct kv_error *err)
 {
@@ -304,6 +322,7 @@ int kv_spec_parse_one(struct kv_spec *spec, const char *text, struct kv_error *e
     }
     for (uint32_t c = 0; c < spec->n_caches; c++) settle_spans(&spec->caches[c]);
     status = check_alone(spec, err);
+    if (status == KV_OK) status = check_layout(spec, err);
     if (status == KV_OK) status = check_rest(spec, err);
     for (uint32_t c = 0; status == KV_OK && c < spec->n_caches; c++)
         status = check_spans(&spec->caches[c], err);

@@ -8,7 +8,9 @@
  * spec they stand for. `layers=0-3_8` compresses those layers of the model only ("_", because "," and
  * "/" part specs); `exact_layers=first2_last1` leaves the first two and the last of the model's layers
  * exact; `query=agnostic` compresses before the trace's question is known, query=aware (the default) behind
- * it. `k.` and `v.` before a codec's parameter speak of one side and win over the bare
+ * it. `layout=query-heads` gives every query head a KV head of its own, a copy of the recorded one that its
+ * group shares, as codes have it that repeat keys and values before they score them: policies choose for each
+ * query head alone, and every copy is charged (harness/replay/layout.h). `k.` and `v.` before a codec's parameter speak of one side and win over the bare
  * name. `k.` or `v.` before a stage's name makes it a stage of that side alone, and the sides then have
  * a row of codecs each (`k.int:bits=2+v.kivi:bits=2`); a side without one stays exact. A value with a point or a percent sign is a share of the prompt: budget=1.0 keeps all. */
 #ifndef KVBENCH_METHODS_SPEC_H
@@ -69,6 +71,7 @@ struct kv_spec {
     uint64_t layers[16];          /* layers= as a bitmap of model layers; all ones = all. Others stay exact */
     uint32_t exact_first, exact_last;   /* exact_layers=: so many of the model's layers */
     bool query_said, query_agnostic;          /* query=agnostic: the question at the prompt's end is not known when it is kept */
+    bool layout_said, query_heads;            /* layout=query-heads */
     bool oracle, random;          /* some stage is an oracle; depends on the seed */
     void *memory;
 };

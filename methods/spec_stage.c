@@ -167,16 +167,23 @@ static int set_exact_layers(struct kv_spec *spec, const char *who, const char *v
     return KV_OK;
 }
 
-/* "agnostic" or "aware". */
-static int set_query(struct kv_spec *spec, const char *who, const char *value, struct kv_error *err)
+/* One of two words about the whole spec, said once. */
+struct either {
+    const char *key, *usual, *other;
+    bool *said, *is_other;
+};
+
+static int set_either(const struct either *either, const char *who, const char *value,
+                      struct kv_error *err)
 {
-    const bool agnostic = strcmp(value, "agnostic") == 0;
-    if (!agnostic && strcmp(value, "aware") != 0)
-        return kv_fail(err, KV_EUSAGE, "%s: query: expected one of aware|agnostic, found %.100s", who,
-                       value);
-    if (spec->query_said)
-        return kv_fail(err, KV_EUSAGE, "%s: query: expected once in a spec, found again", who);
-    spec->query_said = true, spec->query_agnostic = agnostic;
+    const bool other = strcmp(value, either->other) == 0;
+    if (!other && strcmp(value, either->usual) != 0)
+        return kv_fail(err, KV_EUSAGE, "%s: %s: expected one of %s|%s, found %.100s", who,
+                       either->key, either->usual, either->other, value);
+    if (*either->said)
+        return kv_fail(err, KV_EUSAGE, "%s: %s: expected once in a spec, found again", who,
+                       either->key);
+    *either->said = true, *either->is_other = other;
     return KV_OK;
 }
 
@@ -218,12 +225,13 @@ static int set_modifier(struct kv_stage *stage, int side, const char *key, const
 static int unknown_key(const char *who, const char *key, const struct kv_param *own,
                        const struct kv_param *common, struct kv_error *err)
 {
-    const char *names[132] = {NULL};
+    const char *names[133] = {NULL};
     int n = 0;
     for (; own && own->name && n < 64; own++) names[n++] = own->name;
     for (; common && common->name && n < 128; common++) names[n++] = common->name;
     names[n++] = "layers";
     names[n++] = "query";
+    names[n++] = "layout";
     names[n] = "exact_layers";
     const char *near = kv_nearest(key, names);
     return kv_fail(err, KV_EUSAGE, "%s: unknown parameter %.100s%s%s%s", who, key,
@@ -285,7 +293,12 @@ int kv_stage_set(struct kv_stage *stage, struct kv_spec *spec, const char *key, 
     if (strcmp(key, "layers") == 0) return set_layers(spec, kv_stage_name(stage), value, err);
     if (strcmp(key, "exact_layers") == 0)
         return set_exact_layers(spec, kv_stage_name(stage), value, err);
-    if (strcmp(key, "query") == 0) return set_query(spec, kv_stage_name(stage), value, err);
+    const struct either of_spec[] = {
+        {"query", "aware", "agnostic", &spec->query_said, &spec->query_agnostic},
+        {"layout", "kv-heads", "query-heads", &spec->layout_said, &spec->query_heads}};
+    for (size_t i = 0; i < sizeof of_spec / sizeof *of_spec; i++)
+        if (strcmp(key, of_spec[i].key) == 0)
+            return set_either(&of_spec[i], kv_stage_name(stage), value, err);
     if (stage->answer)
         return kv_params_set(stage->answer->params, stage->config[0], kv_stage_name(stage), key, value, err);
     return stage->policy ? set_policy(stage, key, value, err) : set_codec(stage, key, value, err);

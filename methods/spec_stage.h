@@ -10,7 +10,7 @@ int kv_stage_create(struct kv_stage **out, const char *name, struct kv_pool *poo
 
 const char *kv_stage_name(const struct kv_stage *stage);
 
-/* Sets one `key=value`; spec receives layers=, exact_layers= and query=. */
+/* Sets one `key=value`; spec receives layers=, exact_layers=, query= and layout=. */
 int kv_stage_set(struct kv_stage *stage, struct kv_spec *spec, const char *key, const char *value,
                  struct kv_error *err);
 

@@ -74,6 +74,7 @@ int kv_spec_print(struct kv_spec *spec, struct kv_pool *pool, struct kv_error *e
     print_layers(spec, text);
     print_exact_layers(spec, text);
     if (spec->query_agnostic) append(text, ":query=agnostic");
+    if (spec->query_heads) append(text, ":layout=query-heads");
     if (strlen(text) + 1 >= KV_SPEC_TEXT)
         return kv_fail(err, KV_EUSAGE, "a spec may have %d characters", KV_SPEC_TEXT);
     spec->text = kv_pool_take(pool, strlen(text) + 1);

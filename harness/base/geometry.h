@@ -1,4 +1,4 @@
-/* The shape of one recorded layer, as every folder may know it: plain data, no functions. */
+/* The shape of one recorded layer, as every folder may know it: plain data. */
 #ifndef KVBENCH_BASE_GEOMETRY_H
 #define KVBENCH_BASE_GEOMETRY_H
 
@@ -17,6 +17,7 @@ struct kv_rope {                  /* how keys were rotated (trace.md): x' = scal
 struct kv_geometry {
     uint32_t layer, model_layers; /* index in the model; layers of the whole model */
     uint32_t q_heads, kv_heads, group; /* group = q_heads / kv_heads */
+    uint32_t copies;              /* KV heads that stand for each recorded one (layout=query-heads); 0: it alone */
     uint32_t key_dim, value_dim;
     bool values_in_keys;          /* values are the keys' first columns (MLA): stored once */
     uint32_t tokens, prefill;     /* tokens 0..prefill-1 enter at once, the rest one a step */
@@ -28,5 +29,18 @@ struct kv_geometry {
     struct kv_rope rope;
     const int32_t *positions;     /* [tokens] rotary positions */
 };
+
+/* KV heads of the recording, whose elements bytes are counted against. */
+static inline uint32_t kv_recorded_heads(const struct kv_geometry *geometry)
+{
+    return geometry->copies > 1 ? geometry->kv_heads / geometry->copies : geometry->kv_heads;
+}
+
+/* Every query head gets a KV head of its own. */
+static inline void kv_geometry_part_heads(struct kv_geometry *geometry)
+{
+    geometry->copies = geometry->group;
+    geometry->kv_heads = geometry->q_heads, geometry->group = 1;
+}
 
 #endif

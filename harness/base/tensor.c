@@ -7,7 +7,8 @@
 
 const void *kv_tensor_row(const struct kv_tensor *tensor, uint32_t head, uint32_t token)
 {
-    const size_t row = (size_t)head * tensor->tokens + token;
+    const uint32_t recorded = tensor->copies > 1 ? head / tensor->copies : head;
+    const size_t row = (size_t)recorded * tensor->tokens + token;
     return (const char *)tensor->data + row * tensor->stride * kv_dtype_bytes(tensor->dtype);
 }
 

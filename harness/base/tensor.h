@@ -12,6 +12,7 @@ struct kv_tensor {           /* [heads][tokens][dim]; data NULL when the trace h
     uint32_t heads, tokens, dim;
     uint32_t stride;         /* elements from one row to the next; > dim for a prefix view (MLA) */
     const void *data;
+    uint32_t copies;         /* heads that stand for each recorded one, side by side; 0 or 1: itself alone */
 };
 
 /* Bytes of one element: 2 or 4. */

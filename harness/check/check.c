@@ -271,8 +271,8 @@ static enum kv_verdict future_tokens_do_not_matter(struct kv_check *check)
     enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
     if (verdict != KV_PASS) return verdict;
     verdict = kv_play_shape(check, &play, &changed, &b);
-    const uint32_t group = kv_check_plain.group, before = changed.changed_from - kv_check_plain.prefill;
-    for (uint32_t h = 0; verdict == KV_PASS && h < kv_check_plain.kv_heads; h++) {
+    const uint32_t group = a.group, before = changed.changed_from - kv_check_plain.prefill;
+    for (uint32_t h = 0; verdict == KV_PASS && h < a.lanes; h++) {
         const size_t first = (size_t)h * a.n_scored * group * a.value_dim;
         if (memcmp(a.outputs + first, b.outputs + first, (size_t)before * group * a.value_dim * sizeof(float)))
             verdict = KV_FAIL, kv_fail(&check->why, 0, "an answer before token %u changed with the tokens after it", changed.changed_from);
@@ -340,9 +340,9 @@ static enum kv_verdict split_between_prompt_and_steps_does_not_matter(struct kv_
     enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
     if (verdict != KV_PASS) return verdict;
     verdict = kv_play_shape(check, &play, &later, &b);
-    const size_t row = (size_t)kv_check_plain.group * a.value_dim;
+    const size_t row = (size_t)a.group * a.value_dim;
     double delta = 0.0;
-    for (uint32_t h = 0; verdict == KV_PASS && h < kv_check_plain.kv_heads; h++)
+    for (uint32_t h = 0; verdict == KV_PASS && h < a.lanes; h++)
         for (size_t i = 0; i < b.n_scored * row; i++) {
             const float *x = a.outputs + ((size_t)h * a.n_scored + 16) * row, *y = b.outputs + (size_t)h * b.n_scored * row;
             delta = larger(delta, fabs((double)x[i] - y[i]));
@@ -460,13 +460,13 @@ static enum kv_verdict holds_no_more_than_its_budget(struct kv_check *check)
         if (stage->trim.prompt_only) rows += kv_check_plain.tokens - prefill;
         if (rows < allowed) allowed = rows;
     }
-    const uint64_t held = played.account.held_rows;
+    const uint64_t held = played.account.held_rows, lanes = played.lanes;
     const bool whole = played.kept_whole;
     kv_played_forget(&played);
     if (whole) return kv_check_skip(check, WHOLE);
-    if (held <= allowed * kv_check_plain.kv_heads) return KV_PASS;
+    if (held <= allowed * lanes) return KV_PASS;
     kv_fail(&check->why, 0, "holds %llu rows, expected at most %llu", (unsigned long long)held,
-            (unsigned long long)(allowed * kv_check_plain.kv_heads));
+            (unsigned long long)(allowed * lanes));
     return KV_FAIL;
 }
 
@@ -475,8 +475,8 @@ static enum kv_verdict holds_no_more_than_its_budget(struct kv_check *check)
 static double rows_of_an_answer(const struct kv_check *check, const struct kv_played *played)
 {
     const struct kv_check_shape *plain = &kv_check_plain;
-    const double bytes = 2.0 * plain->kv_heads * (plain->key_dim + plain->value_dim);
-    const double held = (double)played->account.held_rows / plain->kv_heads;
+    const double bytes = 2.0 * played->lanes * (plain->key_dim + plain->value_dim);
+    const double held = (double)played->account.held_rows / played->lanes;
     const double read = played->account.read_bytes / (plain->tokens - plain->prefill) / bytes;
     if (check->spec->n_caches > 1 || keeps_no_rows(check)) return 0.0;
     return has_policy(check, selects) && read < held ? read : held;

@@ -199,7 +199,7 @@ enum kv_verdict kv_check_ties(struct kv_check *check)
     set_budgets(&changed, (struct kv_budget){.tokens = budget});
     stage->policy = &changed.copies[0];
     enum kv_verdict verdict = play_audited(check, &kv_check_plain, &played);
-    for (uint32_t h = 0; verdict == KV_PASS && h < kv_check_plain.kv_heads; h++)
+    for (uint32_t h = 0; verdict == KV_PASS && h < played.lanes; h++)
         verdict = compare_lane(check, stage, played.held + (size_t)h * played.tokens, end, budget);
     restore(&changed);
     kv_played_forget(&played);
@@ -230,7 +230,7 @@ enum kv_verdict kv_check_question(struct kv_check *check)
     enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
     if (verdict != KV_PASS) return verdict;
     verdict = kv_play_shape(check, &play, &other, &b);
-    for (uint32_t h = 0; verdict == KV_PASS && h < kv_check_plain.kv_heads; h++)
+    for (uint32_t h = 0; verdict == KV_PASS && h < a.lanes; h++)
         if (memcmp(a.held + (size_t)h * a.tokens, b.held + (size_t)h * b.tokens,
                    other.changed_from))
             verdict = KV_FAIL,

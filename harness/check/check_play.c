@@ -7,6 +7,7 @@
 
 #include "harness/run/cell_row.h"
 #include "harness/replay/prompt_statistics.h"
+#include "harness/replay/layout.h"
 #include "harness/replay/question.h"
 #include "harness/run/survey.h"
 #include "methods/spec_wants.h"
@@ -101,7 +102,7 @@ static int replay_layer(const struct kv_play *play, const struct kv_layer *layer
     const size_t rows = (size_t)geometry->q_heads * n_scored;
     *played = (struct kv_played){.n_scored = n_scored, .q_heads = geometry->q_heads,
                               .value_dim = geometry->value_dim, .n = rows * geometry->value_dim,
-                              .tokens = geometry->tokens};
+                              .tokens = geometry->tokens, .lanes = geometry->kv_heads, .group = geometry->group};
     const size_t lanes = (size_t)geometry->kv_heads * geometry->tokens;
     struct kv_pool *pool = kv_pool_create(0);
     uint32_t *scored = calloc(n_scored, sizeof *scored);
@@ -189,13 +190,14 @@ enum kv_verdict kv_play_shape(struct kv_check *check, const struct kv_play *play
     if (!layer) return kv_fail(&check->why, 0, "out of memory"), KV_FAIL;
     if (play->from) take_rows(layer, play->from);
     struct neighbours beside = {0};
-    struct kv_trace_layer hidden[1 + MOST_NEIGHBOURS];
+    struct kv_trace_layer shown[1 + MOST_NEIGHBOURS];
     int status = kv_question_check(play->spec, shape->prefill - shape->question, shape->prefill, &check->why);
+    if (status == KV_OK) status = kv_layout_check(play->spec, layer->info, layer->info, &check->why);
     if (status == KV_OK)
         status = make_neighbours(&beside, play->spec, &layer->info->geometry, *shape, &check->why);
-    if (status == KV_OK) kv_question_hide(play->spec, layer, &hidden[0]);
+    if (status == KV_OK) kv_layer_show(play->spec, layer, &shown[0]);
     for (uint32_t i = 0; status == KV_OK && i < beside.n; i++)
-        kv_question_hide(play->spec, beside.of[i], &hidden[1 + i]);
+        kv_layer_show(play->spec, beside.of[i], &shown[1 + i]);
     if (status == KV_OK) status = replay_layer(play, layer, shape->prefill, &beside, played, &check->why);
     for (uint32_t i = 0; i < beside.n; i++) kv_check_layer_free(beside.of[i]);
     kv_check_layer_free(layer);
@@ -230,8 +232,9 @@ enum kv_verdict kv_play_exact(struct kv_check *check, const struct kv_check_shap
     static const struct kv_stage identity_stage = {.modifiers = {{-1, -1}, {-1, -1}}};
     struct kv_stage stage = identity_stage;
     stage.codec = kv_codec_find("f32");
-    struct kv_spec exact = {.n_caches = 1};
-    memset(exact.layers, 0xff, sizeof exact.layers);
+    struct kv_spec exact = {.n_caches = 1, .query_heads = check->spec->query_heads,
+                            .exact_first = check->spec->exact_first, .exact_last = check->spec->exact_last};
+    memcpy(exact.layers, check->spec->layers, sizeof exact.layers);
     exact.caches[0].codec = &stage;
     struct kv_play play = kv_play_usual(check);
     play.spec = &exact;

@@ -16,11 +16,12 @@ struct kv_check { /* what an invariant may use */
 
 struct kv_played { /* one layer replayed */
     uint32_t n_scored, q_heads, value_dim, tokens;
+    uint32_t lanes, group; /* KV heads that the caches have, and query heads of each */
     size_t n; /* floats of outputs */
     float *outputs;
-    uint8_t *held;        /* [kv_heads][tokens] 1: held by the main cache at the end */
+    uint8_t *held;        /* [lanes][tokens] 1: held by the main cache at the end */
     bool kept_whole;      /* a policy said of this layer that all of it stays, whatever its budget is */
-    float *keys, *values; /* [kv_heads][tokens][dim] held rows as read; with kv_play.rows */
+    float *keys, *values; /* [lanes][tokens][dim] held rows as read; with kv_play.rows */
     struct kv_replay_account account;
 };
 

@@ -13,6 +13,7 @@
 #include "harness/run/layer_groups.h"
 #include "harness/replay/prompt_statistics.h"
 #include "harness/output/provenance.h"
+#include "harness/replay/layout.h"
 #include "harness/replay/question.h"
 #include "harness/replay/reference.h"
 #include "harness/run/scored.h"
@@ -28,7 +29,7 @@ struct dump_options {
 
 struct beside { /* a layer that the method's codecs serve together with the one dumped */
     struct kv_layer *layer;
-    struct kv_trace_layer hidden;
+    struct kv_trace_layer shown;
     struct kv_prompt *prompts;
 };
 
@@ -38,7 +39,7 @@ struct dump { /* everything that one dump holds */
     struct kv_kernels kernels;
     struct kv_trace *trace;
     struct kv_layer *owner, *reader;
-    struct kv_trace_layer hidden[2]; /* descriptions of both, where the question is not known */
+    struct kv_trace_layer shown[2]; /* descriptions of both, as the spec sees them */
     struct kv_reference *reference;
     struct kv_prompt *prompts;
     struct beside *group; /* [n_group]; the one at `own` is empty: it is dumped */
@@ -113,7 +114,7 @@ static int reserve(struct dump *dump, struct kv_error *err)
         kv_choose_scored(geometry->prefill, geometry->tokens, dump->options.queries, dump->scored);
     const size_t rows = (size_t)geometry->q_heads * dump->n_scored;
     float *memory = kv_pool_take(dump->pool, rows * (geometry->value_dim + 4) * sizeof *memory);
-    dump->prompts = kv_pool_take(dump->pool, geometry->kv_heads * sizeof *dump->prompts);
+    dump->prompts = kv_pool_take(dump->pool, geometry->q_heads * sizeof *dump->prompts);
     if (!memory || !dump->prompts) return kv_fail(err, KV_EMEMORY, "out of memory");
     dump->answers = (struct kv_answer_arrays){.outputs = memory,
                                               .log_sum_exp = memory + rows * geometry->value_dim};
@@ -185,7 +186,7 @@ static int compute_prompts(struct dump *dump, struct kv_error *err)
         member->prompts = m == dump->own ? dump->prompts
                                          : kv_pool_take(dump->pool, heads * sizeof *dump->prompts);
         if (!member->prompts) return kv_fail(err, KV_EMEMORY, "out of memory");
-        if (m != dump->own) kv_question_hide(&dump->specs.specs[0], member->layer, &member->hidden);
+        if (m != dump->own) kv_layer_show(&dump->specs.specs[0], member->layer, &member->shown);
         for (uint32_t h = 0; status == KV_OK && h < heads; h++)
             status = kv_prompt_compute(&member->prompts[h], layer, h, &wants, &dump->kernels,
                                        dump->pool, err);
@@ -211,25 +212,29 @@ static int prepare(struct dump *dump, struct kv_error *err)
             kv_fail(err, KV_EUSAGE, "dump: --method: expected one spec, found %u", dump->specs.n);
     if (status == KV_OK) status = kv_kernels_fill(&dump->kernels, dump->options.isa, err);
     if (status == KV_OK) status = open_trace(dump, err);
+    const struct kv_spec *spec = status == KV_OK ? &dump->specs.specs[0] : NULL;
     if (status == KV_OK)
-        status = check_heads(&dump->options.heads, dump->owner->info->geometry.kv_heads, err);
+        status = kv_layout_check(spec, dump->reader->info, dump->owner->info, err);
     if (status == KV_OK)
-        status = kv_question_check(&dump->specs.specs[0], dump->trace->question_start,
-                                   dump->trace->prefill, err);
+        status = check_heads(&dump->options.heads, kv_layout_lanes(spec, dump->owner->info), err);
+    if (status == KV_OK)
+        status = kv_question_check(spec, dump->trace->question_start, dump->trace->prefill, err);
     if (status == KV_OK) status = open_group(dump, err);
     if (status == KV_OK) status = reserve(dump, err);
     if (status == KV_OK) status = take_survey(dump, err);
     if (status != KV_OK) return status;
-    kv_question_hide(&dump->specs.specs[0], dump->reader, &dump->hidden[0]);
-    if (dump->owner != dump->reader)
-        kv_question_hide(&dump->specs.specs[0], dump->owner, &dump->hidden[1]);
-    const struct kv_reference_input input = {.layer = dump->reader,
+    const struct kv_layer recorded = *dump->reader;
+    kv_layer_show(spec, dump->reader, &dump->shown[0]);
+    if (dump->owner != dump->reader) kv_layer_show(spec, dump->owner, &dump->shown[1]);
+    const struct kv_reference_input input = {.layer = &recorded,
                                              .kernels = &dump->kernels,
                                              .n_scored = dump->n_scored,
                                              .scored = dump->scored,
                                              .version = kv_code_version(),
                                              .threads = 1};
     status = kv_reference_get(&dump->reference, &input, err);
+    if (status == KV_OK && dump->reader->info->geometry.copies)
+        status = kv_layout_part_reference(dump->reference, &recorded.info->geometry, dump->n_scored, 0, err);
     return status == KV_OK ? compute_prompts(dump, err) : status;
 }
 

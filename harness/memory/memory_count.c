@@ -12,7 +12,8 @@ enum {
 struct kv_memory_law {
     const struct kv_spec *spec;
     const struct kv_kernels *kernels;
-    struct kv_memory_shape shape;
+    struct kv_memory_shape shape; /* its KV heads are the spec's caches' */
+    uint32_t copies;              /* of each recorded KV head among them; 0: itself alone */
     bool direct, counted; /* no policies; policies whose rows are counted, if held_rows.h can */
     uint32_t n_patterns;
     struct counting counting[2]; /* direct or counted: one cache a pattern, made once */
@@ -75,6 +76,7 @@ static int open_counting(struct counting *counting, const struct kv_memory_law *
                              .q_heads = shape->q_heads,
                              .kv_heads = shape->kv_heads,
                              .group = shape->q_heads / shape->kv_heads,
+                             .copies = law->copies,
                              .key_dim = shape->key_dim,
                              .value_dim = shape->value_dim ? shape->value_dim : shape->latent_dim,
                              .values_in_keys = shape->value_dim == 0,
@@ -161,6 +163,20 @@ int kv_memory_law_count(struct kv_memory_law *law, uint32_t tokens, uint32_t dec
     return bytes_of(law, tokens, decode, false, bytes, err);
 }
 
+/* layout=query-heads (harness/replay/layout.h). */
+static int lay_out(struct kv_memory_law *law, struct kv_error *err)
+{
+    struct kv_memory_shape *shape = &law->shape;
+    if (!law->spec->query_heads) return KV_OK;
+    if (!shape->value_dim)
+        return kv_fail(err, KV_EUNSUPPORTED,
+                       "layout=query-heads: layer %u keeps a latent that is no head's own",
+                       shape->layers[0]);
+    law->copies = shape->q_heads / shape->kv_heads;
+    shape->kv_heads = shape->q_heads;
+    return KV_OK;
+}
+
 int kv_memory_law_create(struct kv_memory_law **out, const struct kv_spec *spec,
                          const struct kv_memory_shape *shape, const struct kv_kernels *kernels,
                          struct kv_error *err)
@@ -174,7 +190,7 @@ int kv_memory_law_create(struct kv_memory_law **out, const struct kv_spec *spec,
     law->direct = kv_memory_is_direct(law->spec);
     law->counted = !law->direct && !law->spec->caches[0].answer;
     law->n_patterns = !is_fitted(law->spec) ? 1 : 2;
-    int status = KV_OK;
+    int status = lay_out(law, err);
     for (uint32_t p = 0; (law->direct || law->counted) && status == KV_OK && p < law->n_patterns;
          p++)
         status = open_counting(&law->counting[p], law, p ? RANDOM : FLAT, CREATED_ROWS, 0, err);

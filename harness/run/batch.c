@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/replay/layout.h"
 #include "harness/run/answers.h"
 #include "harness/run/group_run.h"
 #include "harness/run/job.h"
@@ -21,7 +22,18 @@ static void tell_progress(const struct kv_trace_run *run, double batch_share)
                                ((double)run->n_done + batch_share) / run->n_cells);
 }
 
-/* Moves jobs that join layers and know the question as the first does to the front; where layers are joined,
+/* Whether both see the layers of the trace alike. */
+static bool see_alike(const struct kv_trace_run *run, const struct kv_spec *a, const struct kv_spec *b)
+{
+    bool alike = a->query_agnostic == b->query_agnostic;
+    for (uint32_t l = 0; l < run->n_layers; l++) {
+        const struct kv_trace_layer *layer = &run->trace->layers[run->layers[l]];
+        alike = alike && kv_layout_repeats(a, layer) == kv_layout_repeats(b, layer);
+    }
+    return alike;
+}
+
+/* Moves jobs that join and see layers as the first does to the front; where layers are joined,
  * no more of them than keep the threads busy, since the answers of a whole group are in memory. */
 static uint32_t gather_class(const struct kv_trace_run *run, struct kv_job **jobs, uint32_t n)
 {
@@ -30,7 +42,7 @@ static uint32_t gather_class(const struct kv_trace_run *run, struct kv_job **job
     uint32_t same = 1;
     for (uint32_t j = 1; j < n && same < most; j++) {
         if (!kv_layer_groups_same(groups, &jobs[j]->groups) ||
-            jobs[j]->spec->query_agnostic != jobs[0]->spec->query_agnostic)
+            !see_alike(run, jobs[j]->spec, jobs[0]->spec))
             continue;
         struct kv_job *job = jobs[j];
         memmove(jobs + same + 1, jobs + same, (j - same) * sizeof(struct kv_job *));

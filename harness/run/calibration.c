@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "harness/base/number.h"
+#include "harness/replay/layout.h"
 
 struct kv_calibration {
     const char *text;
@@ -92,7 +93,8 @@ static struct kv_source source_of(const struct kv_layer *layer)
 }
 
 int kv_calibration_read(struct kv_fit_layer *fit, const struct kv_calibration *calibration,
-                        const struct kv_layer *owner, struct kv_error *err)
+                        const struct kv_layer *owner, const struct kv_spec *spec,
+                        struct kv_error *err)
 {
     const struct kv_trace *other = calibration->other;
     *fit = (struct kv_fit_layer){0};
@@ -106,6 +108,7 @@ int kv_calibration_read(struct kv_fit_layer *fit, const struct kv_calibration *c
         if (other->layers[i].index != owner->info->index) continue;
         const int status = kv_trace_read_layer(&fit->layer, other, i, KV_READ_PROJECTION, err);
         if (status != KV_OK) return status;
+        kv_layout_show(spec, fit->layer, &fit->shown);
         fit->rows = (struct kv_fit_rows){.source = source_of(fit->layer), .n = other->tokens};
         return KV_OK;
     }

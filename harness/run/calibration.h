@@ -4,6 +4,7 @@
 #define KVBENCH_HARNESS_CALIBRATION_H
 
 #include "methods/bank.h"
+#include "methods/spec.h"
 #include "traces/trace.h"
 
 struct kv_calibration;
@@ -27,13 +28,15 @@ uint32_t kv_calibration_spare(const struct kv_calibration *calibration, uint32_t
 struct kv_fit_layer {
     struct kv_fit_rows rows;
     struct kv_layer *layer; /* of another trace: owned */
+    struct kv_trace_layer shown;
     char missing[128];
 };
 
-/* The rows of one layer; owner is that of the trace at hand and must outlive them. A layer that the
+/* The rows of one layer, as the spec sees them; owner is that of the trace at hand and must outlive them. A layer that the
  * other trace has not is no error: rows.missing says so to the methods that want it. */
 int kv_calibration_read(struct kv_fit_layer *fit, const struct kv_calibration *calibration,
-                        const struct kv_layer *owner, struct kv_error *err);
+                        const struct kv_layer *owner, const struct kv_spec *spec,
+                        struct kv_error *err);
 void kv_fit_layer_free(struct kv_fit_layer *fit);
 
 #endif

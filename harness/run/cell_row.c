@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/replay/layout.h"
 #include "harness/replay/question.h"
 #include "harness/output/row.h"
 #include "methods/spec_wants.h"
@@ -55,13 +56,14 @@ int kv_cell_name(struct kv_cell *cell, const struct kv_cell_facts *facts)
 
 struct elements { double key, value; uint64_t lanes; };
 
-static struct elements elements_of(const struct kv_layer_part *part)
+/* Elements are the recorded ones; lanes, what the spec's caches have. */
+static struct elements elements_of(const struct kv_layer_part *part, const struct kv_spec *spec)
 {
     const struct kv_geometry *geometry = &part->info->geometry;
     const double rows = part->reads_shared ? 0.0 : (double)geometry->kv_heads * geometry->tokens;
     const double values = geometry->values_in_keys ? 0.0 : rows * geometry->value_dim;
-    return (struct elements){rows * geometry->key_dim, values,
-                             part->reads_shared ? 0 : geometry->kv_heads};
+    const uint32_t lanes = kv_layout_lanes(spec, part->info);
+    return (struct elements){rows * geometry->key_dim, values, part->reads_shared ? 0 : lanes};
 }
 
 static double ratio_or_empty(double over, double under) { return under > 0.0 ? over / under : NAN; }
@@ -198,7 +200,7 @@ static int fill_row(struct kv_row *row, const struct kv_cell_facts *facts, uint3
 static int fill_layer(struct kv_cell *cell, const struct kv_cell_facts *facts, uint32_t l)
 {
     const struct kv_layer_part *part = &facts->parts[l];
-    const struct elements elements = elements_of(part);
+    const struct elements elements = elements_of(part, facts->spec);
     struct kv_pooled pooled;
     kv_row_init(&cell->layers[l]);
     if (pool(&pooled, facts, &part->measures, 1) != KV_OK) return KV_EMEMORY;
@@ -241,7 +243,7 @@ int kv_cell_fill(struct kv_cell *cell, const struct kv_cell_facts *facts, struct
     cell->head_error = calloc((size_t)facts->n_layers * q_heads, sizeof *cell->head_error);
     int status = measures && cell->layers && cell->head_error ? KV_OK : KV_EMEMORY;
     for (uint32_t l = 0; status == KV_OK && l < facts->n_layers; l++) {
-        const struct elements own = elements_of(&facts->parts[l]);
+        const struct elements own = elements_of(&facts->parts[l], facts->spec);
         measures[l] = facts->parts[l].measures;
         elements.key += own.key, elements.value += own.value, elements.lanes += own.lanes;
         kv_account_add(&sum, &facts->parts[l].account);

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include "harness/base/clock.h"
+#include "harness/replay/layout.h"
 #include "harness/replay/question.h"
 #include "harness/run/calibration.h"
 #include "harness/run/read_ahead.h"
@@ -29,6 +30,8 @@ int kv_job_start(struct kv_trace_run *run, struct kv_job *job, struct kv_cell *c
     job->digests = calloc(run->n_layers, sizeof *job->digests);
     if (!job->parts || !job->digests) return kv_fail(err, KV_EMEMORY, "out of memory for a cell");
     job->status = kv_question_check(spec, run->trace->question_start, run->trace->prefill, &job->error);
+    if (job->status == KV_OK)
+        job->status = kv_layout_check_layers(spec, run->trace, run->layers, run->n_layers, &job->error);
     if (job->status == KV_OK)
         job->status = kv_layer_groups_form(&job->groups, run->trace, run->layers, run->n_layers, spec,
                                            &job->error);

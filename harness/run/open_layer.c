@@ -3,7 +3,7 @@
 
 #include "harness/base/clock.h"
 #include "harness/output/provenance.h"
-#include "harness/replay/question.h"
+#include "harness/replay/layout.h"
 #include "harness/run/calibration.h"
 #include "harness/run/read_ahead.h"
 
@@ -36,8 +36,8 @@ void kv_open_layer_close(struct kv_open_layer *layer)
 uint64_t kv_layer_bytes(const struct kv_trace_layer *layer)
 {
     const struct kv_geometry *geometry = &layer->geometry;
-    const uint64_t columns = (uint64_t)(geometry->q_heads + geometry->kv_heads) * geometry->key_dim +
-                             (uint64_t)geometry->kv_heads * geometry->value_dim;
+    const uint64_t kv_heads = kv_recorded_heads(geometry);
+    const uint64_t columns = (geometry->q_heads + kv_heads) * geometry->key_dim + kv_heads * geometry->value_dim;
     return geometry->tokens * columns * kv_dtype_bytes(layer->dtype);
 }
 
@@ -72,7 +72,24 @@ static int take_layer(struct kv_open_layer *layer, struct kv_error *err)
                                     WHOLE_LAYER, err);
 }
 
-/* `spec` stands for all that run together: they agree on whether the question is known. */
+/* The exact answers of the layer as recorded, in the order of the heads that it shows. */
+static int take_reference(struct kv_open_layer *layer, const struct kv_layer *recorded, struct kv_error *err)
+{
+    struct kv_trace_run *run = layer->run;
+    const struct kv_reference_input input = {
+        .layer = recorded, .kernels = run->kernels, .n_scored = run->n_scored,
+        .scored = run->scored, .spans = kv_trace_run_spans(run),
+        .content_hash = run->trace->verified ? run->trace->content_hash : NULL,
+        .version = kv_code_version(), .threads = run->threads, .audited = run->audited[layer->l]};
+    int status = KV_OK;
+    if (!layer->reference) status = kv_reference_get(&layer->reference, &input, err);
+    if (status == KV_OK && layer->reader->info->geometry.copies)
+        status = kv_layout_part_reference(layer->reference, &recorded->info->geometry, run->n_scored,
+                                          run->n_spans, err);
+    return status;
+}
+
+/* `spec` stands for all that run together: they see the layer alike. */
 int kv_open_layer_open(struct kv_open_layer *layer, struct kv_trace_run *run, uint32_t l,
                       const struct kv_spec *spec, const struct kv_wants *wants, struct kv_error *err)
 {
@@ -80,7 +97,7 @@ int kv_open_layer_open(struct kv_open_layer *layer, struct kv_trace_run *run, ui
     const struct kv_trace_layer *info = &run->trace->layers[i];
     double start = kv_clock_seconds();
     *layer = (struct kv_open_layer){.run = run, .l = l, .answered = true};
-    layer->stays = run->next_layer == l && info->kv_source == info->index;
+    layer->stays = run->next_layer == l && info->kv_source == info->index && !kv_layout_repeats(spec, info);
     int status = take_layer(layer, err);
     if (status != KV_OK) return status;
     layer->owner = layer->reader;
@@ -90,21 +107,17 @@ int kv_open_layer_open(struct kv_open_layer *layer, struct kv_trace_run *run, ui
                                      KV_READ_GRADIENTS | (wants->output_norms ? KV_READ_PROJECTION : 0), err);
         if (status != KV_OK) return status;
     }
+    const struct kv_layer recorded = *layer->reader;
+    kv_layer_show(spec, layer->reader, &layer->shown[0]);
+    if (layer->owner != layer->reader) kv_layer_show(spec, layer->owner, &layer->shown[1]);
     if (run->calibration) {
-        status = kv_calibration_read(&layer->fit, run->calibration, layer->owner, err);
+        status = kv_calibration_read(&layer->fit, run->calibration, layer->owner, spec, err);
         if (status != KV_OK) return status;
     }
     read_on(layer);
-    kv_question_hide(spec, layer->reader, &layer->hidden[0]);
-    if (layer->owner != layer->reader) kv_question_hide(spec, layer->owner, &layer->hidden[1]);
     kv_trace_run_spend(run, KV_STAGE_READ, &start);
-    const struct kv_reference_input input = {
-        .layer = layer->reader, .kernels = run->kernels, .n_scored = run->n_scored,
-        .scored = run->scored, .spans = kv_trace_run_spans(run),
-        .content_hash = run->trace->verified ? run->trace->content_hash : NULL,
-        .version = kv_code_version(), .threads = run->threads, .audited = run->audited[l]};
     layer->scored = (struct kv_scored){layer->reader, run->kernels, run->n_scored, run->scored};
-    if (!layer->reference) status = kv_reference_get(&layer->reference, &input, err);
+    status = take_reference(layer, &recorded, err);
     kv_trace_run_spend(run, KV_STAGE_REFERENCE, &start);
     if (status != KV_OK) return status;
     run->audited[l] = true;

@@ -13,7 +13,7 @@ struct kv_open_layer {
     bool stays;                        /* it is the next one, too: a trace of one layer, methods in batches */
     bool answered;                     /* false: replayed only for the layer beside it */
     struct kv_layer *owner, *reader;
-    struct kv_trace_layer hidden[2];   /* descriptions of both, where the question is not known */
+    struct kv_trace_layer shown[2];    /* descriptions of both, where the spec sees them unlike the recording */
     struct kv_fit_layer fit;           /* calibration rows */
     struct kv_reference *reference;
     struct kv_scored scored;
@@ -22,7 +22,7 @@ struct kv_open_layer {
 };
 
 /* Opens run->layers[l], and begins to read run->next_layer. `spec` stands for all that run together: they
- * agree on whether the question is known, and `wants` is what any of them wants. To be closed even after an error. */
+ * see the layer alike, and `wants` is what any of them wants. To be closed even after an error. */
 int kv_open_layer_open(struct kv_open_layer *layer, struct kv_trace_run *run, uint32_t l,
                        const struct kv_spec *spec, const struct kv_wants *wants, struct kv_error *err);
 void kv_open_layer_close(struct kv_open_layer *layer);

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "harness/replay/layout.h"
 #include "harness/replay/replay.h"
 #include "harness/run/layer_groups.h"
 #include "methods/byte_law.h"
@@ -49,7 +50,11 @@ static struct kv_prompt *make_prompts(struct asking *asking, const struct kv_tra
 static bool fill_plan(struct asking *asking, const struct kv_trace_layer *layer,
                       struct kv_cache_plan *plan)
 {
-    const struct kv_geometry *geometry = &layer->geometry;
+    struct kv_trace_layer *shown = kv_pool_take(asking->pool, sizeof *shown);
+    if (!shown) return false;
+    *shown = *layer;
+    if (kv_layout_repeats(asking->spec, layer)) kv_geometry_part_heads(&shown->geometry);
+    const struct kv_geometry *geometry = &shown->geometry;
     *plan = (struct kv_cache_plan){
         .source = {.geometry = geometry,
                    .keys = make_tensor(asking, geometry, geometry->key_dim),
@@ -57,7 +62,7 @@ static bool fill_plan(struct asking *asking, const struct kv_trace_layer *layer,
         .spec = &asking->spec->caches[0],
         .kernels = &asking->kernels,
         .pool = asking->pool,
-        .prompts = make_prompts(asking, layer),
+        .prompts = make_prompts(asking, shown),
         .n_heads = kv_replay_unit_heads(asking->spec, geometry),
         .seed = 1,
         .survey = kv_survey_alike(asking->pool, asking->trace->n_layers, 0),
@@ -88,7 +93,9 @@ static int ask_groups(struct asking *asking, struct kv_error *why)
     uint32_t *layers = calloc(n, sizeof *layers);
     if (!layers) return kv_fail(why, KV_EMEMORY, "out of memory");
     for (uint32_t i = 0; i < n; i++) layers[i] = i;
-    int status = kv_layer_groups_form(&groups, asking->trace, layers, n, asking->spec, why);
+    int status = kv_layout_check_layers(asking->spec, asking->trace, layers, n, why);
+    if (status == KV_OK)
+        status = kv_layer_groups_form(&groups, asking->trace, layers, n, asking->spec, why);
     free(layers);
     if (status != KV_OK) return status;
     for (uint32_t g = 0; status == KV_OK && g < groups.n; g++) {

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "harness/replay/prompt_statistics.h"
-#include "harness/replay/question.h"
+#include "harness/replay/layout.h"
 
 static const struct kv_stage *asking_stage(const struct kv_spec *spec)
 {
@@ -60,12 +60,12 @@ int kv_survey_take(struct kv_layer_survey *survey, const struct kv_spec *spec, c
     for (uint32_t i = 0; status == KV_OK && i < n_layers; i++) {
         const struct kv_trace_layer *info = &trace->layers[layers[i]];
         struct kv_layer *layer = NULL;
-        struct kv_trace_layer hidden;
+        struct kv_trace_layer shown;
         if (info->kv_source != info->index ||
             kv_spec_is_exact_layer(spec, info->index, info->geometry.model_layers))
             continue;
         status = kv_trace_read_layer(&layer, trace, layers[i], 0, err);
-        if (status == KV_OK) kv_question_hide(spec, layer, &hidden);
+        if (status == KV_OK) kv_layer_show(spec, layer, &shown);
         if (status == KV_OK)
             status = kv_survey_layer(&survey->preference[survey->n], spec, layer, kernels, err);
         survey->layer[survey->n++] = info->index;

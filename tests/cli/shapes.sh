@@ -18,6 +18,20 @@ is reason 'side=values: the values of this layer are columns of its keys'
 run 4 cam:budget=64 && is status unsupported     # merging would change the keys with the values
 expect 0 '' info small.h5 && says 'cam: keys that hold the values'
 
+run 4 f16:layout=query-heads && is reason 'layout=query-heads: layer 0 keeps a latent that is no head'\''s own'
+
+# Every query head has rows of its own: 2 KV heads of 4 are 4, of 2 the recorded ones. Bits are of the recorded elements.
+make_trace --q-heads 4
+run 0 f16:layout=query-heads && is bits_per_element 32 && is kept_tokens 160 && is output_error 0
+run 0 window:budget=8b:layout=query-heads && is kept_tokens 40 && is bits_per_element 8
+run 0 window:budget=40 && alike=$(column output_error) && is bits_per_element 4
+run 0 window:budget=40:layout=query-heads && is bits_per_element 8 && is output_error "$alike"
+run 0 h2o:budget=40:layout=query-heads:exact_layers=first1 && is bits_per_element 12.0625 && is kept_tokens 80
+make_trace --q-heads 2
+run 0 h2o:budget=40+int:bits=4 && sed 's/,h2o[^,]*,/,/' out >alone
+run 0 h2o:budget=40+int:bits=4:layout=query-heads && sed 's/,h2o[^,]*,/,/' out | cmp -s - alone ||
+    complain 'a layout changes the rows of heads that are not grouped'
+
 # A prompt of 8 rows has no 32 directions.
 make_trace --prefill 8 --needles 0 --heavy 0 --sinks 0
 run 4 svd:rank=32 && is status unsupported && is reason 'svd: rank 32 of a prompt of 8 rows'

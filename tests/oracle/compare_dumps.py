@@ -16,6 +16,7 @@ from pathlib import Path
 from compare_rows import (LATER, METHODS, Report, compare_value, floor_of, run_program, value_of)
 import from_dump
 import metrics
+import specs
 from trace_file import read_trace
 
 
@@ -38,7 +39,7 @@ def layer_row(trace, layer, dump, answers):
 
 def element_count(trace, layer):
     values = 0 if layer.value_is_key_prefix else layer.v.shape[2]
-    return len(layer.k) * trace.tokens * (layer.k.shape[2] + values)
+    return len(layer.k) // layer.copies * trace.tokens * (layer.k.shape[2] + values)
 
 
 def with_bits(row, elements):
@@ -75,6 +76,7 @@ def compare_spec(report, program, path, trace, spec):
             report.skip(name, f"{printed[0]['status']}: {printed[0]['reason']}")
             return
         rows, answers = {}, {}
+        trace = specs.in_query_heads(trace, spec)
         for index, layer in trace.layers.items():
             dump = dump_layer(program, path, spec, index, printed[0]["seed"], folder)
             judge_layer(report, f"{name} layer {index}", layer, dump)

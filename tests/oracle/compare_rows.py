@@ -103,6 +103,12 @@ expected-attention:budget=40:query=agnostic tova:budget=40:query=agnostic snapkv
 cake:budget=48:query=agnostic svd:rank=16:query=agnostic scissorhands:budget=40:query=agnostic
 """.split()
 
+# Every query head with rows of its own.
+METHODS += """
+f16:layout=query-heads h2o:budget=64:layout=query-heads snapkv:budget=80:layout=query-heads+int:bits=4
+tova:budget=2.5b:layout=query-heads
+""".split()
+
 # Two caches: the second keeps what the first drops.
 METHODS += """
 h2o:budget=64+f16+rest+int:bits=2 streaming:budget=40+kivi:bits=4:residual_length=32+rest+int:bits=2:axis=channel:group_size=32

@@ -113,7 +113,8 @@ def main():
     parser.add_argument("--dump", required=True)
     parser.add_argument("--layer", required=True, type=int)
     arguments = parser.parse_args()
-    layer, dump = read_trace(arguments.trace).layers[arguments.layer], read_dump(arguments.dump)
+    dump = read_dump(arguments.dump)
+    layer = specs.in_query_heads(read_trace(arguments.trace), dump["method"]).layers[arguments.layer]
     for name, value in {**recomputed(layer, dump), **dump["bytes"]}.items():
         print(f"{name} {value:.9g}")
     found = check_dump(layer, dump)

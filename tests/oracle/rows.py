@@ -4,6 +4,7 @@ import mla
 from replay import replay_layers
 import linear_state
 import rest
+import specs
 import structure
 
 BYTE_COLUMNS = ("resident", "payload", "metadata", "residual", "basis")
@@ -15,6 +16,7 @@ ROW_ERRORS = ("key_error", "value_error")
 def byte_row(counts, layer, tokens):
     """Bits are over the elements of K and V of all tokens seen, all-in."""
     heads, _, key_dim = layer.k.shape
+    heads //= layer.copies                        # elements are the recorded ones
     value_dim = 0 if layer.value_is_key_prefix else layer.v.shape[2]
     row = {f"{name}_bytes": counts[name] for name in BYTE_COLUMNS}
     row.update(key_bytes=counts["key"], value_bytes=counts["value"],
@@ -45,6 +47,7 @@ def stored_row(trace, replay, index):
 def layer_rows(trace, spec):
     """layer index -> row, and layer index -> answers (for the probes' sums over layers)."""
     rows, answers = {}, {}
+    trace = specs.in_query_heads(trace, spec)
     layers = replay_layers
     for kind in (structure, mla, linear_state, rest):
         layers = (kind.replay_groups if kind.knows(spec) else layers)

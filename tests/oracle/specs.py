@@ -5,6 +5,8 @@ Only what the oracle knows is accepted; anything else raises Unknown, so that a 
 """
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 import policies
 import structure
 import voters
@@ -107,6 +109,28 @@ def without_question(trace, stages):
     return replace(trace, prefill_length=trace.question_start)
 
 
+def in_query_heads(trace, spec):
+    """layout=query-heads: every query head has a KV head of its own, a copy of its group's."""
+    stages = [stage for cache in spec.split("+rest+") for stage in parse(cache)]
+    if all(stage.params.get("layout") != "query-heads" for stage in stages):
+        return trace
+    if any(stage.name in STATES or stage.params.get("span") in ("heads", "all") for stage in stages):
+        raise Unknown("copies that are stored as one")
+    return replace(trace, layers={index: layer if leaves_exact(stages, index, trace.model_layers) else copied(trace, layer)
+                                  for index, layer in trace.layers.items()})
+
+
+def copied(trace, layer):
+    if layer.value_is_key_prefix:
+        raise ValueError("a latent, which is no head's own")
+    if len(layer.q) != len(trace.layers[layer.owner].q):
+        raise ValueError("readers of more or fewer query heads than there are copies")
+    if layer.group == 1:
+        return layer
+    rows = {side: np.repeat(getattr(layer, side), layer.group, axis=0) for side in "kv"}
+    return replace(layer, copies=layer.group, **rows)
+
+
 def budget_rows(value, prompt_length):
     """A share is of the prompt, rounded down; 1 is one row, 1.0 is everything."""
     rows = int(value * prompt_length + 1e-9) if isinstance(value, float) else value
@@ -153,7 +177,7 @@ POLICY_CLASSES = {
 def build(kind, first, params, name):
     if name == "streaming":
         params.setdefault("sinks", 4)
-    for name in ("seed", "query"):
+    for name in ("seed", "query", "layout"):
         params.pop(name, None)
     try:
         return kind(first, **params)
@@ -216,7 +240,7 @@ def make_chain(chain, dim, side, keep_seed=False, place=None):
     if place.side == "kv" and chain[0].name in ONE_SIDE:
         raise ValueError("keys and values are stored by different rules")
     tiers = {name: params.pop(name) for name in ("sinks", "recent") if name in params}
-    for name in ("exact_layers", "query"):
+    for name in ("exact_layers", "query", "layout"):
         params.pop(name, None)
     if not keep_seed:
         params.pop("seed", None)
@@ -349,7 +373,7 @@ def check(trace, spec):
     the trace does not allow it."""
     if parse(spec)[0].name == "cam" and any(layer.value_is_key_prefix for layer in trace.layers.values()):
         raise ValueError("values to merge that are columns of the keys")
-    trace = without_question(trace, parse(spec))
+    trace = in_query_heads(without_question(trace, parse(spec)), spec)
     for layer in trace.layers.values():
         sides = ((layer.k, "k"), (layer.v, "v"))[:1 if layer.value_is_key_prefix else 2]
         for rows, side in sides:

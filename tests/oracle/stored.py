@@ -21,7 +21,7 @@ def head_limit(text, layer, tokens):
     bits = re.fullmatch(r"([0-9.]+)b", str(text))
     if bits:
         columns = layer.k.shape[2] + (0 if layer.value_is_key_prefix else layer.v.shape[2])
-        return float(bits[1]) / 8 * tokens * columns
+        return float(bits[1]) / 8 * tokens * columns / layer.copies
     whole = re.fullmatch(r"([0-9.]+)([kKMGi]*)B", str(text))
     return float(whole[1]) * UNITS[whole[2]] / len(layer.k) if whole else None
 

@@ -78,6 +78,7 @@ Test(spec, canonical_text_parses_to_itself)
                                         "k.int:bits=2",
                                         "snapkv:query=agnostic",
                                         "h2o:budget=256KiB+int:query=agnostic:exact_layers=first1",
+                                        "h2o:layout=query-heads+int",
                                         "window:budget=2.5b",
                                         "v.svd:rank=8+v.int:bits=4",
                                         "h2o+k.kivi2+v.int:rotate=hadamard:layers=3"};
@@ -94,6 +95,19 @@ Test(spec, query_aware_is_the_default_and_not_said)
     strcpy(plain, canonical("snapkv"));
     cr_assert_str_eq(canonical("snapkv:query=aware"), plain);
     cr_assert(strstr(canonical("snapkv:query=agnostic+int"), "+int:bits=4:axis=token:group_size=64:query=agnostic"));
+}
+
+Test(spec, a_layout_stands_at_the_end_and_only_where_heads_part)
+{
+    char plain[4096];
+    strcpy(plain, canonical("h2o+int"));
+    cr_assert_str_eq(canonical("h2o:layout=kv-heads+int"), plain);
+    cr_assert(strstr(canonical("h2o:layout=query-heads+int"), ":group_size=64:layout=query-heads"));
+    refuses("h2o:layout=heads", "layout: expected one of kv-heads|query-heads, found heads");
+    refuses("h2o:layout=query-heads+int:layout=query-heads", "layout: expected once");
+    refuses("h2o:layout=query-heads+v.int:span=heads", "int: layout=query-heads: expected rows of one head");
+    refuses("h2o:layout=query-heads+rest+gqa", "gqa: layout=query-heads: expected rows of one head");
+    refuses("linear-state:layout=query-heads", "linear-state: layout: expected rows to lay out");
 }
 
 Test(spec, a_side_wins_over_both_wherever_it_stands)
