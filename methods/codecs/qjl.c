@@ -181,33 +181,9 @@ static void choose(struct qjl_code *self, const float *rows)
 {
     const uint32_t dim = self->code.dim;
     float *energy = self->parts + 2 * (size_t)dim;
-    uint32_t n = 0;
     add_energies(rows, self->code.block, dim, energy);
     if (choose_largest(self, energy)) return;
-    for (uint32_t c = 0; c < dim && n < self->n_outliers; c++) {
-        uint32_t rank = 0;
-        for (uint32_t o = 0; o < dim; o++)
-            rank += (energy[o] > energy[c]) | (!(energy[o] < energy[c]) & (o < c));
-        if (rank < self->n_outliers) self->outliers[n++] = c;
-    }
-    while (n < self->n_outliers) self->outliers[n] = n, n++; /* energies that are no numbers */
-}
-
-/* The chosen channels, ascending and each once, which they are but for energies that are no
- * numbers. */
-static uint32_t *sort_outliers(struct qjl_code *self, uint32_t *n_sorted)
-{
-    uint32_t *sorted = (uint32_t *)(void *)(self->parts + self->code.dim), n = 0;
-    for (uint32_t i = 0; i < self->n_outliers; i++) {
-        const uint32_t c = self->outliers[i];
-        uint32_t at = n;
-        while (at > 0 && sorted[at - 1] > c) at--;
-        if (at > 0 && sorted[at - 1] == c) continue;
-        memmove(sorted + at + 1, sorted + at, (n - at) * sizeof *sorted);
-        sorted[at] = c, n++;
-    }
-    *n_sorted = n;
-    return sorted;
+    for (uint32_t i = 0; i < self->n_outliers; i++) self->outliers[i] = i; /* as good as any */
 }
 
 /* One part of some rows: the channels in x->columns, or all but those. */
@@ -252,8 +228,7 @@ static void encode_part(struct qjl_code *self, const float *rows, bool outlying,
 {
     float scratch[KV_CODEC_SCRATCH];
     const uint32_t dim = self->code.dim, block = self->code.block, fits = KV_CODEC_SCRATCH / dim;
-    uint32_t n_chosen;
-    const uint32_t *chosen = sort_outliers(self, &n_chosen);
+    const uint32_t *chosen = self->outliers, n_chosen = self->n_outliers;
     const bool few = outlying && n_chosen < fits;
     const uint32_t spared = few ? n_chosen * dim : 0, width = few ? n_chosen : dim;
     const uint32_t most = fits ? (KV_CODEC_SCRATCH - spared) / width : 1;
