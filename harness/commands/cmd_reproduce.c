@@ -29,7 +29,7 @@ static const struct kv_argument table[] = {
      "a recording; repeatable (default: the bundled ones)", 0, KV_MOST_TEXTS},
     {"--claims", KV_TEXT, FIELD(folder), "DIR",
      "claims as CSV files (default: experiments/papers)"},
-    {"--seed", KV_SEED, FIELD(seed), "N", "seed of everything random"},
+    {"--seed", KV_SEED, FIELD(seed), "N", "seed of everything random (default 1)"},
     {"--isa", KV_TEXT, FIELD(isa), "NAME", "kernel set"},
     {"--json", KV_SWITCH, FIELD(json), NULL, "the same as JSON"},
     {"", KV_TEXTS, FIELD(papers), "PAPER|CLAIM", NULL, 0, KV_MOST_TEXTS},
@@ -244,7 +244,7 @@ static int verdict(const struct reproduce *reproduce, const struct kv_claims *cl
 
 int kv_cmd_reproduce(int argc, char **argv, struct kv_error *err)
 {
-    struct reproduce reproduce = {.isa = "auto"};
+    struct reproduce reproduce = {.isa = "auto", .seed = 1};
     struct kv_claims claims = {0};
     int status = kv_arguments_read(&arguments, &reproduce, argc - 1, argv + 1, err);
     if (status == KV_OK) status = kv_claims_read(&claims, reproduce.folder, err);
