@@ -97,7 +97,7 @@ static int check_budget(const char *name, struct kv_budget budget, uint32_t prom
                         struct kv_error *err)
 {
     if (!(budget.share > 0.0) || kv_budget_tokens(budget, prompt) > 0) return KV_OK;
-    return kv_fail(err, KV_EUNSUPPORTED, "%s: %g%% of a prompt of %u rows is no row", name,
+    return kv_fail(err, KV_EUNSUPPORTED, "%s: %g%% of a prompt of %u rows keeps none of them", name,
                    100.0 * budget.share, prompt);
 }
 

@@ -68,10 +68,6 @@ _Bool kv_setting_text(const char *setting, const char *key, char *value, unsigne
 /* The same as a number, or `otherwise`. */
 double kv_setting_number(const char *setting, const char *key, double otherwise);
 
-/* reproduce [PAPER...] [--trace FILE] [--claims DIR] [--seed N] [--isa NAME] [--json]; argv[0]
- * is its own name. KV_EGATE when a verdict is not the expected one. */
-int kv_cmd_reproduce(int argc, char **argv, struct kv_error *err);
-
 /* Measures of arithmetic (claim_memory.c). */
 kv_claim_measure kv_claim_memory, kv_claim_serving, kv_claim_value, kv_claim_words;
 /* Measures on random unit vectors (claim_vectors.c). */

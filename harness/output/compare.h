@@ -45,8 +45,4 @@ double kv_row_number(const struct kv_row *row, const struct kv_column *column);
 struct kv_change kv_judge(const struct kv_tolerance *tolerance, const struct kv_row *old,
                           const struct kv_row *new);
 
-/* The subcommand: argv[0] is its name. Options: --tolerance COLUMN=SHARE, --max COLUMN=VALUE,
- * --allow-removed. KV_EGATE when something got worse. */
-int kv_cmd_compare(int argc, char **argv, struct kv_error *err);
-
 #endif

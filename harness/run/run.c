@@ -38,10 +38,26 @@ static int worst_cell(const struct kv_results *results, struct kv_error *err)
                    results->n_cells);
 }
 
+/* Of all recordings before the first cell of the first: a layer mistyped must not cost hours. One that cannot be
+ * opened is told when its turn comes. */
+static int check_layers(const struct kv_run_request *request, struct kv_error *err)
+{
+    int status = KV_OK;
+    for (uint32_t t = 0; status == KV_OK && request->n_layers && t < request->n_traces; t++) {
+        struct kv_trace *trace;
+        struct kv_error later;
+        if (kv_trace_open(&trace, request->traces[t], KV_NO_VERIFY, &later) != KV_OK) continue;
+        status = kv_check_layers(trace, request, err);
+        kv_trace_close(trace);
+    }
+    return status;
+}
+
 int kv_run(const struct kv_run_request *request, struct kv_results *results, struct kv_error *err)
 {
     struct kv_kernels kernels;
     int status = kv_kernels_fill(&kernels, request->isa, err);
+    if (status == KV_OK) status = check_layers(request, err);
     if (status != KV_OK) return status;
     uint32_t per_trace = 0;
     for (uint32_t s = 0; s < request->specs->n; s++)

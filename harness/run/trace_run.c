@@ -112,6 +112,15 @@ static int run_cells(struct kv_trace_run *run, struct kv_error *err)
     return status;
 }
 
+int kv_check_layers(const struct kv_trace *trace, const struct kv_run_request *request, struct kv_error *err)
+{
+    for (uint32_t w = 0; w < request->n_layers; w++)
+        if (trace->layers[kv_find_layer(trace, request->layers[w])].index != request->layers[w])
+            return kv_fail(err, KV_EUSAGE, "%s: --layers %u: expected a recorded layer, found none of that index",
+                           trace->path, request->layers[w]);
+    return KV_OK;
+}
+
 static int choose_layers(struct kv_trace_run *run, struct kv_error *err)
 {
     const struct kv_run_request *request = run->request;
@@ -119,12 +128,8 @@ static int choose_layers(struct kv_trace_run *run, struct kv_error *err)
     run->audited = calloc(run->trace->n_layers, sizeof *run->audited);
     run->scored = calloc(run->trace->tokens, sizeof *run->scored);
     if (!run->layers || !run->audited || !run->scored) return kv_fail(err, KV_EMEMORY, "out of memory for a trace");
-    for (uint32_t w = 0; w < request->n_layers; w++) {
-        const uint32_t i = kv_find_layer(run->trace, request->layers[w]);
-        if (run->trace->layers[i].index != request->layers[w])
-            return kv_fail(err, KV_EUSAGE, "%s: --layers %u: expected a recorded layer, found none of that index",
-                           run->trace->path, request->layers[w]);
-    }
+    int status = kv_check_layers(run->trace, request, err);
+    if (status != KV_OK) return status;
     for (uint32_t i = 0; i < run->trace->n_layers; i++) {
         bool wanted = request->n_layers == 0;
         for (uint32_t w = 0; w < request->n_layers; w++)
@@ -133,7 +138,7 @@ static int choose_layers(struct kv_trace_run *run, struct kv_error *err)
     }
     run->n_scored = kv_choose_scored(run->trace->prefill, run->trace->tokens, request->queries, run->scored);
     if (!run->calibration) return KV_OK;
-    const int status = kv_calibration_enter(run->calibration, run->trace, err);
+    status = kv_calibration_enter(run->calibration, run->trace, err);
     if (status == KV_OK) run->n_scored = kv_calibration_spare(run->calibration, run->scored, run->n_scored);
     if (status == KV_OK && !run->n_scored)
         return kv_fail(err, KV_EUSAGE, "%s: --calibrate %s: expected decode steps left to score, found none",

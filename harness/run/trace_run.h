@@ -39,6 +39,9 @@ struct kv_trace_run {                  /* what the layers of one trace share */
  * progress, calibration and ahead are the caller's. */
 int kv_trace_run_path(struct kv_trace_run *run, const char *path, struct kv_error *err);
 
+/* KV_EUSAGE when the trace lacks one of the request's layers. */
+int kv_check_layers(const struct kv_trace *trace, const struct kv_run_request *request, struct kv_error *err);
+
 bool kv_trace_run_stopped(const struct kv_trace_run *run);
 struct kv_spans kv_trace_run_spans(const struct kv_trace_run *run);
 /* Of kv_trace_open. */

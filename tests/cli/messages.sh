@@ -21,6 +21,9 @@ refuse '--seed: expected a whole number from 0 to 2^64 - 1, found -1' --seed -1
 refuse '--timeout: expected a number from 0.001 to 1000000000, found 0' --timeout 0
 refuse 'run: --layers: expected up to 1000 numbers from 0 to 999 such as 1,3-5, found 3-1' --layers 3-1
 refuse '--layers 99: expected a recorded layer' --trace small.h5 --methods f16 --layers 99
+# The second recording lacks the layer: no cell of the first is run before that is said.
+kvbench trace slice small.h5 --layers 0 --out first.h5 || complain 'trace slice'
+refuse 'first.h5: --layers 1: expected a recorded layer' --trace small.h5 --trace first.h5 --methods f16 --layers 1
 refuse '--format: expected table, markdown, csv or json' --format xml
 refuse "unknown isa 'avx3'" --trace small.h5 --methods f16 --isa avx3
 refuse "unknown isa 'avx3'" check int --isa avx3

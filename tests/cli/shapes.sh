@@ -39,8 +39,8 @@ expect 0 '' info small.h5 && says 'svd: rank 32 of a prompt of 8 rows'
 
 # A fifth of four rows is none.
 make_trace --prefill 4 --needles 0 --heavy 0 --sinks 0
-run 4 topk:budget=0.2 && is reason 'topk: 20% of a prompt of 4 rows is no row'
-run 4 window:budget=0.2 && is reason 'window: 20% of a prompt of 4 rows is no row'
+run 4 topk:budget=0.2 && is reason 'topk: 20% of a prompt of 4 rows keeps none of them'
+run 4 window:budget=0.2 && is reason 'window: 20% of a prompt of 4 rows keeps none of them'
 
 # Budgets in bytes of a layer and bits per element: 2 heads x 64 columns x 2 sides x 2 bytes = 512 a row.
 make_trace

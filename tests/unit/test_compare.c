@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "harness/commands/commands.h"
 #include "harness/output/compare.h"
 #include "harness/output/csv.h"
 
