@@ -89,6 +89,7 @@ static void fill_bytes(struct kv_row *row, const struct kv_replay_account *accou
     }
     row->compression_ratio = row->resident_bytes > 0 ? element_bits / row->bits_per_element : NAN;
     row->read_bytes_per_step = account->read_bytes / steps;
+    row->offloaded_bytes = 0, row->offloaded_read_bytes_per_step = 0.0;
     /* A method without rows holds none, and an evictor one at least. */
     if (account->held_rows)
         row->kept_tokens = ratio_or_empty((double)account->held_rows, (double)elements->lanes);
