@@ -111,6 +111,7 @@ int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const str
     bank->dim = bank->n_lanes * kv_side_dim(geometry, side);
     note_wishes(bank, stage, side);
     bank->unrotated = keys_unrotated(stage, side, geometry);
+    bank->host = stage && stage->modifiers[side == KV_VALUES].host;
     if (bank->unrotated && !kv_rotary_create(&bank->rotary, geometry, bank->pool))
         return kv_fail(err, KV_EMEMORY, "out of memory for rotary tables");
     struct kv_setup own = *setup;
@@ -206,10 +207,16 @@ size_t kv_bank_exact_row_bytes(const struct kv_bank *bank)
     return (size_t)bank->dim * bank->sources->geometry->element_bits / 8;
 }
 
+/* What a stored unit is charged as. */
+static enum kv_class class_of(const struct kv_bank *bank, enum kv_class on_device)
+{
+    return bank->host ? KV_OFFLOADED : on_device;
+}
+
 static void charge_rows(struct kv_bank *bank, int count)
 {
     bank->live_rows += (uint32_t)count;
-    kv_pool_charge(bank->pool, KV_RESIDUAL, count * (int64_t)kv_bank_exact_row_bytes(bank));
+    kv_pool_charge(bank->pool, class_of(bank, KV_RESIDUAL), count * (int64_t)kv_bank_exact_row_bytes(bank));
 }
 
 /* `count` atoms that need so many bytes of metadata each begin, or (negative) go. */
@@ -217,8 +224,8 @@ static void charge_atoms(struct kv_bank *bank, int count, uint32_t metadata)
 {
     bank->live_atoms += (uint32_t)count;
     bank->spare_bytes += count * (int64_t)(bank->code->metadata_bytes - metadata);
-    kv_pool_charge(bank->pool, KV_PAYLOAD, count * (int64_t)bank->code->payload_bytes);
-    kv_pool_charge(bank->pool, KV_METADATA, count * (int64_t)metadata);
+    kv_pool_charge(bank->pool, class_of(bank, KV_PAYLOAD), count * (int64_t)bank->code->payload_bytes);
+    kv_pool_charge(bank->pool, class_of(bank, KV_METADATA), count * (int64_t)metadata);
 }
 
 /* Rows arrive in ascending tokens except those handed down, which are put in their place. */

@@ -49,6 +49,7 @@ struct kv_bank {
     bool unrotated, lossy;
     bool must_turn;                /* coded rows are turned by definition: struct kv_turn */
     bool fits_unrotated;           /* the rows of a fit are turned back to before the rotation */
+    bool host;                     /* rows lie in host memory: all of theirs is charged as KV_OFFLOADED */
     bool garble;                   /* check mode: spoil codes, so that answers must change */
     bool counts_only;              /* `memory`: bytes are charged, no row is read, coded or kept */
     bool knows_trace;              /* ... of a recording that is there (struct kv_cache_plan) */
@@ -121,6 +122,10 @@ void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens);
  * `where` was for tokens[i] at the time that is asked for. */
 void kv_bank_read(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t n,
                   const uint32_t *tokens, const uint32_t *places, float *out);
+
+/* A lane's share of the stored bytes that reading these of its rows touches; an atom counts once among
+ * neighbours. reads [n]: 0 where a row is not. */
+double kv_bank_touched(const struct kv_bank *bank, uint32_t n, const uint32_t *tokens, const uint8_t *reads);
 
 /* Columns of a key or value of a lane as the codec's turned rows have them; 0 where they have none. */
 uint32_t kv_bank_turned_columns(const struct kv_bank *bank, enum kv_side side);

@@ -162,3 +162,24 @@ void kv_bank_read(const struct kv_bank *bank, uint32_t lane, enum kv_side side, 
                 kv_rotary_apply(&bank->rotary, tokens[i + r], row + (size_t)r * columns.n);
     }
 }
+
+double kv_bank_touched(const struct kv_bank *bank, uint32_t n, const uint32_t *tokens, const uint8_t *reads)
+{
+    const struct kv_bank *last = NULL;
+    uint32_t last_atom = 0;
+    double bytes = 0.0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!reads[i]) continue;
+        const struct kv_bank *part = kv_bank_part_of(bank, tokens[i]);
+        const uint32_t place = bank->where[tokens[i]];
+        if (place < KV_CODED) {
+            bytes += (double)kv_bank_exact_row_bytes(bank);
+            continue;
+        }
+        const uint32_t atom = (place - KV_CODED) / part->code->block;
+        if (part != last || atom != last_atom)
+            bytes += (double)part->code->payload_bytes + part->atom_used[atom];
+        last = part, last_atom = atom;
+    }
+    return bytes / bank->n_lanes;
+}

@@ -270,6 +270,8 @@ static void choose(struct kv_cache *cache, bool prompt, uint32_t token, const fl
     for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++) {
         const struct kv_policy *policy = cache->choosers[p]->type;
         kv_hook *first = prompt ? policy->keep : policy->evict;
+        /* The step's row is another cache's: who takes it in to select among rows has taken all of its own. */
+        if (!prompt && cache->plan.handed && policy->select) first = NULL;
         if (!first && !policy->score) continue;
         show(cache, p, queries);
         if (first) call(cache, p, first, &step);

@@ -107,8 +107,9 @@ void kv_cache_read(const struct kv_cache *cache, uint32_t lane, uint32_t n, cons
 void kv_cache_read_view(const struct kv_cache *cache, uint32_t lane, const struct kv_view *view, uint32_t n,
                         const uint32_t *tokens, float *keys, float *values);
 
-struct kv_cache_bytes {               /* resident now, by side and class */
+struct kv_cache_bytes {               /* now, by side and class; resident but for what is offloaded */
     int64_t payload[2], metadata[2], residual[2], basis[2];   /* of keys and values */
+    int64_t offloaded[2];             /* codes, metadata and exact rows of where=host: in no other class */
     int64_t shared;                   /* bases fitted on a calibration: not resident of one text */
     bool calibrated;                  /* some codec was fitted on a calibration */
     bool joint;                       /* one bank holds both sides: counted under keys */

@@ -34,10 +34,12 @@ static void count_bank(struct kv_cache_bytes *bytes, const struct kv_bank *bank,
     const int64_t atoms = bank->live_atoms, rows = bank->live_rows;
     if (bank->later) count_bank(bytes, bank->later, layer);
     bytes->joint |= bank->side == KV_BOTH_SIDES;
-    bytes->payload[side] += stored_part(bank, atoms * bank->code->payload_bytes, l);
-    bytes->metadata[side] +=
-        stored_part(bank, atoms * bank->code->metadata_bytes - bank->spare_bytes, l);
-    bytes->residual[side] += part_of(rows * (int64_t)kv_bank_exact_row_bytes(bank), l, n);
+    int64_t *payload = bank->host ? bytes->offloaded : bytes->payload;
+    int64_t *metadata = bank->host ? bytes->offloaded : bytes->metadata;
+    int64_t *residual = bank->host ? bytes->offloaded : bytes->residual;
+    payload[side] += stored_part(bank, atoms * bank->code->payload_bytes, l);
+    metadata[side] += stored_part(bank, atoms * bank->code->metadata_bytes - bank->spare_bytes, l);
+    residual[side] += part_of(rows * (int64_t)kv_bank_exact_row_bytes(bank), l, n);
     bytes->basis[side] += stored_part(bank, bank->basis_bytes, l);
     bytes->shared += stored_part(bank, bank->shared_bytes, l);
     bytes->calibrated |= bank->calibrated;

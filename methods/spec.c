@@ -183,9 +183,10 @@ static int check_chain(const struct kv_cache_spec *cache, enum kv_side side, str
                            "%s: expected the same parameters for k. and v. with"
                            " span=joint, found different ones",
                            stage->codec->name);
-        if (stage != outer && (m->span || m->unrotated || m->rotated || m->exact_side))
+        const bool told = m->span || m->unrotated || m->rotated || m->exact_side;
+        if (stage != outer && (told || m[0].host || m[1].host))
             return kv_fail(err, KV_EUSAGE,
-                           "%s: span, keys and side stand on the outermost codec, %s",
+                           "%s: span, keys, side and where stand on the outermost codec, %s",
                            stage->codec->name, outer->codec->name);
     }
     return KV_OK;
@@ -197,6 +198,30 @@ static int check_spans(const struct kv_cache_spec *cache, struct kv_error *err)
     for (int side = 0; status == KV_OK && side < kv_n_chains(cache); side++)
         status = check_chain(cache, side, err);
     return status;
+}
+
+static bool drops_while_decoding(const struct kv_cache_spec *cache)
+{
+    for (uint32_t p = 0; p < cache->n_policies; p++)
+        if (cache->policies[p]->policy->score && !cache->policies[p]->trim.prompt_only) return true;
+    return false;
+}
+
+/* Weights of rest rows are observed by nobody. Who takes rows in as they enter, to select among them,
+ * must not meet any that come in another order later on. */
+static int check_rest_policies(const struct kv_spec *spec, struct kv_error *err)
+{
+    for (uint32_t p = 0; p < spec->caches[1].n_policies; p++) {
+        const struct kv_policy *policy = spec->caches[1].policies[p]->policy;
+        if (policy->observe)
+            return kv_fail(err, KV_EUSAGE, "%s: a policy after rest cannot observe", spec->asked);
+        if (policy->select && policy->evict && drops_while_decoding(&spec->caches[0]))
+            return kv_fail(err, KV_EUSAGE,
+                           "%s: %s after rest: expected rows that were dropped at the prompt"
+                           " (when=prefill), found a policy that drops while decoding",
+                           spec->asked, policy->name);
+    }
+    return KV_OK;
 }
 
 static int check_rest(const struct kv_spec *spec, struct kv_error *err)
@@ -213,14 +238,8 @@ static int check_rest(const struct kv_spec *spec, struct kv_error *err)
             if (codec && codec->modifiers[0].span)
                 return kv_fail(err, KV_EUSAGE, "%s: rest and span do not go together", spec->asked);
         }
-        if (kv_codec_find("f16") && c == 1)
-            for (uint32_t p = 0; p < spec->caches[1].n_policies; p++)
-                if (spec->caches[1].policies[p]->policy->observe ||
-                    spec->caches[1].policies[p]->policy->select)
-                    return kv_fail(err, KV_EUSAGE,
-                                   "%s: a policy after rest cannot observe or select", spec->asked);
     }
-    return KV_OK;
+    return check_rest_policies(spec, err);
 }
 
 /* Nothing can be done to rows that are not there. */

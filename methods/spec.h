@@ -12,7 +12,9 @@
  * group shares, as codes have it that repeat keys and values before they score them: policies choose for each
  * query head alone, and every copy is charged (harness/replay/layout.h). `k.` and `v.` before a codec's parameter speak of one side and win over the bare
  * name. `k.` or `v.` before a stage's name makes it a stage of that side alone, and the sides then have
- * a row of codecs each (`k.int:bits=2+v.kivi:bits=2`); a side without one stays exact. A value with a point or a percent sign is a share of the prompt: budget=1.0 keeps all. */
+ * a row of codecs each (`k.int:bits=2+v.kivi:bits=2`); a side without one stays exact. `where=host` of a
+ * codec: its rows (of both sides, or k.where=host) lie in host memory; bits and ratios leave them out,
+ * and they are counted apart. A value with a point or a percent sign is a share of the prompt: budget=1.0 keeps all. */
 #ifndef KVBENCH_METHODS_SPEC_H
 #define KVBENCH_METHODS_SPEC_H
 
@@ -27,6 +29,7 @@ struct kv_modifiers {             /* of a codec stage, known to the cache only *
     double outliers;              /* share of a row's values kept in 16 bits (0: none), around the codec */
     bool unrotated, rotated;      /* keys=unrotated; keys=rotated: though the codec would turn them back */
     uint32_t exact_side;          /* side=keys compresses keys only: values stay exact (2); side=values: 1 */
+    bool host;                    /* where=host: rows lie in host memory (KV_OFFLOADED), bases do not */
 };
 
 struct kv_stage {

@@ -44,7 +44,7 @@ const struct kv_param kv_trim_params[] = {
 
 /* What the parser sets; struct kv_modifiers keeps it in the cache's own words. */
 struct modifier_values {
-    uint32_t sinks, recent, rotate, center, span, keys, side;
+    uint32_t sinks, recent, rotate, center, span, keys, side, where;
     double outliers;
 };
 
@@ -65,6 +65,8 @@ const struct kv_param kv_modifier_params[] = {
      "keys are stored as recorded, or turned back to before the rotation"},
     {"side", KV_PARAM_CHOICE, offsetof(struct modifier_values, side), 0, 0, 0, "both|values|keys",
      "the side that is compressed; the other stays exact"},
+    {"where", KV_PARAM_CHOICE, offsetof(struct modifier_values, where), 0, 0, 0, "device|host",
+     "host: codes and rows that wait lie in host memory and are counted apart; bases stay"},
     {0}};
 
 /* What the three kinds of a method have in common. */
@@ -217,6 +219,8 @@ static int set_modifier(struct kv_stage *stage, int side, const char *key, const
         modifiers->span = values.span; /* the choices are the bits */
     else if (strcmp(key, "keys") == 0)
         set_keys(modifiers, stage->codec, values.keys);
+    else if (strcmp(key, "where") == 0)
+        modifiers->host = values.where;
     else
         modifiers->exact_side = values.side;
     return KV_OK;
@@ -251,6 +255,9 @@ static int set_policy(struct kv_stage *stage, const char *key, const char *value
     const struct kv_param *common = policy->score ? kv_trim_params : NULL;
     if (has_param(policy->params, key))
         return kv_params_set(policy->params, stage->config[0], policy->name, key, value, err);
+    if (!has_param(common, key) && has_param(kv_modifier_params, key))
+        return kv_fail(err, KV_EUSAGE, "%s: %s: expected behind a codec, found behind a policy", policy->name,
+                       key);
     if (!has_param(common, key)) return unknown_key(policy->name, key, policy->params, common, err);
     const int status = kv_params_set(common, &stage->trim, policy->name, key, value, err);
     if (status == KV_OK && !stage->trim.prompt_only && scores_prompt_only(policy))
@@ -332,12 +339,14 @@ static void print_codec_params(const struct kv_stage *stage, char *text, size_t 
     }
 }
 
+enum { MODIFIERS = 9 };
+
 /* Modifiers are printed when they are set. */
 static void print_modifiers(const struct kv_stage *stage, char *text, size_t capacity)
 {
     static const char *const spans[] = {"", ":span=joint", ":span=heads", ":span=all"};
     static const char *const halves[] = {"", ":side=values", ":side=keys"};
-    char sides[2][8][32] = {0};
+    char sides[2][MODIFIERS][32] = {0};
     for (int side = 0; side < 2; side++) {
         const struct kv_modifiers *m = &stage->modifiers[side];
         if (m->sinks >= 0) snprintf(sides[side][0], 32, ":sinks=%d", (int)m->sinks);
@@ -349,8 +358,9 @@ static void print_modifiers(const struct kv_stage *stage, char *text, size_t cap
         if (m->rotated) snprintf(sides[side][5], 32, ":keys=rotated");
         snprintf(sides[side][6], 32, "%s", halves[m->exact_side]);
         if (m->outliers > 0) snprintf(sides[side][7], 32, ":outliers=%.12g", m->outliers);
+        if (m->host) snprintf(sides[side][8], 32, ":where=host");
     }
-    for (int i = 0; i < 8; i++) print_sides(sides[0][i], sides[1][i], text, capacity);
+    for (int i = 0; i < MODIFIERS; i++) print_sides(sides[0][i], sides[1][i], text, capacity);
 }
 
 bool kv_stage_same_sides(const struct kv_stage *stage)

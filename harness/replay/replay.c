@@ -94,6 +94,7 @@ static void add_bytes(struct kv_cache_bytes *sum, const struct kv_cache *cache)
         sum->payload[side] += one.payload[side];
         sum->metadata[side] += one.metadata[side];
         sum->residual[side] += one.residual[side];
+        sum->offloaded[side] += one.offloaded[side];
         sum->basis[side] += one.basis[side];
     }
     sum->joint |= one.joint;
@@ -129,25 +130,38 @@ static int audit(const struct unit *unit, struct kv_error *err)
     const struct kv_cache_bytes bytes = group_bytes(unit);
     const int64_t payload = kv_pool_used(unit->pool, KV_PAYLOAD);
     const int64_t residual = kv_pool_used(unit->pool, KV_RESIDUAL);
+    const int64_t offloaded = kv_pool_used(unit->pool, KV_OFFLOADED);
     if (payload == bytes.payload[0] + bytes.payload[1] &&
-        residual == bytes.residual[0] + bytes.residual[1] && policy_bytes(unit) >= 0)
+        residual == bytes.residual[0] + bytes.residual[1] &&
+        offloaded == bytes.offloaded[0] + bytes.offloaded[1] && policy_bytes(unit) >= 0)
         return KV_OK;
-    return kv_fail(err, KV_EGATE, "charged %lld payload and %lld residual bytes, banks count %lld and %lld",
-                   (long long)payload, (long long)residual,
+    return kv_fail(err, KV_EGATE,
+                   "charged %lld payload, %lld residual and %lld offloaded bytes, banks count %lld, %lld"
+                   " and %lld", (long long)payload, (long long)residual, (long long)offloaded,
                    (long long)(bytes.payload[0] + bytes.payload[1]),
-                   (long long)(bytes.residual[0] + bytes.residual[1]));
+                   (long long)(bytes.residual[0] + bytes.residual[1]),
+                   (long long)(bytes.offloaded[0] + bytes.offloaded[1]));
 }
 
-/* Stored bytes that a step touches when all held rows are read. */
-static void count_reads(struct unit *unit)
+/* Stored bytes of a cache that a step touches when all its held rows are read. */
+static void count_cache_reads(struct unit *unit, const struct kv_cache *cache)
 {
     struct kv_cache_bytes bytes = {0};
-    add_bytes(&bytes, unit->main);
-    if (unit->rest) add_bytes(&bytes, unit->rest);
-    for (int side = 0; side < 2; side++)
+    add_bytes(&bytes, cache);
+    for (int side = 0; side < 2; side++) {
         unit->account->read_bytes +=
             (double)(bytes.payload[side] + bytes.metadata[side] + bytes.residual[side]);
-    unit->account->read_bytes += (double)policy_bytes(unit);
+        unit->account->offloaded_read_bytes += (double)bytes.offloaded[side];
+    }
+}
+
+/* Of the caches that read all they hold; the others' reads are counted where rows are chosen. */
+static void count_reads(struct unit *unit)
+{
+    const bool selects = kv_cache_selects(unit->main->plan.spec);
+    if (!selects) count_cache_reads(unit, unit->main);
+    if (unit->rest && !kv_cache_selects(unit->rest->plan.spec)) count_cache_reads(unit, unit->rest);
+    if (!selects) unit->account->read_bytes += (double)policy_bytes(unit);
 }
 
 /* -- the fast road ------------------------------------------------------------------------------ */
@@ -363,8 +377,10 @@ static void answer_slow(struct unit *unit, uint32_t t, const float **weights)
 {
     const struct kv_replay *replay = unit->replay;
     const bool wanted = unit->scored < replay->n_scored && replay->scored[unit->scored] == t;
-    unit->account->read_bytes += kv_slow_step(unit->slow, t, wanted ? unit->scored++ : UINT32_MAX);
-    if (!kv_cache_selects(unit->main->plan.spec)) count_reads(unit);
+    const struct kv_read_bytes read = kv_slow_step(unit->slow, t, wanted ? unit->scored++ : UINT32_MAX);
+    unit->account->read_bytes += read.resident;
+    unit->account->offloaded_read_bytes += read.offloaded;
+    count_reads(unit);
     const float *const *observed = kv_slow_weights(unit->slow);
     for (uint32_t h = 0; h < replay->n_heads; h++) weights[h] = observed ? observed[h] : NULL;
 }

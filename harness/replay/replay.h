@@ -56,7 +56,8 @@ struct kv_replay {
 struct kv_replay_account {            /* of the unit, at the end of the replay */
     struct kv_cache_bytes bytes;      /* both caches */
     int64_t policy_bytes, shared_basis, workspace_bytes, allocated_bytes;
-    double read_bytes;                /* summed over decode steps */
+    double read_bytes;                /* summed over decode steps; of what is resident */
+    double offloaded_read_bytes;      /* likewise, of what lies on the host */
     uint64_t held_rows;               /* summed over heads */
     uint64_t settled_rows;            /* that a budget in bytes or bits came to, summed over heads */
     uint64_t coded_rows;              /* rows encoded so far, summed over heads */

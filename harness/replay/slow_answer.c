@@ -41,7 +41,7 @@ struct kv_slow {
     float *column, *lane_values;       /* [key_dim]; [group][tokens] by held row, or [slots] */
     uint8_t *reads;                    /* [group][tokens] by held row */
     float **observed;                  /* [n_heads] -> [group][n] */
-    bool selects, observes;
+    bool selects[2], observes;         /* the main cache; the rest */
 };
 
 static bool observes(const struct kv_cache *cache)
@@ -137,7 +137,8 @@ int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct 
     struct kv_slow *slow = kv_pool_take(pool, sizeof *slow);
     if (!slow) return kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
     *slow = (struct kv_slow){.replay = replay, .main = main, .rest = rest};
-    slow->selects = kv_cache_selects(main->plan.spec);
+    slow->selects[0] = kv_cache_selects(main->plan.spec);
+    slow->selects[1] = rest && kv_cache_selects(rest->plan.spec);
     slow->observes = observes(main);
     bool done = reserve_lanes(slow, group, owner->key_dim, pool);
     slow->queries = kv_pool_take(pool, queries);
@@ -222,38 +223,45 @@ static void mask(const struct kv_slow *slow, const struct kv_geometry *geometry,
     }
 }
 
-/* Asks the policy which rows are read and hides the others; returns the stored bytes touched. */
-static double hide_unread(struct kv_slow *slow, const struct kv_geometry *reader, uint32_t t,
-                          uint32_t lane, const float *queries, float *logits, size_t stride)
+/* Adds what a cache's rows of a lane touch that some query of the group reads. */
+static void add_touched(struct kv_slow *slow, const struct kv_held *held, uint32_t group,
+                        struct kv_read_bytes *bytes)
 {
-    const struct kv_held *held = &slow->main->lanes[lane];
+    const uint32_t n = held->n;
+    for (uint32_t g = 1; g < group; g++)
+        for (uint32_t i = 0; i < n; i++) slow->reads[i] |= slow->reads[g * n + i];
+    for (int side = 0; side < (held->bank[0] == held->bank[1] ? 1 : 2); side++)
+        *(held->bank[side]->host ? &bytes->offloaded : &bytes->resident) +=
+            kv_bank_touched(held->bank[side], n, held->positions, slow->reads);
+}
+
+/* Asks a cache's policy which rows are read and hides the others; adds the stored bytes touched. */
+static void hide_unread(struct kv_slow *slow, struct kv_cache *cache, const struct kv_geometry *reader,
+                        uint32_t t, uint32_t lane, const float *queries, struct kv_read_bytes *bytes)
+{
+    const struct kv_held *held = &cache->lanes[lane];
     const struct kv_mirror *mirror = &slow->mirrors[lane];
     const uint32_t group = reader->group, n = held->n;
+    const size_t stride = slow->blocks[lane].stride;
+    float *logits = slow->blocks[lane].logits + (size_t)slow->next * slow->replay->owner->info->geometry.group * stride;
     for (uint32_t g = 0; g < group; g++)
         for (uint32_t i = 0; i < n; i++)
             slow->lane_values[g * n + i] =
                 logits[g * stride + mirror->slot_of[held->positions[i]]];
-    kv_cache_select(slow->main, reader, t, lane, queries, slow->lane_values, slow->reads);
+    kv_cache_select(cache, reader, t, lane, queries, slow->lane_values, slow->reads);
     for (uint32_t g = 0; g < group; g++)
         for (uint32_t i = 0; i < n; i++)
             if (!slow->reads[g * n + i])
                 logits[g * stride + mirror->slot_of[held->positions[i]]] = -INFINITY;
-    double bytes = 0.0;
-    for (int side = 0; side < (held->bank[0] == held->bank[1] ? 1 : 2); side++) {
-        const struct kv_bank *bank = held->bank[side];
-        uint32_t last_atom = UINT32_MAX;
-        for (uint32_t i = 0; i < n; i++) {
-            bool read = false;
-            for (uint32_t g = 0; g < group; g++) read |= slow->reads[g * n + i];
-            if (!read) continue;
-            const uint32_t place = bank->where[held->positions[i]];
-            const uint32_t atom = (place - KV_CODED) / bank->code->block;
-            if (place < KV_CODED) bytes += (double)kv_bank_exact_row_bytes(bank) / bank->n_lanes;
-            else if (atom != last_atom) bytes += (double)kv_atom_bytes(bank->code) / bank->n_lanes;
-            last_atom = place < KV_CODED ? UINT32_MAX : atom;
-        }
-    }
-    return bytes;
+    add_touched(slow, held, group, bytes);
+}
+
+/* Of both caches, where they select. */
+static void hide_all_unread(struct kv_slow *slow, const struct kv_geometry *reader, uint32_t t, uint32_t lane,
+                            const float *queries, struct kv_read_bytes *bytes)
+{
+    if (slow->selects[0]) hide_unread(slow, slow->main, reader, t, lane, queries, bytes);
+    if (slow->selects[1]) hide_unread(slow, slow->rest, reader, t, lane, queries, bytes);
 }
 
 /* weights = softmax of one row of logits, 0 where hidden; returns the log of its denominator. */
@@ -462,7 +470,8 @@ static bool block_holds(const struct kv_slow *slow)
 }
 
 /* One lane's rows of token t: masked, weighed and observed. */
-static double step_lane(struct kv_slow *slow, uint32_t lane, uint32_t t, uint32_t scored)
+static void step_lane(struct kv_slow *slow, uint32_t lane, uint32_t t, uint32_t scored,
+                      struct kv_read_bytes *bytes)
 {
     const struct kv_replay *replay = slow->replay;
     const struct kv_geometry *owner = &replay->owner->info->geometry;
@@ -475,12 +484,12 @@ static double step_lane(struct kv_slow *slow, uint32_t lane, uint32_t t, uint32_
     float *logits = block->logits + (size_t)slow->next * owner->group * block->stride;
     float *weights = wanted ? block->weights + (size_t)slow->n_scored * reader->group * block->stride
                             : slow->step_weights;
-    double bytes = 0.0;
+    struct kv_read_bytes ignored = {0};
     mask(slow, owner, mirror, t, logits, block->stride);
-    if (slow->selects) bytes = hide_unread(slow, owner, t, lane, slow->queries, logits, block->stride);
+    hide_all_unread(slow, owner, t, lane, slow->queries, bytes);
     weigh(slow, owner, lane, logits, weights, same ? lse : NULL);
     if (slow->observes) keep_observed(slow, lane, weights);
-    if (same || !wanted) return bytes;
+    if (same || !wanted) return;
     /* A reader of shared K, V: the owner's queries decided what stays; its own choose among it and are
      * answered. */
     const size_t floats = (size_t)reader->group * reader->key_dim;
@@ -493,15 +502,14 @@ static double step_lane(struct kv_slow *slow, uint32_t lane, uint32_t t, uint32_
     queries = turn_queries(slow, lane, t, reader->group, reader->group, queries, slow->turned_queries);
     multiply(slow, reader, mirror, keys_of(slow, lane), queries, reader->group, logits, block->stride);
     mask(slow, reader, mirror, t, logits, block->stride);
-    if (slow->selects) hide_unread(slow, reader, t, lane, slow->reader_queries, logits, block->stride);
+    hide_all_unread(slow, reader, t, lane, slow->reader_queries, &ignored);
     weigh(slow, reader, lane, logits, weights, lse);
-    return bytes;
 }
 
-double kv_slow_step(struct kv_slow *slow, uint32_t t, uint32_t scored)
+struct kv_read_bytes kv_slow_step(struct kv_slow *slow, uint32_t t, uint32_t scored)
 {
     const uint32_t heads = slow->replay->n_heads;
-    double bytes = 0.0;
+    struct kv_read_bytes bytes = {0};
     if (slow->n && !block_holds(slow)) end_block(slow);
     for (uint32_t lane = 0; lane < heads; lane++) {
         struct kv_mirror *mirror = &slow->mirrors[lane];
@@ -511,7 +519,7 @@ double kv_slow_step(struct kv_slow *slow, uint32_t t, uint32_t scored)
         if (slow->n) add_columns(slow, lane);
     }
     if (!slow->n) begin_block(slow, t);
-    for (uint32_t lane = 0; lane < heads; lane++) bytes += step_lane(slow, lane, t, scored);
+    for (uint32_t lane = 0; lane < heads; lane++) step_lane(slow, lane, t, scored, &bytes);
     if (scored != UINT32_MAX) {
         if (!slow->n_scored) slow->first_scored = scored;
         slow->scored_at[slow->n_scored++] = slow->next;

@@ -7,6 +7,8 @@
 
 struct kv_slow;
 
+struct kv_read_bytes { double resident, offloaded; };   /* stored bytes that are touched, by where they lie */
+
 int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct kv_cache *main,
                    struct kv_cache *rest, struct kv_pool *pool, struct kv_error *err);
 
@@ -14,9 +16,9 @@ int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct 
 const float *kv_slow_queries(struct kv_slow *slow, uint32_t t);
 
 /* Answers token t: into row `scored` of the arrays, or only the weights when it is UINT32_MAX. After
- * kv_slow_queries(t) and kv_cache_begin(t). Returns the stored bytes that the selected rows touch; 0
- * when nothing selects. */
-double kv_slow_step(struct kv_slow *slow, uint32_t t, uint32_t scored);
+ * kv_slow_queries(t) and kv_cache_begin(t). Returns the stored bytes that the selected rows touch, of the
+ * caches that select. */
+struct kv_read_bytes kv_slow_step(struct kv_slow *slow, uint32_t t, uint32_t scored);
 
 /* [n_heads] pointers to the step's weights [group][n] of the main cache's lanes. */
 const float *const *kv_slow_weights(const struct kv_slow *slow);

@@ -19,6 +19,7 @@ void kv_account_add(struct kv_replay_account *sum, const struct kv_replay_accoun
         sum->bytes.metadata[side] += one->bytes.metadata[side];
         sum->bytes.residual[side] += one->bytes.residual[side];
         sum->bytes.basis[side] += one->bytes.basis[side];
+        sum->bytes.offloaded[side] += one->bytes.offloaded[side];
     }
     sum->bytes.joint |= one->bytes.joint;
     sum->bytes.calibrated |= one->bytes.calibrated;
@@ -27,6 +28,7 @@ void kv_account_add(struct kv_replay_account *sum, const struct kv_replay_accoun
     if (one->workspace_bytes > sum->workspace_bytes) sum->workspace_bytes = one->workspace_bytes;
     if (one->allocated_bytes > sum->allocated_bytes) sum->allocated_bytes = one->allocated_bytes;
     sum->read_bytes += one->read_bytes;
+    sum->offloaded_read_bytes += one->offloaded_read_bytes;
     sum->held_rows += one->held_rows;
     sum->settled_rows += one->settled_rows;
     sum->coded_rows += one->coded_rows;
@@ -89,7 +91,8 @@ static void fill_bytes(struct kv_row *row, const struct kv_replay_account *accou
     }
     row->compression_ratio = row->resident_bytes > 0 ? element_bits / row->bits_per_element : NAN;
     row->read_bytes_per_step = account->read_bytes / steps;
-    row->offloaded_bytes = 0, row->offloaded_read_bytes_per_step = 0.0;
+    row->offloaded_bytes = bytes->offloaded[0] + bytes->offloaded[1];
+    row->offloaded_read_bytes_per_step = account->offloaded_read_bytes / steps;
     /* A method without rows holds none, and an evictor one at least. */
     if (account->held_rows)
         row->kept_tokens = ratio_or_empty((double)account->held_rows, (double)elements->lanes);
@@ -170,6 +173,15 @@ static int flag_shared_basis(struct kv_row *row, const struct kv_replay_account 
                        account->shared_basis, bits / (elements->key + elements->value));
 }
 
+/* Ratios are of what stays on the device; here is what all of it comes to. */
+static int flag_offloaded(struct kv_row *row, const struct elements *elements)
+{
+    if (row->offloaded_bytes == 0) return KV_OK;
+    const double bits = 8.0 * (double)(row->resident_bytes + row->offloaded_bytes);
+    return kv_text_set(&row->flags, "%s offloaded bits-with-host:%.6g", row->flags,
+                       bits / (elements->key + elements->value));
+}
+
 static int pool(struct kv_pooled *pooled, const struct kv_cell_facts *facts,
                 const struct kv_layer_measures *layers, uint32_t n)
 {
@@ -193,7 +205,7 @@ static int fill_row(struct kv_row *row, const struct kv_cell_facts *facts, uint3
                                                           facts->trace->prefill));
     if (name_row(row, facts, layer) != KV_OK || fill_measures(row, pooled, facts->full_metrics) != KV_OK ||
         fill_flags(row, facts, account) != KV_OK || flag_groups(row, facts, l) != KV_OK ||
-        flag_shared_basis(row, account, elements) != KV_OK)
+        flag_shared_basis(row, account, elements) != KV_OK || flag_offloaded(row, elements) != KV_OK)
         return KV_EMEMORY;
     return kv_text_set(&row->status, "ok");
 }

@@ -42,6 +42,7 @@ refuse 'h2o: budget: expected 1 to 4000000000 tokens, a share such as 0.2 or 20%
 refuse 'layer-share: map: expected at most 256 whole numbers from 0 to 1023 joined by -, none left out, found 0--2' \
     --methods layer-share:map=0--2
 refuse 'joined by -, none left out, found 0-x' --methods layer-share:map=0-x
+refuse 'f16: where: expected one of device|host, found disk' --methods f16:where=disk
 refuse 'policies come before codecs' --methods int+h2o
 refuse 'linear-state keeps no rows: expected no stage beside it' --methods linear-state+int
 refuse 'linear-state keeps no rows: expected no stage beside it' --methods h2o+linear-state

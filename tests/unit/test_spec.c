@@ -62,6 +62,10 @@ Test(spec, canonical_text_parses_to_itself)
                                         "int:span=joint",
                                         "int:span=all:keys=unrotated",
                                         "int:side=keys",
+                                        "f16:where=host",
+                                        "int:v.where=host:k.bits=2",
+                                        "k.svd:rank=32+v.f16:where=host",
+                                        "snapkv:budget=64+f16+rest+quest:budget=64+f16:where=host",
                                         "window:budget=20%+int:bits=8:layers=0-3_8",
                                         "h2o:budget=64+f16+rest+int:bits=2",
                                         "svd:rank=32+int:bits=4",
@@ -280,6 +284,12 @@ Test(spec, the_rules_of_composition)
     refuses("int:span=joint:side=keys", "side: expected both");
     refuses("int:k.span=joint", "expected no side before it");
     refuses("svd:rank=8+int:span=joint", "stand on the outermost codec, svd");
+    refuses("svd:rank=8+int:v.where=host", "int: span, keys, side and where stand on the outermost codec, svd");
+    refuses("int:span=joint:v.where=host", "expected the same parameters for k. and v.");
+    refuses("h2o:where=host", "h2o: where: expected behind a codec, found behind a policy");
+    refuses("linear-state:where=host", "linear-state: unknown parameter where");
+    refuses("snapkv+rest+h2o", "a policy after rest cannot observe");
+    refuses("h2o+f16+rest+quest+f16:where=host", "quest after rest: expected rows that were dropped at the prompt");
     refuses("h2o:layers=1+int:layers=2", "layers: expected once");
     refuses("int:exact_layers=2", "exact_layers: expected counts such as first2_last1");
     refuses("int:exact_layers=first0", "exact_layers: expected counts");
@@ -364,7 +374,8 @@ Test(spec, random_texts_never_break_the_parser, .timeout = 60)
         "hadamard", ":",     "=",    "+",      ",",      "/",   "bits", "budget", "k.",
         "v.",       "sinks", "span", "joint",  "layers", "0-3", "_",    "4",      "2",
         "0.5",      "20%",   "1k",   "-1",     "@",      "#",   " ",    "when",   "prefill",
-        "side",     "keys",  "rank", "\n",     "\xff",   "exact_layers", "first2", "outliers"};
+        "side",     "keys",  "rank", "\n",     "\xff",   "exact_layers", "first2", "outliers",
+        "where", "host"};
     uint64_t state = 12345;
     unsigned good = 0;
     for (int i = 0; i < 20000; i++) {
