@@ -75,7 +75,7 @@ static void fill_fit(struct work *work, struct kv_memory *memory, int64_t sequen
     const int64_t most =
         kv_memory_most_context(memory, left < 0 ? -1 : left / (int64_t)work->options->batch);
     if (most >= 0) row->value[KV_MC_FIT_CONTEXT] = most;
-    row->value[KV_MC_FIT_BATCH] = left < 0 || sequence == 0 ? 0 : left / sequence;
+    if (left < 0 || sequence > 0) row->value[KV_MC_FIT_BATCH] = left < 0 ? 0 : left / sequence;
 }
 
 /* Where the data decide: between which figures. */
@@ -89,6 +89,18 @@ static void note_bounds(const struct kv_memory_bytes *bytes, struct kv_memory_ro
         snprintf(row->note, sizeof row->note,
                  "the data decide: from least_bytes %" PRId64 " to %s%s", row->value[KV_MC_LEAST],
                  what, bytes->sampled ? ", in two made-up recordings" : "");
+}
+
+/* Likewise of what lies on the host, a batch's. */
+static void note_host_bounds(const struct kv_memory_bytes *bytes, uint64_t batch,
+                             struct kv_memory_row *row)
+{
+    const size_t length = strlen(row->note);
+    if (bytes->offloaded_least < bytes->offloaded_most)
+        snprintf(row->note + length, sizeof row->note - length,
+                 "%son the host, the data decide: from %" PRId64 " to %" PRId64 " bytes",
+                 length ? "; " : "", bytes->offloaded_least * (int64_t)batch,
+                 bytes->offloaded_most * (int64_t)batch);
 }
 
 static int fill_method(struct work *work, struct kv_memory *memory, struct kv_memory_row *row,
@@ -108,7 +120,8 @@ static int fill_method(struct work *work, struct kv_memory *memory, struct kv_me
                  {KV_MC_RESIDUAL, total.cache.residual},
                  {KV_MC_BASIS, total.cache.basis},
                  {KV_MC_STATE, total.state},
-                 {KV_MC_INDEX, total.index}};
+                 {KV_MC_INDEX, total.index},
+                 {KV_MC_OFFLOADED, total.cache.offloaded}};
     for (size_t i = 0; status == KV_OK && i < sizeof parts / sizeof *parts; i++)
         status = times(&row->value[parts[i].column], parts[i].bytes, batch, err);
     if (status != KV_OK) return status;
@@ -120,6 +133,7 @@ static int fill_method(struct work *work, struct kv_memory *memory, struct kv_me
     if (work->weights > 0)
         row->of_weights = (double)row->value[KV_MC_BYTES] / (double)work->weights;
     note_bounds(&total.cache, row);
+    note_host_bounds(&total.cache, batch, row);
     fill_fit(work, memory, total.total, row);
     return KV_OK;
 }
@@ -188,7 +202,8 @@ static int add_least_method(struct work *work, uint32_t first_method, int64_t fi
     }
     if (!least) return KV_OK;
     const int64_t bytes = least->value[KV_MC_BYTES];
-    snprintf(item, sizeof item, "method: %.500s", least->item);
+    snprintf(item, sizeof item, "method%s: %.500s",
+             least->value[KV_MC_OFFLOADED] > 0 ? ", and more on the host" : "", least->item);
     struct kv_memory_row *row = new_row(work, KV_PART_CHAIN, item);
     if (!row) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
     row->value[KV_MC_BYTES] = bytes;

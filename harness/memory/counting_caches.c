@@ -83,6 +83,11 @@ static void add_varying(struct kv_memory_bytes *sum, const struct kv_bank *bank)
 {
     const uint32_t least = kv_metadata_used(bank->code, kv_smallest_atom);
     const int64_t optional = bank->live_atoms * (int64_t)(bank->code->metadata_bytes - least);
+    if (bank->host) {
+        sum->offloaded_least -= optional - bank->spare_bytes;
+        sum->offloaded_most += bank->spare_bytes;
+        return;
+    }
     sum->varies |= optional != 0;
     sum->smaller += optional - bank->spare_bytes;
     sum->larger += bank->spare_bytes;
@@ -98,6 +103,8 @@ static void add_cache(struct kv_memory_bytes *sum, const struct kv_cache *cache,
         sum->payload += one.payload[side];
         sum->residual += one.residual[side];
         sum->basis += one.basis[side];
+        sum->offloaded += one.offloaded[side];
+        sum->offloaded_least += one.offloaded[side], sum->offloaded_most += one.offloaded[side];
         *metadata += one.metadata[side];
     }
     for (uint32_t b = 0; b < cache->n_banks; b++)
@@ -119,6 +126,9 @@ void kv_counting_add(struct kv_memory_bytes *sum, const struct counting *countin
     sum->residual += units * one.residual;
     sum->metadata += units * metadata;
     sum->basis += units * (one.basis + kv_pool_used(counting->pool, KV_BASIS_SHARED));
+    sum->offloaded += units * one.offloaded;
+    sum->offloaded_least += units * one.offloaded_least;
+    sum->offloaded_most += units * one.offloaded_most;
     sum->varies |= one.varies;
     sum->smaller += units * one.smaller, sum->larger += units * one.larger;
     sum->least = sum->total = sum->payload + sum->metadata + sum->residual + sum->basis;

@@ -77,11 +77,21 @@ static void count_nothing(struct kv_cache *const *caches, uint32_t n)
             kv_bank_count_rows(&caches[m]->banks[b], 0, 0);
 }
 
+/* A side on the host and one on the device: the rows with the most bytes here may not have the most
+ * there, so that one search does not serve both. */
+static bool lies_apart(const struct kv_cache *cache)
+{
+    bool apart = false;
+    for (uint32_t b = 1; b < cache->n_banks; b++)
+        apart |= cache->banks[b].host != cache->banks[0].host;
+    return apart;
+}
+
 /* Unlike lanes: exactly by a search, or where that is long within what their average bounds. */
 static void share_out(struct kv_cache *cache, const struct kv_held_rows *held,
                       enum kv_extreme extreme)
 {
-    if (kv_lanes_count_extreme(cache, held, extreme)) return;
+    if (!lies_apart(cache) && kv_lanes_count_extreme(cache, held, extreme)) return;
     for (uint32_t b = 0; b < cache->n_banks; b++)
         if (cache->banks[b].n_lanes == 1) kv_bank_count_outliving(&cache->banks[b], held, extreme);
 }
@@ -115,5 +125,6 @@ int kv_counting_by_rule(struct counting *counting, const struct kv_memory_shape 
     count_extreme(counting, shape, KV_MOST, bytes);
     if (ends) count_extreme(counting, shape, KV_LEAST, &least);
     bytes->least = ends ? least.total : bytes->total;
+    if (ends) bytes->offloaded_least = least.offloaded_least;
     return KV_OK;
 }

@@ -187,6 +187,8 @@ static void add_bytes(struct kv_memory_bytes *sum, const struct kv_memory_bytes 
     sum->payload += one->payload, sum->metadata += one->metadata, sum->residual += one->residual;
     sum->basis += one->basis, sum->total += one->total, sum->least += one->least;
     sum->smaller += one->smaller, sum->larger += one->larger;
+    sum->offloaded += one->offloaded;
+    sum->offloaded_least += one->offloaded_least, sum->offloaded_most += one->offloaded_most;
     sum->varies |= one->varies, sum->sampled |= one->sampled;
 }
 

@@ -146,8 +146,14 @@ static int bytes_of(struct kv_memory_law *law, uint32_t tokens, uint32_t decode,
     }
     const uint32_t n = known ? law->n_patterns : 2;
     const bool second = n > 1 && each[1].total > each[0].total;
+    const struct kv_memory_bytes *other = &each[n > 1 ? !second : second];
     *bytes = each[second];
-    if (n > 1 && each[!second].least < bytes->least) bytes->least = each[!second].least;
+    if (other->least < bytes->least) bytes->least = other->least;
+    if (other->offloaded > bytes->offloaded) bytes->offloaded = other->offloaded;
+    if (other->offloaded_least < bytes->offloaded_least)
+        bytes->offloaded_least = other->offloaded_least;
+    if (other->offloaded_most > bytes->offloaded_most)
+        bytes->offloaded_most = other->offloaded_most;
     return status;
 }
 

@@ -25,9 +25,11 @@ struct kv_memory_bytes {
     int64_t payload, metadata, residual, basis, total;
     int64_t varies; /* not 0: atoms vary in size, and count with the average; total may be */
     int64_t smaller,
-        larger;      /* by so much smaller or larger where all are their smallest or largest */
-    int64_t least;   /* < total where the data decide */
-    int64_t sampled; /* not 0: total and least are of two made-up recordings and no bounds */
+        larger;    /* by so much smaller or larger where all are their smallest or largest */
+    int64_t least; /* < total where the data decide */
+    int64_t offloaded, offloaded_least,
+        offloaded_most; /* on the host (where=host), in no other count; what it can come to */
+    int64_t sampled;    /* not 0: total and least are of two made-up recordings and no bounds */
 };
 
 /* The bytes of one layer (or of a layer group, whole) as a function of how many rows came. Without

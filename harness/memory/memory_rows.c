@@ -33,7 +33,8 @@ static const char *const columns[KV_MEMORY_COLUMNS] = {"context",
                                                           "device_bytes",
                                                           "ring_device_bytes",
                                                           "users_bytes",
-                                                          "users_shared_bytes"};
+                                                          "users_shared_bytes",
+                                                          "offloaded_bytes"};
 
 struct kv_memory_row *kv_memory_add(struct kv_memory_rows *rows, const char *model,
                                     enum kv_memory_part part)
@@ -262,6 +263,7 @@ static void fill_method(char (*cell)[CELL], const struct kv_memory_row *row)
     put_count(cell[7], row->value[KV_MC_BREAK_EVEN]);
     put_count(cell[8], row->value[KV_MC_FIT_CONTEXT]);
     put_count(cell[9], row->value[KV_MC_FIT_BATCH]);
+    put_human(cell[10], row->value[KV_MC_OFFLOADED]);
 }
 
 static void fill_serving(char (*cell)[CELL], const struct kv_memory_row *row)
@@ -282,9 +284,9 @@ static const struct part {
     const char *head[MOST_CELLS];
     void (*fill)(char (*cell)[CELL], const struct kv_memory_row *row);
 } parts[] = {{4, {"saved in this order", "bytes", "", "times less"}, fill_chain},
-             {10,
+             {11,
               {"method", "bytes", "", "B/token", "bits", "ratio", "of weights", "break-even",
-               "fits ctx", "fits batch"},
+               "fits ctx", "fits batch", "host"},
               fill_method},
              {9,
               {"engine and type", "block", "bytes", "allocated", "waste", "device", "ring", "users",
@@ -296,11 +298,22 @@ static bool is_shown(const struct kv_memory_row *row, const char *model, enum kv
     return row->part == part && strcmp(row->model, model) == 0;
 }
 
+/* What methods keep on the host is a column only where one does. */
+static bool any_offloaded(const struct kv_memory_rows *rows, const char *model)
+{
+    bool any = false;
+    for (uint32_t r = 0; r < rows->n; r++)
+        any |= (!model || is_shown(&rows->row[r], model, KV_PART_METHOD)) &&
+               rows->row[r].value[KV_MC_OFFLOADED] > 0;
+    return any;
+}
+
 static int print_part(FILE *file, const struct kv_memory_rows *rows, const char *model,
                       enum kv_memory_part part, bool markdown, struct kv_error *err)
 {
     struct grid grid = {.file = file, .markdown = markdown, .n_columns = parts[part].n_columns};
     memcpy(grid.head, parts[part].head, sizeof grid.head);
+    if (part == KV_PART_METHOD && !any_offloaded(rows, model)) grid.n_columns--;
     grid.cell = calloc(rows->n + 1, sizeof *grid.cell);
     if (!grid.cell) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
     for (uint32_t r = 0; r < rows->n; r++)
@@ -326,8 +339,13 @@ static void print_notes(FILE *file, const struct kv_memory_rows *rows, const cha
 }
 
 /* What the heads of columns do not say of themselves. */
-static void print_legend(FILE *file, bool markdown)
+static void print_legend(FILE *file, bool markdown, bool offloaded)
 {
+    if (offloaded)
+        fprintf(file,
+                "%shost: where=host keeps so much in host memory; no other column counts it, and "
+                "--fit does not\n",
+                markdown ? "" : "  ");
     fprintf(file,
             "%sbreak-even: tokens at which the cache is as large as the weights; fits ctx, fits "
             "batch: the longest\n"
@@ -348,7 +366,7 @@ static int write_tables(FILE *file, const struct kv_memory_rows *rows, bool mark
             status = print_part(file, rows, model->name, (enum kv_memory_part)part, markdown, err);
         print_notes(file, rows, model->name);
     }
-    if (status == KV_OK && rows->n_models) print_legend(file, markdown);
+    if (status == KV_OK && rows->n_models) print_legend(file, markdown, any_offloaded(rows, NULL));
     return status;
 }
 

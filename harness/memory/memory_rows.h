@@ -32,6 +32,7 @@ enum kv_memory_column {
     KV_MC_RING,
     KV_MC_USERS,
     KV_MC_USERS_SHARED,
+    KV_MC_OFFLOADED,
     KV_MEMORY_COLUMNS
 };
 
