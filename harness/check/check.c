@@ -173,7 +173,8 @@ static enum kv_verdict twice(struct kv_check *check, struct kv_play *second, boo
     if (verdict == KV_PASS && !exactly && !(kv_played_difference(&a, &b) <= tolerance))
         verdict = KV_FAIL, kv_fail(&check->why, 0, "answers differ by %.3g, expected at most %.3g",
                                 kv_played_difference(&a, &b), tolerance);
-    if (verdict == KV_PASS && kv_played_resident(&a) != kv_played_resident(&b))
+    if (verdict == KV_PASS && (kv_played_resident(&a) != kv_played_resident(&b) ||
+                               kv_played_offloaded(&a) != kv_played_offloaded(&b)))
         verdict = KV_FAIL, kv_fail(&check->why, 0, "bytes differ: %lld and %lld", (long long)kv_played_resident(&a),
                                 (long long)kv_played_resident(&b));
     kv_played_forget(&a);
@@ -354,6 +355,12 @@ static enum kv_verdict split_between_prompt_and_steps_does_not_matter(struct kv_
     return verdict;
 }
 
+/* On the device and on the host, all steps together. */
+static double reads_of(const struct kv_played *played)
+{
+    return played->account.read_bytes + played->account.offloaded_read_bytes;
+}
+
 static enum kv_verdict stores_less_than_recorded(struct kv_check *check)
 {
     struct kv_play play = kv_play_usual(check);
@@ -362,7 +369,7 @@ static enum kv_verdict stores_less_than_recorded(struct kv_check *check)
     if (verdict != KV_PASS) return verdict;
     const int64_t recorded = recorded_bytes();
     const int64_t stored = kv_played_resident(&played);
-    const double reads = played.account.read_bytes / (kv_check_plain.tokens - kv_check_plain.prefill);
+    const double reads = reads_of(&played) / (kv_check_plain.tokens - kv_check_plain.prefill);
     const bool exact = strcmp(check->spec->family, "exact") == 0, whole = played.kept_whole;
     kv_played_forget(&played);
     if (exact || whole) return kv_check_skip(check, "keeps everything as it is");
@@ -477,7 +484,7 @@ static double rows_of_an_answer(const struct kv_check *check, const struct kv_pl
     const struct kv_check_shape *plain = &kv_check_plain;
     const double bytes = 2.0 * played->lanes * (plain->key_dim + plain->value_dim);
     const double held = (double)played->account.held_rows / played->lanes;
-    const double read = played->account.read_bytes / (plain->tokens - plain->prefill) / bytes;
+    const double read = reads_of(played) / (plain->tokens - plain->prefill) / bytes;
     if (check->spec->n_caches > 1 || keeps_no_rows(check)) return 0.0;
     return has_policy(check, selects) && read < held ? read : held;
 }
@@ -500,7 +507,7 @@ static double farthest(const struct kv_played *exact, double rows, bool sums)
 static enum kv_verdict loses_nothing(struct kv_check *check, const struct kv_played *played)
 {
     if (played->kept_whole) return kv_check_skip(check, WHOLE);
-    if (kv_played_resident(played) >= recorded_bytes() && !is_registered(check))
+    if (kv_played_resident(played) + kv_played_offloaded(played) >= recorded_bytes() && !is_registered(check))
         return kv_check_skip(check, "this setting stores no less");
     return kv_fail(&check->why, 0, "answers are exact to the bit: the method did not engage"), KV_FAIL;
 }
@@ -556,6 +563,8 @@ static const struct { struct kv_invariant_text text; enum kv_verdict (*run)(stru
     {{"runs_on_a_prompt_shorter_than_its_window", "a prompt of 8 tokens"}, kv_check_short_prompt},
     {{"bytes_are_those_of_the_formula", "what is resident is what `memory` counts without a recording"},
      kv_check_bytes},
+    {{"rows_on_the_host_are_the_same_rows", "where=host changes no answer, and moves bytes without changing their sum"},
+     kv_check_host},
     {{"error_falls_with_bits", "more bits, no larger error"}, kv_check_bits},
     {{"error_falls_with_rank", "more directions, channels or heads, no larger error"}, kv_check_rank},
     {{"what_was_projected_stays", "a row of the kept directions is read as it is"}, kv_check_projection},

@@ -67,7 +67,7 @@ enum kv_verdict kv_check_bytes(struct kv_check *check)
     struct kv_play play = kv_play_usual(check);
     const enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &played);
     if (verdict != KV_PASS) return verdict;
-    const int64_t stored = kv_played_resident(&played);
+    const int64_t stored = kv_played_resident(&played), offloaded = kv_played_offloaded(&played);
     kv_played_forget(&played);
     const int status = count(&bytes, check, group);
     if (status != KV_OK)
@@ -81,12 +81,81 @@ enum kv_verdict kv_check_bytes(struct kv_check *check)
                        (long long)stored, (long long)(bytes.total / group),
                        (long long)(bytes.smaller / group)),
                KV_FAIL;
+    if (group * offloaded <= bytes.offloaded_least - slack ||
+        group * offloaded >= bytes.offloaded_most + slack)
+        return kv_fail(&check->why, 0, "keeps %lld bytes on the host, by the formula %lld to %lld",
+                       (long long)offloaded, (long long)(bytes.offloaded_least / group),
+                       (long long)(bytes.offloaded_most / group)),
+               KV_FAIL;
     /* Where the data decide which rows stay, a formula says between which bounds; else they are
      * one. */
     if (group * stored > least - slack && group * stored < most + slack) return KV_PASS;
     kv_fail(&check->why, 0, "stores %lld bytes, by the formula %lld to %lld", (long long)stored,
             (long long)(least / group), (long long)(most / group));
     return KV_FAIL;
+}
+
+/* -- on the host ------------------------------------------------------------------------------ */
+
+enum { MOST_CHAINS = KV_MAX_CACHES * 2 };
+
+struct hosted { /* the outermost stages, and what they said */
+    struct kv_stage *stage[MOST_CHAINS];
+    bool was[MOST_CHAINS][2];
+    uint32_t n;
+    bool any;
+};
+
+static struct hosted find_hosted(const struct kv_spec *spec)
+{
+    struct hosted hosted = {0};
+    for (uint32_t c = 0; c < spec->n_caches; c++)
+        for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++) {
+            struct kv_stage *stage = kv_chain(&spec->caches[c], side);
+            if (!stage) continue;
+            hosted.stage[hosted.n] = stage;
+            for (int s = 0; s < 2; s++)
+                hosted.any |= hosted.was[hosted.n][s] = stage->modifiers[s].host;
+            hosted.n++;
+        }
+    return hosted;
+}
+
+static void move_all(const struct hosted *hosted, bool back)
+{
+    for (uint32_t i = 0; i < hosted->n; i++)
+        for (int s = 0; s < 2; s++) hosted->stage[i]->modifiers[s].host = back && hosted->was[i][s];
+}
+
+enum kv_verdict kv_check_host(struct kv_check *check)
+{
+    const struct hosted hosted = find_hosted(check->spec);
+    if (!hosted.any) return kv_check_skip(check, "nothing lies on the host");
+    struct kv_play play = kv_play_usual(check);
+    struct kv_played away, here;
+    enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &away);
+    if (verdict != KV_PASS) return verdict;
+    move_all(&hosted, false);
+    verdict = kv_play_shape(check, &play, &kv_check_plain, &here);
+    move_all(&hosted, true);
+    const int64_t sum = kv_played_resident(&away) + kv_played_offloaded(&away);
+    const int64_t all = verdict == KV_PASS ? kv_played_resident(&here) : 0;
+    const double reads = away.account.read_bytes + away.account.offloaded_read_bytes;
+    if (verdict == KV_PASS && !kv_played_same(&away, &here))
+        verdict = KV_FAIL,
+        kv_fail(&check->why, 0, "answers differ by %.3g from those on the device",
+                kv_played_difference(&here, &away));
+    else if (verdict == KV_PASS && (sum != all || kv_played_offloaded(&here) != 0))
+        verdict = KV_FAIL,
+        kv_fail(&check->why, 0, "stores %lld bytes, and %lld with all on the device",
+                (long long)sum, (long long)all);
+    else if (verdict == KV_PASS && fabs(reads - here.account.read_bytes) > 1e-9 * reads)
+        verdict = KV_FAIL,
+        kv_fail(&check->why, 0, "reads %.0f bytes, and %.0f with all on the device", reads,
+                here.account.read_bytes);
+    kv_played_forget(&away);
+    kv_played_forget(&here);
+    return verdict;
 }
 
 /* -- what is spent ---------------------------------------------------------------------------- */

@@ -257,10 +257,15 @@ int64_t kv_played_resident(const struct kv_played *played)
     return played->account.policy_bytes + kv_side_bytes(bytes, 0) + kv_side_bytes(bytes, 1);
 }
 
+int64_t kv_played_offloaded(const struct kv_played *played)
+{
+    return played->account.bytes.offloaded[0] + played->account.bytes.offloaded[1];
+}
+
 bool kv_played_no_values(const struct kv_played *played)
 {
     const struct kv_cache_bytes *bytes = &played->account.bytes;
-    return !bytes->joint && played->account.held_rows > 0 && kv_side_bytes(bytes, 1) == 0;
+    return !bytes->joint && played->account.held_rows > 0 && kv_side_bytes(bytes, 1) + bytes->offloaded[1] == 0;
 }
 
 enum kv_verdict kv_check_skip(struct kv_check *check, const char *why)
