@@ -68,6 +68,13 @@ static void write_points(const struct kv_figure_page *figure)
     kv_figure_end_block(figure->data);
 }
 
+/* Rows with nothing on the host have a front of their own, a staircase: who keeps rows there costs
+ * something that this figure has no axis for. */
+static bool on_staircase(const struct kv_ranked *row)
+{
+    return drawn(row) && row->standing == KV_ON_FRONT && row->cell->row.offloaded_bytes <= 0;
+}
+
 /* The ranking goes from best to worst, so the front goes from large to small: written backwards,
  * and drawn on to the right edge, where nothing larger is better. */
 static void write_front(const struct kv_figure_page *figure, const struct kv_ranges *ranges)
@@ -75,7 +82,7 @@ static void write_front(const struct kv_figure_page *figure, const struct kv_ran
     double best = 0;
     for (uint32_t r = figure->ranking->n_measured; r-- > 0;) {
         const struct kv_ranked *row = &figure->ranking->rows[r];
-        if (!drawn(row) || row->standing != KV_ON_FRONT) continue;
+        if (!on_staircase(row)) continue;
         best = row->value;
         fprintf(figure->data, "%.9g %.9g\n", row->cell->row.bits_per_element, best);
     }
@@ -92,7 +99,7 @@ static size_t front_boxes(const struct kv_figure_page *figure, const struct kv_r
     double right = kv_figure_area_width(figure), below = -1;
     for (uint32_t r = 0; r < figure->ranking->n_measured; r++) {
         const struct kv_ranked *row = &figure->ranking->rows[r];
-        if (!drawn(row) || row->standing != KV_ON_FRONT) continue;
+        if (!on_staircase(row)) continue;
         const double x = kv_figure_x_pixel(figure, ranges, row->cell->row.bits_per_element);
         const double y = kv_figure_y_pixel(figure, ranges, row->value);
         if (below >= 0) boxes[n++] = (struct kv_box){right - 2, below, right + 2, y};

@@ -172,10 +172,13 @@ static int better_first(const void *left, const void *right)
     return a->cell < b->cell ? -1 : 1;
 }
 
+/* What lies on the host is a cost beside the bits: no trade is known between the two. */
 static bool dominates(const struct kv_ranked *a, const struct kv_ranked *b)
 {
     const double a_bits = a->cell->row.bits_per_element, b_bits = b->cell->row.bits_per_element;
-    return a->value <= b->value && a_bits <= b_bits && (a->value < b->value || a_bits < b_bits);
+    const int64_t a_host = a->cell->row.offloaded_bytes, b_host = b->cell->row.offloaded_bytes;
+    return a->value <= b->value && a_bits <= b_bits && a_host <= b_host &&
+           (a->value < b->value || a_bits < b_bits || a_host < b_host);
 }
 
 static void find_front(struct kv_ranking *ranking)

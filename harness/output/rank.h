@@ -8,7 +8,8 @@
 #include "harness/run/results.h"
 
 enum kv_standing {
-    KV_ON_FRONT,      /* no ranked row is as small and as good, and better in one of the two */
+    KV_ON_FRONT,      /* no ranked row is as small, on the device and on the host, and as good, and better
+                       * in one of the three */
     KV_DOMINATED,
     KV_UNDER_FLOOR,   /* at or under the f16 copy's error: nothing to rank */
     KV_ORACLE,        /* looked at what no cache can know: neither on the front nor in anyone's way */

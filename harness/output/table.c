@@ -11,7 +11,7 @@
 #include "harness/output/table_notes.h"
 
 enum cell_kind {
-    METHOD, REAL, FOUR_DIGITS, TWO_DECIMALS, INTERVAL, BYTES, BYTES_REAL, SHARE, KEPT, TEXT, FLAGS
+    METHOD, REAL, FOUR_DIGITS, TWO_DECIMALS, INTERVAL, BYTES, BYTES_REAL, HOST_BYTES, SHARE, KEPT, TEXT, FLAGS
 };
 
 struct table_column {
@@ -58,6 +58,8 @@ static const struct table_column bytes_and_causes[] = {
     {"exact", SHARE, KV_INDEX_residual_bytes},
     {"basis", SHARE, KV_INDEX_basis_bytes},
     {"read/step", BYTES_REAL, KV_INDEX_read_bytes_per_step},
+    {"host", HOST_BYTES, KV_INDEX_offloaded_bytes},
+    {"host read", HOST_BYTES, KV_INDEX_offloaded_read_bytes_per_step},
     {"res.err", REAL, KV_INDEX_residual_error},
     {"attn.KL", REAL, KV_INDEX_attention_kl},
     {"drift", REAL, KV_INDEX_mass_drift},
@@ -66,7 +68,7 @@ static const struct table_column bytes_and_causes[] = {
     {NULL, TEXT, 0},
 };
 
-enum { MAX_COLUMNS = 13, CELL_BYTES = 56 };
+enum { MAX_COLUMNS = 15, CELL_BYTES = 56 };
 
 struct grid {
     const struct table_column *columns;
@@ -117,6 +119,13 @@ static void print_share(char *text, const struct kv_row *row, int column)
     else snprintf(text, CELL_BYTES, "%.0f%%", 100 * part / whole);
 }
 
+/* Few methods have any: the column is there when one does. */
+static void print_host_bytes(char *text, double bytes)
+{
+    if (bytes > 0) kv_short_bytes(text, bytes);
+    else snprintf(text, CELL_BYTES, "-");
+}
+
 static void print_cell(char *text, const struct table_column *column,
                        const struct kv_ranking *ranking, const struct kv_ranked *ranked)
 {
@@ -136,6 +145,7 @@ static void print_cell(char *text, const struct table_column *column,
     case INTERVAL: print_interval(text, row, column->column); break;
     case BYTES:
     case BYTES_REAL: kv_short_bytes(text, number_at(row, column->column)); break;
+    case HOST_BYTES: print_host_bytes(text, number_at(row, column->column)); break;
     case SHARE: print_share(text, row, column->column); break;
     case KEPT: print_kept(text, ranked->cell); break;
     case TEXT:

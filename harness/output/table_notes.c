@@ -77,6 +77,7 @@ static const struct flag_letter flag_letters[] = {
     {'o', "oracle", "oracle, uses what no cache can know: a limit, not a method"},
     {'r', "random", "depends on the seed"},
     {'s', "saves-reads", "reads less, stores no less"},
+    {'h', "offloaded", "keeps rows in host memory: bits, ratio and read/step are the device's alone"},
     {'i', "inactive", "had nothing to do here: nothing was coded or dropped"},
     {'q', "query-aware", "saw the question when it chose what to keep"},
     {'a', "query-agnostic", "chose what to keep before the question (query=agnostic)"},
@@ -227,17 +228,19 @@ static void note_marks(FILE *file, const struct kv_ranking *ranking, enum kv_not
 {
     char floor_text[24];
     const char *rank = ranking->by_dkl ? "dkl" : "output error";
-    bool unranked = false;
+    bool unranked = false, hosts = false;
     for (uint32_t r = 0; r < ranking->n_measured; r++) {
         unranked |= ranking->rows[r].standing == KV_UNDER_FLOOR;
+        hosts |= ranking->rows[r].cell->row.offloaded_bytes > 0;
     }
+    const char *sizes = hosts ? "bits, host bytes" : "bits";
     kv_short_real(floor_text, ranking->floor);
     if (unranked) {
-        print_note(file, style, "* Pareto front of bits and %s; - not ranked: an oracle, or at "
-                   "or under the floor, %s, the error of an f16 copy.", rank, floor_text);
+        print_note(file, style, "* Pareto front of %s and %s; - not ranked: an oracle, or at "
+                   "or under the floor, %s, the error of an f16 copy.", sizes, rank, floor_text);
     } else {
-        print_note(file, style, "* Pareto front of bits and %s; - an oracle, not ranked.%s",
-                   rank, isnan(ranking->floor) ? " No f16 row: the noise floor is not known." : "");
+        print_note(file, style, "* Pareto front of %s and %s; - an oracle, not ranked.%s",
+                   sizes, rank, isnan(ranking->floor) ? " No f16 row: the noise floor is not known." : "");
     }
 }
 

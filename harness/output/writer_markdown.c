@@ -17,6 +17,7 @@ static const int shown[] = {
     KV_INDEX_bits_key, KV_INDEX_bits_value, KV_INDEX_resident_bytes, KV_INDEX_payload_bytes,
     KV_INDEX_metadata_bytes, KV_INDEX_residual_bytes, KV_INDEX_basis_bytes,
     KV_INDEX_read_bytes_per_step, KV_INDEX_kept_tokens, KV_INDEX_calibration,
+    KV_INDEX_offloaded_bytes, KV_INDEX_offloaded_read_bytes_per_step,
 };
 enum { N_SHOWN = sizeof shown / sizeof shown[0] };
 
