@@ -263,6 +263,13 @@ static void merge(struct kv_cache *cache, uint32_t p, const struct kv_step *step
     }
 }
 
+/* Whether the prompt, whole or a block of it, is there for a policy. */
+static bool is_due(const struct kv_cache *cache, uint32_t p, uint32_t token)
+{
+    const uint32_t block = cache->choosers[p]->trim.prompt_block, n = token + 1;
+    return n == cache->plan.source.geometry->prefill || (block && n % block == 0);
+}
+
 /* Lets every policy choose in turn; the second sees what the first left. */
 static void choose(struct kv_cache *cache, bool prompt, uint32_t token, const float *queries)
 {
@@ -272,7 +279,7 @@ static void choose(struct kv_cache *cache, bool prompt, uint32_t token, const fl
         kv_hook *first = prompt ? policy->keep : policy->evict;
         /* The step's row is another cache's: who takes it in to select among rows has taken all of its own. */
         if (!prompt && cache->plan.handed && policy->select) first = NULL;
-        if (!first && !policy->score) continue;
+        if ((!first && !policy->score) || (prompt && !is_due(cache, p, token))) continue;
         show(cache, p, queries);
         if (first) call(cache, p, first, &step);
         const bool trims = policy->score && kv_trim_acts(&cache->choosers[p]->trim, &step,
@@ -326,7 +333,11 @@ int kv_cache_prefill(struct kv_cache *cache, struct kv_error *err)
     const uint32_t prefill = cache->plan.source.geometry->prefill;
     (void)err;
     set_now(cache, prefill);
-    for (uint32_t t = 0; t < prefill; t++) append_all(cache, t);
+    for (uint32_t t = 0; t < prefill; t++) {
+        append_all(cache, t);
+        for (uint32_t m = 0; t + 1 < prefill && m < cache->n_members; m++)
+            choose(cache->members[m], true, t, NULL);
+    }
     settle(cache, true, prefill - 1, NULL);
     flush_late(cache);
     for (uint32_t m = 0; m < cache->n_members; m++)

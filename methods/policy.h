@@ -76,6 +76,7 @@ struct kv_trim {
     uint32_t shared_heads;        /* 1: scores summed over heads, the same rows stay in all */
     uint32_t chunk;               /* rows stay in whole chunks of so many positions; 0 = singly */
     uint32_t cache_positions;     /* 1: answers number rows by their slots (harness/replay/renumber.h) */
+    uint32_t prompt_block;        /* the prompt enters in blocks of so many rows, trimmed after each; 0 = whole */
     uint32_t output_percent;      /* of the budget, chosen by score x |W_o v|_1; the rest by score */
 };
 
@@ -123,6 +124,7 @@ struct kv_policy {
     uint32_t merges;    /* sides that merge changes: KV_MERGES_KEYS, KV_MERGES_VALUES */
     bool (*random)(const void *config);   /* optional: depends on the seed */
     bool oracle;        /* knows what no system can: flagged */
+    bool in_blocks;     /* judges a row by the rows held beside it alone: the prompt may come in blocks */
     bool by_position;   /* a row's score follows from its position: heads keep the same rows */
 };
 

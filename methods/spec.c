@@ -271,6 +271,26 @@ static int check_layout(const struct kv_spec *spec, struct kv_error *err)
     return KV_OK;
 }
 
+/* What weighs rows by the attention of all of the prompt, or shares it out, wants to see it whole; and a second
+ * cache gets its rows when the first one drops them. */
+static int check_blocks(const struct kv_spec *spec, struct kv_error *err)
+{
+    for (uint32_t c = 0; c < spec->n_caches; c++)
+        for (uint32_t p = 0; p < spec->caches[c].n_policies; p++) {
+            const struct kv_stage *stage = spec->caches[c].policies[p];
+            const struct kv_trim *trim = &stage->trim;
+            const char *why = c > 0                       ? "rows of the prompt, found those that a cache drops"
+                              : !stage->policy->in_blocks ? "a policy that judges by the held rows alone, found one that sees the whole prompt"
+                              : trim->pooled_heads        ? "a budget for each head, found pooled_heads"
+                              : trim->chunk               ? "rows that stay singly, found chunk"
+                              : trim->output_percent      ? "one score, found output_percent"
+                                                          : NULL;
+            if (trim->prompt_block && why)
+                return kv_fail(err, KV_EUSAGE, "%s: prompt_block: expected %s", stage->policy->name, why);
+        }
+    return KV_OK;
+}
+
 /* Presets of several stages become their stages. */
 static int expand_presets(char expanded[KV_SPEC_TEXT], const char *text, struct kv_error *err)
 {
@@ -342,6 +362,7 @@ int kv_spec_parse_one(struct kv_spec *spec, const char *text, struct kv_error *e
     for (uint32_t c = 0; c < spec->n_caches; c++) settle_spans(&spec->caches[c]);
     status = check_alone(spec, err);
     if (status == KV_OK) status = check_layout(spec, err);
+    if (status == KV_OK) status = check_blocks(spec, err);
     if (status == KV_OK) status = check_rest(spec, err);
     for (uint32_t c = 0; status == KV_OK && c < spec->n_caches; c++)
         status = check_spans(&spec->caches[c], err);

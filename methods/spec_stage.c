@@ -32,6 +32,8 @@ const struct kv_param kv_trim_params[] = {
      "1: the same rows stay in all heads, by the sum of scores"},
     {"chunk", KV_PARAM_U32 | KV_PARAM_LATER, offsetof(struct kv_trim, chunk), 0, 0, 1 << 20, NULL,
      "rows stay in whole chunks of so many positions; 0: singly"},
+    {"prompt_block", KV_PARAM_U32 | KV_PARAM_LATER, offsetof(struct kv_trim, prompt_block), 0, 0, 1 << 20, NULL,
+     "the prompt enters in blocks of so many rows and is trimmed after each; 0: after all of it"},
     {"output_percent", KV_PARAM_U32 | KV_PARAM_LATER, offsetof(struct kv_trim, output_percent), 0, 0, 100, NULL,
      "of the budget, chosen by score x |W_o v|_1"},
     {"positions", KV_PARAM_CHOICE | KV_PARAM_LATER, offsetof(struct kv_trim, cache_positions), 0, 0, 0,

@@ -51,4 +51,5 @@ const struct kv_policy kv_policy_interleave = {
     .trim = {.budget = {.share = 0.2}},
     .create = create,
     .score = score,
+    .in_blocks = true,
     .by_position = true};

@@ -1,6 +1,7 @@
 /* keydiff: rows whose keys differ from the mean direction stay (Park et al., arXiv 2504.15364):
  * score = -cos(k, a), a = mean over the prompt's keys of k / |k|, per KV head; behind another policy
- * over those that it left. Acts on the prompt. */
+ * over those that it left. Acts on the prompt: whole, or (prompt_block=128, as the paper runs it) on blocks of
+ * it, a over the rows held and those of the block. */
 #include "methods/policy.h"
 
 #include <math.h>
@@ -53,4 +54,4 @@ const struct kv_policy kv_policy_keydiff = {
     .name = "keydiff", .summary = "rows whose keys point elsewhere than most stay",
     .paper = "KeyDiff (Park et al., arXiv 2504.15364)", .self_size = sizeof(struct chooser),
     .trim = {.budget = {.share = 0.2}, .prompt_only = true},
-    .wants = wants, .create = create, .score = score};
+    .wants = wants, .create = create, .score = score, .in_blocks = true};

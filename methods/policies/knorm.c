@@ -33,4 +33,4 @@ const struct kv_policy kv_policy_knorm = {
     .name = "knorm", .summary = "rows with small key norms stay",
     .paper = "L2 norm-based compression (Devoto et al., arXiv 2406.11430)",
     .trim = {.budget = {.share = 0.2}, .prompt_only = true},
-    .wants = wants, .create = create, .score = score};
+    .wants = wants, .create = create, .score = score, .in_blocks = true};

@@ -23,5 +23,5 @@ static bool is_random(const void *config) { return true; }
 
 const struct kv_policy kv_policy_random = {
     .name = "random", .summary = "uniformly chosen tokens and the recent ones stay", .paper = "-",
-    .trim = {.budget = {.share = 0.2}, .recent_percent = 50}, .score = score,
+    .trim = {.budget = {.share = 0.2}, .recent_percent = 50}, .score = score, .in_blocks = true,
     .random = is_random};

@@ -15,4 +15,4 @@ static void score(struct kv_chooser *self, const struct kv_step *step, struct kv
 const struct kv_policy kv_policy_streaming = {
     .name = "streaming", .summary = "attention sinks and the most recent tokens stay",
     .paper = "StreamingLLM (Xiao et al., arXiv 2309.17453)",
-    .trim = {.budget = {.share = 0.2}, .sinks = 4}, .score = score, .by_position = true};
+    .trim = {.budget = {.share = 0.2}, .sinks = 4}, .score = score, .in_blocks = true, .by_position = true};

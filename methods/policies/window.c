@@ -11,4 +11,4 @@ static void score(struct kv_chooser *self, const struct kv_step *step, struct kv
 const struct kv_policy kv_policy_window = {
     .name = "window", .summary = "the last `budget` tokens stay",
     .paper = "sliding window attention (Beltagy et al., arXiv 2004.05150)",
-    .trim = {.budget = {.share = 0.2}}, .score = score, .by_position = true};
+    .trim = {.budget = {.share = 0.2}}, .score = score, .in_blocks = true, .by_position = true};

@@ -26,6 +26,7 @@ class Parts:
     shared_heads: int = 0
     chunk: int = 0
     output_percent: int = 0
+    prompt_block: int = 0
 
 
 def layer_budget(policy, budget, prompt):
@@ -117,6 +118,25 @@ def keep_prompt(policy):
         budgets = head_budgets(policy, scores)
     policy.head_budgets = budgets
     return [keep_rows(policy, scores[head], budgets[head], head) for head in heads]
+
+
+def keep_in_blocks(policy):
+    """[heads][prompt] masks: rows enter a block at a time, and after each the held ones are judged anew."""
+    length, block, heads = policy.prompt.length, policy.parts.prompt_block, range(len(policy.layer.k))
+    held = [np.zeros(length, dtype=bool) for _ in heads]
+    for start in range(0, length, block):
+        for mask in held:
+            mask[start:start + block] = True
+        policy.note_held([mask.copy() for mask in held])
+        scores = [np.array(policy.known_scores(head)[:length], dtype=np.float64) for head in heads]
+        if policy.parts.shared_heads:
+            scores = [np.sum(scores, axis=0)] * len(heads)
+        for head in heads:
+            rows = np.flatnonzero(held[head])
+            if len(rows) > policy.budget:
+                shut = (np.arange(len(rows)) >= len(rows) - policy.recent) | (rows < policy.sinks)
+                held[head] = mask_of(rows[keep_rows(policy, scores[head][rows], policy.budget, head, shut)], length)
+    return held
 
 
 def protected_rows(policy, length):

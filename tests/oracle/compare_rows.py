@@ -103,10 +103,12 @@ expected-attention:budget=40:query=agnostic tova:budget=40:query=agnostic snapkv
 cake:budget=48:query=agnostic svd:rank=16:query=agnostic scissorhands:budget=40:query=agnostic
 """.split()
 
-# Every query head with rows of its own.
+# Every query head with rows of its own; prompts in blocks.
 METHODS += """
 f16:layout=query-heads h2o:budget=64:layout=query-heads snapkv:budget=80:layout=query-heads+int:bits=4
 tova:budget=2.5b:layout=query-heads
+keydiff:budget=64:prompt_block=128 knorm:budget=72:prompt_block=50:sinks=4:recent=8+int:bits=4
+streaming:budget=64:prompt_block=40+kivi:bits=2:residual_length=32
 """.split()
 
 # Two caches: the second keeps what the first drops.

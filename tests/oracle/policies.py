@@ -7,7 +7,7 @@ for the visible `positions` among the `held` ones. Positions are token indices; 
 """
 import numpy as np
 
-from budgets import Parts, best, keep_prompt, layer_budget, mask_of
+from budgets import Parts, best, keep_in_blocks, keep_prompt, layer_budget, mask_of
 import disturbed
 from rounding import through_f16
 from tolerances import weight_floor
@@ -90,7 +90,7 @@ class Scored(Policy):
 
     def keep(self, head):
         if self.kept is None:
-            self.kept = keep_prompt(self)
+            self.kept = (keep_in_blocks if self.parts.prompt_block else keep_prompt)(self)
         return self.kept[head]
 
     def lane_budget(self, head):

@@ -143,7 +143,7 @@ def make_policy(stages, prompt, count_bytes=None):
     """count_bytes(stages, policy, limit): rows that a budget in bytes comes to, where it is asked for."""
     chosen = [stage for stage in stages if stage.name in POLICIES]
     if len(chosen) > 1:
-        if any(stage.name in ("cam", "interleave") or stage.params.get("positions") for stage in chosen):
+        if any(stage.name in ("cam", "interleave") or stage.params.get("positions") or stage.params.get("prompt_block") for stage in chosen):
             raise Unknown("a policy beside others")
         return Chain(prompt, [make_policy([stage], prompt, count_bytes) for stage in chosen])
     if not chosen or chosen[0].name == "full":

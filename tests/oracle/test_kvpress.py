@@ -51,7 +51,7 @@ def press_of(name, *arguments, **settings):
 
 
 MODULES = {"StreamingLLMPress": "streaming_llm", "ObservedAttentionPress": "observed_attention",
-           "ExpectedAttentionPress": "expected_attention", "CriticalAdaKVPress": "criticalkv"}
+           "BlockPress": "block", "ExpectedAttentionPress": "expected_attention", "CriticalAdaKVPress": "criticalkv"}
 BUDGET = 150
 SETTINGS = {
     "knorm": ("", "KnormPress", {}),
@@ -176,6 +176,19 @@ class SameBudgets(Fed):
         kept, _ = press.compress(SimpleNamespace(head_dim=1), None, marks, marks, None, {})
         mine = self.policy("chunkkv:budget=300:observation_window=32")
         np.testing.assert_array_equal(np.flatnonzero(mine.keep(0)), kept[0, 0, :, 0].numpy().astype(int))
+
+    def test_blocks(self):
+        """Theirs begin behind the first rows that fit the budget, which is five blocks here."""
+        keys = torch.tensor(self.trace.layers[0].k[None, :, :PROMPT])
+        press = press_of("BlockPress", press_of("KeyDiffPress", compression_ratio=RATIO), block_size=30)
+        marks = torch.arange(float(PROMPT)).reshape(1, 1, PROMPT, 1).expand(keys.shape)
+        _, kept = press.compress(None, torch.zeros(1, PROMPT, keys.shape[1]), keys, marks, None, {})
+        whole = self.policy(f"keydiff:budget={BUDGET}")
+        mine = self.policy(f"keydiff:budget={BUDGET}:prompt_block=30")
+        for head in range(keys.shape[1]):
+            theirs = np.sort(kept[0, head, :, 0].numpy().astype(int))
+            np.testing.assert_array_equal(np.flatnonzero(mine.keep(head)), theirs, f"head {head}")
+            self.assertTrue((mine.keep(head) != whole.keep(head)).any(), f"head {head}: blocks change nothing")
 
     def test_expected_attention(self):
         """Queries are handed to the press as they were before their rotation."""

@@ -83,6 +83,7 @@ Test(spec, canonical_text_parses_to_itself)
                                         "snapkv:query=agnostic",
                                         "h2o:budget=256KiB+int:query=agnostic:exact_layers=first1",
                                         "h2o:layout=query-heads+int",
+                                        "keydiff:prompt_block=128",
                                         "window:budget=2.5b",
                                         "v.svd:rank=8+v.int:bits=4",
                                         "h2o+k.kivi2+v.int:rotate=hadamard:layers=3"};
@@ -298,6 +299,11 @@ Test(spec, the_rules_of_composition)
     refuses("h2o:exact_layers=last1+int:exact_layers=last1", "exact_layers: expected once");
     refuses("h2o:query=blind", "query: expected one of aware|agnostic");
     refuses("h2o:query=aware+int:query=agnostic", "query: expected once");
+    refuses("snapkv:prompt_block=64", "snapkv: prompt_block: expected a policy that judges by the held rows");
+    refuses("knorm:prompt_block=64:pooled_heads=1", "knorm: prompt_block: expected a budget for each head");
+    refuses("window:prompt_block=64:chunk=4", "prompt_block: expected rows that stay singly");
+    refuses("keydiff:prompt_block=64:output_percent=50", "prompt_block: expected one score");
+    refuses("h2o+rest+window:prompt_block=4", "window: prompt_block: expected rows of the prompt");
     refuses("int:outliers=0.6", "outliers: expected a number from 0 to 0.5");
 }
 
