@@ -16,6 +16,7 @@ class Bank:
         self.queue = []                       # positions of exact rows that wait, ascending
         self.sinks = set()                    # positions below tiers.sinks: exact for good
         self.atom_of = {}                     # position -> number of its atom
+        self.coded = np.zeros(len(recorded), dtype=bool)          # positions that have an atom
         self.live_rows = {}                   # atom -> rows of it that are still held
         self.prompt_length = prompt_length
         self.later = codec.later and Bank(codec.later, recorded, exact_row_bytes)
@@ -64,6 +65,7 @@ class Bank:
             return self.later.drop(position)
         if position in self.atom_of:
             atom = self.atom_of.pop(position)
+            self.coded[position] = False
             self.live_rows[atom] -= 1
             if self.live_rows[atom] == 0:
                 del self.live_rows[atom]
@@ -94,6 +96,7 @@ class Bank:
 
     def number_atoms(self, positions):
         """The first row's position names the atom: no two atoms share it."""
+        self.coded[positions] = True
         for i, position in enumerate(positions):
             atom = positions[i - i % self.codec.block]
             self.atom_of[position] = atom
@@ -101,9 +104,7 @@ class Bank:
 
     def coded_mask(self):
         """Rows that compression changed: a copy in a number format is not compressed."""
-        mask = np.zeros(len(self.recorded), dtype=bool)
-        if not self.codec.is_number_format:
-            mask[list(self.atom_of)] = True
+        mask = np.zeros(len(self.recorded), dtype=bool) if self.codec.is_number_format else self.coded
         return mask | self.later.coded_mask() if self.later else mask
 
     def bytes(self):

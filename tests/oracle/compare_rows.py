@@ -21,7 +21,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")   # one process a core instea
 
 import disturbed
 import linear_state
+import metrics
 import mla
+import replay
 import specs
 import structure
 from rows import all_rows
@@ -298,6 +300,8 @@ def compare_trace(report, program, path, methods, audit):
     """Specs are replayed side by side; the report keeps their order."""
     trace, name = read_trace(path), Path(path).stem
     JOB.update(program=program, path=path, trace=trace)
+    for layer in trace.layers.values():           # once, before the fork
+        metrics.exact_logs(replay.empty_answers(trace, layer))
     with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
         results = pool.imap(both_rows, methods)
         for spec, (want, printed, reason) in zip(methods, results):

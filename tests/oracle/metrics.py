@@ -1,5 +1,6 @@
 """The errors of replay.md and the diagnostics beside them, from exact and compressed answers."""
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
 
 import numpy as np
 
@@ -15,10 +16,25 @@ class Answers:
     weights: np.ndarray       # [q_heads, S, T], 0 where a row was not read
     coded: np.ndarray         # [kv_heads, S, T] rows that compression changed
     held: np.ndarray = None   # [kv_heads, S, T] rows held when the query was answered
+    known: dict = field(default_factory=dict)     # what follows from the exact answers alone: the same for every spec
 
     @property
     def delta(self):
         return self.output - self.exact
+
+    @cached_property
+    def projected_delta(self):
+        return projected(self.layer, self.delta)         # asked for when all is answered
+
+
+def once(function):
+    """Of the exact answers alone."""
+    @wraps(function)
+    def of(answers):
+        if function not in answers.known:
+            answers.known[function] = function(answers)
+        return answers.known[function]
+    return of
 
 
 def ratio(difference, reference):
@@ -41,6 +57,7 @@ def per_query_ratios(answers):
     return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)[known]
 
 
+@once
 def worst_cancelling(answers):
     """By how much the values of one query's answer are longer, at most, than their sum: what rounding of that
     answer, and of a ratio over it, grows by."""
@@ -56,19 +73,25 @@ def projected(layer, outputs):
     return joined @ layer.w_o.T
 
 
+@once
+def projected_exact(answers):
+    return projected(answers.layer, answers.exact)
+
+
 def wo_error(answers):
     layer = answers.layer
     if layer.w_o is None:
         return None
-    return ratio(projected(layer, answers.delta), projected(layer, answers.exact))
+    return ratio(answers.projected_delta, projected_exact(answers))
 
 
+@once
 def stretch(answers):
     """By how much more than the exact answer W_o may lengthen rounding, which points anywhere."""
     layer = answers.layer
     if layer.w_o is None:
         return 1.0
-    length = np.linalg.norm(projected(layer, answers.exact))
+    length = np.linalg.norm(projected_exact(answers))
     return float(np.linalg.norm(layer.w_o, 2) * np.linalg.norm(answers.exact) / length) if length else 1.0
 
 
@@ -77,7 +100,7 @@ def residual_error(answers):
     layer = answers.layer
     if layer.w_o is None or layer.x2 is None or layer.attn_post_norm:
         return None
-    change = np.sum(projected(layer, answers.delta) ** 2, axis=1)
+    change = np.sum(answers.projected_delta ** 2, axis=1)
     return float(np.mean(change / layer.x2[answers.times]))
 
 
@@ -86,7 +109,7 @@ def residual_signal(answers):
     layer = answers.layer
     if layer.w_o is None or layer.x2 is None or layer.attn_post_norm:
         return None
-    whole = np.sum(projected(layer, answers.exact) ** 2, axis=1)
+    whole = np.sum(projected_exact(answers) ** 2, axis=1)
     return float(np.mean(whole / layer.x2[answers.times]))
 
 
@@ -102,10 +125,16 @@ def attention_kl(answers):
     """KL(compressed || exact): this way round it stays finite when rows are dropped; an answer that reads nothing
     is no distribution, and infinitely far."""
     got = with_sink(answers.weights, answers.layer)
-    want = with_sink(answers.exact_weights, answers.layer)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(got > 0, got * (np.log(got) - np.log(want)), 0.0)
-    return float(np.where(got.sum(axis=2) > 0, terms.sum(axis=2), np.inf).mean())
+    read = got > 0
+    terms = np.zeros_like(got)
+    terms[read] = got[read] * (np.log(got[read]) - exact_logs(answers)[read])
+    return float(np.where(read.any(axis=2), terms.sum(axis=2), np.inf).mean())
+
+
+@once
+def exact_logs(answers):
+    with np.errstate(divide="ignore"):
+        return np.log(with_sink(answers.exact_weights, answers.layer))
 
 
 def lost_mass(answers):

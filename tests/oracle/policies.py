@@ -189,7 +189,7 @@ class H2O(Scored):
     def first_scores(self, head, prefill_score):
         """Column sums over the prompt's queries, or over all (oracle=future)."""
         count = self.prompt.tokens if self.future else self.prompt.length
-        rows = [self.prompt.weights(h, count).sum(axis=0) for h in self.prompt.query_heads(head)]
+        rows = [self.prompt.column_sums(h, count) for h in self.prompt.query_heads(head)]
         total = self.join(np.stack(rows), axis=0)
         if prefill_score == "mean":
             total = total / np.maximum(1, count - np.arange(self.prompt.tokens))
@@ -243,7 +243,7 @@ class Tova(Scored):
     def last_query(self, held=None):
         """A head that does not hold a row (held: [KV heads][prompt]) gives it nothing."""
         last = self.prompt.length - 1
-        rows = [self.prompt.weights(h, last + 1)[last] for h in range(len(self.layer.q))]
+        rows = [self.prompt.last_weights(h, 1)[0] for h in range(len(self.layer.q))]
         for h, row in enumerate(rows if held else []):
             rows[h] = np.where(np.append(held[h // self.layer.group], np.zeros(len(row) - last - 1)), row, 0)
         return np.mean(rows, axis=0)
@@ -371,25 +371,28 @@ class Quest(Policy):
         super().__init__(prompt)
         self.page_size = page_size
         self.pages = max(3, budget // page_size)
-        self.dense_layers = dense_layers
+        self.dense_layers, self.known = dense_layers, None
 
     def select(self, layer, query_head, t, positions, logits, held):
         if layer.index < self.dense_layers:
             return None
         page_of = held // self.page_size              # whether a window shows them or not
         scores = np.full(page_of.max() + 1, -np.inf)
-        for page in np.unique(page_of):
-            scores[page] = self.bound(layer, query_head, t, held[page_of == page])
+        low, high = self.boxes(layer, query_head // layer.group, t, held)
+        query = layer.q[query_head, t]
+        scores[np.unique(page_of)] = np.maximum(query * low, query * high).sum(axis=1)    # bounds of q.k
         scores = disturbed.scores(scores, lambda: weight_floor(layer))
         scores[page_of[-1]] = np.inf
-        return np.isin(positions // self.page_size, best(scores, self.pages))
+        return mask_of(best(scores, self.pages), len(scores))[positions // self.page_size]
 
-    def bound(self, layer, query_head, t, members):
-        """Upper bound of q.k over the page."""
-        query = layer.q[query_head, t]
-        keys = layer.k[query_head // layer.group][members]
-        low, high = through_f16(keys.min(axis=0)), through_f16(keys.max(axis=0))
-        return np.maximum(query * low, query * high).sum()
+    def boxes(self, layer, head, t, held):
+        """[pages][d_k] least and largest of the held keys of each page; a group's heads ask for the same."""
+        asked = (layer.index, head, t)
+        if self.known is None or self.known[0] != asked:
+            first = np.flatnonzero(np.diff(held // self.page_size, prepend=-1))
+            keys = layer.k[head][held]
+            self.known = asked, [through_f16(of.reduceat(keys, first, axis=0)) for of in (np.minimum, np.maximum)]
+        return self.known[1]
 
     def own_bytes(self, tokens, held=None):
         """Two halves per channel and page in which a row is held."""

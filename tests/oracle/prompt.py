@@ -61,6 +61,18 @@ class Prompt:
             self.cached[query_head] = have
         return have[:count]
 
+    def last_weights(self, query_head, count):
+        """Exact weights [count, tokens] of the last `count` queries."""
+        return exact.noticed(exact.weights_of(self.layer, query_head, np.arange(self.length - count, self.length)))
+
+    def column_sums(self, query_head, count):
+        """Of the weights of the first `count` queries; kept with the trace, for many policies ask."""
+        known = self.trace.exact if self.trace else {}
+        key = ("column sums", self.layer.index, query_head, count)
+        if key not in known:
+            known[key] = self.weights(query_head, count).sum(axis=0)
+        return known[key]
+
     def keys(self, head):
         return self.layer.k[head, :self.length]
 

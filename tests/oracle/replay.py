@@ -25,6 +25,8 @@ class LayerReplay:
         if specs.leaves_exact(stages, owner.index, trace.model_layers):
             stages = []
         self.policy = specs.make_policy(stages, self.prompt, self.count_bytes)
+        self.selects, self.observes = (getattr(type(self.policy), hook) is not getattr(policies.Policy, hook)
+                                       for hook in ("select", "observe"))
         self.heads = [self.make_head(stages, h) for h in range(len(owner.k))]
 
     def count_bytes(self, stages, policy, limit):
@@ -94,16 +96,17 @@ class LayerReplay:
         below 0 belong to a question that was not known: nobody judges their answers."""
         for layer in self.layers:
             answers = self.answers[layer.index]
-            positions = np.flatnonzero(cache.held[:t + 1])
-            positions = positions[positions >= exact.first_visible(layer, t)]
+            first = exact.first_visible(layer, t)
+            positions = first + np.flatnonzero(cache.held[first:t + 1])
             weights = self.weights(layer, head, cache, positions, t)
             group = query_heads(layer, head)
             if step >= 0:
-                answers.output[group, step] = weights @ cache.read_values()[positions]
-                answers.weights[group, step, positions] = weights
+                here = span_of(positions)
+                answers.output[group, step] = weights @ cache.read_values()[here]
+                answers.weights[group, step, here] = weights
                 answers.held[head, step] = cache.held
                 answers.coded[head, step] = cache.coded_mask()
-            if layer is self.owner:
+            if layer is self.owner and self.observes:
                 own = cache.own[positions]
                 self.policy.observe(head, t, positions[own], exact.noticed(weights)[:, own])
 
@@ -112,12 +115,13 @@ class LayerReplay:
         group = query_heads(layer, head)
         if not len(positions):                            # nothing held is visible
             return np.zeros((layer.group, 0))
-        queries, keys = layer.q[group, t], cache.read_keys()[positions]
+        queries, keys = layer.q[group, t], cache.read_keys()[span_of(positions)]
         if self.policy.cache_positions:
             queries, keys = self.in_slots(layer, cache, queries, keys, positions, t)
         logits = exact.logits_of(layer, queries, keys)
-        for row, query_head in zip(logits, range(group.start, group.stop)):
-            reads = self.policy.select(layer, query_head, t, positions, row, np.flatnonzero(cache.held[:t + 1]))
+        held = np.flatnonzero(cache.held[:t + 1]) if self.selects else None
+        for row, query_head in zip(logits, range(group.start, group.stop) if self.selects else ()):
+            reads = self.policy.select(layer, query_head, t, positions, row, held)
             if reads is not None:
                 row[~reads] = -np.inf
         return exact.softmax(logits, exact.sink_logits(layer, group))
@@ -187,6 +191,12 @@ def run_together(replays):
     return [replay.answers for replay in replays]
 
 
+def span_of(positions):
+    """Ascending positions as an index: where there are no gaps, what they index is not copied."""
+    whole = len(positions) and positions[-1] - positions[0] == len(positions) - 1
+    return slice(int(positions[0]), int(positions[-1]) + 1) if whole else positions
+
+
 def query_heads(layer, head):
     """The query heads that read KV head `head`."""
     return slice(head * layer.group, (head + 1) * layer.group)
@@ -205,7 +215,8 @@ def empty_answers(trace, layer):
     shape = (len(layer.k), len(times), tokens)
     return Answers(layer=layer, times=times, exact=outputs, output=np.zeros_like(outputs),
                    exact_weights=weights, weights=np.zeros_like(weights),
-                   held=np.zeros(shape, dtype=bool), coded=np.zeros(shape, dtype=bool))
+                   held=np.zeros(shape, dtype=bool), coded=np.zeros(shape, dtype=bool),
+                   known=trace.exact.setdefault(("of the exact", layer.index), {}))
 
 
 def replay_layers(trace, spec, kind=LayerReplay):

@@ -36,7 +36,7 @@ class SnapKV(Scored):
 
     def window_rows(self, query_head):
         length, window = self.prompt.length, self.window
-        return self.prompt.weights(query_head, length)[length - window:, :length - window]
+        return self.prompt.last_weights(query_head, window)[:, :length - window]
 
     def head_votes(self, query_head):
         rows = self.window_rows(query_head)
