@@ -100,14 +100,27 @@ enum kv_verdict kv_check_no_budget(struct kv_check *check)
     return kv_fail(&check->why, 0, "a share that is no row: expected unsupported"), KV_FAIL;
 }
 
-/* True where atoms may outlive some of their rows, so that bytes hang on which rows were dropped: under
- * eviction step by step, or from heads of unequal length. */
+static bool joins_heads(const struct kv_cache_spec *cache)
+{
+    bool joins = false;
+    for (int side = 0; side < 2; side++) {
+        const struct kv_stage *stage = kv_chain(cache, side);
+        joins |= stage && stage->modifiers[side].span & KV_SPAN_HEADS;
+    }
+    return joins;
+}
+
+/* True where atoms may outlive some of their rows, so that bytes hang on which rows were dropped:
+ * under eviction step by step, from heads of unequal length, or from heads that choose apart and
+ * whose rows stand in one atom. */
 static bool leaves_holes(const struct kv_spec *spec)
 {
     const struct kv_cache_spec *cache = &spec->caches[0];
-    for (uint32_t p = 0; p < cache->n_policies; p++)
-        if (!cache->policies[p]->trim.prompt_only || cache->policies[p]->trim.pooled_heads)
-            return cache->codec || cache->values;
+    for (uint32_t p = 0; p < cache->n_policies; p++) {
+        const struct kv_trim *trim = &cache->policies[p]->trim;
+        if (!trim->prompt_only || trim->pooled_heads) return cache->codec || cache->values;
+        if (!trim->shared_heads && joins_heads(cache)) return true;
+    }
     return false;
 }
 
@@ -116,6 +129,8 @@ enum kv_verdict kv_check_stored_budget(struct kv_check *check)
     const struct kv_cache_spec *cache = &check->spec->caches[0];
     if (check->spec->n_caches > 1 || !has_budget(check)) return kv_check_skip(check, "no budget");
     if (cache->n_policies > 1) return kv_check_skip(check, "several budgets");
+    if (cache->policies[0]->trim.layer_budget != KV_LAYERS_UNIFORM)
+        return kv_check_skip(check, "layers share the budget: one of them may store more");
     if (leaves_holes(check->spec))
         return kv_check_skip(check, "stored units may outlive their rows");
     struct changed changed = {0};
