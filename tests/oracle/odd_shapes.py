@@ -144,6 +144,9 @@ def draw_codecs(rng, codecs):
     return outer + "+" + draw_stage(rng, *pick(rng, list(codecs.items())), 0.4) if chance(rng, 0.25) else outer
 
 
+LAID_OUT = 0.1           # share of the specs that keep rows for each query head
+
+
 def draw_spec(rng, known):
     parts = []
     if chance(rng, 0.45):
@@ -152,7 +155,7 @@ def draw_spec(rng, known):
         parts.append(draw_codecs(rng, known["codec"]))
     if chance(rng, 0.03):
         parts = [draw_stage(rng, *pick(rng, list(known["answer"].items())), 0.5)]
-    return "+".join(parts)
+    return "+".join(parts) + (":layout=query-heads" if chance(rng, LAID_OUT) else "")
 
 
 # ---- comparison ----
