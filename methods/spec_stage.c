@@ -71,6 +71,17 @@ const struct kv_param kv_modifier_params[] = {
      "host: codes and rows that wait lie in host memory and are counted apart; bases stay"},
     {0}};
 
+const struct kv_param kv_spec_params[] = {
+    {"layers", KV_PARAM_CHOICE, 0, 0, 0, 0, "ranges such as 0-3_8",
+     "layers of the model that are compressed; the others stay exact"},
+    {"exact_layers", KV_PARAM_CHOICE, 0, 0, 0, 0, "counts such as first2_last1",
+     "so many of the model's layers stay exact"},
+    {"query", KV_PARAM_CHOICE, 0, 0, 0, 0, "aware|agnostic",
+     "agnostic: rows are chosen before the question at the prompt's end is known"},
+    {"layout", KV_PARAM_CHOICE, 0, 0, 0, 0, "kv-heads|query-heads",
+     "query-heads: each query head has its own copy of the KV head, chosen and charged apart"},
+    {0}};
+
 /* What the three kinds of a method have in common. */
 struct method { const char *name; const struct kv_param *params; size_t config_size; };
 
@@ -235,10 +246,7 @@ static int unknown_key(const char *who, const char *key, const struct kv_param *
     int n = 0;
     for (; own && own->name && n < 64; own++) names[n++] = own->name;
     for (; common && common->name && n < 128; common++) names[n++] = common->name;
-    names[n++] = "layers";
-    names[n++] = "query";
-    names[n++] = "layout";
-    names[n] = "exact_layers";
+    for (const struct kv_param *said = kv_spec_params; said->name; said++) names[n++] = said->name;
     const char *near = kv_nearest(key, names);
     return kv_fail(err, KV_EUSAGE, "%s: unknown parameter %.100s%s%s%s", who, key,
                    near ? "; did you mean " : "", near ? near : "", near ? "?" : "");

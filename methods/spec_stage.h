@@ -19,5 +19,7 @@ void kv_stage_print(const struct kv_stage *stage, char *text, size_t capacity);
 
 /* Parameters that every policy with a score has, and every codec stage. */
 extern const struct kv_param kv_trim_params[], kv_modifier_params[];
+/* What is said of a whole spec, on any of its stages; names and words alone. */
+extern const struct kv_param kv_spec_params[];
 
 #endif

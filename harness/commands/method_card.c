@@ -10,6 +10,8 @@
 #include "harness/output/listing.h"
 #include "methods/spec_stage.h"
 
+static const char OF_A_SPEC[] = "of a whole spec, said once";
+
 static void range_of(const struct kv_param *param, char text[128])
 {
     if (kv_param_kind(param) == KV_PARAM_CHOICE)
@@ -155,6 +157,7 @@ static bool describe_policy(cJSON *object, const struct kv_policy *policy)
         config && params && capabilities && add_params(params, "own", policy->params, config) &&
         (!policy->score ||
          add_params(params, "of every policy that drops rows", kv_trim_params, &policy->trim)) &&
+        add_params(params, OF_A_SPEC, kv_spec_params, NULL) &&
         policy_capabilities(capabilities, policy, config);
     free(config);
     return done && add_common(object, "policy", policy->name, policy->summary, policy->paper);
@@ -170,6 +173,7 @@ static bool describe_codec(cJSON *object, const struct kv_codec *codec)
                       add_params(params, "own", codec->params, config) &&
                       add_params(params, "of every codec (k. and v. before a name: that side only)",
                                  kv_modifier_params, NULL) &&
+                      add_params(params, OF_A_SPEC, kv_spec_params, NULL) &&
                       codec_capabilities(capabilities, codec);
     free(config);
     return done && add_common(object, "codec", codec->name, codec->summary, codec->paper);
@@ -183,6 +187,7 @@ static bool describe_answer(cJSON *object, const struct kv_answer *answer)
     if (config) kv_params_defaults(answer->params, config);
     const bool done =
         config && params && capabilities && add_params(params, "own", answer->params, config) &&
+        add_params(params, OF_A_SPEC, kv_spec_params, NULL) &&
         add_capability(capabilities, true, "keeps no rows: nothing may stand beside it") &&
         add_capability(capabilities, answer->fit != NULL,
                        "fitted on the prompt (calibration: online)");

@@ -22,7 +22,7 @@ for name in $(kvbench list --json | sed -n 's/.*"name":[^"]*"\([^"]*\)".*/\1/p')
     expect 0 '' list "$name" --json
 done
 expect 0 '' list h2o
-for text in 'arXiv 2306.14048' recent_percent 'drops rows at every step' 'spec: h2o:budget=0.2'; do
+for text in 'arXiv 2306.14048' 'kv-heads|query-heads' recent_percent 'drops rows at every step' 'spec: h2o:budget=0.2'; do
     says "$text"
 done
 expect 0 '' list int

@@ -98,7 +98,8 @@ def tables(program):
     for method in ask(program):
         if method["kind"] in ("policy", "codec", "answer"):
             found = ask(program, method["name"])
-            result.setdefault(method["kind"], {})[method["name"]] = found["parameters"]
+            result.setdefault(method["kind"], {})[method["name"]] = [
+                parameter for parameter in found["parameters"] if "whole spec" not in parameter["kind"]]
     return result
 
 
