@@ -240,6 +240,57 @@ static int explain_words(const struct decode *decode, double goal, char *reason)
                                 : ", which proves no limit");
 }
 
+struct look_ups {
+    const struct kv_kernels *kernels;
+    enum kv_look_up way;
+};
+
+static double look_up(void *context)
+{
+    const struct look_ups *run = context;
+    return run->kernels->look_up_peak(run->way, 5000) / 2;
+}
+
+/* The fastest of the ways to look a format's codes up, GB/s of codes; 0: this set has none. */
+static double fastest_look_ups(const struct decode *decode, const char **name)
+{
+    static const struct {
+        enum kv_stripe_format format;
+        enum kv_look_up way;
+        const char *name;
+    } ways[] = {{KV_STRIPE_BOOK, KV_LOOK_UP_JOINED, "floats joined of bytes"},
+                {KV_STRIPE_BOOK, KV_LOOK_UP_PERMUTED, "floats permuted"},
+                {KV_STRIPE_BOOK, KV_LOOK_UP_WHOLES, "whole numbers of 23 bits"},
+                {KV_STRIPE_SIGN, KV_LOOK_UP_JOINED_SIGNS, "floats joined of bytes"},
+                {KV_STRIPE_SIGN, KV_LOOK_UP_PERMUTED_SIGNS, "floats permuted"},
+                {KV_STRIPE_SIGN, KV_LOOK_UP_WHOLE_SIGNS, "whole numbers of 16 bits"},
+                {KV_STRIPE_SIGN, KV_LOOK_UP_FLIPPED_SIGNS, "flipped signs"}};
+    double best = 0;
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+        struct look_ups run = {decode->kernels, ways[w].way};
+        if (ways[w].format != decode->format->format || look_up(&run) <= 0) continue;
+        const double rate = kv_perf_best(look_up, &run) * decode->threads / 1e9;
+        if (rate > best) best = rate, *name = ways[w].name;
+    }
+    return best;
+}
+
+/* A limit for the ways of kv_look_up and no others, which is what a reason says: loads, tables and
+ * what joins the sums come on top of them. */
+static int explain_look_ups(const struct decode *decode, double goal, char *reason)
+{
+    const char *name = NULL;
+    const double rate = fastest_look_ups(decode, &name);
+    if (rate <= 0) return 0;
+    return snprintf(reason, KV_PERF_REASON,
+                    "look-ups and sums of codes out of registers, the fastest way known (%s), take "
+                    "codes at %.1f GB/s, %.0f %% %s the goal of %.1f%s; ",
+                    name, rate, 100 * fabs(rate / goal - 1), rate < goal ? "below" : "above", goal,
+                    rate < goal ? ": a limit of this core for look-ups by shuffles in registers at "
+                                  "that precision"
+                                : ", which proves no limit");
+}
+
 /* The goal beside what the arithmetic of this format alone takes here, without which no answer is,
  * and beside the whole answer out of L2. The best loop that is known proves nothing about others.
  */
@@ -254,14 +305,14 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
         snprintf(reason, KV_PERF_REASON, "no reason found: out of memory");
         return;
     }
-    const int used = explain_words(decode, goal, reason);
+    const int used = (tables ? explain_look_ups : explain_words)(decode, goal, reason);
     snprintf(
         reason + used, (size_t)(KV_PERF_REASON - used),
-        "the best loop known over keys alone (loads, %s), out of %s, %.1f GB/s, %s the goal of "
-        "%.1f%s; whole answers out of L2 %.1f, reading %.1f",
+        "the best loop known over keys alone (loads, %s), out of %s, %.1f GB/s, %s the goal%s; "
+        "whole answers out of L2 %.1f, reading %.1f",
         tables ? "look-ups, sums" : "unpacking, multiply-adds", tables ? "L2" : "L1", alone,
-        alone < goal ? "below" : "above", goal,
-        tables ? ", which proves no limit of the machine" : "", cached, seen->limit / 1e9);
+        alone < goal ? "below" : "above",
+        tables && !used ? ", which proves no limit of the machine" : "", cached, seen->limit / 1e9);
 }
 
 static int measure(struct kv_perf *perf, const struct format *format, uint32_t tokens,

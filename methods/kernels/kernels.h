@@ -53,6 +53,16 @@ static inline size_t kv_stripe_bytes(enum kv_stripe_format format, uint32_t dept
     return row_bytes[format] * ((depth + rows - 1) / rows * rows);
 }
 
+/* Ways to sum what codes of four bits stand for, out of a table of 16: floats of a book, joined from
+ * planes of three bytes or permuted whole, times x (one multiply-add a vector); whole numbers of 23
+ * bits, x times the book's entries in one unit, as many as a float's significand stores, byte planes
+ * of which are summed exactly; +-x0 +-x1 +-x2 +-x3 for four rows' signs in the same three forms, of 16
+ * bits where they are whole; and x of one row whose sign is flipped. Not among them: look-ups in
+ * memory (gathers, tables of two codes), whole numbers that are cut shorter (which the bound of
+ * `stripes` would allow for thousands of rows), sums that drop bits, products of whole numbers. */
+enum kv_look_up { KV_LOOK_UP_JOINED, KV_LOOK_UP_PERMUTED, KV_LOOK_UP_WHOLES, KV_LOOK_UP_JOINED_SIGNS,
+                  KV_LOOK_UP_PERMUTED_SIGNS, KV_LOOK_UP_WHOLE_SIGNS, KV_LOOK_UP_FLIPPED_SIGNS, KV_LOOK_UPS };
+
 /* -- codes of one scalar table --------------------------------------------------------------- */
 
 /* Ascending thresholds whose codes many values ask for, made ready once (kv_cells_prepare): y = (x *
@@ -263,6 +273,9 @@ struct kv_kernels {
     /* The same where one operand of each multiply-add is made by one bitwise operation, as codes that
      * share a word are to be told apart: what no product with such codes can exceed. */
     double (*isolating_peak)(size_t rounds);
+    /* Nothing but look-ups of codes and their sums in registers, by one of the ways below; returns how
+     * many codes that were, 0 where the set has no such ways. */
+    double (*look_up_peak)(enum kv_look_up way, size_t rounds);
 };
 
 /* One overlay: fills its entries of *kernels and returns. Each set exports exactly this one symbol,

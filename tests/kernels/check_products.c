@@ -437,3 +437,16 @@ const char *check_isolating_peak(const struct kv_kernels *generic, const struct 
 {
     return check_yardstick(set->isolating_peak);
 }
+
+/* Likewise; generic has no ways. */
+const char *check_look_up_peak(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    for (int way = 0; way < KV_LOOK_UPS; way++) {
+        const double one = set->look_up_peak((enum kv_look_up)way, 1);
+        const double ten = set->look_up_peak((enum kv_look_up)way, 10);
+        const int none = set->look_up_peak == generic->look_up_peak;
+        if (none ? one != 0 || ten != 0 : !(one > 0 && ten == 10 * one))
+            return complain("way %d counts %g and %g", way, one, ten);
+    }
+    return NULL;
+}

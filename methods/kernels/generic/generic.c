@@ -446,6 +446,12 @@ static double isolating_peak_generic(size_t rounds)
     return 16.0 * (double)rounds;
 }
 
+static double look_up_peak_generic(enum kv_look_up way, size_t rounds)
+{
+    (void)way, (void)rounds;
+    return 0;
+}
+
 void kv_kernels_set_generic(struct kv_kernels *kernels)
 {
     *kernels = (struct kv_kernels){
@@ -494,5 +500,6 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .hadamard_squares = hadamard_squares_generic,
         .peak = peak_generic,
         .isolating_peak = isolating_peak_generic,
+        .look_up_peak = look_up_peak_generic,
     };
 }

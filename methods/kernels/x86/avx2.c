@@ -30,6 +30,7 @@
 #include "methods/kernels/x86/magnitudes.h"
 #include "methods/kernels/polar.h"
 #include "methods/kernels/projections.h"
+#include "methods/kernels/x86/look_up_peak.h"
 #include "methods/kernels/entries.h"
 
 static bool looks_up(const struct kv_stripes *stripes)
@@ -60,5 +61,6 @@ void kv_kernels_set_avx2(struct kv_kernels *kernels)
     kernels->hadamard = KERNEL(hadamard_far);
     kernels->hadamard_squares = KERNEL(hadamard_far_squares);
     kernels->lookup_packed = KERNEL(lookup_packed);
+    kernels->look_up_peak = KERNEL(look_up_peak);
     kernels->isa = "avx2";
 }

@@ -21,6 +21,7 @@
 #include "methods/kernels/x86/magnitudes.h"
 #include "methods/kernels/polar.h"
 #include "methods/kernels/projections.h"
+#include "methods/kernels/x86/look_up_peak.h"
 #include "methods/kernels/entries.h"
 
 void kv_kernels_set_avx512(struct kv_kernels *kernels)
@@ -30,5 +31,6 @@ void kv_kernels_set_avx512(struct kv_kernels *kernels)
     kernels->grid_encode = KERNEL(grid_codes);
     kernels->pack_bits = KERNEL(pack_all);
     kernels->unpack_bits = KERNEL(unpack_all);
+    kernels->look_up_peak = KERNEL(look_up_peak);
     kernels->isa = "avx512";
 }
