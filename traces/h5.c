@@ -220,6 +220,8 @@ enum kv_h5_type kv_h5_classify(hid_t type)
         if (H5Tequal(type, H5T_STD_I32LE) > 0) return KV_H5_I32;
         if (H5Tequal(type, H5T_STD_I64LE) > 0) return KV_H5_I64;
         if (H5Tequal(type, H5T_STD_U16LE) > 0) return KV_H5_U16;
+        /* The file is little-endian (schema.md); of one byte there is no order. */
+        if (H5Tget_order(type) == H5T_ORDER_BE && H5Tget_size(type) > 1) return KV_H5_OTHER;
         return H5Tget_size(type) <= 8 ? KV_H5_INTEGER : KV_H5_OTHER;
     case H5T_STRING:
         return KV_H5_STRING;
@@ -231,7 +233,7 @@ enum kv_h5_type kv_h5_classify(hid_t type)
 const char *kv_h5_type_name(enum kv_h5_type type)
 {
     static const char *const names[] = {"f16", "f32", "f64", "bf16", "i32", "i64", "u16", "str",
-                                        "integer of another width", "another type"};
+                                        "integer of another width", "another type or order of bytes"};
     return names[type];
 }
 

@@ -71,6 +71,11 @@ REJECTED(version_zero, set_int(file, "", "version", 0),
          "/@version: expected version 1, found version 0")
 REJECTED(version_text, set_text(file, "", "version", "1"),
          "/@version: expected an integer, found str")
+REJECTED(version_big_endian,
+         set_value(file, "", "version", H5T_STD_I32BE, &(int32_t){0x01000000}),
+         "/@version: expected an integer, found another type or order of bytes")
+REJECTED(positions_big_endian, RESHAPE("positions", H5T_STD_I32BE, T),
+         "/positions: expected [12] i32, found [12] another type or order of bytes")
 REJECTED(version_float, set_real(file, "", "version", 1),
          "/@version: expected an integer, found f64")
 REJECTED(model_missing, drop(file, "", "model"), "/@model: expected a string, found nothing")
@@ -152,7 +157,8 @@ REJECTED(q_unmarked_words, RESHAPE("layers/000/q", H5T_STD_U16LE, Q_HEADS, T, D_
 REJECTED(q_double, RESHAPE("layers/000/q", H5T_IEEE_F64LE, Q_HEADS, T, D_K),
          "/layers/000/q: expected [q_heads, 12, d_k] f16|f32|bf16, found [4, 12, 8] f64")
 REJECTED(q_big_endian, RESHAPE("layers/000/q", H5T_IEEE_F32BE, Q_HEADS, T, D_K),
-         "/layers/000/q: expected [q_heads, 12, d_k] f16|f32|bf16, found [4, 12, 8] another type")
+         "/layers/000/q: expected [q_heads, 12, d_k] f16|f32|bf16, found [4, 12, 8] another type or order "
+         "of bytes")
 REJECTED(q_rank, RESHAPE("layers/000/q", half(), Q_HEADS, T),
          "/layers/000/q: expected [q_heads, 12, d_k] f16|f32|bf16, found [4, 12] f16")
 REJECTED(q_rank_four, RESHAPE("layers/000/q", half(), 1, Q_HEADS, T, D_K),
