@@ -62,7 +62,8 @@ static inline struct kv_stage *kv_chain(const struct kv_cache_spec *cache, enum 
 /* The chains to walk, each once: side = KV_KEYS, then KV_VALUES where the values have their own. */
 static inline int kv_n_chains(const struct kv_cache_spec *cache) { return cache->sided ? 2 : 1; }
 
-/* Whether what the chain of this side stores depends on the seed. */
+/* Whether what a policy chooses, or the chain of this side stores, depends on the seed. */
+bool kv_policy_is_random(const struct kv_stage *stage);
 bool kv_chain_is_random(const struct kv_cache_spec *cache, enum kv_side side);
 
 struct kv_spec {

@@ -33,6 +33,11 @@ static const char *family_of(const struct kv_spec *spec)
                       : "exact";
 }
 
+bool kv_policy_is_random(const struct kv_stage *stage)
+{
+    return stage->policy->random && stage->policy->random(stage->config[0]);
+}
+
 bool kv_chain_is_random(const struct kv_cache_spec *cache, enum kv_side side)
 {
     const struct kv_stage *chain = kv_chain(cache, side);
@@ -50,7 +55,7 @@ void kv_spec_note_traits(struct kv_spec *spec)
         for (uint32_t p = 0; p < spec->caches[c].n_policies; p++) {
             const struct kv_stage *stage = spec->caches[c].policies[p];
             spec->oracle |= stage->policy->oracle || kv_policy_wants(stage).future;
-            spec->random |= stage->policy->random && stage->policy->random(stage->config[0]);
+            spec->random |= kv_policy_is_random(stage);
         }
         for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++)
             spec->random |= kv_chain_is_random(&spec->caches[c], side);

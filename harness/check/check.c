@@ -7,6 +7,7 @@
 
 #include "harness/check/check_budgets.h"
 #include "harness/check/check_laws.h"
+#include "harness/check/check_shapes.h"
 #include "harness/replay/question.h"
 #include "methods/spec_wants.h"
 #include "methods/trim.h"
@@ -85,83 +86,6 @@ static enum kv_verdict canonical_spec_parses_to_itself(struct kv_check *check)
     return same ? KV_PASS : KV_FAIL;
 }
 
-static enum kv_verdict finite_on(struct kv_check *check, const struct kv_check_shape *shape)
-{
-    struct kv_play play = kv_play_usual(check);
-    struct kv_played played;
-    play.audit = true;
-    const enum kv_verdict verdict = kv_play_shape(check, &play, shape, &played);
-    if (verdict != KV_PASS) return verdict;
-    const bool finite = kv_played_finite(&played, &check->why);
-    kv_played_forget(&played);
-    return finite ? KV_PASS : KV_FAIL;
-}
-
-static enum kv_verdict accounts_balance_at_every_step(struct kv_check *check) { return finite_on(check, &kv_check_plain); }
-
-#define SHAPE(name, ...)                                           \
-    static enum kv_verdict name(struct kv_check *check)                  \
-    {                                                              \
-        struct kv_check_shape shape = kv_check_plain;                       \
-        const struct kv_check_shape change = {__VA_ARGS__};        \
-        kv_change_shape(&shape, &change);                          \
-        return finite_on(check, &shape);                           \
-    }
-
-/* Takes over the fields of change that are not zero. */
-static void kv_change_shape(struct kv_check_shape *shape, const struct kv_check_shape *change)
-{
-    if (change->tokens) shape->tokens = change->tokens;
-    if (change->prefill) shape->prefill = change->prefill;
-    if (shape->question >= shape->prefill) shape->question = 0;
-    if (change->kv_heads) shape->kv_heads = change->kv_heads;
-    if (change->group) shape->group = change->group;
-    if (change->key_dim) shape->key_dim = change->key_dim;
-    if (change->value_dim) shape->value_dim = change->value_dim;
-    if (change->window) shape->window = change->window;
-    if (change->softcap > 0.0) shape->softcap = change->softcap;
-    shape->sinks = change->sinks, shape->interleaved = change->interleaved;
-    if (change->dtype) shape->dtype = change->dtype;
-    if (change->rows) shape->rows = change->rows;
-    shape->latent = change->latent;
-}
-
-SHAPE(answers_constant_rows, .rows = KV_ROWS_CONSTANT)
-SHAPE(answers_zero_rows, .rows = KV_ROWS_ZERO)
-SHAPE(answers_huge_rows, .rows = KV_ROWS_HUGE)
-SHAPE(answers_subnormal_rows, .rows = KV_ROWS_SUBNORMAL)
-SHAPE(runs_on_head_dim_80, .key_dim = 80, .value_dim = 80)
-SHAPE(runs_on_unequal_dims, .key_dim = 96, .value_dim = 64)
-SHAPE(runs_on_one_kv_head, .kv_heads = 1, .group = 4)
-SHAPE(runs_without_groups, .kv_heads = 3, .group = 1)
-SHAPE(runs_on_a_sliding_layer, .window = 40, .softcap = 20.0, .sinks = true, .interleaved = true)
-SHAPE(runs_on_bfloat, .dtype = KV_BF16)
-SHAPE(runs_on_f32, .dtype = KV_F32)
-SHAPE(runs_on_one_prompt_token, .tokens = 40, .prefill = 1)
-SHAPE(runs_on_one_decode_token, .tokens = 257)
-
-/* What is said of the values alone could have no effect: the spec must be refused. */
-static bool tells_values_apart(const struct kv_spec *spec)
-{
-    for (uint32_t c = 0; c < spec->n_caches; c++) {
-        if (spec->caches[c].sided && spec->caches[c].values) return true;
-        for (const struct kv_stage *s = kv_chain(&spec->caches[c], KV_KEYS); s; s = s->rest)
-            if (!kv_stage_same_sides(s) || s->modifiers[0].exact_side) return true;
-    }
-    return false;
-}
-
-static enum kv_verdict runs_on_latents(struct kv_check *check)
-{
-    struct kv_check_shape shape = kv_check_plain;
-    shape.kv_heads = 1, shape.group = 4, shape.key_dim = 96;
-    shape.latent = shape.interleaved = true;
-    const enum kv_verdict verdict = finite_on(check, &shape);
-    if (verdict != KV_PASS || !tells_values_apart(check->spec)) return verdict;
-    kv_fail(&check->why, 0, "values that are columns of the keys: expected a refusal, found answers");
-    return KV_FAIL;
-}
-
 static enum kv_verdict twice(struct kv_check *check, struct kv_play *second, bool exactly, double tolerance)
 {
     struct kv_play first = kv_play_usual(check);
@@ -234,8 +158,7 @@ static bool chance_has_no_say(const struct kv_check *check, bool coded)
             none &= !coded || !kv_chain_is_random(cache, side);
         for (uint32_t p = 0; p < cache->n_policies; p++) {
             const struct kv_stage *stage = cache->policies[p];
-            const bool random = stage->policy->random && stage->policy->random(stage->config[0]);
-            none &= !random || has_no_choice(stage);
+            none &= !kv_policy_is_random(stage) || has_no_choice(stage);
         }
     }
     return none;
@@ -576,7 +499,8 @@ static enum kv_verdict differs_from_exact_attention(struct kv_check *check)
 
 static const struct { struct kv_invariant_text text; enum kv_verdict (*run)(struct kv_check *); } invariants[] = {
     INVARIANT(canonical_spec_parses_to_itself, "the printed spec is accepted back, unchanged"),
-    INVARIANT(accounts_balance_at_every_step, "every byte count is recounted from the lists, every step"),
+    {{"accounts_balance_at_every_step", "every byte count is recounted from the lists, every step"},
+     kv_check_accounts},
     INVARIANT(same_bytes_twice, "two runs give the same bits"),
     INVARIANT(order_of_units_does_not_matter, "heads may be replayed in any order"),
     INVARIANT(both_roads_agree, "sweeping lines and going token by token give the same answers"),
@@ -608,35 +532,36 @@ static const struct { struct kv_invariant_text text; enum kv_verdict (*run)(stru
     {{"error_falls_with_bits", "more bits, no larger error"}, kv_check_bits},
     {{"error_falls_with_rank", "more directions, channels or heads, no larger error"}, kv_check_rank},
     {{"what_was_projected_stays", "a row of the kept directions is read as it is"}, kv_check_projection},
-    INVARIANT(differs_from_exact_attention, "the method did something, and still answers"),
-    INVARIANT(answers_constant_rows, "all rows alike: finite answers"),
-    INVARIANT(answers_zero_rows, "all zero: finite answers"),
-    INVARIANT(answers_huge_rows, "rows of 65504: finite answers"),
-    INVARIANT(answers_subnormal_rows, "rows below the smallest half: finite answers"),
-    INVARIANT(runs_on_head_dim_80, "head_dim 80, or a reason why not"),
-    INVARIANT(runs_on_unequal_dims, "keys of 96, values of 64"),
-    INVARIANT(runs_on_one_kv_head, "multi-query attention"),
-    INVARIANT(runs_without_groups, "multi-head attention"),
-    INVARIANT(runs_on_latents, "latent attention, whose values are columns of the keys"),
-    INVARIANT(runs_on_a_sliding_layer, "window, softcap, sink logits, interleaved rotation"),
-    INVARIANT(runs_on_bfloat, "a bfloat16 trace"),
-    INVARIANT(runs_on_f32, "an f32 trace"),
-    INVARIANT(runs_on_one_prompt_token, "a prompt of one token"),
-    INVARIANT(runs_on_one_decode_token, "a single decode step")};
+    INVARIANT(differs_from_exact_attention, "the method did something, and still answers")};
 
 enum { N_INVARIANTS = sizeof invariants / sizeof *invariants };
 
 const struct kv_invariant_text *kv_check_list(void)
 {
-    static struct kv_invariant_text list[N_INVARIANTS + 1];
-    for (int i = 0; i < N_INVARIANTS; i++) list[i] = invariants[i].text;
+    static struct kv_invariant_text list[64];
+    int n = 0;
+    for (int i = 0; i < N_INVARIANTS; i++) list[n++] = invariants[i].text;
+    for (int i = 0; kv_check_shapes[i].text.name && n < 63; i++) list[n++] = kv_check_shapes[i].text;
     return list;
+}
+
+struct report { FILE *out; bool quiet; struct kv_check_counts *counts; };
+
+static void tell(const struct report *report, const struct kv_check *check, const char *name, enum kv_verdict verdict)
+{
+    static const char *const words[] = {"ok", "FAILED", "skipped"};
+    struct kv_check_counts *counts = report->counts;
+    counts->passed += verdict == KV_PASS, counts->failed += verdict == KV_FAIL;
+    counts->skipped += verdict == KV_SKIP;
+    if (report->quiet && verdict != KV_FAIL) return;
+    fprintf(report->out, "%-8s %s: %s%s%s\n", words[verdict], check->spec->text, name,
+            verdict == KV_PASS ? "" : ": ", verdict == KV_PASS ? "" : check->why.text);
 }
 
 void kv_check_spec(const struct kv_spec *spec, const char *isa, bool quiet, FILE *out,
                    struct kv_check_counts *counts)
 {
-    static const char *const words[] = {"ok", "FAILED", "skipped"};
+    const struct report report = {out, quiet, counts};
     struct kv_check check = {.spec = spec};
     struct kv_error err;
     if (kv_kernels_fill(&check.kernels, isa, &err) != KV_OK ||
@@ -647,11 +572,10 @@ void kv_check_spec(const struct kv_spec *spec, const char *isa, bool quiet, FILE
     }
     for (int i = 0; i < N_INVARIANTS; i++) {
         check.why.text[0] = 0;
-        const enum kv_verdict verdict = invariants[i].run(&check);
-        counts->passed += verdict == KV_PASS, counts->failed += verdict == KV_FAIL;
-        counts->skipped += verdict == KV_SKIP;
-        if (quiet && verdict != KV_FAIL) continue;
-        fprintf(out, "%-8s %s: %s%s%s\n", words[verdict], spec->text, invariants[i].text.name,
-                verdict == KV_PASS ? "" : ": ", verdict == KV_PASS ? "" : check.why.text);
+        tell(&report, &check, invariants[i].text.name, invariants[i].run(&check));
+    }
+    for (const struct kv_shape_invariant *shape = kv_check_shapes; shape->text.name; shape++) {
+        check.why.text[0] = 0;
+        tell(&report, &check, shape->text.name, kv_check_on_shape(&check, &shape->change));
     }
 }
