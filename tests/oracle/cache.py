@@ -5,6 +5,16 @@ from rotary import before_rotation, rotated
 from rounding import through_f16, to_f32
 
 
+def by_place(bank):
+    """Bytes by class: codes, their metadata and exact rows of a stage on the host are in none but `offloaded`."""
+    counts = {**bank.bytes(), "offloaded": 0}
+    if bank.codec.host:
+        for name in ("payload", "metadata", "residual"):
+            counts["offloaded"] += counts[name]
+            counts[name] = 0
+    return counts
+
+
 class Bank:
     """One side of one head. `read` is what an answer reads at each position."""
 
@@ -119,6 +129,18 @@ class Bank:
             for name, count in self.later.bytes().items():
                 counts[name] += count
         return counts
+
+
+    def touched(self, positions):
+        """Bytes of the atoms and exact rows in which these lie."""
+        coded = [p for p in positions if p in self.atom_of]
+        waits = set(self.queue) | self.sinks
+        if self.codec.bytes_of:
+            codes = sum(self.codec.bytes_of(coded))
+        else:
+            codes = sum(self.codec.atom_bytes()) * len({self.atom_of[p] for p in coded})
+        own = codes + self.exact_row_bytes * sum(p in waits for p in positions)
+        return own + (self.later.touched(positions) if self.later else 0)
 
 
 class UnrotatedBank(Bank):

@@ -26,6 +26,7 @@ class Codec:
     block = 1                 # rows per atom
     is_number_format = False  # f32, f16, bf16: a copy
     basis_bytes = 0           # fitted on the prompt, resident
+    host = False              # where=host: its rows lie in host memory
     unrotated = False         # keys reach it as they were before the rotation (UnrotatedBank)
 
     def __init__(self, dim):

@@ -81,6 +81,9 @@ class StateReplay:
         total["resident"] = sum(total.values())
         return {**total, "key": total["resident"], "value": 0, "joint": True}
 
+    def host_read_bytes(self):
+        return 0
+
     def side_error(self, side):
         """No row is left to compare."""
 

@@ -273,6 +273,12 @@ class LatentReplay(LayerReplay):
         logits[:, coded] = exact.logits_of(layer, turned_queries, self.meet[head][positions[coded]])
         return exact.softmax(logits, exact.sink_logits(layer, group))
 
+    def host_read_bytes(self):
+        return 0
+
+    def count_host_reads(self, cache, read, t):
+        """Latents lie on the device: `check` refuses others."""
+
     def byte_counts(self):
         """An atom, or an exact row of all heads, is charged until the last head drops it."""
         held = np.any([cache.held for cache in self.heads], axis=0)

@@ -45,6 +45,11 @@ class Policy:
         """[heads] masks of the prompt rows that policies before this one left."""
 
 
+def selects(policy):
+    return any(selects(member) for member in policy.members) if hasattr(policy, "members") else isinstance(
+        policy, (TopK, Quest))
+
+
 class Scored(Policy):
     """Lowest score goes; `sinks` first positions and the newest rows are protected.
 

@@ -2,7 +2,7 @@
 import numpy as np
 
 import exact
-from cache import Bank, HeadCache, UnrotatedBank
+from cache import Bank, HeadCache, UnrotatedBank, by_place
 from metrics import Answers
 from prompt import Prompt
 from rotary import turned
@@ -14,6 +14,7 @@ import stored
 
 class LayerReplay:
     """A layer that owns K and V, with the layers that read them from it."""
+    host_reads = 0                                # bytes, of all steps
 
     def __init__(self, trace, owner, readers, spec):
         self.owner, self.readers = owner, readers
@@ -98,6 +99,7 @@ class LayerReplay:
             answers = self.answers[layer.index]
             first = exact.first_visible(layer, t)
             positions = first + np.flatnonzero(cache.held[first:t + 1])
+            self.looked_at = np.zeros(len(positions), dtype=bool)
             weights = self.weights(layer, head, cache, positions, t)
             group = query_heads(layer, head)
             if step >= 0:
@@ -106,6 +108,8 @@ class LayerReplay:
                 answers.weights[group, step, here] = weights
                 answers.held[head, step] = cache.held
                 answers.coded[head, step] = cache.coded_mask()
+            if layer is self.owner:
+                self.count_host_reads(cache, positions[self.looked_at], t)
             if layer is self.owner and self.observes:
                 own = cache.own[positions]
                 self.policy.observe(head, t, positions[own], exact.noticed(weights)[:, own])
@@ -121,10 +125,31 @@ class LayerReplay:
         logits = exact.logits_of(layer, queries, keys)
         held = np.flatnonzero(cache.held[:t + 1]) if self.selects else None
         for row, query_head in zip(logits, range(group.start, group.stop) if self.selects else ()):
-            reads = self.policy.select(layer, query_head, t, positions, row, held)
+            reads = self.select(layer, query_head, cache, t, positions, row, held)
             if reads is not None:
                 row[~reads] = -np.inf
+            self.looked_at |= True if reads is None else reads
         return exact.softmax(logits, exact.sink_logits(layer, group))
+
+    def select(self, layer, query_head, cache, t, positions, row, held):
+        """Which rows a query reads, or None: all."""
+        return self.policy.select(layer, query_head, t, positions, row, held)
+
+    def count_host_reads(self, cache, read, t):
+        """Of a cache that does not select all it holds, whether a window shows it or not."""
+        for part, policy in self.parts_of(cache):
+            if not any(bank.codec.host for bank in part.banks):
+                continue
+            mine = read[part.held[read]] if policies.selects(policy) else np.flatnonzero(part.held[:t + 1])
+            self.host_reads += sum(bank.touched(mine) for bank in part.banks if bank.codec.host)
+
+    def parts_of(self, cache):
+        return [(cache, self.policy)]
+
+    def host_read_bytes(self):
+        """A step, or None: which rows behind a window are read is not told."""
+        known = not (policies.selects(self.policy) and self.owner.window)
+        return self.host_reads / len(self.trace.steps) if known else None
 
     def in_slots(self, layer, cache, queries, keys, positions, t):
         """positions=cache: rows turn from their recorded position to their slot, the query to the last."""
@@ -136,11 +161,11 @@ class LayerReplay:
 
     def byte_counts(self):
         """Bytes by class at the end; `key` and `value` are what belongs to one side's bank."""
-        total = dict(payload=0, metadata=0, residual=0, basis=0, key=0, value=0)
+        total = dict(payload=0, metadata=0, residual=0, basis=0, offloaded=0, key=0, value=0)
         for cache in self.heads:
             for side, bank in zip(("key", "value"), cache.banks):
-                counts = bank.bytes()
-                total[side] += sum(counts.values())
+                counts = by_place(bank)
+                total[side] += sum(counts.values()) - counts["offloaded"]
                 for name, count in counts.items():
                     total[name] += count
             total["metadata"] += self.policy_bytes(cache)

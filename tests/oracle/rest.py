@@ -77,7 +77,8 @@ class RestReplay(LayerReplay):
 
     def check_second(self):
         policy = self.later_policy
-        if type(policy) is policies.Policy:
+        self.selects |= policies.selects(policy)
+        if type(policy) is policies.Policy or policies.selects(policy):
             policy.drops = True                      # rows come from anywhere
         elif not isinstance(policy, policies.Scored):
             raise specs.Unknown("policies of the second cache that are several, or do not score")
@@ -97,6 +98,24 @@ class RestReplay(LayerReplay):
         super().enter(t)
         for head, cache in enumerate(self.heads):
             cache.second.drop(self.later_policy.evict(head, t, np.flatnonzero(cache.second.held)))
+
+    def parts_of(self, cache):
+        return [(cache.first, self.policy), (cache.second, self.later_policy)]
+
+    def select(self, layer, query_head, cache, t, positions, row, held):
+        """Each cache's policy among the rows of its own."""
+        del held
+        reads = np.ones(len(positions), dtype=bool)
+        for part, policy in self.parts_of(cache):
+            mine = part.held[positions]
+            if mine.any():
+                chosen = policy.select(layer, query_head, t, positions[mine], row[mine], np.flatnonzero(part.held[:t + 1]))
+                reads[mine] = True if chosen is None else chosen
+        return reads
+
+    def host_read_bytes(self):
+        known = not (policies.selects(self.later_policy) and self.owner.window)
+        return super().host_read_bytes() if known else None
 
     def make_head(self, stages, head):
         return TwoCaches(*(super(RestReplay, self).make_head(part, head) for part in (stages, self.later_stages)))

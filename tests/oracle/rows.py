@@ -7,7 +7,8 @@ import rest
 import specs
 import structure
 
-BYTE_COLUMNS = ("resident", "payload", "metadata", "residual", "basis")
+BYTE_COLUMNS = ("resident", "payload", "metadata", "residual", "basis", "offloaded")
+HOST_READS = "offloaded_read_bytes_per_step"
 POOLED_BY_MEAN = ("output_error", "wo_error", "residual_error", "residual_signal", "attention_kl", "lost_mass",
                   "mass_drift", "key_error", "value_error", "error_p50", "error_p95", "error_p99")
 ROW_ERRORS = ("key_error", "value_error")
@@ -18,7 +19,7 @@ def byte_row(counts, layer, tokens):
     heads, _, key_dim = layer.k.shape
     heads //= layer.copies                        # elements are the recorded ones
     value_dim = 0 if layer.value_is_key_prefix else layer.v.shape[2]
-    row = {f"{name}_bytes": counts[name] for name in BYTE_COLUMNS}
+    row = {f"{name}_bytes": counts.get(name, 0) for name in BYTE_COLUMNS}
     row.update(key_bytes=counts["key"], value_bytes=counts["value"],
                key_elements=heads * tokens * key_dim, value_elements=heads * tokens * value_dim,
                joint=counts.get("joint", False))
@@ -41,6 +42,7 @@ def stored_row(trace, replay, index):
         return {**row, **{f"{name}_bytes": 0 for name in BYTE_COLUMNS}}
     held = [int(cache.held.sum()) for cache in replay.heads]
     row.update(byte_row(replay.byte_counts(), replay.owner, trace.tokens))
+    row[HOST_READS] = replay.host_read_bytes()
     return dict(with_bits(row), kept_tokens=sum(held) / len(held) if held else None)
 
 
@@ -67,6 +69,8 @@ def pooled_row(trace, rows, answers):
     owners = [row for row in rows.values() if "key_elements" in row]
     summed = [n for n in owners[0] if n.endswith(("_bytes", "_elements"))]
     pooled = {name: sum(row[name] for row in owners) for name in summed}
+    reads = [row.get(HOST_READS) for row in rows.values()]
+    pooled[HOST_READS] = sum(reads) if None not in reads else None
     pooled["joint"] = any(row["joint"] for row in owners)
     with_bits(pooled)
     for name in POOLED_BY_MEAN:

@@ -93,7 +93,7 @@ def by_chance(spec):
     if all(stage.name != "random" for stage in stages):
         return set()
     sizes = {"bits_per_element", "bits_key", "bits_value", "resident_bytes", "payload_bytes", "metadata_bytes",
-             "residual_bytes"}
+             "residual_bytes", "offloaded_bytes", "offloaded_read_bytes_per_step"}
     if any(stage.params.get("pooled_heads") for stage in stages):
         return sizes | {"kept_tokens"}
     codecs = [stage for stage in stages if stage.name in CODECS]
@@ -210,9 +210,10 @@ def make_codec(stages, dim, side, element_bytes=2, recorded="f16", place=None):
     outer = side_params(chain[0], side)
     turned = side == "k" and (outer["keys"] == "unrotated" if "keys" in outer
                               else any(stage.name in UNROTATED for stage in chain))
-    params = {key: value for key, value in chain[0].params.items() if key.split(".")[-1] not in ("keys", "span")}
+    params = {key: value for key, value in chain[0].params.items() if key.split(".")[-1] not in ("keys", "span", "where")}
     place = replace(place or structure.Place(), turned=turned)
     codec = make_chain([Stage(chain[0].name, params)] + chain[1:], dim, side, place=place)
+    codec.host = outer.get("where") == "host"
     for part in filter(None, (codec, codec.later)):
         part.unrotated = turned
     return codec

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from cache import Bank
+from cache import Bank, by_place
 
 UNITS = {"": 1, "k": 1000, "Ki": 2 ** 10, "M": 10 ** 6, "Mi": 2 ** 20, "G": 10 ** 9, "Gi": 2 ** 30}
 
@@ -33,7 +33,7 @@ def sizes(banks, tokens):
         for bank in banks if count else []:
             bank.append(count - 1)
             bank.flush()
-        sums.append(sum(sum(bank.bytes().values()) for bank in banks))
+        sums.append(sum(sum(counts.values()) - counts["offloaded"] for counts in map(by_place, banks)))
     return np.array(sums)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cache import by_place
 from codec import Codec, Tiers
 import disturbed
 from joint import Lane, LaneBank, ObjectBank, part_of
@@ -666,17 +667,23 @@ class StructureReplay(LayerReplay):
             super().fit_bank(head, bank)
 
     def byte_counts(self):
-        total = dict(payload=0, metadata=0, residual=0, basis=0, key=0, value=0, joint=False)
+        total = dict(payload=0, metadata=0, residual=0, basis=0, offloaded=0, key=0, value=0, joint=False)
         for bank in self.objects:
             self.count_object(total, bank)
         for cache in self.heads:
             for side, bank in zip(("key", "value"), cache.banks):
-                for name, count in bank.bytes().items() if not isinstance(bank, LaneBank) else []:
+                for name, count in by_place(bank).items() if not isinstance(bank, LaneBank) else []:
                     total[name] += count
-                    total[side] += count
+                    total[side] += count if name != "offloaded" else 0
             total["metadata"] += self.policy_bytes(cache)
         total["resident"] = sum(total[n] for n in ("payload", "metadata", "residual", "basis"))
         return total
+
+    def host_read_bytes(self):
+        """Of rows that several lanes share nobody says whose a read is."""
+
+    def count_host_reads(self, cache, read, t):
+        pass
 
     def count_object(self, total, bank):
         layers = list(dict.fromkeys(lane.layer.index for lane in bank.lanes))
@@ -686,8 +693,9 @@ class StructureReplay(LayerReplay):
             for name, count in counts.items():
                 among = list(range(len(layers))) if name == "residual" else owners
                 part = part_of(count, among.index(index), len(among)) if index in among else 0
-                total[name] += part
-                total["key" if bank.lanes[0].keys else "value"] += part
+                away = bank.codec.host and name != "basis"
+                total["offloaded" if away else name] += part
+                total["key" if bank.lanes[0].keys else "value"] += 0 if away else part
         total["joint"] |= bool(bank.lanes[0].keys and bank.lanes[0].values)
 
 
