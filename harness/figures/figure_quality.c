@@ -202,12 +202,12 @@ static void write_note(const struct kv_figure_page *figure)
     uint32_t named = 0, left_out = 0;
     for (uint32_t r = 0; r < figure->ranking->n_measured; r++) {
         const struct kv_ranked *row = &figure->ranking->rows[r];
-        if (row->standing == KV_UNMEASURED || !kv_figure_is_exact(row)) continue;
-        const char *before = named ? ", " : "; not drawn, as good as exact: ";
+        if (row->standing == KV_UNMEASURED || drawn(row)) continue;
+        const char *before = named ? ", " : "; not drawn, as good as exact or of no bits: ";
         if (left_out || used + strlen(before) + strlen(row->label) > room) left_out++;
         else used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", before, row->label), named++;
     }
-    if (left_out) snprintf(text + used, sizeof text - used, named ? " and %u more" : "; not drawn: %u, as good as exact", left_out);
+    if (left_out) snprintf(text + used, sizeof text - used, named ? " and %u more" : "; not drawn: %u, as good as exact or of no bits", left_out);
     kv_figure_set_text(figure->script, "note", "%s", text);
 }
 
