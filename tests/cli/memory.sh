@@ -72,6 +72,10 @@ bytes smollm2-135m 2048 svd:rank=96:span=heads payload_bytes 23592960
 bytes smollm2-135m 2048 svd:rank=96:span=heads basis_bytes 2211840
 bytes smollm2-135m 2048 svd:rank=136:span=heads+int:bits=3:group_size=136 bytes $((6758400 + 3133440))
 bytes smollm2-135m 2048 svd:rank=96:span=heads+int:bits=2:group_size=96 bytes $((3440640 + 2211840))
+# ShadowKV-like: keys of rank 30 here, values on the host; what chunk means (49152 elements a layer) and chunks
+# kept exact (24576) would add to it is of no method.
+bytes smollm2-135m 2048 k.svd:rank=30:span=heads+v.f16:where=host offloaded_bytes 23592960
+bytes smollm2-135m 2048 k.svd:rank=30:span=heads+v.f16:where=host bytes $((8110080 - 30 * 2 * (49152 + 24576) + 345600))
 # TransMLA's 512 + 64 of 2048; ranks above the rows that a codec is made on here. Bases: maps of a layer.
 bytes llama-3-8b 8192 mla payload_bytes $((8192 * 32 * 576 * 2))
 bytes llama-3-8b 8192 mla basis_bytes $((32 * (2 * 2048 * 512 + 8 * 2 * 64 + 4)))

@@ -32,6 +32,12 @@ run 0 h2o:budget=40+int:bits=4 && sed 's/,h2o[^,]*,/,/' out >alone
 run 0 h2o:budget=40+int:bits=4:layout=query-heads && sed 's/,h2o[^,]*,/,/' out | cmp -s - alone ||
     complain 'a layout changes the rows of heads that are not grouped'
 
+# Rows on the host: the same bytes elsewhere, shown beside bits that are the device's alone.
+run 0 window:budget=40+int:bits=4:v.where=host && is bits_key 1.125 && is bits_value 0 && is offloaded_bytes 5760 &&
+    is offloaded_read_bytes_per_step 5760 && is flags 'open-loop offloaded bits-with-host:1.125'
+expect 0 '' run --trace small.h5 --methods f16,int:bits=4:where=host --no-plots --out host
+says 'host read' && says 'Pareto front of bits, host bytes and dkl' && says 'bits-with-host:4.5'
+
 # A prompt of 8 rows has no 32 directions.
 make_trace --prefill 8 --needles 0 --heavy 0 --sinks 0
 run 4 svd:rank=32 && is status unsupported && is reason 'svd: rank 32 of a prompt of 8 rows'
