@@ -15,6 +15,7 @@ import stored
 class LayerReplay:
     """A layer that owns K and V, with the layers that read them from it."""
     host_reads = 0                                # bytes, of all steps
+    selects = observes = True                     # of who does not look what its policy does
 
     def __init__(self, trace, owner, readers, spec):
         self.owner, self.readers = owner, readers
