@@ -13,7 +13,10 @@
 #include "harness/output/compare.h"
 #include "harness/output/csv.h"
 
-enum { MOST_GATES = 64 };
+enum {
+    MOST_GATES = 64,
+    LAST_FIXED = KV_INDEX_flags /* columns behind it came later: an older file lacks some */
+};
 
 struct gate {
     const struct kv_column *column;
@@ -26,12 +29,14 @@ struct comparison {
     struct gate gates[MOST_GATES];
     uint32_t n_gates;
     bool allow_removed;
+    bool unknown[KV_N_COLUMNS]; /* one of the files lacks the column */
     uint32_t matched, worse, better, other, added, removed, broken_gates;
 };
 
 struct rows {
     uint32_t n;
     struct kv_row *row;
+    bool lacks[KV_N_COLUMNS]; /* the file is older than the column */
 };
 
 static void free_rows(struct rows *rows)
@@ -74,6 +79,8 @@ static int parse_rows(struct rows *rows, const struct kv_csv *csv, struct kv_err
     for (uint32_t c = 0; c < KV_N_COLUMNS; c++) {
         uint32_t position;
         int status = kv_csv_column(csv, kv_columns[c].name, &position, err);
+        rows->lacks[c] = status != KV_OK && c > LAST_FIXED;
+        if (rows->lacks[c]) continue;
         for (uint32_t i = 0; status == KV_OK && i < rows->n; i++)
             status = parse_cell(rows->row + i, csv, i, &kv_columns[c], position, err);
         if (status != KV_OK) return status;
@@ -177,6 +184,7 @@ static void compare_pair(struct comparison *comparison, const struct kv_row *old
     fails |= report(kv_column_find("status"), old, new, change, &named, &better);
     const bool measured = same(old->status, "ok") && same(new->status, "ok");
     for (uint32_t c = 0; measured && c < KV_N_COLUMNS; c++) {
+        if (comparison->unknown[c]) continue;
         change = kv_judge(comparison->tolerances + c, old, new);
         fails |= report(&kv_columns[c], old, new, change, &named, &better);
     }
@@ -192,6 +200,8 @@ static void compare_pair(struct comparison *comparison, const struct kv_row *old
 static void compare_rows(struct comparison *comparison, const struct rows *old,
                          const struct rows *new)
 {
+    for (uint32_t c = 0; c < KV_N_COLUMNS; c++)
+        comparison->unknown[c] = old->lacks[c] || new->lacks[c];
     for (uint32_t i = 0; i < new->n; i++) {
         const struct kv_row *before = find_row(old, new->row + i);
         if (before) {
