@@ -6,13 +6,14 @@
  * alone where they share the multiply-add units.
  *
  * No limit above 34 is known for Zen 1 (two pipes for additions, two for multiply-adds, four lanes
- * each; a store takes one of the adders', a multiply-add often the port by which one reads). In
- * registers 1:1 mixes of the two reach three a cycle, additions alone two. The operations of a row
- * in this loop's order, every operand ready, took 36 steps, 34 with differences as multiply-adds;
- * in blocks of narrow vectors 32 and 31; mixed evenly 27. With their dependences, the best of 0.4
- * million orders of this loop, each timed, took 34.5 in a bare loop, of 3.3 million in blocks 33.8
- * (other searches ended at 34.5 to 36.5): pipes are shared well only where each operation stands at
- * its very place. Compilers' orders of the same loops took 38 to 43. */
+ * each; a store takes one of the adders', a multiply-add often the port by which one reads). What
+ * helps there: loads that repeat values take no pipe, so that span 1 needs no shuffle; and the
+ * order. With span 4 last instead of third, which saves putting halves together and gives other
+ * bits than the other sets', the best of thousands of orders, compiled and timed, took 34.4 to 34.8
+ * steps in a bare loop, neighbours up to a tenth more: pipes are shared well only where each
+ * operation stands at its very place. Operations of a row evenly mixed, every operand ready,
+ * take 27.
+ */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
