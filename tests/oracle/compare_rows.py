@@ -42,7 +42,7 @@ turboquant:bits=4:mode=mse turboquant:bits=2:mode=mse turboquant:bits=3:mode=pro
 turboquant:bits=3.5 svd:rank=32 svd:rank=24+int:bits=4 snapkv:budget=80:observation_window=32
 snapkv:budget=80 quest:budget=64 tova:budget=64 tova:budget=64:when=prefill
 knorm:budget=64 keydiff:budget=64
-h2o:budget=64+int:bits=4 snapkv:budget=80+kivi:bits=2:residual_length=32:v.where=host
+h2o:budget=64+int:bits=4 snapkv:budget=80+kivi:bits=2:residual_length=32:v.where=host snapkv:budget=80+palu+int:bits=4
 streaming:sinks=4:budget=80+kivi:bits=4:residual_length=32 window:budget=64+svd:rank=32
 h2o:budget=64+kivi:bits=4:residual_length=32
 svd:rank=24:keys=unrotated svd:rank=48:span=heads:v.where=host svd:rank=16:keys=unrotated:span=heads+int:bits=8
@@ -232,7 +232,7 @@ def fewest_answers(trace):
 
 def compare_spec(report, trace, name, spec, want, printed, audit):
     floor = state_floor = floor_of(trace)
-    unrest = disturbed.Unrest(lambda: all_rows(trace, spec), want) if decides(spec) else None
+    unrest = disturbed.Unrest(lambda: all_rows(trace, spec), want, on_basis(spec)) if decides(spec) else None
     if "positions=cache" in spec:                 # both sides of a product turn in f32
         floor *= 4
     if linear_state.knows(spec):

@@ -181,7 +181,8 @@ def refusal(text):
 
 def ordered_by_rounding(spec, flaw):
     """Rows whose scores are one and the same real number, in another order of sums; keys of whole numbers, which
-    turned back lie on borders between codes by as much as f32 leaves."""
+    turned back lie on borders between codes: x s - s x is 0 in f32, and goes to the lower code, where float64
+    leaves 1e-9 of the recorded keys' rounding, of either sign."""
     alike = {"flat": {"keydiff"}, "ties": {"kvquant"}, "tiny": specs.POLICIES - {"window", "streaming", "full", "interleave"}}
     return any(stage.name in alike.get(flaw, ()) for stage in specs.parse(spec))
 

@@ -84,10 +84,10 @@ def project(of, down, up, basis, shift=0.0, found=(), **more):
     def latents_of(rows):
         for columns, vectors, values in found:
             check_found(rows[:, columns], vectors, values)
-        return (rows - shift) @ down
+        return disturbed.products(rows - shift, down)
 
     down, up = through_f16(down), through_f16(up)
-    codec = of.inner((of.rows - shift) @ down)
+    codec = of.inner(disturbed.products(of.rows - shift, down))
     return from_inner(latents_of, lambda latents: latents @ up.T + shift, codec, basis, **more)
 
 

@@ -45,11 +45,11 @@ class Svd(Codec):
         values, vectors = np.linalg.eigh(disturbed.gram(prompt_rows.T @ prompt_rows))   # ascending
         self.found = vectors[:, ::-1][:, :self.rank], values[::-1][:self.rank]
         self.basis = through_f16(with_fixed_signs(self.found[0]))
-        self.inner.fit(prompt_rows @ self.basis)
+        self.inner.fit(disturbed.products(prompt_rows, self.basis))
 
     def round_trip(self, rows):
         check_found(rows, *self.found)
-        return self.inner.round_trip(rows @ self.basis) @ self.basis.T
+        return self.inner.round_trip(disturbed.products(rows, self.basis)) @ self.basis.T
 
     def atom_bytes(self):
         return self.inner.atom_bytes()
