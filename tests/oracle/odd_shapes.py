@@ -154,6 +154,8 @@ def draw_spec(rng, known):
         parts.append(draw_stage(rng, *pick(rng, list(known["policy"].items())), 0.25))
     if not parts or chance(rng, 0.4):
         parts.append(draw_codecs(rng, known["codec"]))
+        if chance(rng, 0.1):
+            parts[-1] += ":exact_layers=" + pick(rng, ("first1", "last1", "first1_last1"))
     if chance(rng, 0.03):
         parts = [draw_stage(rng, *pick(rng, list(known["answer"].items())), 0.5)]
     return "+".join(parts) + (":layout=query-heads" if chance(rng, LAID_OUT) else "")

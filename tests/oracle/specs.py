@@ -376,6 +376,8 @@ def check(trace, spec):
         raise ValueError("values to merge that are columns of the keys")
     trace = in_query_heads(without_question(trace, parse(spec)), spec)
     for layer in trace.layers.values():
+        if leaves_exact(parse(spec), layer.owner, trace.model_layers):
+            continue
         sides = ((layer.k, "k"), (layer.v, "v"))[:1 if layer.value_is_key_prefix else 2]
         for rows, side in sides:
             codec = make_codec(parse(spec), rows.shape[2], side)

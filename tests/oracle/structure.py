@@ -558,13 +558,17 @@ def layers_joined(spec, side, layer, trace):
         if stage and stage[0].name in GROUPS else 1
 
 
+def left_out(layer, spec, trace):
+    return specs.leaves_exact(specs.parse(spec), layer.index, trace.model_layers)
+
+
 def layer_groups(trace, spec):
-    """Recorded neighbours of one kind, as many as the outer codec joins."""
+    """Recorded neighbours of one kind, as many as the outer codec joins; a layer that stays exact is alone."""
     groups = []
     for layer in trace.layers.values():
         if layer.owner != layer.index:
             continue
-        most = max(layers_joined(spec, side, layer, trace) for side in "kv")
+        most = 1 if left_out(layer, spec, trace) else max(layers_joined(spec, side, layer, trace) for side in "kv")
         kin = [g for g in groups if g[0] > 1 and same_kind(g[1][0], layer)]
         if most > 1 and kin and len(kin[-1][1]) < kin[-1][0]:
             kin[-1][1].append(layer)
@@ -701,12 +705,9 @@ class StructureReplay(LayerReplay):
 
 def replay_groups(trace, spec):
     """Yields (replay, answers by layer) like replay.replay_layers."""
-    stages = specs.parse(spec)
-    if any("exact_layers" in stage.params for stage in stages):
-        raise specs.Unknown("layers left out of rows that span")
-    known = specs.without_question(trace, stages)
+    known = specs.without_question(trace, specs.parse(spec))
     for members in layer_groups(trace, spec):
-        objects = list(objects_of(known, spec, members))
+        objects = [] if left_out(members[0], spec, trace) else list(objects_of(known, spec, members))
         replays = [StructureReplay(trace, owner,
                                    [l for l in trace.layers.values() if l.owner == owner.index and l is not owner],
                                    spec, objects) for owner in members]
@@ -728,6 +729,8 @@ def check(trace, spec):
         if given and (len(given) != trace.model_layers or any(source > i for i, source in enumerate(given))):
             raise ValueError("a map that does not fit the model")
         for members in layer_groups(trace, spec):
+            if left_out(members[0], spec, trace):
+                continue
             of = Object(np.zeros((0, 1)), 1, members, [], side, [], params)
             if given:
                 mapped_sources(of, given)
