@@ -97,7 +97,7 @@ METHODS += """
 h2o:budget=2.5b h2o:budget=64KiB+int:bits=4 snapkv:budget=6b:observation_window=32 adakv:budget=192KiB
 snapkv:budget=5b+kivi:bits=2:residual_length=32 streaming:budget=1b+svd:rank=16 h2o:budget=100B
 h2o:budget=96+window:budget=64 window:budget=90+h2o:budget=40 snapkv:budget=80:observation_window=16+quest:budget=64:dense_layers=0
-snapkv:budget=70:observation_window=16+tova:budget=40 streaming:budget=100+topk:budget=16
+snapkv:budget=70:observation_window=16+tova:budget=40
 knorm:budget=64+tova:budget=48:when=prefill h2o:budget=64+scissorhands:budget=48+int:bits=4
 snapkv:budget=48:observation_window=16:query=agnostic h2o:budget=0.3:query=agnostic
 adakv:budget=48:observation_window=8:query=agnostic+kivi:bits=2:residual_length=32
@@ -124,7 +124,6 @@ h2o:budget=64+rest+v.none h2o:budget=64+int:bits=4+rest+k.int:bits=2+v.none:cent
 # Dropped rows that wait in host memory, some of which are looked up there.
 METHODS += """
 snapkv:budget=64+f16+rest+quest:budget=64:dense_layers=0+f16:where=host
-h2o:budget=2.5b+rest+topk:budget=32+kivi:bits=4:residual_length=32:where=host
 """.split()
 
 # Of the documents, but of no method list yet: left out where the program does not know them.
