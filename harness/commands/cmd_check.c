@@ -26,7 +26,7 @@ static int check_list(const char *list, const struct check_options *options,
 }
 
 /* Every method alone, every policy with a quantizer, a block quantizer and a chain below it,
- * policies in a row, and a question that is not known. */
+ * policies in a row, rows on the host, and a question that is not known. */
 static int check_all(const struct check_options *options, struct kv_check_counts *counts,
                      struct kv_error *err)
 {
@@ -34,7 +34,8 @@ static int check_all(const struct check_options *options, struct kv_check_counts
                                         "svd:rank=16+int:bits=4"};
     static const char *const others[] = {
         "h2o:budget=96+window:budget=48", "snapkv:budget=0.5+tova:budget=0.3",
-        "h2o:budget=64+rest+v.none", "v.none:recent=32",
+        "h2o:budget=64+rest+v.none", "v.none:recent=32", "k.svd:rank=16+v.f16:where=host",
+        "snapkv:budget=64+f16+rest+quest:budget=64+f16:where=host",
         "snapkv:budget=0.4:query=agnostic+quest:budget=32:dense_layers=0"};
     int status = KV_OK;
     for (size_t i = 0; status == KV_OK && i < sizeof others / sizeof *others; i++)
