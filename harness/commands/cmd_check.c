@@ -33,8 +33,11 @@ static int check_all(const struct check_options *options, struct kv_check_counts
     static const char *const below[] = {"int:bits=4", "kivi:bits=2:residual_length=32",
                                         "svd:rank=16+int:bits=4"};
     static const char *const others[] = {
-        "h2o:budget=96+window:budget=48", "snapkv:budget=0.5+tova:budget=0.3",
-        "h2o:budget=64+rest+v.none", "v.none:recent=32", "k.svd:rank=16+v.f16:where=host",
+        "h2o:budget=96+window:budget=48",
+        "snapkv:budget=0.5+tova:budget=0.3",
+        "h2o:budget=64+rest+v.none",
+        "v.none:recent=32",
+        "k.svd:rank=16+v.f16:where=host",
         "snapkv:budget=64+f16+rest+quest:budget=64+f16:where=host",
         "snapkv:budget=0.4:query=agnostic+quest:budget=32:dense_layers=0"};
     int status = KV_OK;
