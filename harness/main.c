@@ -74,7 +74,7 @@ static int dispatch(int argc, char **argv, struct kv_error *err)
 static int flush_output(int status, struct kv_error *err)
 {
     errno = 0;
-    if ((fflush(stdout) == 0 && !ferror(stdout)) || (status != KV_OK && status != KV_EGATE)) return status;
+    if ((fflush(stdout) == 0 && !ferror(stdout)) || (status < KV_OK && status != KV_EGATE)) return status;
     return kv_fail(err, KV_EENVIRONMENT, "stdout: cannot write: %s", strerror(errno ? errno : EIO));
 }
 

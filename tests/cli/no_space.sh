@@ -13,7 +13,7 @@ for format in table markdown csv json; do
     grep -q 'No space left' err || complain "$format on a full stdout: expected the cause, found $(cat err)"
     [ -s full-$format/rows.csv ] || complain 'expected the result directory all the same'
 done
-for words in list --help --version 'info small.h5' 'check f16' 'trace hash small.h5' 'compare full-csv full-json' \
+for words in list --help 'list --help' --version 'info small.h5' 'check f16' 'trace hash small.h5' 'compare full-csv full-json' \
     'memory --model smollm2-135m'; do
     # shellcheck disable=SC2086 # words
     kvbench $words >/dev/full 2>err
