@@ -19,7 +19,7 @@ for row in rows:
         assert row["reason"], row
         continue
     ours = row["ours"]["median"]
-    if row["bench"] == "scale":     # exponents: of threads below 0 where a second one helps
+    if row["unit"] == "exponent":     # of times this short: below 0 for threads, and by chance
         assert ours is None or math.isfinite(ours), row
         continue
     assert row["unit"] and ours is None or ours > 0, row
