@@ -88,11 +88,7 @@ static int turn_by_lags(const struct fit *fit, struct kv_sample *sample, struct 
     float *out = kv_pool_take(bank->pool, (size_t)dim * dim * sizeof *out);
     if (!squares || !values || !out)
         return kv_fail(err, KV_EMEMORY, "out of memory for squares of queries");
-    for (uint32_t i = 0; i < sample->n_queries; i++) {
-        const float *q = sample->queries + (size_t)i * dim;
-        for (uint32_t r = 0; r < dim; r++)
-            for (uint32_t c = 0; c < dim; c++) squares[(size_t)r * dim + c] += (double)q[r] * q[c];
-    }
+    kv_add_squares(squares, sample->queries, sample->n_queries, dim, dim);
     if (!kv_lags_average(squares, geometry, fit->from->first, fit->n, bank->pool))
         return kv_fail(err, KV_EMEMORY, "out of memory for the lags of queries");
     const int status = kv_eigen_symmetric(squares, dim, values, err);

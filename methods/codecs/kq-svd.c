@@ -70,15 +70,6 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     return status;
 }
 
-/* sum of x x^T over rows of `dim` numbers that lie `stride` apart. */
-static void add_squares(double *matrix, const float *rows, size_t n, size_t stride, uint32_t dim)
-{
-    for (size_t i = 0; i < n; i++, rows += stride)
-        for (uint32_t r = 0; r < dim; r++)
-            for (uint32_t c = 0; c < dim; c++)
-                matrix[(size_t)r * dim + c] += (double)rows[r] * rows[c];
-}
-
 /* The metric of what reads this side: queries, or the columns of W_o of the group's heads. */
 static int reader_metric(const struct kq_code *self, const struct kv_sample *sample, double *metric,
                          struct kv_error *err)
@@ -87,7 +78,7 @@ static int reader_metric(const struct kq_code *self, const struct kv_sample *sam
     if (self->setup.side == KV_KEYS) {
         if (!sample->queries)
             return kv_fit_lacks(sample, "kq-svd", "queries", "the trace has no queries", err);
-        add_squares(metric, sample->queries, sample->n_queries, dim, dim);
+        kv_add_squares(metric, sample->queries, sample->n_queries, dim, dim);
         return KV_OK;
     }
     const float *w_o = sample->w_o ? sample->w_o[0] : NULL;
@@ -96,7 +87,7 @@ static int reader_metric(const struct kq_code *self, const struct kv_sample *sam
                             "values=output: the trace has no w_o", err);
     const size_t width = (size_t)self->setup.geometry->q_heads * dim;
     for (uint32_t g = 0; g < group; g++)
-        add_squares(metric, w_o + ((size_t)self->setup.head * group + g) * dim, sample->hidden,
+        kv_add_squares(metric, w_o + ((size_t)self->setup.head * group + g) * dim, sample->hidden,
                     width, dim);
     return KV_OK;
 }

@@ -4,9 +4,13 @@
 #ifndef KVBENCH_METHODS_PARTS_EIGEN_H
 #define KVBENCH_METHODS_PARTS_EIGEN_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "harness/base/status.h"
+
+/* matrix [dim][dim] += x x^T of n rows of `dim` numbers that lie `stride` apart. */
+void kv_add_squares(double *matrix, const float *rows, size_t n, size_t stride, uint32_t dim);
 
 /* matrix [n][n] in, symmetric; out: row k is the unit eigenvector of values[k], values descending
  * (of equal ones any order, always the same); of each vector the component of largest magnitude

@@ -7,13 +7,7 @@ enum { TOGETHER = 4 }; /* sums, which would wait for themselves */
 
 void kv_gear_add_gram(struct gear_code *self)
 {
-    const uint32_t dim = self->code.dim;
-    for (uint32_t t = 0; t < self->code.block; t++) {
-        const float *rest = self->rest + (size_t)t * dim;
-        for (uint32_t r = 0; r < dim; r++)
-            for (uint32_t c = 0; c < dim; c++)
-                self->matrix[(size_t)r * dim + c] += (double)rest[r] * rest[c];
-    }
+    kv_add_squares(self->matrix, self->rest, self->code.block, self->code.dim, self->code.dim);
 }
 
 int kv_gear_find_basis(struct gear_code *self, struct kv_error *err)
