@@ -291,12 +291,6 @@ static enum kv_verdict split_between_prompt_and_steps_does_not_matter(struct kv_
     return verdict;
 }
 
-/* On the device and on the host, all steps together. */
-static double reads_of(const struct kv_played *played)
-{
-    return played->account.read_bytes + played->account.offloaded_read_bytes;
-}
-
 static enum kv_verdict stores_less_than_recorded(struct kv_check *check)
 {
     struct kv_play play = kv_play_usual(check);
@@ -305,7 +299,7 @@ static enum kv_verdict stores_less_than_recorded(struct kv_check *check)
     if (verdict != KV_PASS) return verdict;
     const int64_t recorded = recorded_bytes();
     const int64_t stored = kv_played_resident(&played);
-    const double reads = reads_of(&played) / (kv_check_plain.tokens - kv_check_plain.prefill);
+    const double reads = kv_played_reads(&played) / (kv_check_plain.tokens - kv_check_plain.prefill);
     const bool exact = strcmp(check->spec->family, "exact") == 0, whole = played.kept_whole;
     kv_played_forget(&played);
     if (exact || whole) return kv_check_skip(check, "keeps everything as it is");
@@ -442,7 +436,7 @@ static double rows_of_an_answer(const struct kv_check *check, const struct kv_pl
     const struct kv_check_shape *plain = &kv_check_plain;
     const double bytes = 2.0 * played->lanes * (plain->key_dim + plain->value_dim);
     const double held = (double)played->account.held_rows / played->lanes;
-    const double read = reads_of(played) / (plain->tokens - plain->prefill) / bytes;
+    const double read = kv_played_reads(played) / (plain->tokens - plain->prefill) / bytes;
     if (keeps_no_rows(check)) return 1.0;
     if (check->spec->n_caches > 1) return 0.0;
     return has_policy(check, selects) && read < held ? read : held;
@@ -538,10 +532,10 @@ enum { N_INVARIANTS = sizeof invariants / sizeof *invariants };
 
 const struct kv_invariant_text *kv_check_list(void)
 {
-    static struct kv_invariant_text list[64];
+    static struct kv_invariant_text list[N_INVARIANTS + KV_CHECK_SHAPES + 1];
     int n = 0;
     for (int i = 0; i < N_INVARIANTS; i++) list[n++] = invariants[i].text;
-    for (int i = 0; kv_check_shapes[i].text.name && n < 63; i++) list[n++] = kv_check_shapes[i].text;
+    for (int i = 0; i < KV_CHECK_SHAPES; i++) list[n++] = kv_check_shapes[i].text;
     return list;
 }
 
@@ -574,7 +568,7 @@ void kv_check_spec(const struct kv_spec *spec, const char *isa, bool quiet, FILE
         check.why.text[0] = 0;
         tell(&report, &check, invariants[i].text.name, invariants[i].run(&check));
     }
-    for (const struct kv_shape_invariant *shape = kv_check_shapes; shape->text.name; shape++) {
+    for (const struct kv_shape_invariant *shape = kv_check_shapes; shape < kv_check_shapes + KV_CHECK_SHAPES; shape++) {
         check.why.text[0] = 0;
         tell(&report, &check, shape->text.name, kv_check_on_shape(&check, &shape->change));
     }

@@ -142,7 +142,7 @@ enum kv_verdict kv_check_host(struct kv_check *check)
     move_all(&hosted, true);
     const int64_t sum = kv_played_resident(&away) + kv_played_offloaded(&away);
     const int64_t all = verdict == KV_PASS ? kv_played_resident(&here) : 0;
-    const double reads = away.account.read_bytes + away.account.offloaded_read_bytes;
+    const double reads = kv_played_reads(&away);
     if (verdict == KV_PASS && !kv_played_same(&away, &here))
         verdict = KV_FAIL,
         kv_fail(&check->why, 0, "answers differ by %.3g from those on the device",

@@ -262,6 +262,11 @@ int64_t kv_played_offloaded(const struct kv_played *played)
     return played->account.bytes.offloaded[0] + played->account.bytes.offloaded[1];
 }
 
+double kv_played_reads(const struct kv_played *played)
+{
+    return played->account.read_bytes + played->account.offloaded_read_bytes;
+}
+
 bool kv_played_no_values(const struct kv_played *played)
 {
     const struct kv_cache_bytes *bytes = &played->account.bytes;

@@ -56,6 +56,8 @@ double kv_played_difference(const struct kv_played *a, const struct kv_played *b
 bool kv_played_finite(const struct kv_played *played, struct kv_error *why);
 int64_t kv_played_resident(const struct kv_played *played);
 int64_t kv_played_offloaded(const struct kv_played *played);
+/* Of all steps, on the device and on the host. */
+double kv_played_reads(const struct kv_played *played);
 
 /* Nothing is stored of the values, so that nothing can be read of them. */
 bool kv_played_no_values(const struct kv_played *played);

@@ -58,7 +58,7 @@ enum kv_verdict kv_check_on_shape(struct kv_check *check, const struct kv_check_
     return KV_FAIL;
 }
 
-const struct kv_shape_invariant kv_check_shapes[] = {
+const struct kv_shape_invariant kv_check_shapes[KV_CHECK_SHAPES] = {
     {{"answers_constant_rows", "all rows alike: finite answers"}, {.rows = KV_ROWS_CONSTANT}},
     {{"answers_zero_rows", "all zero: finite answers"}, {.rows = KV_ROWS_ZERO}},
     {{"answers_huge_rows", "rows of 65504: finite answers"}, {.rows = KV_ROWS_HUGE}},
@@ -75,5 +75,4 @@ const struct kv_shape_invariant kv_check_shapes[] = {
     {{"runs_on_bfloat", "a bfloat16 trace"}, {.dtype = KV_BF16}},
     {{"runs_on_f32", "an f32 trace"}, {.dtype = KV_F32}},
     {{"runs_on_one_prompt_token", "a prompt of one token"}, {.tokens = 40, .prefill = 1}},
-    {{"runs_on_one_decode_token", "a single decode step"}, {.tokens = 257}},
-    {{NULL, NULL}, {0}}};
+    {{"runs_on_one_decode_token", "a single decode step"}, {.tokens = 257}}};

@@ -9,7 +9,8 @@ struct kv_shape_invariant {
     struct kv_invariant_text text;
     struct kv_check_shape change;
 };
-extern const struct kv_shape_invariant kv_check_shapes[]; /* ended by a NULL name */
+enum { KV_CHECK_SHAPES = 14 };
+extern const struct kv_shape_invariant kv_check_shapes[KV_CHECK_SHAPES];
 
 enum kv_verdict kv_check_on_shape(struct kv_check *check, const struct kv_check_shape *change);
 

@@ -3,8 +3,10 @@
  *
  * `--name value` and `--name=value` are the same. A word that begins with no `-`, and `-` itself,
  * belongs to the row whose name is "". --help and -h print the table. Every refusal is KV_EUSAGE
- * and of one form: WHO: --name: expected WHAT, found VALUE WHO: unknown option --nam; did you mean
- * --name? */
+ * and of one of two forms:
+ *
+ *     WHO: --name: expected WHAT, found VALUE
+ *     WHO: unknown option --nam; did you mean --name? */
 #ifndef KVBENCH_HARNESS_COMMANDS_ARGUMENTS_H
 #define KVBENCH_HARNESS_COMMANDS_ARGUMENTS_H
 
@@ -13,20 +15,18 @@
 
 #include "harness/base/status.h"
 
-enum kv_argument_kind {            /* and the field of the target */
-                        KV_SWITCH, /* bool: takes no value */
-                        KV_TEXT,   /* const char *, the last one given; a second word is refused.
-                                      least 1: must be given */
-                        KV_TEXTS,  /* struct kv_texts, from least to most of them */
-                        KV_JOINED, /* char *, owned by the target: lists given more than once are
-                                      one, with commas */
-                        KV_WHOLE,  /* uint32_t from least to most; 0 for `all` where value is all|N
-                                    */
-                        KV_REAL,   /* double from least to most */
-                        KV_SEED,   /* uint64_t */
-                        KV_LIST,   /* struct kv_numbers, or another at[room]: numbers from least to
-                                      most and ranges, as given */
-                        KV_TAKEN   /* what `take` makes of it */
+/* And the field of the target. */
+enum kv_argument_kind {
+    KV_SWITCH, /* bool: takes no value */
+    KV_TEXT,   /* const char *, the last one given; a second word is refused. least 1: must be given */
+    KV_TEXTS,  /* struct kv_texts, from least to most of them */
+    KV_JOINED, /* char *, owned by the target: lists given more than once are one, with commas */
+    KV_WHOLE,  /* uint32_t from least to most; 0 for `all` where value is all|N */
+    KV_REAL,   /* double from least to most */
+    KV_SEED,   /* uint64_t */
+    KV_LIST,   /* struct kv_numbers, or another at[room]: numbers from least to most and ranges, as
+                * given */
+    KV_TAKEN   /* what `take` makes of it */
 };
 
 enum { KV_MOST_TEXTS = 256 };

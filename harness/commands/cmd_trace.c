@@ -248,7 +248,8 @@ static int merge(int n, char **words, struct kv_error *err)
 }
 
 static const char usage[] =
-    "kvbench trace validate|hash FILE... [--no-verify]\n"
+    "kvbench trace validate FILE... [--no-verify]\n"
+    "kvbench trace hash FILE...\n"
     "kvbench trace synth FILE [--NAME VALUE]...         trace synth --help lists the names\n"
     "kvbench trace slice FILE --out FILE [--layers LIST] [--heads LIST] [--tokens N] [--prefill "
     "N]\n"

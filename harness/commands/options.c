@@ -70,10 +70,9 @@ static int read_line(struct kv_run_options *options, const char *text, struct kv
 
 static int read_file(struct kv_run_options *options, const char *path, struct kv_error *err)
 {
-    FILE *file =
-        options->depth < 8 ? fopen(path, "r") : NULL; /* a file that names itself ends, too */
-    if (options->depth == 8)
+    if (options->depth == 8) /* a file that names itself ends, too */
         return kv_fail(err, KV_EUSAGE, "%.200s: @files nested deeper than 8", path);
+    FILE *file = fopen(path, "r");
     if (!file) return kv_fail(err, KV_EINPUT, "%.200s: cannot be read: %s", path, strerror(errno));
     char line[4096];
     int status = KV_OK;
