@@ -4,9 +4,6 @@
 make_trace
 kvbench trace synth other.h5 --tokens 160 --prefill 128 --layers 1 --seed 7 || exit 2
 
-# column NAME: of the last run's first row.
-column() { awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i } NR == 2 { print $at[name] }' out; }
-
 calibrated() {
     kind=$1
     shift

@@ -12,6 +12,12 @@ kvbench() { ${MESON_EXE_WRAPPER:-} "$program" "$@"; }
 
 complain() { bad=1; echo "FAILED: $*"; }
 
+# column NAME: of the first row of the last CSV on stdout.
+column() {
+    tr -d '\r' <out | awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == name) at = i }
+        NR == 2 && at { print $at }'
+}
+
 # expect STATUS TEXT ARGS...: runs; the exit code and a part of what goes to stderr.
 expect() {
     wanted=$1 text=$2

@@ -38,11 +38,10 @@ expect 0 '' --trace small.h5 --methods int --per-layer --split --no-plots --quie
 [ "$(wc -l <out)" = 10 ] || complain "--split --per-layer: expected three specs of three rows: $(cut -c1-120 out)"
 
 # dkl_seq is a diagnostic: a column that is empty unless asked for.
-dkl_seq() { tr -d '\r' <out | awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == "dkl_seq") at = i } END { print $at }'; }
 expect 0 '' --trace small.h5 --methods int --no-plots --quiet --format csv --out usual.d
-[ "$(dkl_seq)" = '' ] || complain "expected no dkl_seq: $(tail -1 out)"
+[ "$(column dkl_seq)" = '' ] || complain "expected no dkl_seq: $(tail -1 out)"
 expect 0 '' --trace small.h5 --methods int --no-plots --quiet --format csv --metrics full --out full.d
-case $(dkl_seq) in [0-9]*) ;; *) complain "expected dkl_seq: $(tail -1 out)" ;; esac
+case $(column dkl_seq) in [0-9]*) ;; *) complain "expected dkl_seq: $(tail -1 out)" ;; esac
 expect 2 '--metrics: expected usual or full, found all' --trace small.h5 --methods int --metrics all
 
 # Chains, the policy that does nothing, and a folder named by itself.

@@ -2,8 +2,6 @@
 # Shapes that no bundled recording has: every codec runs or says why not, and bytes are those of the shape.
 . "$(dirname "$0")/common.sh"
 
-# column NAME: of the pooled row of the last CSV on stdout.
-column() { awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == name) at = i } NR == 2 { print $at }' out; }
 is() { [ "$(column "$1")" = "$2" ] || complain "$1: expected $2, found $(column "$1")"; }
 run() { expect "$1" '' --trace small.h5 --no-plots --quiet --format csv --out out.d --methods "$2"; }
 

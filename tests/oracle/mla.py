@@ -276,9 +276,6 @@ class LatentReplay(LayerReplay):
     def host_read_bytes(self):
         return 0
 
-    def count_host_reads(self, cache, read, t):
-        """Latents lie on the device: `check` refuses others."""
-
     def byte_counts(self):
         """An atom, or an exact row of all heads, is charged until the last head drops it."""
         held = np.any([cache.held for cache in self.heads], axis=0)

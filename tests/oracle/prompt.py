@@ -63,7 +63,11 @@ class Prompt:
 
     def last_weights(self, query_head, count):
         """Exact weights [count, tokens] of the last `count` queries."""
-        return exact.noticed(exact.weights_of(self.layer, query_head, np.arange(self.length - count, self.length)))
+        key = ("last", query_head, count)
+        if key not in self.cached:
+            last = np.arange(self.length - count, self.length)
+            self.cached[key] = exact.noticed(exact.weights_of(self.layer, query_head, last))
+        return self.cached[key]
 
     def column_sums(self, query_head, count):
         """Of the weights of the first `count` queries; kept with the trace, for many policies ask."""

@@ -116,7 +116,7 @@ def in_query_heads(trace, spec):
         return trace
     if any(stage.name in STATES or stage.params.get("span") in ("heads", "all") for stage in stages):
         raise Unknown("copies that are stored as one")
-    return replace(trace, layers={index: layer if leaves_exact(stages, index, trace.model_layers) else copied(trace, layer)
+    return replace(trace, layers={index: layer if leaves_exact(stages, layer.owner, trace.model_layers) else copied(trace, layer)
                                   for index, layer in trace.layers.items()})
 
 
