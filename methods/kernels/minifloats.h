@@ -2,63 +2,53 @@
 #ifndef KVBENCH_METHODS_KERNELS_MINIFLOATS_H
 #define KVBENCH_METHODS_KERNELS_MINIFLOATS_H
 
-#include "methods/kernels/minifloat_bits.h"
-
-enum { FIELDS = 2 * LANES }; /* codes of a step */
-
-/* A format's numbers, in all lanes. */
-struct fields {
-    vec largest, lowest, magic; /* 1.5 * 2^shift */
-    vec_int exponents, sign, base;
-    uint32_t shift, sign_shift;
-};
-
-ALWAYS_INLINE struct fields fields_make(const struct kv_minifloat *format)
-{
-    const uint32_t shift = kv_minifloat_shift(format), lowest = kv_minifloat_lowest(format);
-    const uint32_t size_bits = format->exponent_bits + format->mantissa_bits;
-    return (struct fields){.largest = spread(format->largest),
-                           .lowest = spread(kv_float_of_bits(lowest)),
-                           .magic = spread(1.5f * (float)(1u << shift)),
-                           .exponents = spread_word(0x7f800000),
-                           .sign = spread_word(1u << size_bits),
-                           .base = spread_word((shift << 23) + 0x400000 + (lowest >> shift)),
-                           .shift = shift,
-                           .sign_shift = 31 - size_bits};
-}
-
-/* kv_minifloat_code of each lane. power * magic is exact, so that the fused sum rounds as a sum
- * does. */
-ALWAYS_INLINE vec_int fields_of(const struct fields *f, vec x)
-{
-    const vec size = smaller(magnitude(x), f->largest);
-    const vec power = larger(float_of(both(bits_of(size), f->exponents)), f->lowest);
-    const vec_int sum = bits_of(fused(power, f->magic, size));
-    const vec_int units = minus(minus(sum, bits_of(power)), f->base);
-    const vec_int code = plus(units, shift_down(bits_of(power), f->shift));
-    return either(code, both(shift_down(bits_of(x), f->sign_shift), f->sign));
-}
-
+/* Codes of n values x, x * factor or x / factor. FIELDS of them are a step; what is left of a row is
+ * filled up with zeros. */
 enum scaling { AS_IT_IS, TIMES, OVER };
 
-/* Codes of n values x, x * factor or x / factor. */
-ALWAYS_INLINE void code_fields(const struct fields *f, const float *x, size_t n,
-                               enum scaling scaling, vec factor, uint8_t *codes)
+/* What x is divided by. Between 2^-60 and 2^60 its inverse serves as well, see `quotient`. */
+struct divisor {
+    vec value, inverse;
+};
+
+ALWAYS_INLINE int is_usual(float divisor)
 {
+    return divisor >= 0x1p-60f && divisor <= 0x1p60f;
+}
+
+ALWAYS_INLINE vec scaled(vec x, enum scaling scaling, struct divisor by, int usual)
+{
+    if (scaling == AS_IT_IS) return x;
+    if (scaling == TIMES) return mul(x, by.value);
+    return usual ? quotient(x, by.value, by.inverse) : divide(x, by.value);
+}
+
+ALWAYS_INLINE void load_step(const float *x, size_t n, vec v[FIELD_VECS])
+{
+    UNROLLED for (uint32_t k = 0; k < FIELD_VECS; k++)
+    {
+        const size_t at = k * LANES, left = at < n ? n - at : 0;
+        v[k] = left >= LANES ? load(x + at) : load_part(left ? x + at : x, left);
+    }
+}
+
+ALWAYS_INLINE void write_step(const struct fields *f, const vec v[FIELD_VECS], size_t n,
+                              uint8_t *codes)
+{
+    uint8_t found[FIELDS];
+    store_fields(f, v, n < FIELDS ? found : codes);
+    if (n < FIELDS) memcpy(codes, found, n);
+}
+
+ALWAYS_INLINE void code_fields(const struct fields *f, const float *x, size_t n,
+                               enum scaling scaling, float factor, int usual, uint8_t *codes)
+{
+    const struct divisor by = {spread(factor), spread(usual ? 1 / factor : 0)};
     for (size_t i = 0; i < n; i += FIELDS) {
-        const size_t width = n - i < FIELDS ? n - i : FIELDS;
-        float part[FIELDS] = {0};
-        uint8_t found[FIELDS], *to = width == FIELDS ? codes + i : found;
-        const float *from = width == FIELDS ? x + i : part;
-        if (width < FIELDS) memcpy(part, x + i, width * sizeof *part);
-        vec v[2] = {load(from), load(from + LANES)};
-        UNROLLED for (uint32_t k = 0; k < 2; k++)
-        {
-            if (scaling == TIMES) v[k] = mul(v[k], factor);
-            if (scaling == OVER) v[k] = divide(v[k], factor);
-        }
-        store_fields(to, fields_of(f, v[0]), fields_of(f, v[1]));
-        if (width < FIELDS) memcpy(codes + i, found, width);
+        vec v[FIELD_VECS];
+        load_step(x + i, n - i, v);
+        UNROLLED for (uint32_t k = 0; k < FIELD_VECS; k++) v[k] = scaled(v[k], scaling, by, usual);
+        write_step(f, v, n - i, codes + i);
     }
 }
 
@@ -67,15 +57,26 @@ ALWAYS_INLINE void encode_fields(const struct kv_minifloat *format, const float 
 {
     const struct fields f = fields_make(format);
     if (divisor == 1)
-        code_fields(&f, x, n, AS_IT_IS, zeros(), codes);
+        code_fields(&f, x, n, AS_IT_IS, 1, 0, codes);
+    else if (is_usual(divisor))
+        code_fields(&f, x, n, OVER, divisor, 1, codes);
     else
-        code_fields(&f, x, n, OVER, spread(divisor), codes);
+        code_fields(&f, x, n, OVER, divisor, 0, codes);
 }
 
+/* The formats of 8 bits their own code. */
 static void KERNEL(minifloat_encode)(const struct kv_minifloat *format, const float *x, size_t n,
                                      float divisor, uint8_t *codes)
 {
-    encode_fields(format, x, n, divisor, codes);
+    const uint32_t exponent = format->exponent_bits, mantissa = format->mantissa_bits;
+    const struct kv_minifloat e4m3 = {4, 3, format->bias, format->largest};
+    const struct kv_minifloat e5m2 = {5, 2, format->bias, format->largest};
+    if (exponent == 4 && mantissa == 3)
+        encode_fields(&e4m3, x, n, divisor, codes);
+    else if (exponent == 5 && mantissa == 2)
+        encode_fields(&e5m2, x, n, divisor, codes);
+    else
+        encode_fields(format, x, n, divisor, codes);
 }
 
 /* A half has room for the fields of all formats up to five bits of exponent: as its upper ones they
@@ -107,71 +108,141 @@ ALWAYS_INLINE vec group_sizes(const float *x, size_t n)
     return i < n ? larger(magnitude(load_part(x + i, n - i)), found) : found;
 }
 
-enum { GROUPS_AT_ONCE = LANES < 8 ? 8 : LANES };
+enum { GROUPS_AT_ONCE = LANES < 8 ? 8 : LANES, SCALE_VECS = GROUPS_AT_ONCE / LANES };
 
-struct fp4_scales {
-    float largest[GROUPS_AT_ONCE], steps[GROUPS_AT_ONCE];
-    uint8_t bytes[2 * GROUPS_AT_ONCE];
-};
-
-/* kv_fp4_scale_of and kv_fp4_step of all: a chain of operations that no group waits for alone. */
-ALWAYS_INLINE void make_scales(const struct kv_fp4_shape *shape, const struct fields *e4m3,
-                               struct fp4_scales *scales)
+/* How many of n are in vector k. */
+ALWAYS_INLINE uint32_t some_lanes(uint32_t n, uint32_t k)
 {
-    const vec wanted_unit = spread(kv_e2m1.largest * shape->unit);
-    vec_int codes[GROUPS_AT_ONCE / LANES];
-    for (uint32_t g = 0; shape->scale != KV_FP4_E4M3 && g < GROUPS_AT_ONCE; g++) {
-        scales->bytes[g] = kv_fp4_scale_of(shape, scales->largest[g]);
-        scales->steps[g] = kv_fp4_inverse(scales->bytes[g]);
-    }
-    if (shape->scale != KV_FP4_E4M3) return;
-    UNROLLED for (uint32_t k = 0; k < GROUPS_AT_ONCE / LANES; k++)
-    {
-        codes[k] = fields_of(e4m3, divide(load(scales->largest + k * LANES), wanted_unit));
-        const vec fields = float_of(shift_up(codes[k], e4m3->shift));
-        const vec value = mul(fields, spread(kv_float_of_bits((254 - kv_e4m3.bias) << 23)));
-        store(scales->steps + k * LANES, mul(value, spread(shape->unit)));
-    }
-    store_fields(scales->bytes, codes[0], codes[GROUPS_AT_ONCE / LANES - 1]);
+    const uint32_t before = k * LANES, left = n > before ? n - before : 0;
+    return left < LANES ? left : LANES;
 }
 
-ALWAYS_INLINE void code_group(const struct fields *f, const struct kv_fp4_shape *shape,
-                              const float *x, size_t n, float step, uint8_t *codes)
+/* Of each group: what its values are divided by, and the inverse; or where that is a power of two its
+ * inverse alone, which they are multiplied with. */
+struct fp4_steps {
+    float steps[GROUPS_AT_ONCE], inverses[GROUPS_AT_ONCE];
+    int usual; /* inverses serve */
+};
+
+/* kv_fp4_scale_of and kv_fp4_step of E4M3 scales, side by side: a chain of operations that no group
+ * waits for alone. */
+ALWAYS_INLINE void make_floats(const struct kv_fp4_shape *shape, const vec sizes[SCALE_VECS],
+                               uint32_t groups, struct fp4_steps *to, uint8_t *scales)
 {
+    const struct fields e4m3 = fields_make(&kv_e4m3);
+    const vec wanted_unit = spread(kv_e2m1.largest * shape->unit);
+    uint32_t unusual = 0;
+    UNROLLED for (uint32_t k = 0; k < SCALE_VECS; k++)
+    {
+        const vec_int code = field_codes(&e4m3, divide(sizes[k], wanted_unit));
+        const vec fields = float_of(shift_up(code, kv_minifloat_shift(&kv_e4m3)));
+        const vec value = mul(fields, spread(kv_float_of_bits((254 - kv_e4m3.bias) << 23)));
+        const vec step = mul(value, spread(shape->unit));
+        const uint32_t no = lanes_above(spread(0x1p-60f), step) | lanes_above(step, spread(0x1p60f));
+        store_some_counts(scales + k * LANES, some_lanes(groups, k), code);
+        store(to->steps + k * LANES, step);
+        store(to->inverses + k * LANES, divide(spread(1), step));
+        unusual |= no & ((1u << some_lanes(groups, k)) - 1);
+    }
+    to->usual = !unusual;
+}
+
+/* The same of powers of two: an exponent field of 2 to 254, one more where the mantissa is above that
+ * of 1.5. */
+ALWAYS_INLINE void make_powers(const struct kv_fp4_shape *shape, const vec sizes[SCALE_VECS],
+                               uint32_t groups, struct fp4_steps *to, uint8_t *scales)
+{
+    const uint32_t up = shape->scale == KV_FP4_CEIL ? 0x3fffff : 0;
+    UNROLLED for (uint32_t k = 0; k < SCALE_VECS; k++)
+    {
+        const vec size = larger(smaller(sizes[k], spread(0x1.8p127f)), spread(0x1p-125f));
+        const vec_int bits = plus(bits_of(size), spread_word(up));
+        const vec_int code = minus(shift_down(bits, 23), spread_word(2));
+        store_some_counts(scales + k * LANES, some_lanes(groups, k), code);
+        store(to->steps + k * LANES, float_of(shift_up(minus(spread_word(254), code), 23)));
+    }
+    to->usual = 1;
+}
+
+/* Largest magnitudes of four groups of n values, 0 of those that are not there. */
+ALWAYS_INLINE quad four_sizes(const float *x, size_t n, size_t width)
+{
+    vec sizes[4];
+    UNROLLED for (uint32_t g = 0; g < 4; g++)
+    {
+        const size_t at = g * width, left = at < n ? n - at : 0;
+        sizes[g] = group_sizes(left ? x + at : x, left < width ? left : width);
+    }
+    return largest_of_four(sizes);
+}
+
+ALWAYS_INLINE void find_sizes(const float *x, size_t n, size_t width, vec sizes[SCALE_VECS])
+{
+    quad found[GROUPS_AT_ONCE / 4];
+    UNROLLED for (uint32_t k = 0; k < GROUPS_AT_ONCE / 4; k++)
+    {
+        const size_t at = 4 * k * width, left = at < n ? n - at : 0;
+        if (left >= 4 * width) found[k] = four_sizes(x + at, 4 * width, width);
+        else if (left) found[k] = four_sizes(x + at, left, width);
+        else found[k] = quad_of(0, 0, 0, 0);
+    }
+    UNROLLED for (uint32_t k = 0; k < SCALE_VECS; k++) sizes[k] = join_quads(found + k * LANES / 4);
+}
+
+/* One group, which may have no step at all. */
+static void KERNEL(code_group)(const struct kv_fp4_shape *shape, const float *x, size_t n,
+                               float step, uint8_t *codes)
+{
+    const struct fields f = fields_make(&kv_e2m1);
     if (shape->scale != KV_FP4_E4M3)
-        code_fields(f, x, n, TIMES, spread(step), codes);
+        code_fields(&f, x, n, TIMES, step, 0, codes);
     else if (step > 0)
-        code_fields(f, x, n, OVER, spread(step), codes);
+        code_fields(&f, x, n, OVER, step, 0, codes);
     else
         memset(codes, 0, n);
+}
+
+/* Groups of whole vectors, each vector with what its own group is scaled by. */
+ALWAYS_INLINE void code_groups(const struct kv_fp4_shape *shape, const float *x, size_t n,
+                               const struct fp4_steps *by_group, uint8_t *codes)
+{
+    const struct fields f = fields_make(&kv_e2m1);
+    const enum scaling scaling = shape->scale == KV_FP4_E4M3 ? OVER : TIMES;
+    for (size_t i = 0; i < n; i += FIELDS) {
+        vec v[FIELD_VECS];
+        load_step(x + i, n - i, v);
+        UNROLLED for (uint32_t k = 0; k < FIELD_VECS; k++)
+        {
+            const size_t g = (i + k * LANES) / shape->width;
+            const struct divisor by = {spread(by_group->steps[g]),
+                                       scaling == OVER ? spread(by_group->inverses[g]) : zeros()};
+            v[k] = scaled(v[k], scaling, by, 1);
+        }
+        write_step(&f, v, n - i, codes + i);
+    }
 }
 
 /* Extremes of some groups first, then their scales side by side, then codes. */
 ALWAYS_INLINE void encode_groups(const struct kv_fp4_shape *shape, const float *x, size_t n,
                                  uint8_t *scales, uint8_t *codes)
 {
-    const struct fields f = fields_make(&kv_e2m1), e4m3 = fields_make(&kv_e4m3);
-    const size_t width = shape->width;
-    while (n) {
-        struct fp4_scales some;
-        uint32_t groups = 0;
-        for (uint32_t first = 0; first < GROUPS_AT_ONCE; first += 4) {
-            vec sizes[4];
-            for (uint32_t g = 0; g < 4; g++) {
-                const size_t at = (first + g) * width, left = at < n ? n - at : 0;
-                sizes[g] = group_sizes(x + (left ? at : 0), left < width ? left : width);
-                groups += left > 0;
-            }
-            quad_store(some.largest + first, largest_of_four(sizes));
-        }
-        make_scales(shape, &e4m3, &some);
-        memcpy(scales, some.bytes, groups);
+    const size_t width = shape->width, most = GROUPS_AT_ONCE * width;
+    for (size_t i = 0; i < n; i += most) {
+        const size_t many = n - i < most ? n - i : most;
+        const uint32_t groups = (uint32_t)((many + width - 1) / width);
+        struct fp4_steps some;
+        vec sizes[SCALE_VECS];
+        find_sizes(x + i, many, width, sizes);
+        if (shape->scale == KV_FP4_E4M3) make_floats(shape, sizes, groups, &some, scales);
+        else make_powers(shape, sizes, groups, &some, scales);
         scales += groups;
-        for (uint32_t g = 0; g < groups; g++) {
-            const size_t many = n < width ? n : width;
-            code_group(&f, shape, x, many, some.steps[g], codes);
-            x += many, codes += many, n -= many;
+        if (width % LANES == 0 && some.usual) {
+            code_groups(shape, x + i, many, &some, codes + i);
+            continue;
         }
+        for (size_t at = 0, g = 0; at < many; at += width, g++)
+            KERNEL(code_group)(shape, x + i + at, many - at < width ? many - at : width,
+                               some.steps[g], codes + i + at);
     }
 }
 

@@ -44,6 +44,35 @@ static const char *near_numbers(const struct kv_kernels *generic, const struct k
     return NULL;
 }
 
+/* A float of any mantissa, and of an exponent that few of one sign have. */
+static float some_divisor(uint32_t i)
+{
+    return ldexpf(1.0f + (float)(i * 2654435761u >> 9) * 0x1p-23f, (int)(i % 130) - 65);
+}
+
+/* Quotients beside every number and every middle, as near as floats come to them. */
+static const char *near_quotients(const struct kv_kernels *generic, const struct kv_kernels *set,
+                                  const struct kv_minifloat *format)
+{
+    for (uint32_t i = 0; i < 128u * (uint32_t)(last_code(format) + 1); i++) {
+        const float divisor = some_divisor(i), low = kv_minifloat_of(format, (uint8_t)(i / 128));
+        const float high = kv_minifloat_of(format, (uint8_t)(i / 128 + 1));
+        const float x = divisor * (i % 2 ? low : (low + high) / 2);
+        float near[16];
+        uint8_t ours[16], theirs[16];
+        for (int k = 0; k < 16; k++)
+            near[k] = (k % 2 ? -1.0f : 1.0f) *
+                      kv_float_of_bits(kv_bits_of_float(x) + (uint32_t)(x > 0 ? k / 2 - 4 : k));
+        set->minifloat_encode(format, near, 16, divisor, ours);
+        generic->minifloat_encode(format, near, 16, divisor, theirs);
+        for (int k = 0; k < 16; k++)
+            if (ours[k] != theirs[k])
+                return complain("code of %.9g / %.9g: %u, generic %u", (double)near[k],
+                                (double)divisor, ours[k], theirs[k]);
+    }
+    return NULL;
+}
+
 /* By the definition: no number of the format is nearer, and of two equally near ones the even. */
 static const char *nearest_numbers(const struct kv_kernels *set, const struct kv_minifloat *format)
 {
@@ -76,6 +105,7 @@ const char *check_minifloat_encode(const struct kv_kernels *generic, const struc
     for (int f = 0; f < FORMATS && !why; f++) {
         why = near_numbers(generic, set, formats[f]);
         if (!why) why = nearest_numbers(set, formats[f]);
+        if (!why) why = near_quotients(generic, set, formats[f]);
     }
     return why ? why : check_elements(generic, set, &adapter);
 }
@@ -141,6 +171,29 @@ static const char *fp4_ties(const struct kv_kernels *generic, const struct kv_ke
     return NULL;
 }
 
+/* The same beside middles of steps of any mantissa. */
+static const char *near_middles(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    for (uint32_t i = 0; i < 4096; i++) {
+        const struct kv_fp4_shape shape = {KV_FP4_E4M3, 16, some_divisor(i)};
+        const uint8_t scale = (uint8_t)(1 + i % 126);
+        const float step = kv_minifloat_of(&kv_e4m3, scale) * shape.unit;
+        float x[16];
+        uint8_t ours[16], theirs[16], scales[2];
+        for (int k = 0; k < 16; k++) {
+            static const float middles[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5};
+            const float middle = middles[(i / 5 + (uint32_t)k / 5) % 7] * step;
+            x[k] = kv_float_of_bits(kv_bits_of_float(middle) + (uint32_t)(k % 5 - 2));
+        }
+        x[i % 16] = -6 * step;
+        set->fp4_encode(&shape, x, 16, &scales[0], ours);
+        generic->fp4_encode(&shape, x, 16, &scales[1], theirs);
+        if (memcmp(ours, theirs, sizeof ours) || scales[0] != scales[1])
+            return complain("codes beside middles differ (step %.9g)", (double)step);
+    }
+    return NULL;
+}
+
 const char *check_fp4_encode(const struct kv_kernels *generic, const struct kv_kernels *set)
 {
     const struct adapter adapter = {.in_size = 4,
@@ -149,6 +202,7 @@ const char *check_fp4_encode(const struct kv_kernels *generic, const struct kv_k
                                     .variants = SHAPES,
                                     .call = call_fp4_encode};
     const char *why = fp4_ties(generic, set);
+    if (!why) why = near_middles(generic, set);
     return why ? why : check_elements(generic, set, &adapter);
 }
 

@@ -38,7 +38,7 @@ static inline vec_int shift_up(vec_int v, uint32_t n)
 }
 
 /* Numbers below 256 as bytes. */
-static inline void store_fields(uint8_t *codes, vec_int a, vec_int b)
+static inline void store_bytes(uint8_t *codes, vec_int a, vec_int b)
 {
     vst1_u8(codes, vmovn_u16(vcombine_u16(vmovn_u32(a), vmovn_u32(b))));
 }
@@ -61,6 +61,11 @@ static inline vec load_fields(const uint8_t *codes, uint32_t shift, uint16_t fie
 static inline quad largest_of_four(const vec v[4])
 {
     return vpmaxnmq_f32(vpmaxnmq_f32(v[0], v[1]), vpmaxnmq_f32(v[2], v[3]));
+}
+
+static inline vec join_quads(const quad q[1])
+{
+    return q[0];
 }
 
 /* Levels whose floats have two bytes that are not 0. */

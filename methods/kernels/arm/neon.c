@@ -14,6 +14,7 @@
 #include "methods/kernels/blocks_simd.h"
 #include "methods/kernels/stripes.h"
 #include "methods/kernels/arm/minifloat_neon.h"
+#include "methods/kernels/fields.h"
 #include "methods/kernels/minifloats.h"
 #include "methods/kernels/channels.h"
 #include "methods/kernels/arm/wide_neon.h"

@@ -22,6 +22,7 @@
 #include "methods/kernels/blocks_simd.h"
 #include "methods/kernels/stripes.h"
 #include "methods/kernels/x86/minifloat_avx2.h"
+#include "methods/kernels/fields.h"
 #include "methods/kernels/minifloats.h"
 #include "methods/kernels/channels.h"
 #include "methods/kernels/x86/stripes_subnormal.h"

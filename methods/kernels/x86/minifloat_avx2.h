@@ -41,7 +41,7 @@ static inline __m128i narrow_words(vec_int v)
 }
 
 /* Numbers below 256 as bytes. */
-static inline void store_fields(uint8_t *codes, vec_int a, vec_int b)
+static inline void store_bytes(uint8_t *codes, vec_int a, vec_int b)
 {
     _mm_storeu_si128((__m128i *)(void *)codes, _mm_packus_epi16(narrow_words(a), narrow_words(b)));
 }
@@ -67,6 +67,11 @@ static inline quad largest_of_four(const vec v[4])
     const quad a = _mm_max_ps(_mm_unpacklo_ps(q[0], q[1]), _mm_unpackhi_ps(q[0], q[1]));
     const quad b = _mm_max_ps(_mm_unpacklo_ps(q[2], q[3]), _mm_unpackhi_ps(q[2], q[3]));
     return _mm_max_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
+}
+
+static inline vec join_quads(const quad q[2])
+{
+    return _mm256_set_m128(q[1], q[0]);
 }
 
 /* Levels whose floats have two bytes that are not 0. */
