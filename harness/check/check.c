@@ -8,6 +8,7 @@
 #include "harness/check/check_budgets.h"
 #include "harness/check/check_laws.h"
 #include "harness/check/check_shapes.h"
+#include "harness/check/check_stored.h"
 #include "harness/replay/question.h"
 #include "methods/spec_wants.h"
 #include "methods/trim.h"

@@ -6,7 +6,6 @@
 
 enum kv_verdict kv_check_edge_budgets(struct kv_check *check);
 enum kv_verdict kv_check_no_budget(struct kv_check *check);
-enum kv_verdict kv_check_stored_budget(struct kv_check *check);
 enum kv_verdict kv_check_ties(struct kv_check *check);
 enum kv_verdict kv_check_question(struct kv_check *check);
 enum kv_verdict kv_check_short_prompt(struct kv_check *check);

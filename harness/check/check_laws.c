@@ -13,12 +13,12 @@
 /* Of the layers that one object serves; parted evenly, whole bytes. */
 static int count(struct kv_memory_bytes *bytes, struct kv_check *check, uint32_t group)
 {
-    static const uint32_t layers[] = {7, 8, 9};
+    static const uint32_t layers[] = {KV_CHECK_LAYER, KV_CHECK_LAYER + 1, KV_CHECK_LAYER + 2};
     struct kv_memory_law *law = NULL;
     const struct kv_check_shape *plain = &kv_check_plain;
     const struct kv_memory_shape shape = {.layers = layers,
                                           .n_layers = group,
-                                          .model_layers = 12,
+                                          .model_layers = KV_CHECK_LAYERS,
                                           .q_heads = plain->kv_heads * plain->group,
                                           .kv_heads = plain->kv_heads,
                                           .key_dim = plain->key_dim,
@@ -61,7 +61,7 @@ enum kv_verdict kv_check_bytes(struct kv_check *check)
     if (kv_check_leaves_layers_out(check->spec))
         return kv_check_skip(check, "layers store different things");
     for (uint32_t l = 0; l < group; l++)
-        if (kv_spec_is_exact_layer(check->spec, 7 + l, 12))
+        if (kv_spec_is_exact_layer(check->spec, KV_CHECK_LAYER + l, KV_CHECK_LAYERS))
             return kv_check_skip(check,
                                  "the layer that is replayed is one that this spec leaves exact");
     struct kv_play play = kv_play_usual(check);

@@ -22,7 +22,7 @@ struct made {                         /* everything of one layer, in one allocat
 static double element(const struct kv_check_shape *shape, uint32_t head, uint32_t token, uint32_t c,
                       uint32_t which)
 {
-    struct kv_rng rng = kv_rng_stream(which + 16 * shape->neighbour, head, token, c);
+    struct kv_rng rng = kv_rng_stream(which + 16 * (uint32_t)shape->neighbour, head, token, c);
     if (shape->changed_from && token >= shape->changed_from) rng.key[1] = 1;
     const double outlier = which == 1 && c % 13 == 3 ? 4.0 : 1.0;
     switch (shape->rows) {
@@ -87,9 +87,10 @@ static bool fill_values(struct kv_layer *layer, const struct kv_check_shape *sha
 
 static void describe(struct made *made, const struct kv_check_shape *shape)
 {
-    made->info.index = 5, made->info.kv_source = 5, made->info.dtype = shape->dtype;
+    const uint32_t layer = (uint32_t)(KV_CHECK_LAYER + shape->neighbour);
+    made->info.index = made->info.kv_source = layer, made->info.dtype = shape->dtype;
     made->info.geometry = (struct kv_geometry){
-        .layer = shape->before ? 7 - shape->neighbour : 7 + shape->neighbour, .model_layers = 12, .q_heads = shape->kv_heads * shape->group,
+        .layer = layer, .model_layers = KV_CHECK_LAYERS, .q_heads = shape->kv_heads * shape->group,
         .values_in_keys = shape->latent, .kv_heads = shape->kv_heads, .group = shape->group, .key_dim = shape->key_dim,
         .value_dim = shape->value_dim, .tokens = shape->tokens, .prefill = shape->prefill,
         .window = shape->window, .question_start = shape->prefill - shape->question,

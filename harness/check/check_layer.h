@@ -15,10 +15,12 @@ struct kv_check_shape {
     uint32_t changed_from;        /* tokens from here on differ from those of another layer; 0 = none */
     bool swapped;                 /* KV heads (with their groups) in reverse order */
     uint32_t question;            /* tokens of a question at the end of the prompt; 0 = none is marked */
-    uint32_t neighbour;           /* so many layers behind the first: of other content */
-    bool before;                  /* in front of it instead */
+    int32_t neighbour;            /* so many layers behind the kit's, or in front of it: of other content */
     bool latent;                  /* values are the first columns of the keys, which do not turn */
 };
+
+/* The model that the kit's layer is one of. */
+enum { KV_CHECK_LAYERS = 12, KV_CHECK_LAYER = 7 };
 
 /* A layer whose content is a function of the shape alone; NULL when memory is exhausted. */
 struct kv_layer *kv_check_layer(const struct kv_check_shape *shape);

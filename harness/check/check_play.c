@@ -120,8 +120,9 @@ static int replay_layer(const struct kv_play *play, const struct kv_layer *layer
     for (uint32_t h = 0; status == KV_OK && h < geometry->kv_heads; h++)
         status = kv_prompt_compute(&prompts[h], layer, h, &wants, play->kernels, pool, err);
     double preference = 0.0;
-    const struct kv_survey survey = {.n = 1, .preference = &preference};
-    if (status == KV_OK && kv_survey_wanted(play->spec))
+    const struct kv_survey alone = {.n = 1, .preference = &preference};
+    const struct kv_survey survey = play->survey.n ? play->survey : alone;
+    if (status == KV_OK && kv_survey_wanted(play->spec) && !play->survey.n)
         status = kv_survey_layer(&preference, play->spec, layer, play->kernels, err);
     float *extra = played->outputs + played->n;
     struct kv_replay replay = {
@@ -156,7 +157,7 @@ static int make_neighbours(struct neighbours *beside, const struct kv_spec *spec
     const uint32_t kit = beside->before ? 1 : MOST_NEIGHBOURS;
     const int status = kv_cache_layer_group(&most, &spec->caches[0], geometry, err);
     while (status == KV_OK && beside->n < kit && beside->n + 1 < most) {
-        shape.neighbour = beside->n + 1, shape.before = beside->before;
+        shape.neighbour = beside->before ? -(int32_t)(beside->n + 1) : (int32_t)beside->n + 1;
         if (!(beside->of[beside->n] = kv_check_layer(&shape))) return kv_fail(err, KV_EMEMORY, "out of memory");
         beside->n++;
     }

@@ -32,6 +32,7 @@ struct kv_play { /* how to replay it */
     enum kv_road road;
     bool audit, garble, backwards; /* backwards: units from the last to the first */
     bool rows;                     /* keep what is read of each held row */
+    struct kv_survey survey;       /* what all layers said of themselves; n = 0: this one alone did */
     const struct kv_played *from;  /* its rows are what is recorded (f32 shapes); or NULL */
 };
 

@@ -53,7 +53,9 @@ static int64_t place(const struct counting *counting, uint32_t m, enum kv_extrem
     const struct kv_held_rows *held = &counting->held[m];
     struct kv_cache *cache = counting->main[m], *rest = counting->rest ? counting->rest[m] : NULL;
     const int64_t arrays = held->arrays[extreme == KV_MOST];
-    int64_t lane = kv_cache_row_bytes(cache) * held->n + arrays;
+    const uint32_t n = extreme == KV_MOST ? held->n : held->fewest;
+    const uint32_t gone = held->tokens - (extreme == KV_MOST ? held->fewest : held->n);
+    int64_t lane = kv_cache_row_bytes(cache) * n + arrays;
     for (uint32_t b = 0; b < cache->n_banks; b++) {
         if (!held->in_order && !kv_bank_stores_singly(&cache->banks[b])) {
             kv_bank_count_outliving(&cache->banks[b], held, extreme);
@@ -66,7 +68,7 @@ static int64_t place(const struct counting *counting, uint32_t m, enum kv_extrem
         const struct kv_row_range range = kv_held_range(&rest->banks[b], held, true);
         kv_bank_count_extreme(&rest->banks[b], &range, extreme);
     }
-    if (rest) lane += kv_cache_row_bytes(rest) * (held->tokens - held->n);
+    if (rest) lane += kv_cache_row_bytes(rest) * gone;
     return lane * cache->plan.n_heads;
 }
 

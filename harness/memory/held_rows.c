@@ -4,7 +4,10 @@
 #include "methods/trim.h"
 
 struct rule { /* trim's of one policy, in rows */
-    uint32_t budget, recent, sinks, chunk, at_once, least;
+    uint32_t budget, recent, sinks, chunk;
+    uint32_t least;      /* budget of a lane of pooled heads, at least; else budget */
+    uint32_t dropped[2]; /* by a step, of the smallest budget and of the largest */
+    uint32_t missing;    /* of a lane's budget once they are, on the average, at most */
     bool drops, prompt_only;
 };
 
@@ -17,23 +20,44 @@ static uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* What a lane of pooled heads keeps whatever the others have (methods/head_budget.c). */
-static uint32_t least_share(const struct kv_trim *trim, uint32_t budget, uint32_t shut)
+/* What a lane of pooled heads keeps whatever the others have (methods/head_budget.c). Scores that
+ * follow from the position are the same in all, and so are the shares. */
+static uint32_t least_share(const struct kv_chooser *self, uint32_t budget)
 {
-    if (!trim->pooled_heads || budget <= shut) return budget;
+    const struct kv_trim *trim = &self->trim;
+    const struct kv_protected own = kv_trim_protected(trim, budget, trim->sinks);
+    const uint32_t shut = own.recent + own.sinks;
+    if (!trim->pooled_heads || self->type->by_position || budget <= shut) return budget;
     const uint64_t percent = trim->floor_percent;
     if (trim->floor == KV_FLOOR_BLEND) return shut + (uint32_t)((budget - shut) * percent / 100);
     return larger(shut, (uint32_t)(budget * percent / 100));
 }
 
-static struct rule rule_of(const struct kv_cache *cache, uint32_t p)
+/* What a step drops of a lane that is one row above such a budget. */
+static uint32_t dropped_of(const struct kv_trim *trim, uint32_t budget)
+{
+    const struct kv_protected shut = kv_trim_protected(trim, budget, trim->sinks);
+    return smaller(larger(kv_trim_at_once(trim, budget), 1), budget + 1 - shut.recent - shut.sinks);
+}
+
+/* By how many rows lanes of unlike budgets fall short of their mean when all have just dropped:
+ * shares of the budgets come to that share of their sum. */
+static uint32_t most_missing(const struct kv_trim *trim, uint32_t budget)
+{
+    const uint64_t share = ((uint64_t)budget * trim->every_percent + 99) / 100;
+    return larger(trim->every, 1) - 1 + (uint32_t)share;
+}
+
+static struct rule rule_of(const struct kv_cache *cache, uint32_t p, uint32_t prefill)
 {
     const struct kv_chooser *self = cache->choosers[p];
     const struct kv_trim *trim = &self->trim;
     if (!self->type->score) return (struct rule){.drops = false};
     const uint32_t budget = kv_cache_layer_budget(cache, p);
-    const struct kv_protected shut = kv_trim_protected(trim, budget, trim->sinks);
-    const uint32_t least = least_share(trim, budget, shut.recent + shut.sinks);
+    const bool cut = prefill > budget; /* else heads have nothing to share out */
+    const uint32_t least = cut ? least_share(self, budget) : budget;
+    const uint64_t most = budget + (uint64_t)(cache->plan.n_heads - 1) * (budget - least);
+    const uint32_t largest = cut && most > prefill ? prefill : (uint32_t)most;
     /* In steps a lane of pooled heads protects of the budget that it got. */
     const struct kv_protected own =
         kv_trim_protected(trim, trim->prompt_only ? budget : least, trim->sinks);
@@ -41,8 +65,9 @@ static struct rule rule_of(const struct kv_cache *cache, uint32_t p)
                          .recent = own.recent,
                          .sinks = own.sinks,
                          .chunk = trim->chunk,
-                         .at_once = kv_trim_at_once(trim, budget),
                          .least = least,
+                         .dropped = {dropped_of(trim, least), dropped_of(trim, largest)},
+                         .missing = most_missing(trim, budget),
                          .drops = true,
                          .prompt_only = trim->prompt_only};
 }
@@ -65,15 +90,18 @@ static uint32_t after_prompt(const struct rule *rule, uint32_t n)
     return rule->chunk ? rows_of_chunks(rule, n) : rule->budget;
 }
 
-/* Step by step, where several rows go at once: one policy alone. */
-static uint32_t after_steps(const struct rule *rule, uint32_t n, uint32_t steps)
+/* Where one policy alone drops several rows at once, a lane that is one row above its budget comes
+ * to `dropped` fewer, and again after as many steps. Lanes of unlike budgets may drop unlike numbers,
+ * each in a rhythm of its own. */
+static void after_steps(const struct rule *rule, uint32_t steps, struct kv_held_rows *held)
 {
-    for (uint32_t t = 0; t < steps; t++) {
-        if (++n <= rule->budget) continue;
-        const uint32_t shut = rule->recent + rule->sinks, open = n > shut ? n - shut : 0;
-        n -= smaller(larger(n - rule->budget, rule->at_once), open);
-    }
-    return n;
+    const uint32_t room = rule->budget - held->prompt, dropped = rule->dropped[1];
+    held->n = held->fewest = held->prompt + smaller(steps, room);
+    if (steps <= room) return;
+    if (rule->dropped[0] == dropped)
+        held->n = held->fewest = rule->budget + 1 - dropped + (steps - room - 1) % dropped;
+    else
+        held->fewest -= smaller(rule->missing, dropped - 1);
 }
 
 static bool is_counted(const struct kv_cache *cache, const struct rule *rules)
@@ -86,9 +114,9 @@ static bool is_counted(const struct kv_cache *cache, const struct rule *rules)
         if (!rule->drops && (self->type->keep || self->type->evict) && !self->type->arrays)
             return false;
         if (!rule->drops) continue;
-        if (!alone && (pooled || rule->chunk || rule->at_once > 1)) return false;
+        const bool singly = kv_trim_at_once(&self->trim, rule->budget) <= 1;
+        if (!alone && (pooled || rule->chunk || !singly)) return false;
         if (rule->chunk && (!rule->prompt_only || rule->recent == 0)) return false;
-        if (rule->at_once > 1 && pooled) return false;
     }
     return true;
 }
@@ -131,9 +159,8 @@ static void protect(const struct kv_cache *cache, const struct rule *rules, uint
         held->common = smaller(held->common, rule->recent);
         if (rule->prompt_only) continue;
         held->newest = smaller(held->newest, rule->recent);
-        if (rule->at_once <= 1) continue;
-        const uint32_t open = rule->budget + 1 - rule->recent - rule->sinks;
-        fewest = smaller(fewest, rule->budget + 1 - smaller(rule->at_once, open));
+        if (rule->dropped[1] <= 1) continue;
+        fewest = smaller(fewest, rule->least + 1 - rule->dropped[0]);
     }
     held->in_order = held->n == held->prompt + steps;
     held->oldest_go = droppers == 1 && held->by_position;
@@ -149,18 +176,18 @@ bool kv_held_rows_count(const struct kv_cache *cache, uint32_t tokens, uint32_t 
 {
     const uint32_t n = cache->plan.spec->n_policies, steps = tokens - prefill;
     struct rule rules[KV_MAX_POLICIES];
-    for (uint32_t p = 0; p < n; p++) rules[p] = rule_of(cache, p);
+    for (uint32_t p = 0; p < n; p++) rules[p] = rule_of(cache, p, prefill);
     if (!is_counted(cache, rules)) return false;
     *held = (struct kv_held_rows){.tokens = tokens, .prefill = prefill, .prompt = prefill};
     for (uint32_t p = 0; p < n; p++) held->prompt = after_prompt(&rules[p], held->prompt);
-    held->n = held->prompt + steps;
+    held->n = held->fewest = held->prompt + steps;
     held->least = held->prompt;
     for (uint32_t p = 0; p < n; p++) {
         if (rules[p].drops && held->prompt < prefill)
             held->least = smaller(held->least, rules[p].least);
         if (!rules[p].drops || rules[p].prompt_only) continue;
-        held->n = rules[p].at_once > 1 ? after_steps(&rules[p], held->prompt, steps)
-                                       : smaller(held->n, rules[p].budget);
+        held->n = held->fewest = smaller(held->n, rules[p].budget);
+        if (rules[p].dropped[1] > 1) after_steps(&rules[p], steps, held);
     }
     protect(cache, rules, steps, held);
     for (uint32_t p = 0; p < n; p++) add_arrays(cache, p, held);
@@ -198,7 +225,7 @@ static void dropped_sinks(const struct kv_bank *bank, const struct kv_held_rows 
     dropped[0] = tier, dropped[1] = 0;
     for (uint32_t m = 0; m < bank->n_layers; m++) {
         const uint32_t open = tier - smaller(tier, held[m].sinks);
-        const uint32_t may = smaller(open, held[m].tokens - held[m].n);
+        const uint32_t may = smaller(open, held[m].tokens - held[m].fewest);
         dropped[0] = smaller(dropped[0], held[m].oldest_go ? may : 0);
         dropped[1] = larger(dropped[1], may);
     }
@@ -212,18 +239,19 @@ struct kv_row_range kv_held_range(const struct kv_bank *bank, const struct kv_he
     struct kv_row_range range = {.steps = dropped ? came - steps : steps};
     const uint32_t shut = shut_in_all(bank, held);
     const uint32_t limit = dropped ? held->tokens - shut : held->tokens;
-    uint32_t gone[2];
+    uint32_t first[2];
     uint64_t sum = dropped ? 0 : shut;
     for (uint32_t m = 0; m < bank->n_layers; m++) {
-        const uint32_t n = dropped ? held[m].tokens - held[m].n : held[m].n - shut;
-        range.least = larger(range.least, dropped ? n : held[m].n);
-        sum += (uint64_t)smaller(held[m].sets, lanes) * n;
+        const uint32_t gone = held[m].tokens - held[m].fewest, open = held[m].n - shut;
+        const uint32_t least = dropped ? held[m].tokens - held[m].n : held[m].fewest;
+        range.least = larger(range.least, least);
+        sum += (uint64_t)smaller(held[m].sets, lanes) * (dropped ? gone : open);
     }
     range.most = sum < limit ? (uint32_t)sum : limit;
     if (held->by_position) range.most = range.least;
-    dropped_sinks(bank, held, gone);
-    range.sinks[0] = dropped ? gone[0] : tier - gone[1];
-    range.sinks[1] = smaller(dropped ? gone[1] : tier - gone[0], range.most);
+    dropped_sinks(bank, held, first);
+    range.sinks[0] = dropped ? first[0] : tier - first[1];
+    range.sinks[1] = smaller(dropped ? first[1] : tier - first[0], range.most);
     range.sinks[0] = smaller(range.sinks[0], range.sinks[1]);
     return range;
 }

@@ -8,6 +8,7 @@
 struct kv_held_rows {
     uint32_t tokens, prefill; /* that came; of them at once */
     uint32_t n, prompt; /* rows a lane holds at the end, of the prompt; pooled: on the average */
+    uint32_t fewest;    /* n at least, where lanes drop several rows at once in unlike rhythms */
     uint32_t least;     /* of the prompt, what a lane of pooled heads holds at least; else prompt */
     uint32_t shut, sinks; /* of n, rows that every lane holds; of them, at the first positions */
     uint32_t newest, common; /* rows at a lane's end that no step drops; that all lanes hold always */

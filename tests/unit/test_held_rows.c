@@ -73,6 +73,9 @@ static const char *const specs[] = {
     "h2o:budget=300",
     "h2o:budget=40:every=7",
     "scissorhands:budget=60",
+    "scissorhands:budget=250:pooled_heads=1",
+    "h2o:budget=40:every=7:pooled_heads=1",
+    "window:budget=40:every=7:pooled_heads=1+int:bits=4:span=heads",
     "tova:budget=33:positions=cache",
     "snapkv:budget=90",
     "snapkv:budget=90:observation_window=16+kivi:bits=2:residual_length=32",
@@ -139,7 +142,14 @@ static const char *const ranges[] = {
     "snapkv:budget=60+quest:page_size=8",
     "h2o:budget=60+quest:page_size=8",
     "snapkv:budget=90+kvquant:bits=4:outliers=0:weights=none",
-    "adakv:budget=60+f16+rest+int:bits=2"};
+    "adakv:budget=60+f16+rest+int:bits=2",
+    /* Several rows go at once, of each head as its share of the budget says. */
+    "scissorhands:budget=60:pooled_heads=1",
+    "scissorhands:budget=60:pooled_heads=1:every=9:floor_percent=30+int:bits=4:sinks=3",
+    "h2o:budget=60:every_percent=30:pooled_heads=1:sinks=4",
+    "h2o:budget=20:every_percent=90:pooled_heads=1:floor=safeguard:floor_percent=50",
+    "h2o:budget=60:every_percent=100:pooled_heads=1:recent_percent=10+int:bits=4:span=heads",
+    "scissorhands:budget=60:pooled_heads=1+f16+rest+int:bits=2"};
 
 /* Blocks outlive rows, and the data decide which. */
 static const char *const outliving[] = {
@@ -153,6 +163,8 @@ static const char *const outliving[] = {
     "random:budget=60+int:bits=4:axis=channel:group_size=16",
     "random:budget=60:sinks=4+int:bits=4:axis=channel:group_size=32:span=heads",
     "scissorhands:budget=60+kivi:bits=2:residual_length=32",
+    "scissorhands:budget=60:pooled_heads=1+kivi:bits=2:residual_length=32",
+    "h2o:budget=60:every=9:pooled_heads=1+kivi:bits=2:residual_length=32",
     "h2o:budget=60+gear:bits=4:buffer=16",
     "random:budget=60+gear:bits=4:buffer=16",
     "window:budget=50+gear:bits=4:buffer=16",
