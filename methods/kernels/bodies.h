@@ -738,9 +738,10 @@ ALWAYS_INLINE void transform_block(struct transform at, int has_factors, uint32_
 {
     vec v[HADAMARD_VECS];
     UNROLLED for (uint32_t i = 0; i < vecs; i++) {
-        v[i] = load(at.x + i * LANES);
-        if (has_factors) v[i] = mul(load(at.factors + i * LANES), v[i]);
-        UNROLLED for (uint32_t span = 1; span < LANES; span *= 2) v[i] = butterfly(v[i], span);
+        const float *x = at.x + i * LANES;
+        v[i] = has_factors ? butterfly(mul(load(at.factors + i * LANES), load(x)), 1)
+                           : meet_neighbours(x);
+        UNROLLED for (uint32_t span = 2; span < LANES; span *= 2) v[i] = butterfly(v[i], span);
     }
     UNROLLED for (uint32_t span = 1; span < vecs; span *= 2)
         UNROLLED for (uint32_t i = 0; i < vecs; i++)

@@ -280,6 +280,12 @@ static inline vec butterfly(vec v, uint32_t span)
     return vaddq_f32(swapped, vreinterpretq_f32_u32(turned));
 }
 
+/* The first step of LANES floats in memory. */
+static inline vec meet_neighbours(const float *x)
+{
+    return butterfly(load(x), 1);
+}
+
 static inline void transpose(vec v[LANES])
 {
     const float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(v[0], v[1]));

@@ -12,6 +12,7 @@
 #include "methods/kernels/bodies.h"
 #include "methods/kernels/grids.h"
 #include "methods/kernels/x86/codes_avx512.h"
+#include "methods/kernels/x86/transform_avx512.h"
 #include "methods/kernels/blocks_simd.h"
 #include "methods/kernels/stripes.h"
 #include "methods/kernels/x86/minifloat_avx512.h"
@@ -31,6 +32,8 @@ void kv_kernels_set_avx512(struct kv_kernels *kernels)
     kernels->grid_encode = KERNEL(grid_codes);
     kernels->pack_bits = KERNEL(pack_all);
     kernels->unpack_bits = KERNEL(unpack_all);
+    kernels->hadamard = KERNEL(hadamard_far);
+    kernels->hadamard_squares = KERNEL(hadamard_far_squares);
     kernels->look_up_peak = KERNEL(look_up_peak);
     kernels->isa = "avx512";
 }

@@ -395,6 +395,12 @@ static inline vec butterfly(vec v, uint32_t span)
     return _mm256_fmadd_ps(v, signs, swapped);
 }
 
+/* The first step of LANES floats in memory. */
+static inline vec meet_neighbours(const float *x)
+{
+    return butterfly(load(x), 1);
+}
+
 static inline void transpose(vec v[LANES])
 {
     vec a[8], b[8];

@@ -272,6 +272,13 @@ static inline uint64_t spread_bits(uint64_t packed, uint32_t bits)
 
 /* -- moves inside a vector ------------------------------------------------------------------- */
 
+/* 1 and -1 by turns of 1, 2, 4 and 8. In memory: gcc would make them out of masks, in every transform. */
+static const float butterfly_signs[4][LANES] __attribute__((aligned(64))) = {
+    {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1},
+    {1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1},
+    {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1},
+    {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1}};
+
 /* One step of the Walsh-Hadamard transform: lane i meets lane i ^ span. A product with 1 or -1 is
  * exact, so that the fused operation rounds once, as a sum or a difference does. */
 static inline vec butterfly(vec v, uint32_t span)
@@ -280,9 +287,19 @@ static inline vec butterfly(vec v, uint32_t span)
                          : span == 2 ? _mm512_permute_ps(v, 0x4e)
                          : span == 4 ? _mm512_shuffle_f32x4(v, v, 0xb1)
                                      : _mm512_shuffle_f32x4(v, v, 0x4e);
-    const __mmask16 upper = span == 1 ? 0xaaaa : span == 2 ? 0xcccc : span == 4 ? 0xf0f0 : 0xff00;
-    const __m512 signs = _mm512_mask_blend_ps(upper, _mm512_set1_ps(1), _mm512_set1_ps(-1));
-    return _mm512_fmadd_ps(v, signs, swapped);
+    const float *signs = butterfly_signs[span == 1 ? 0 : span == 2 ? 1 : span == 4 ? 2 : 3];
+    return _mm512_fmadd_ps(v, load(signs), swapped);
+}
+
+/* The first step of LANES floats in memory. Loads that repeat values take none of the pipes for
+ * arithmetic, a shuffle one of two. Two addresses, since compilers would load one once and shuffle
+ * it. */
+static inline vec meet_neighbours(const float *x)
+{
+    const float *again = x;
+    __asm__("" : "+r"(again));
+    return _mm512_fmadd_ps(_mm512_movehdup_ps(load(again)), load(butterfly_signs[0]),
+                           _mm512_moveldup_ps(load(x)));
 }
 
 static inline void transpose(vec v[LANES])

@@ -60,7 +60,7 @@ ALWAYS_INLINE void add_squares(const float *x, vec *squares)
 /* Sums of the first half are taken while the second half comes in, and each vector is stored three
  * sums after its own: adders, multiply-adds and stores share the pipes. Of dozens of such orders
  * few take less time on Zen 1, and others some per cent more. */
-ALWAYS_INLINE void transform_128(struct transform at, int has_factors, vec *squares)
+ALWAYS_INLINE void transform_and_add(struct transform at, int has_factors, vec *squares)
 {
     enum { BEFORE = FAR_MEETS - FAR_VECS, BEHIND = 3 };
     vec v[FAR_VECS], w[FAR_VECS];
@@ -86,39 +86,20 @@ ALWAYS_INLINE void transform_128(struct transform at, int has_factors, vec *squa
     }
 }
 
-/* Each on its own: compilers move loads that two branches share in front of both, and out of the
- * registers. */
-#define ALONE static __attribute__((noinline, aligned(64))) void
-
-ALONE KERNEL(plain_64)(const float *x, float *out)
+ALWAYS_INLINE void transform_128(struct transform at, int has_factors)
 {
-    transform_64((struct transform){x, NULL, out}, 0);
+    transform_and_add(at, has_factors, NULL);
 }
 
-ALONE KERNEL(scaled_64)(const float *x, const float *factors, float *out)
+/* The 8 partial sums are a vector. */
+ALWAYS_INLINE void transform_measured(struct transform at, float sums[8])
 {
-    transform_64((struct transform){x, factors, out}, 1);
+    __m256 squares = zeros();
+    transform_and_add(at, 1, &squares);
+    store(sums, squares);
 }
 
-ALONE KERNEL(plain_128)(const float *x, float *out)
-{
-    transform_128((struct transform){x, NULL, out}, 0, NULL);
-}
-
-ALONE KERNEL(scaled_128)(const float *x, const float *factors, float *out)
-{
-    transform_128((struct transform){x, factors, out}, 1, NULL);
-}
-
-static __attribute__((noinline)) float KERNEL(measured_128)(const float *x, const float *factors,
-                                                            float *out)
-{
-    __m256 sums = zeros();
-    float s[LANES];
-    transform_128((struct transform){x, factors, out}, 1, &sums);
-    store(s, sums);
-    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
-}
+#include "methods/kernels/x86/transforms.h"
 
 ALONE KERNEL(hadamard_blocks)(const float *x, const float *factors, float *out, size_t n)
 {
@@ -128,27 +109,6 @@ ALONE KERNEL(hadamard_blocks)(const float *x, const float *factors, float *out, 
         else
             KERNEL(plain_128)(x + i, out + i);
     KERNEL(wide_spans)(out, n, 128);
-}
-
-/* Only jumps: a call's frame would be 4 % of 128 floats' time. */
-static void KERNEL(hadamard_far)(const float *x, const float *factors, float *out, size_t n)
-{
-    if (n > 128)
-        KERNEL(hadamard_blocks)(x, factors, out, n);
-    else if (n < 64)
-        KERNEL(hadamard)(x, factors, out, n);
-    else if (factors)
-        (n == 64 ? KERNEL(scaled_64) : KERNEL(scaled_128))(x, factors, out);
-    else
-        (n == 64 ? KERNEL(plain_64) : KERNEL(plain_128))(x, out);
-}
-
-static float KERNEL(hadamard_far_squares)(const float *x, const float *factors, float *out,
-                                          size_t n)
-{
-    if (n == 128 && factors) return KERNEL(measured_128)(x, factors, out);
-    KERNEL(hadamard_far)(x, factors, out, n);
-    return KERNEL(sum_squares)(x, n);
 }
 
 #endif

@@ -1,0 +1,61 @@
+/* The Hadamard transforms of 64 and 128 floats by themselves: of the x86 sets, each with a
+ * transform_64, a transform_128 and a transform_measured of its own, and its way beyond them. */
+#ifndef KVBENCH_METHODS_KERNELS_X86_TRANSFORMS_H
+#define KVBENCH_METHODS_KERNELS_X86_TRANSFORMS_H
+
+/* Each on its own: compilers move loads that two branches share in front of both, and out of the
+ * registers. */
+#define ALONE static __attribute__((noinline, aligned(64))) void
+
+static void KERNEL(hadamard_blocks)(const float *x, const float *factors, float *out, size_t n);
+
+ALONE KERNEL(plain_64)(const float *x, float *out)
+{
+    transform_64((struct transform){x, NULL, out}, 0);
+}
+
+ALONE KERNEL(scaled_64)(const float *x, const float *factors, float *out)
+{
+    transform_64((struct transform){x, factors, out}, 1);
+}
+
+ALONE KERNEL(plain_128)(const float *x, float *out)
+{
+    transform_128((struct transform){x, NULL, out}, 0);
+}
+
+ALONE KERNEL(scaled_128)(const float *x, const float *factors, float *out)
+{
+    transform_128((struct transform){x, factors, out}, 1);
+}
+
+static __attribute__((noinline)) float KERNEL(measured_128)(const float *x, const float *factors,
+                                                            float *out)
+{
+    float s[8];
+    transform_measured((struct transform){x, factors, out}, s);
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+}
+
+/* Only jumps: a call's frame would be 4 % of 128 floats' time. */
+static void KERNEL(hadamard_far)(const float *x, const float *factors, float *out, size_t n)
+{
+    if (n > 128)
+        KERNEL(hadamard_blocks)(x, factors, out, n);
+    else if (n < 64)
+        KERNEL(hadamard)(x, factors, out, n);
+    else if (factors)
+        (n == 64 ? KERNEL(scaled_64) : KERNEL(scaled_128))(x, factors, out);
+    else
+        (n == 64 ? KERNEL(plain_64) : KERNEL(plain_128))(x, out);
+}
+
+static float KERNEL(hadamard_far_squares)(const float *x, const float *factors, float *out,
+                                          size_t n)
+{
+    if (n == 128 && factors) return KERNEL(measured_128)(x, factors, out);
+    KERNEL(hadamard_far)(x, factors, out, n);
+    return KERNEL(sum_squares)(x, n);
+}
+
+#endif
