@@ -405,7 +405,8 @@ const char *check_grid_encode(const struct kv_kernels *generic, const struct kv_
 static const struct {
     uint32_t width;
     struct kv_grid_shape shape;
-} grid_cases[] = {{64, {4, 0}}, {5, {2, 1}}, {32, {8, 0}}, {16, {8, 1}}, {300, {1, 0}}};
+} grid_cases[] = {{64, {4, 0}}, {5, {2, 1}}, {32, {8, 0}}, {16, {8, 1}}, {300, {1, 0}},
+                {128, {3, 0}}, {32, {4, 1}}, {64, {8, 1}}, {128, {2, 1}}};
 
 float digest(const uint8_t *bytes, size_t n)
 {

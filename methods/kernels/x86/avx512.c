@@ -14,6 +14,7 @@
 #include "methods/kernels/x86/codes_avx512.h"
 #include "methods/kernels/x86/transform_avx512.h"
 #include "methods/kernels/x86/narrow_avx512.h"
+#include "methods/kernels/x86/grids_avx512.h"
 #include "methods/kernels/blocks_simd.h"
 #include "methods/kernels/stripes.h"
 #include "methods/kernels/x86/minifloat_avx512.h"
@@ -32,6 +33,7 @@ void kv_kernels_set_avx512(struct kv_kernels *kernels)
     kernels->narrow_bfloat = KERNEL(narrow_bfloat_pairs);
     kernels->cell_codes = KERNEL(cell_codes);
     kernels->grid_encode = KERNEL(grid_codes);
+    kernels->grid_row = KERNEL(grid_passes);
     kernels->pack_bits = KERNEL(pack_all);
     kernels->unpack_bits = KERNEL(unpack_all);
     kernels->hadamard = KERNEL(hadamard_far);

@@ -106,6 +106,27 @@ static inline float min_lanes(vec v)
     return _mm_cvtss_f32(_mm_min_ss(s, _mm_movehdup_ps(s)));
 }
 
+/* Smallest and largest lane of four vectors each, zeros as +0: what is smallest is looked for as
+ * the largest of its opposite, beside the largest. */
+static inline void extremes_of_four(const vec low[4], const vec high[4], quad *lows, quad *highs)
+{
+    vec t[4], u[2];
+    for (int i = 0; i < 4; i++) {   /* halves: the opposite of the lowest, the highest */
+        const vec below = _mm512_xor_ps(low[i], spread(-0.0f));
+        t[i] = larger(_mm512_shuffle_f32x4(below, high[i], 0x44),
+                      _mm512_shuffle_f32x4(below, high[i], 0xee));
+    }
+    for (int i = 0; i < 2; i++)     /* quarters: so of vector 2 i, of 2 i + 1 */
+        u[i] = larger(_mm512_shuffle_f32x4(t[2 * i], t[2 * i + 1], 0x88),
+                      _mm512_shuffle_f32x4(t[2 * i], t[2 * i + 1], 0xdd));
+    vec v = larger(_mm512_shuffle_ps(u[0], u[1], 0x44), _mm512_shuffle_ps(u[0], u[1], 0xee));
+    v = larger(v, _mm512_permute_ps(v, 0xb1));
+    const __m512i place = _mm512_setr_epi32(0, 8, 2, 10, 4, 12, 6, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+    const __m256 both = _mm512_castps512_ps256(_mm512_permutexvar_ps(place, v));
+    *lows = _mm_sub_ps(_mm_setzero_ps(), _mm256_castps256_ps128(both));
+    *highs = _mm_add_ps(_mm_setzero_ps(), _mm256_extractf128_ps(both, 1));
+}
+
 /* sums[lane] += lane, in double */
 static inline void add_doubles(double *sums, vec v)
 {
@@ -195,12 +216,23 @@ static inline vec_int difference(vec a, vec b)
 static inline vec_int either(vec_int a, vec_int b) { return _mm512_or_si512(a, b); }
 static inline int any(vec_int v) { return _mm512_test_epi32_mask(v, v) != 0; }
 
-/* Packing works inside quarters: dwords 0 4 8 12 and 1 5 9 13 are the two vectors' bytes in order. */
-static inline __m256i order_bytes(__m512i packed)
+/* Bits of `v`, and those that a and b do not share. */
+static inline vec_int or_difference(vec_int v, vec a, vec b)
+{
+    return _mm512_ternarylogic_epi32(v, _mm512_castps_si512(a), _mm512_castps_si512(b), 0xf6);
+}
+
+/* Packing works inside quarters: dwords 0 4 8 12 are the first vector's bytes, and so on. */
+static inline __m512i order_dwords(__m512i packed)
 {
     const __m512i order =
         _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, packed));
+    return _mm512_permutexvar_epi32(order, packed);
+}
+
+static inline __m256i order_bytes(__m512i packed)
+{
+    return _mm512_castsi512_si256(order_dwords(packed));
 }
 
 /* Floats n + 1.5 * 2^23 with |n| < 2^15 -> 2 LANES codes: n, from 0 to top. */
@@ -212,6 +244,18 @@ static inline void store_steps(uint8_t *codes, const vec t[2], uint32_t top)
     const __m256i bytes = order_bytes(_mm512_packus_epi16(words, words));
     _mm256_storeu_si256((__m256i *)(void *)codes,
                         _mm256_min_epu8(bytes, _mm256_set1_epi8((char)top)));
+}
+
+/* The same of four vectors. */
+static inline void store_four_steps(uint8_t *codes, const vec t[4], uint32_t top)
+{
+    const __m512i zero = _mm512_set1_epi32(0x4b400000);
+    __m512i n[4];
+    for (int k = 0; k < 4; k++) n[k] = _mm512_sub_epi32(_mm512_castps_si512(t[k]), zero);
+    const __m512i bytes =
+        _mm512_packus_epi16(_mm512_packs_epi32(n[0], n[1]), _mm512_packs_epi32(n[2], n[3]));
+    _mm512_storeu_si512(codes,
+                        _mm512_min_epu8(order_dwords(bytes), _mm512_set1_epi8((char)top)));
 }
 
 static inline vec_int no_counts(void) { return _mm512_setzero_si512(); }
