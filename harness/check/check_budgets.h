@@ -4,6 +4,7 @@
 
 #include "harness/check/check_play.h"
 
+enum kv_verdict kv_check_held_budget(struct kv_check *check);
 enum kv_verdict kv_check_edge_budgets(struct kv_check *check);
 enum kv_verdict kv_check_no_budget(struct kv_check *check);
 enum kv_verdict kv_check_ties(struct kv_check *check);

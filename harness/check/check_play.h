@@ -53,6 +53,9 @@ void kv_played_forget(struct kv_played *played);
 bool kv_played_same(const struct kv_played *a, const struct kv_played *b);
 /* |a - b| / |a|, or |a - b| where a is 0; of answers. */
 double kv_check_distance(const float *a, const float *b, size_t n);
+/* At most this, where only the order of sums is another: relative rounding of fp32 attention over some 300
+ * rows, far above n * eps, far below any method. */
+#define KV_PLAY_ROUNDING 2e-5
 double kv_played_difference(const struct kv_played *a, const struct kv_played *b);
 bool kv_played_finite(const struct kv_played *played, struct kv_error *why);
 int64_t kv_played_resident(const struct kv_played *played);
