@@ -6,6 +6,7 @@
 
 #include "methods/spec_parts.h"
 #include "methods/spec_stage.h"
+#include "methods/spec_wants.h"
 
 enum { MAX_PARAMETERS = 64 };
 
@@ -259,15 +260,14 @@ static int check_layout(const struct kv_spec *spec, struct kv_error *err)
     if (spec->query_heads && spec->caches[0].answer)
         return kv_fail(err, KV_EUSAGE, "%s: layout: expected rows to lay out, found a method that keeps none",
                        spec->caches[0].answer->answer->name);
-    for (uint32_t c = 0; spec->query_heads && c < spec->n_caches; c++)
-        for (int side = 0; side < kv_n_chains(&spec->caches[c]); side++) {
-            const struct kv_stage *codec = kv_chain(&spec->caches[c], side);
-            if (codec && codec->modifiers[0].span & KV_SPAN_HEADS)
-                return kv_fail(err, KV_EUSAGE,
-                               "%s: layout=query-heads: expected rows of one head, found rows that join"
-                               " heads: the copies of a KV head would be stored together again",
-                               codec->codec->name);
-        }
+    for (uint32_t c = 0; spec->query_heads && c < spec->n_caches; c++) {
+        const struct kv_codec *codec = kv_cache_codec_over_heads(&spec->caches[c]);
+        if (codec)
+            return kv_fail(err, KV_EUSAGE,
+                           "%s: layout=query-heads: expected rows of one head, found rows that join"
+                           " heads: the copies of a KV head would be stored together again",
+                           codec->name);
+    }
     return KV_OK;
 }
 

@@ -51,16 +51,21 @@ static bool joins_heads(const struct kv_stage *stage)
     return stage->policy->scope == KV_LAYER_HEADS || stage->trim.pooled_heads || stage->trim.shared_heads;
 }
 
+const struct kv_codec *kv_cache_codec_over_heads(const struct kv_cache_spec *spec)
+{
+    for (int side = 0; side < kv_n_chains(spec); side++) {
+        const struct kv_stage *stage = kv_chain(spec, side);
+        if (stage && stage->modifiers[0].span & KV_SPAN_HEADS) return stage->codec;
+    }
+    return NULL;
+}
+
 bool kv_cache_joins_heads(const struct kv_cache_spec *spec)
 {
     for (uint32_t p = 0; p < spec->n_policies; p++)
         if (joins_heads(spec->policies[p]))
             return true;
-    for (int side = 0; side < kv_n_chains(spec); side++) {
-        const struct kv_stage *codec = kv_chain(spec, side);
-        if (codec && codec->modifiers[0].span & KV_SPAN_HEADS) return true;
-    }
-    return false;
+    return kv_cache_codec_over_heads(spec) != NULL;
 }
 
 bool kv_cache_selects(const struct kv_cache_spec *spec)

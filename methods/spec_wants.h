@@ -15,6 +15,8 @@ struct kv_wants kv_spec_wants(const struct kv_spec *spec);
 void kv_wants_merge(struct kv_wants *all, const struct kv_wants *one);
 /* True when all heads of a layer must be one unit (a span or a policy joins them). */
 bool kv_cache_joins_heads(const struct kv_cache_spec *spec);
+/* A codec whose rows are those of several heads together, or NULL. */
+const struct kv_codec *kv_cache_codec_over_heads(const struct kv_cache_spec *spec);
 /* True when answers feed back into the policy, or differ per query: token by token (slow road). */
 bool kv_cache_feeds_back(const struct kv_cache_spec *spec);
 bool kv_cache_selects(const struct kv_cache_spec *spec);

@@ -3,16 +3,7 @@
 
 #include "harness/check/check_altered.h"
 #include "harness/run/survey.h"
-
-static bool joins_heads(const struct kv_cache_spec *cache)
-{
-    bool joins = false;
-    for (int side = 0; side < 2; side++) {
-        const struct kv_stage *stage = kv_chain(cache, side);
-        joins |= stage && stage->modifiers[side].span & KV_SPAN_HEADS;
-    }
-    return joins;
-}
+#include "methods/spec_wants.h"
 
 /* True where atoms may outlive some of their rows, so that bytes hang on which rows were dropped:
  * under eviction step by step, from heads of unequal length, or from heads that choose apart and
@@ -23,7 +14,7 @@ static bool leaves_holes(const struct kv_spec *spec)
     for (uint32_t p = 0; p < cache->n_policies; p++) {
         const struct kv_trim *trim = &cache->policies[p]->trim;
         if (!trim->prompt_only || trim->pooled_heads) return cache->codec || cache->values;
-        if (!trim->shared_heads && joins_heads(cache)) return true;
+        if (!trim->shared_heads && kv_cache_codec_over_heads(cache)) return true;
     }
     return false;
 }
