@@ -5,7 +5,9 @@
  * looked for it yet, so that its score would be the lowest (replay.md, rules 2 and 3; kvpress's
  * DecodingPress and the published H2O and TOVA codes cut after the answer, which has read its token). A
  * budget below what is protected takes from the recent rows first, the oldest of them, then from the
- * sinks, the latest of them: of one row that is the newest; streaming's sinks are budget - 1 at most.
+ * sinks, the latest of them, whatever their scores: of one row that is the newest, of `sinks` rows or
+ * fewer the first ones and, where steps are trimmed, the newest. Heads that pool their budgets rank
+ * the rows of all: of equal scores the earlier head's stays (head_budget.h).
  */
 #ifndef KVBENCH_METHODS_TRIM_H
 #define KVBENCH_METHODS_TRIM_H

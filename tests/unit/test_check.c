@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "harness/check/check_changes.h"
 #include "harness/check/check_stored.h"
 
 static struct kv_check check_of(struct kv_spec_list *list, const char *text)
@@ -12,6 +13,17 @@ static struct kv_check check_of(struct kv_spec_list *list, const char *text)
     cr_assert_eq(kv_spec_parse(list, text, &err), KV_OK, "%s: %s", text, err.text);
     check.generic = check.kernels, check.spec = &list->specs[0];
     return check;
+}
+
+static enum kv_verdict verdict_of(const char *text, enum kv_verdict (*invariant)(struct kv_check *),
+                                  struct kv_error *why)
+{
+    struct kv_spec_list list;
+    struct kv_check check = check_of(&list, text);
+    const enum kv_verdict verdict = invariant(&check);
+    *why = check.why;
+    kv_spec_free(&list);
+    return verdict;
 }
 
 /* The verdict once the first policy's create is another. */
@@ -65,4 +77,15 @@ Test(check, a_budget_of_one_layer_is_kept_by_it)
     struct kv_error why;
     cr_expect_eq(stored_budget("snapkv", NULL, &why), KV_PASS, "%s", why.text);
     cr_expect_eq(stored_budget("snapkv", take_more_everywhere, &why), KV_FAIL);
+}
+
+/* Half won and half of an equal share: two heads may have the same claim on a row (test_trim.c). */
+Test(check, an_equal_claim_of_two_heads_is_no_failure)
+{
+    struct kv_error why;
+    cr_expect_eq(verdict_of("h2o:pooled_heads=1", kv_check_swapped_heads, &why), KV_PASS, "%s",
+                 why.text);
+    cr_expect_eq(verdict_of("h2o:pooled_heads=1:floor_percent=50", kv_check_swapped_heads, &why),
+                 KV_SKIP, "%s", why.text);
+    cr_expect(strstr(why.text, "equal claims"), "%s", why.text);
 }
