@@ -136,12 +136,32 @@ ALWAYS_INLINE void prefetch_sums(const struct product *p, uint32_t rows)
         if (r < rows) __builtin_prefetch(p->c + (TILE_ROWS + r) * p->c_stride, 1);
 }
 
+/* Where a whole tile takes nearly all registers it is a function of its own: beside the loop over rows
+ * gcc 12 keeps addresses in vector registers, and a column of the tile in memory. */
+#if TILES_APART
+#define WHOLE_TILE static __attribute__((noinline))
+#else
+#define WHOLE_TILE ALWAYS_INLINE
+#endif
+
+WHOLE_TILE void KERNEL(multiply_whole)(const struct product *p)
+{
+    multiply_tile(p, TILE_ROWS, TILE_VECS, 0);
+}
+
+WHOLE_TILE void KERNEL(add_whole)(const struct product *p)
+{
+    multiply_tile(p, TILE_ROWS, TILE_VECS, 1);
+}
+
 /* All rows of a product, TILE_ROWS at a time. */
 ALWAYS_INLINE void multiply_rows(struct product p, uint32_t rows, uint32_t vecs, int adding)
 {
     for (; rows >= TILE_ROWS; rows -= TILE_ROWS) {
         if (adding) prefetch_sums(&p, rows - TILE_ROWS);
-        multiply_tile(&p, TILE_ROWS, vecs, adding);
+        if (vecs < TILE_VECS) multiply_tile(&p, TILE_ROWS, vecs, adding);
+        else if (adding) KERNEL(add_whole)(&p);
+        else KERNEL(multiply_whole)(&p);
         p.a += TILE_ROWS * p.a_stride;
         p.c += TILE_ROWS * p.c_stride;
     }
@@ -254,8 +274,8 @@ static void KERNEL(accumulate)(const float *weights, uint32_t rows, uint32_t str
             const float *columns = values + (size_t)j * dim + c;
             struct product p = {.a = weights + j, .a_stride = stride, .depth = depth,
                                 .b = columns, .b_stride = dim, .c = outputs + c, .c_stride = dim};
-            /* Copying pays from about four passes on. */
-            if (rows > 4 * TILE_ROWS || width % LANES) {
+            /* Copying pays from about four passes on, if at all. */
+            if ((COPIES_STRIPS && rows > 4 * TILE_ROWS) || width % LANES) {
                 KERNEL(copy_strip)(columns, dim, depth, width, strip);
                 p.b = strip;
                 p.b_stride = PANEL;
@@ -288,6 +308,7 @@ ALWAYS_INLINE void exp_series(const vec *r, vec *sums, uint32_t many)
             fused(sums[k], r[k], spread(lower[i]));
 }
 
+#if !HAS_ROOTS
 /* exp(x - shift), or 0 where that is too small, in place of x. There both r, which may be no number,
  * and the power become 0. */
 ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, uint32_t many)
@@ -306,6 +327,28 @@ ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, uint32_t many)
     UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = mul(x[k], powers[k]);
     UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = fused(series[k], x[k], powers[k]);
 }
+#else
+/* The same by the table of roots. The product is masked as well as the sum: it may be subnormal. */
+ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, uint32_t many)
+{
+    const vec lowest = spread(KV_EXP_LOWEST), magic = spread(KV_EXP_ROOT_MAGIC);
+    vec y[EXP_VECS], n[EXP_VECS], powers[EXP_VECS], series[EXP_VECS];
+    UNROLLED for (uint32_t k = 0; k < many; k++) y[k] =
+        smaller(sub(x[k], shift), spread(KV_EXP_HIGHEST));
+    UNROLLED for (uint32_t k = 0; k < many; k++) n[k] =
+        fused(y[k], spread(32 * KV_EXP_INV_LN2), magic);
+    UNROLLED for (uint32_t k = 0; k < many; k++) powers[k] = root_power_in(n[k]);
+    UNROLLED for (uint32_t k = 0; k < many; k++) n[k] = sub(n[k], magic);
+    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] =
+        fused_minus(n[k], spread(KV_EXP_LN2 / 32), y[k]);
+    UNROLLED for (uint32_t k = 0; k < many; k++) series[k] =
+        fused(x[k], spread(0.5f), spread(KV_EXP_ROOT_LINEAR));
+    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] =
+        unless_below(mul(x[k], powers[k]), y[k], lowest);
+    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] =
+        unless_below(fused(series[k], x[k], powers[k]), y[k], lowest);
+}
+#endif
 
 /* `many` vectors from x on become exponentials and enter a sum each. */
 ALWAYS_INLINE void exp_vectors(float *x, vec shift, uint32_t many, vec *sums)
@@ -353,13 +396,13 @@ static float KERNEL(max)(const float *x, size_t n)
     float max = -INFINITY;
     size_t i = 0;
     if (n >= LANES) {
-        vec a = load(x), b = load(x + n - LANES);   /* the last vector may overlap */
-        for (; i + 2 * LANES <= n; i += 2 * LANES) {
-            a = larger(a, load(x + i));
-            b = larger(b, load(x + i + LANES));
-        }
-        if (i + LANES <= n) a = larger(a, load(x + i));
-        max = max_lanes(larger(a, b));
+        const vec last = load(x + n - LANES);   /* may overlap */
+        vec most[4] = {last, last, last, last};
+        for (; i + 4 * LANES <= n; i += 4 * LANES)
+            UNROLLED for (uint32_t k = 0; k < 4; k++)
+                most[k] = larger(most[k], load(x + i + k * LANES));
+        for (; i + LANES <= n; i += LANES) most[0] = larger(most[0], load(x + i));
+        max = max_lanes(larger(larger(most[0], most[1]), larger(most[2], most[3])));
         i = n;
     }
     for (; i < n; i++) max = x[i] > max ? x[i] : max;

@@ -8,7 +8,9 @@
 
 #define HAS_PICK 1
 #define WIDE_TILES 0
+#define TILES_APART 0
 #define HAS_LANE_FACTORS 0
+#define HAS_ROOTS 0
 #define HAS_CODE_WORDS 1
 #define BOOK_PARTS 2
 #define CELL_CODES block_cells

@@ -3,7 +3,9 @@
 
 #define HAS_PICK 1
 #define WIDE_TILES 1
+#define TILES_APART 1
 #define HAS_LANE_FACTORS 0
+#define HAS_ROOTS 1
 #define HAS_CODE_WORDS 0
 #define BOOK_PARTS 1
 #define CELL_CODES KERNEL(cell_codes)

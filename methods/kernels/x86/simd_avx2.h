@@ -13,8 +13,8 @@
 #define KERNEL(name) name##_avx2
 
 /* 6 x 16: 12 accumulators, 2 columns, 1 row of the 16 registers; 16 KiB strips stay in L1. */
-enum { LANES = 8, TILE_ROWS = 6, TILE_VECS = 2, STRIP_DEPTH = 256, HADAMARD_VECS = 8, EXP_VECS = 4,
-       SEARCH_LEVELS = 4 };
+enum { LANES = 8, TILE_ROWS = 6, TILE_VECS = 2, STRIP_DEPTH = 256, COPIES_STRIPS = 1,
+       HADAMARD_VECS = 8, EXP_VECS = 4, SEARCH_LEVELS = 4 };
 
 typedef __m256 vec;
 typedef __m256i vec_int;

@@ -12,9 +12,10 @@
 
 #define KERNEL(name) name##_avx512
 
-/* 6 x 64: 24 accumulators, 4 columns, 1 row of the 32 registers; 32 KiB strips stay in L1. */
-enum { LANES = 16, TILE_ROWS = 6, TILE_VECS = 4, STRIP_DEPTH = 128, HADAMARD_VECS = 16, EXP_VECS = 4,
-       SEARCH_LEVELS = 5 };
+/* 6 x 64: 24 accumulators, 4 columns, 1 row of the 32 registers. Values need no copy: L2 gives a row
+ * of them in the time of six rows' products, wherever it lies. */
+enum { LANES = 16, TILE_ROWS = 6, TILE_VECS = 4, STRIP_DEPTH = 256, COPIES_STRIPS = 0,
+       HADAMARD_VECS = 16, EXP_VECS = 4, SEARCH_LEVELS = 5 };
 
 typedef __m512 vec;
 typedef __m512i vec_int;
@@ -68,6 +69,22 @@ static inline vec with_sign(vec positive, vec v)
 static inline vec power_of_two_in(vec t)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23));
+}
+
+/* 2^(n / 32) where n lies in the low bits of t, see exp.h. Entry j is the word of 2^(j / 32) less
+ * j 2^18, which n 2^18 has too much. */
+static inline vec root_power_in(vec t)
+{
+    static const int32_t roots[32] = {
+        0x3f800000, 0x3f7ecd87, 0x3f7daac3, 0x3f7c980f, 0x3f7b95c2, 0x3f7aa43a, 0x3f79c3d3,
+        0x3f78f4f0, 0x3f7837f0, 0x3f778d3a, 0x3f76f532, 0x3f767043, 0x3f75fed7, 0x3f75a15b,
+        0x3f75583f, 0x3f7523f6, 0x3f7504f3, 0x3f74fbaf, 0x3f7508a4, 0x3f752c4d, 0x3f75672a,
+        0x3f75b9be, 0x3f76248c, 0x3f76a81e, 0x3f7744fd, 0x3f77fbb8, 0x3f78ccdf, 0x3f79b907,
+        0x3f7ac0c7, 0x3f7be4ba, 0x3f7d257d, 0x3f7e83b3};
+    const __m512i n = _mm512_castps_si512(t);
+    const __m512i root = _mm512_permutex2var_epi32(_mm512_loadu_si512(roots), n,
+                                                   _mm512_loadu_si512(roots + 16));
+    return _mm512_castsi512_ps(_mm512_add_epi32(root, _mm512_slli_epi32(n, 18)));
 }
 
 /* v where y >= limit, else 0. */
