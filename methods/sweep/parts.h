@@ -10,7 +10,7 @@
 enum {
     TILE = 256,
     BLOCK = KV_SWEEP_BLOCK,
-    CHUNK = 4096,
+    CHUNK = 1024,
     STEP = 64,
     STEPS = TILE / STEP,
     MAX_PANEL = 64
