@@ -5,14 +5,11 @@
 #ifndef KVBENCH_METHODS_KERNELS_STRIPES_H
 #define KVBENCH_METHODS_KERNELS_STRIPES_H
 
-/* ROWS: rows in flight, so that the sums are at least 8 chains. AHEAD: bytes between use and
- * prefetch. GROUPS: tables of sign that are ready at a time, four rows each. */
-enum { VECS = KV_STRIPE / LANES, ROWS = VECS < 8 ? 2 : 1, AHEAD = 1536, GROUPS = 64 };
+#include "methods/kernels/stripe_rows.h"
 
-ALWAYS_INLINE void prefetch_row(const uint8_t *row, uint32_t bytes)
-{
-    for (uint32_t b = 0; b < bytes; b += 64) __builtin_prefetch(row + AHEAD + b);
-}
+/* ROWS: rows in flight, so that the sums are at least 8 chains. GROUPS: tables of sign that are ready
+ * at a time, four rows each. */
+enum { VECS = KV_STRIPE / LANES, ROWS = VECS < 8 ? 2 : 1, GROUPS = 64 };
 
 /* Values of one row; `table` is store_lut's. Columns of book come in the set's own order. */
 ALWAYS_INLINE void read_row(enum kv_stripe_format format, const uint8_t *row, const void *table,
@@ -97,14 +94,6 @@ static void KERNEL(add_book)(const struct kv_stripes *stripes, const uint8_t *co
 
 /* Rows whose sums are added before the next: what a set makes ready of them fits the stack. */
 enum { CHUNK_ROWS = 1024 };
-
-/* x of whole words: rows past the last one count as 0. */
-ALWAYS_INLINE const float *whole_rows(const float *x, uint32_t left, uint32_t rows, float *padded)
-{
-    if (left >= rows) return x;
-    for (uint32_t j = 0; j < rows; j++) padded[j] = j < left ? x[j] : 0.0f;
-    return padded;
-}
 
 /* Adds `depth` rows of one stripe, each column one chain of multiply-adds. */
 ALWAYS_INLINE void add_words(enum kv_stripe_format format, const uint8_t *codes, const float *x,

@@ -7,7 +7,6 @@
 #define HAS_LANE_FACTORS 0
 #define HAS_ROOTS 1
 #define HAS_CODE_WORDS 0
-#define BOOK_PARTS 1
 #define CELL_CODES KERNEL(cell_codes)
 #define LANES_DIVIDE_8 0
 
@@ -18,7 +17,8 @@
 #include "methods/kernels/x86/narrow_avx512.h"
 #include "methods/kernels/x86/grids_avx512.h"
 #include "methods/kernels/blocks_simd.h"
-#include "methods/kernels/stripes.h"
+#include "methods/kernels/stripe_rows.h"
+#include "methods/kernels/x86/stripes_avx512.h"
 #include "methods/kernels/x86/minifloat_avx512.h"
 #include "methods/kernels/minifloats.h"
 #include "methods/kernels/channels.h"

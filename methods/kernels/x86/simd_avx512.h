@@ -388,41 +388,6 @@ static inline void transpose(vec v[LANES])
     }
 }
 
-/* -- stored codes, see stripes.h ------------------------------------------------------------- */
-
-/* Column c < 32 in the low half of byte c, column 32 + c in its high half -> one code a byte. */
-static inline void split_nibbles(const uint8_t *in, uint8_t *out)
-{
-    const __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)in);
-    const __m256i low = _mm256_set1_epi8(15);
-    _mm256_store_si256((__m256i *)(void *)out, _mm256_and_si256(both, low));
-    _mm256_store_si256((__m256i *)(void *)(out + 32),
-                       _mm256_and_si256(_mm256_srli_epi16(both, 4), low));
-}
-
-/* A table of 16 floats is one vector. */
-enum { LUT_BYTES = 64 };
-
-static inline void store_lut(const float *table, uint8_t *lut) { memcpy(lut, table, LUT_BYTES); }
-
-static inline void look_up_row(const uint8_t *row, const void *lut, vec values[4])
-{
-    uint8_t codes[64] __attribute__((aligned(64)));
-    const vec table = load(lut);
-    split_nibbles(row, codes);
-    for (int k = 0; k < 4; k++) values[k] = pick(table, load_indices(codes + 16 * k));
-}
-
-static inline void settle_columns(vec v[4]) { (void)v; }
-
-/* `bits` bits from bit `shift` of each word, as floats. */
-static inline vec load_field(const uint8_t *words, uint32_t shift, uint32_t bits)
-{
-    const __m512i low = _mm512_srli_epi32(_mm512_loadu_si512(words), shift);
-    const __m512i mask = _mm512_set1_epi32((1 << bits) - 1);
-    return _mm512_cvtepi32_ps(shift + bits == 32 ? low : _mm512_and_si512(low, mask));
-}
-
 /* -- llama.cpp's blocks, see blocks_simd.h --------------------------------------------------------- */
 
 /* 32 values cut off, signed. */
