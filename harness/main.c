@@ -50,9 +50,7 @@ static int unknown_command(const char *word, struct kv_error *err)
 {
     const char *names[N_COMMANDS + 1] = {NULL};
     for (int i = 0; i < N_COMMANDS; i++) names[i] = commands[i].name;
-    const char *near = kv_nearest(word, names);
-    return kv_fail(err, KV_EUSAGE, "unknown command %s%s%s%s", word, near ? "; did you mean " : "",
-                   near ? near : "", near ? "?" : "");
+    return kv_fail(err, KV_EUSAGE, "unknown command %s%s", word, kv_hint(word, names).text);
 }
 
 static int dispatch(int argc, char **argv, struct kv_error *err)

@@ -105,9 +105,9 @@ static int unknown_method(const char *name, struct kv_error *err)
     for (int i = 0; kv_answers[i] && n < 500; i++) names[n++] = kv_answers[i]->name;
     for (int i = 0; kv_presets[i].name && n < 500; i++) names[n++] = kv_presets[i].name;
     names[n] = NULL;
-    const char *near = kv_nearest(name, names);
-    if (near) return kv_fail(err, KV_EUSAGE, "unknown method %.100s; did you mean %s?", name, near);
-    return kv_fail(err, KV_EUSAGE, "unknown method %.100s; `kvbench list methods` shows all", name);
+    const struct kv_hint hint = kv_hint(name, names);
+    return kv_fail(err, KV_EUSAGE, "unknown method %.100s%s", name,
+                   hint.text[0] ? hint.text : "; `kvbench list methods` shows all");
 }
 
 int kv_stage_create(struct kv_stage **out, const char *name, struct kv_pool *pool,
@@ -247,9 +247,8 @@ static int unknown_key(const char *who, const char *key, const struct kv_param *
     for (; own && own->name && n < 64; own++) names[n++] = own->name;
     for (; common && common->name && n < 128; common++) names[n++] = common->name;
     for (const struct kv_param *said = kv_spec_params; said->name; said++) names[n++] = said->name;
-    const char *near = kv_nearest(key, names);
-    return kv_fail(err, KV_EUSAGE, "%s: unknown parameter %.100s%s%s%s", who, key,
-                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    return kv_fail(err, KV_EUSAGE, "%s: unknown parameter %.100s%s", who, key,
+                   kv_hint(key, names).text);
 }
 
 /* What scores by the prompt alone has nothing to say of decoded rows. */

@@ -164,9 +164,8 @@ static int unknown_key(const struct kv_param *params, const char *who, const cha
 {
     const char *names[65] = {NULL};
     for (int i = 0; i < 64 && params && params[i].name; i++) names[i] = params[i].name;
-    const char *near = kv_nearest(key, names);
-    return kv_fail(err, KV_EUSAGE, "%s: unknown parameter %.100s%s%s%s", who, key,
-                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    return kv_fail(err, KV_EUSAGE, "%s: unknown parameter %.100s%s", who, key,
+                   kv_hint(key, names).text);
 }
 
 int kv_params_set(const struct kv_param *params, void *config, const char *who, const char *key,
@@ -302,7 +301,7 @@ static size_t distance(const char *a, const char *b)
     return row[m];
 }
 
-const char *kv_nearest(const char *word, const char *const *names)
+static const char *nearest(const char *word, const char *const *names)
 {
     const char *near = NULL;
     size_t best = strlen(word) / 2 + 1;
@@ -311,4 +310,12 @@ const char *kv_nearest(const char *word, const char *const *names)
         if (far < best) best = far, near = *names;
     }
     return near;
+}
+
+struct kv_hint kv_hint(const char *word, const char *const *names)
+{
+    struct kv_hint hint = {{0}};
+    const char *near = nearest(word, names);
+    if (near) snprintf(hint.text, sizeof hint.text, "; did you mean %.100s?", near);
+    return hint;
 }

@@ -71,8 +71,9 @@ int kv_params_set(const struct kv_param *params, void *config, const char *who, 
 size_t kv_params_print(const struct kv_param *params, const void *config, char *text,
                        size_t capacity);
 
-/* The name in the NULL-terminated list that is nearest to word (edit distance), or NULL when none is
- * within half its length. */
-const char *kv_nearest(const char *word, const char *const *names);
+/* What a refusal of a word ends with: "; did you mean NAME?", the name in the NULL-terminated list that
+ * is nearest to it (edit distance); or nothing when none is within half its length. */
+struct kv_hint { char text[128]; };
+struct kv_hint kv_hint(const char *word, const char *const *names);
 
 #endif

@@ -148,9 +148,8 @@ static int unknown(const struct kv_arguments *arguments, const char *word, struc
         names[i + 1] = arguments->table[i].name;
     char option[64];
     snprintf(option, sizeof option, "%.*s", (int)strcspn(word, "="), word);
-    const char *near = kv_nearest(option, names);
-    return kv_fail(err, KV_EUSAGE, "%s: unknown option %s%s%s%s", arguments->who, option,
-                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    return kv_fail(err, KV_EUSAGE, "%s: unknown option %s%s", arguments->who, option,
+                   kv_hint(option, names).text);
 }
 
 /* The argument at words[*i]; steps to its value where that is a word of its own. */

@@ -244,11 +244,9 @@ static int split_setting(const struct kv_given *given, const struct kv_column **
     for (uint32_t c = 0; c < KV_N_COLUMNS; c++) names[c] = kv_columns[c].name;
     snprintf(name, sizeof name, "%.*s", (int)length, text);
     *column = kv_column_find(name);
-    if (!*column) {
-        const char *near = kv_nearest(name, names);
-        return kv_fail(err, KV_EUSAGE, "compare: %s: unknown column %s%s%s%s", option, name,
-                       near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
-    }
+    if (!*column)
+        return kv_fail(err, KV_EUSAGE, "compare: %s: unknown column %s%s", option, name,
+                       kv_hint(name, names).text);
     if ((*column)->kind == KV_COLUMN_TEXT)
         return kv_given_refuse(given, "a column of numbers", err);
     *value = text[length] ? strtod(text + length + 1, &end) : NAN;

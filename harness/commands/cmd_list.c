@@ -201,11 +201,10 @@ static int unknown(const char *name, struct kv_error *err)
     for (int i = 0; kv_codecs[i] && n < 250; i++) names[n++] = kv_codecs[i]->name;
     for (int i = 0; kv_answers[i] && n < 250; i++) names[n++] = kv_answers[i]->name;
     for (int i = 0; kv_presets[i].name && n < 250; i++) names[n++] = kv_presets[i].name;
-    const char *near = kv_nearest(name, names);
     return kv_fail(err, KV_EUSAGE,
                    "list: expected methods, columns, isas, traces, models, claims or a"
-                   " method, found %.100s%s%s%s",
-                   name, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+                   " method, found %.100s%s",
+                   name, kv_hint(name, names).text);
 }
 
 static int list_all(int which, bool json, struct kv_error *err)

@@ -43,10 +43,9 @@ static int take_bench(const struct kv_given *given, struct kv_error *err)
         if (!all && strcmp(word, benches[i].name) != 0) continue;
         ((struct perf_options *)given->target)->wanted[i] = known = true;
     }
-    const char *near = kv_nearest(word, names);
     return known ? KV_OK
-                 : kv_fail(err, KV_EUSAGE, "perf: unknown bench %s%s%s%s", word,
-                           near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+                 : kv_fail(err, KV_EUSAGE, "perf: unknown bench %s%s", word,
+                           kv_hint(word, names).text);
 }
 
 #define FIELD(field) offsetof(struct perf_options, of.field)

@@ -81,10 +81,9 @@ static int check_papers(const struct reproduce *reproduce, const struct kv_claim
             if (n < KV_MOST_TEXTS && (!n || strcmp(names[n - 1], claim->source) != 0))
                 names[n++] = claim->source;
         }
-        const char *near = known ? NULL : kv_nearest(paper, names);
         if (!known)
-            return kv_fail(err, KV_EUSAGE, "reproduce: unknown paper or claim %s%s%s%s", paper,
-                           near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+            return kv_fail(err, KV_EUSAGE, "reproduce: unknown paper or claim %s%s", paper,
+                           kv_hint(paper, names).text);
     }
     return KV_OK;
 }

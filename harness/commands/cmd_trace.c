@@ -267,8 +267,7 @@ int kv_cmd_trace(int argc, char **argv, struct kv_error *err)
         return fputs(usage, stdout), KV_HELPED;
     for (size_t i = 0; names[i]; i++)
         if (strcmp(word, names[i]) == 0) return commands[i](argc - 2, argv + 2, err);
-    const char *near = argc > 1 ? kv_nearest(word, names) : NULL;
     return kv_fail(err, KV_EUSAGE,
-                   "trace: expected validate, hash, synth, slice, merge or record, found %s%s%s%s",
-                   word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+                   "trace: expected validate, hash, synth, slice, merge or record, found %s%s",
+                   word, argc > 1 ? kv_hint(word, names).text : "");
 }

@@ -190,12 +190,10 @@ static int read_named(struct kv_model *model, const char *name, struct kv_error 
     if (!search) return kv_fail(err, KV_EMEMORY, "memory: out of memory");
     search->model = model, search->name = name;
     int status = kv_model_each(visit_named, search, err);
-    if (status == KV_OK && !search->found) {
-        const char *near = kv_nearest(name, search->pointers);
+    if (status == KV_OK && !search->found)
         status = kv_fail(err, KV_EUSAGE,
-                         "unknown model %.90s%s%s%s (kvbench list models; any config.json works)",
-                         name, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
-    }
+                         "unknown model %.90s%s (kvbench list models; any config.json works)", name,
+                         kv_hint(name, search->pointers).text);
     free(search);
     return status;
 }

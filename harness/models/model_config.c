@@ -100,13 +100,11 @@ static void find_family(struct kv_config_reader *reader)
     }
     for (const struct kv_family *family = families; family->model_type; family++)
         if (strcmp(family->model_type, type->valuestring) == 0) reader->family = family;
-    const char *near = kv_nearest(type->valuestring, known);
     if (!reader->family)
         reader->status =
             kv_fail(reader->err, KV_EINPUT,
-                    "%s: model_type %.60s is not known here, and what it caches is not guessed%s%s",
-                    reader->where, type->valuestring, near ? "; the nearest known one is " : "",
-                    near ? near : "");
+                    "%s: model_type %.60s is not known here, and what it caches is not guessed%s",
+                    reader->where, type->valuestring, kv_hint(type->valuestring, known).text);
     snprintf(reader->model->model_type, sizeof reader->model->model_type, "%.47s",
              type->valuestring);
 }

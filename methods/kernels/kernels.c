@@ -55,10 +55,8 @@ static int fail_unknown(const char *name, struct kv_error *err)
         strncat(known, " ", sizeof known - strlen(known) - 1);
         strncat(known, sets[i].name, sizeof known - strlen(known) - 1);
     }
-    const char *nearest = kv_nearest(name, names);
-    return kv_fail(err, KV_EUSAGE, "unknown isa '%s'%s%s%s; known: %s", name,
-                   nearest ? ", did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "",
-                   known);
+    return kv_fail(err, KV_EUSAGE, "unknown isa '%s', known are %s%s", name, known,
+                   kv_hint(name, names).text);
 }
 
 /* Index of the set `name`, N_SETS when there is none. */

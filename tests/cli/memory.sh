@@ -178,7 +178,7 @@ refuse() {
 refuse 'expected JSON' 'nonsense'
 refuse 'expected an object' '[]'
 refuse 'model_type: expected a name, found nothing' '{}'
-refuse 'model_type lama is not known here, and what it caches is not guessed; the nearest known one is llama' '{"model_type": "lama"}'
+refuse 'model_type lama is not known here, and what it caches is not guessed; did you mean llama?' '{"model_type": "lama"}'
 refuse 'num_hidden_layers: expected a whole number from 1 to 1024, found nothing' '{"model_type": "llama"}'
 refuse 'num_hidden_layers: expected a whole number from 1 to 1024, found 2.5' '{"model_type": "llama", "num_hidden_layers": 2.5}'
 refuse 'hidden_size 100 is no multiple of 7 heads, or too large' \

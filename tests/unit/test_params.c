@@ -217,11 +217,11 @@ Test(params, print_tells_the_length_that_it_would_need)
     cr_assert_str_eq(small, "int:bits");
 }
 
-Test(nearest, is_within_half_the_word)
+Test(hint, is_within_half_the_word)
 {
     static const char *const names[] = {"kivi", "h2o", "turboquant", NULL};
-    cr_assert_str_eq(kv_nearest("kivy", names), "kivi");
-    cr_assert_str_eq(kv_nearest("turboquent", names), "turboquant");
-    cr_assert_null(kv_nearest("palu", names));
-    cr_assert_null(kv_nearest("", names));
+    cr_assert_str_eq(kv_hint("kivy", names).text, "; did you mean kivi?");
+    cr_assert_str_eq(kv_hint("turboquent", names).text, "; did you mean turboquant?");
+    cr_assert_str_eq(kv_hint("palu", names).text, "");
+    cr_assert_str_eq(kv_hint("", names).text, "");
 }
