@@ -72,15 +72,11 @@ static int check_layer(const struct slicing *s, const struct kv_trace_layer *lay
 
 static int check_layers(const struct slicing *s)
 {
-    for (uint32_t i = 0; s->slice->layers && i < s->slice->n_layers; i++) {
-        bool found = false;
-        for (uint32_t n = 0; n < s->trace->n_layers; n++)
-            found |= s->trace->layers[n].index == s->slice->layers[i];
-        if (!found)
+    for (uint32_t i = 0; s->slice->layers && i < s->slice->n_layers; i++)
+        if (kv_trace_find_layer(s->trace, s->slice->layers[i]) == s->trace->n_layers)
             return kv_fail(s->err, KV_EUSAGE,
                            "trace slice: --layers %u: expected a layer that %s holds",
                            s->slice->layers[i], s->trace->path);
-    }
     int status = KV_OK;
     for (uint32_t n = 0; n < s->trace->n_layers && status == KV_OK; n++)
         if (keeps(s, &s->trace->layers[n])) status = check_layer(s, &s->trace->layers[n]);

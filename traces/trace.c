@@ -236,3 +236,10 @@ void kv_trace_close(struct kv_trace *trace)
     free(trace->windows);
     free(trace);
 }
+
+uint32_t kv_trace_find_layer(const struct kv_trace *trace, uint32_t index)
+{
+    uint32_t i = 0;
+    while (i < trace->n_layers && trace->layers[i].index != index) i++;
+    return i;
+}

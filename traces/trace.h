@@ -62,6 +62,8 @@ enum { KV_NO_VERIFY = 1 };        /* skip the content hash */
  * KV_NO_VERIFY) and reports the first problem as `FILE: /path: expected X, found Y` (KV_EINPUT). */
 int kv_trace_open(struct kv_trace **out, const char *path, unsigned flags, struct kv_error *err);
 void kv_trace_close(struct kv_trace *trace);
+/* Place in trace->layers of the layer with this index; n_layers where none was recorded. */
+uint32_t kv_trace_find_layer(const struct kv_trace *trace, uint32_t index);
 
 enum { KV_READ_GRADIENTS = 1, KV_READ_PROJECTION = 2 };  /* otherwise q, k, v only */
 

@@ -192,10 +192,9 @@ static int parse_values(const struct parse *parse)
 static int parse_source(const struct parse *parse)
 {
     struct kv_trace_layer *layer = parse->layer;
-    const struct kv_trace_layer *source = NULL;
-    for (uint32_t i = 0; i < parse->trace->n_layers; i++)
-        if (parse->trace->layers[i].index == layer->kv_source) source = &parse->trace->layers[i];
-    if (!source)
+    const uint32_t at = kv_trace_find_layer(parse->trace, layer->kv_source);
+    const struct kv_trace_layer *source = &parse->trace->layers[at];
+    if (at == parse->trace->n_layers)
         return kv_fail(parse->err, KV_EINPUT,
                        "%s: /%s@kv_source: expected a recorded layer, found %u", parse->trace->path,
                        parse->object, layer->kv_source);

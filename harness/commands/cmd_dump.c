@@ -84,15 +84,13 @@ static int open_trace(struct dump *dump, struct kv_error *err)
 {
     int status = kv_trace_open(&dump->trace, dump->options.trace, 0, err);
     if (status != KV_OK) return status;
-    uint32_t reader = UINT32_MAX, owner = UINT32_MAX;
-    for (uint32_t i = 0; i < dump->trace->n_layers; i++)
-        if (dump->trace->layers[i].index == dump->options.layer) reader = i;
-    if (reader == UINT32_MAX)
+    const uint32_t reader = kv_trace_find_layer(dump->trace, dump->options.layer);
+    if (reader == dump->trace->n_layers)
         return kv_fail(err, KV_EUSAGE,
                        "%s: --layer %u: expected a recorded layer, found none of that index",
                        dump->options.trace, dump->options.layer);
-    for (uint32_t i = 0; i < dump->trace->n_layers; i++)
-        if (dump->trace->layers[i].index == dump->trace->layers[reader].kv_source) owner = i;
+    const uint32_t owner =
+        kv_trace_find_layer(dump->trace, dump->trace->layers[reader].kv_source);
     status = kv_trace_read_layer(&dump->reader, dump->trace, reader,
                                  KV_READ_GRADIENTS | KV_READ_PROJECTION, err);
     dump->owner = dump->reader;

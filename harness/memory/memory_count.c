@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "harness/replay/layout.h"
 #include "methods/spec_wants.h"
 
 enum {
@@ -174,10 +175,7 @@ static int lay_out(struct kv_memory_law *law, struct kv_error *err)
 {
     struct kv_memory_shape *shape = &law->shape;
     if (!law->spec->query_heads) return KV_OK;
-    if (!shape->value_dim)
-        return kv_fail(err, KV_EUNSUPPORTED,
-                       "layout=query-heads: layer %u keeps a latent that is no head's own",
-                       shape->layers[0]);
+    if (!shape->value_dim) return kv_layout_refuse_latent(shape->layers[0], err);
     law->copies = shape->q_heads / shape->kv_heads;
     shape->kv_heads = shape->q_heads;
     return KV_OK;

@@ -17,14 +17,17 @@ uint32_t kv_layout_lanes(const struct kv_spec *spec, const struct kv_trace_layer
     return kv_layout_repeats(spec, layer) ? layer->geometry.q_heads : layer->geometry.kv_heads;
 }
 
+int kv_layout_refuse_latent(uint32_t layer, struct kv_error *err)
+{
+    return kv_fail(err, KV_EUNSUPPORTED,
+                   "layout=query-heads: layer %u keeps a latent that is no head's own", layer);
+}
+
 int kv_layout_check(const struct kv_spec *spec, const struct kv_trace_layer *reader,
                     const struct kv_trace_layer *owner, struct kv_error *err)
 {
     if (!kv_layout_repeats(spec, owner)) return KV_OK;
-    if (owner->geometry.values_in_keys)
-        return kv_fail(err, KV_EUNSUPPORTED,
-                       "layout=query-heads: layer %u keeps a latent that is no head's own",
-                       owner->index);
+    if (owner->geometry.values_in_keys) return kv_layout_refuse_latent(owner->index, err);
     if (reader->geometry.q_heads != owner->geometry.q_heads)
         return kv_fail(err, KV_EUNSUPPORTED,
                        "layout=query-heads: layer %u reads the rows of layer %u: expected as many"
@@ -38,10 +41,11 @@ int kv_layout_check_layers(const struct kv_spec *spec, const struct kv_trace *tr
                            const uint32_t *layers, uint32_t n, struct kv_error *err)
 {
     int status = KV_OK;
-    for (uint32_t i = 0; i < n; i++)
-        for (uint32_t o = 0; status == KV_OK && o < trace->n_layers; o++)
-            if (trace->layers[o].index == trace->layers[layers[i]].kv_source)
-                status = kv_layout_check(spec, &trace->layers[layers[i]], &trace->layers[o], err);
+    for (uint32_t i = 0; status == KV_OK && i < n; i++) {
+        const struct kv_trace_layer *reader = &trace->layers[layers[i]];
+        const uint32_t owner = kv_trace_find_layer(trace, reader->kv_source);
+        status = kv_layout_check(spec, reader, &trace->layers[owner], err);
+    }
     return status;
 }
 

@@ -25,6 +25,9 @@ bool kv_layout_repeats(const struct kv_spec *spec, const struct kv_trace_layer *
 /* KV heads that the spec's caches of this layer have. */
 uint32_t kv_layout_lanes(const struct kv_spec *spec, const struct kv_trace_layer *layer);
 
+/* A layer whose rows are latents, asked for copies. */
+int kv_layout_refuse_latent(uint32_t layer, struct kv_error *err);
+
 /* KV_EUNSUPPORTED where the spec asks for copies of what is no KV head's. */
 int kv_layout_check(const struct kv_spec *spec, const struct kv_trace_layer *reader,
                     const struct kv_trace_layer *owner, struct kv_error *err);

@@ -103,7 +103,7 @@ int kv_open_layer_open(struct kv_open_layer *layer, struct kv_trace_run *run, ui
     layer->owner = layer->reader;
     if (info->kv_source != info->index) {
         layer->owner = NULL;
-        status = kv_trace_read_layer(&layer->owner, run->trace, kv_find_layer(run->trace, info->kv_source),
+        status = kv_trace_read_layer(&layer->owner, run->trace, kv_trace_find_layer(run->trace, info->kv_source),
                                      KV_READ_GRADIENTS | (wants->output_norms ? KV_READ_PROJECTION : 0), err);
         if (status != KV_OK) return status;
     }

@@ -32,13 +32,6 @@ void kv_trace_run_drop_held(struct kv_trace_run *run)
     run->held = NULL, run->held_reference = NULL;
 }
 
-uint32_t kv_find_layer(const struct kv_trace *trace, uint32_t index)
-{
-    uint32_t i = 0;
-    while (i + 1 < trace->n_layers && trace->layers[i].index != index) i++;
-    return i;
-}
-
 struct kv_spans kv_trace_run_spans(const struct kv_trace_run *run)
 {
     return (struct kv_spans){.n = run->n_spans, .range = (const uint32_t (*)[2])run->spans};
@@ -115,7 +108,7 @@ static int run_cells(struct kv_trace_run *run, struct kv_error *err)
 int kv_check_layers(const struct kv_trace *trace, const struct kv_run_request *request, struct kv_error *err)
 {
     for (uint32_t w = 0; w < request->n_layers; w++)
-        if (trace->layers[kv_find_layer(trace, request->layers[w])].index != request->layers[w])
+        if (kv_trace_find_layer(trace, request->layers[w]) == trace->n_layers)
             return kv_fail(err, KV_EUSAGE, "%s: --layers %u: expected a recorded layer, found none of that index",
                            trace->path, request->layers[w]);
     return KV_OK;

@@ -50,9 +50,6 @@ void kv_trace_run_drop_held(struct kv_trace_run *run);
 /* Adds the time since *start to a stage; *start becomes now. */
 void kv_trace_run_spend(struct kv_trace_run *run, enum kv_stage_of_run stage, double *start);
 
-/* Place in trace->layers of the layer with this index; the last one where there is none. */
-uint32_t kv_find_layer(const struct kv_trace *trace, uint32_t index);
-
 /* Cells of one spec and one trace. */
 uint32_t kv_spec_seeds(const struct kv_run_request *request, const struct kv_spec *spec);
 
