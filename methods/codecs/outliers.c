@@ -85,16 +85,12 @@ static void choose(const struct outliers_code *self, const float *restrict row,
 static void fill_row(const struct kv_code *code, const float *row, float *filled)
 {
     const struct outliers_code *self = (const struct outliers_code *)code;
-    double sum = 0;
-    const uint32_t *chosen = chosen_of(self);
-    uint32_t c = 0;
+    const uint32_t *chosen = chosen_of(self), others = code->dim - self->n;
     choose(self, row, filled);
-    for (uint32_t next = 0; next <= self->n; next++, c++)
-        for (; c < (next < self->n ? chosen[next] : code->dim); c++) sum += (double)row[c];
-    const uint32_t others = code->dim - self->n;
     memcpy(filled, row, code->dim * sizeof *row);
-    for (uint32_t i = 0; i < self->n; i++)
-        filled[chosen[i]] = others ? (float)(sum / others) : 0.0f;
+    for (uint32_t i = 0; i < self->n; i++) filled[chosen[i]] = 0.0f;
+    const double sum = self->kernels->sum_wide(filled, NULL, code->dim);
+    for (uint32_t i = 0; others && i < self->n; i++) filled[chosen[i]] = (float)(sum / others);
 }
 
 static size_t kept_bytes(const struct outliers_code *self)

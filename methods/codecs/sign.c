@@ -13,15 +13,13 @@ extern const struct kv_codec kv_codec_sign;
 
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 {
-    static const float zero = 0;
     struct kv_levels *self = (struct kv_levels *)code;
     uint8_t *metadata = atom + code->payload_bytes;
     for (uint32_t first = 0; first < code->dim; first += self->group, metadata += 2) {
         const uint32_t left = code->dim - first, n = left < self->group ? left : self->group;
         kv_keep_half(metadata, (float)(self->kernels->sum_magnitudes(rows + first, n) / n));
     }
-    self->kernels->bucket(rows, code->dim, &zero, 1, self->codes);
-    self->kernels->pack_bits(self->codes, code->dim, 1, atom);
+    self->kernels->sign_bits(rows, code->dim, atom);
 }
 
 static const uint8_t *unpack(const struct kv_levels *self, const uint8_t *atom, uint32_t first,

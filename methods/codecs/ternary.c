@@ -24,14 +24,14 @@ static void encode_group(const struct kv_levels *self, const float *x, uint32_t 
     self->kernels->bucket(x, n, thresholds, 2, codes);
 }
 
-/* Five digits, the first the least. Digit i times 3^i falls into the
- * product's byte 4; no byte below it, of at most 242 either, overflows. */
+/* Five digits, the first the least. Digit i times 3^i falls into the product's byte 4; no byte below
+ * it, of at most 242 either, overflows, and the three digits that follow stay above it. */
 static uint8_t join(const uint8_t *digits)
 {
     const uint64_t powers = 81 | 27 << 8 | 9 << 16 | 3 << 24 | (uint64_t)1 << 32;
-    uint32_t four;
-    memcpy(&four, digits, sizeof four);
-    return (uint8_t)((four | (uint64_t)digits[4] << 32) * powers >> 32);
+    uint64_t eight;
+    memcpy(&eight, digits, sizeof eight);
+    return (uint8_t)(eight * powers >> 32);
 }
 
 /* And back, in the low bytes. For a byte that five digits make, the products with 171 / 512, 57 /
@@ -52,8 +52,11 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
         encode_group(self, rows + first, left < self->group ? left : self->group, metadata,
                      self->codes + first);
     }
-    memset(self->codes + code->dim, 0, 4);
-    for (uint32_t b = 0; b < code->payload_bytes; b++) atom[b] = join(self->codes + 5 * (size_t)b);
+    const uint32_t whole = code->payload_bytes - 1;
+    for (uint32_t b = 0; b < whole; b++) atom[b] = join(self->codes + 5 * (size_t)b);
+    uint8_t last[8] = {0};
+    memcpy(last, self->codes + 5 * (size_t)whole, code->dim - 5 * whole);
+    atom[whole] = join(last);
 }
 
 /* The digits of columns first .. first + n - 1, of whole bytes. */

@@ -525,29 +525,64 @@ static void KERNEL(grid_decode)(const uint8_t *codes, size_t n, float minimum, f
     store_part(out + i, n - i, add(mul(load_codes(rest), step), low));
 }
 
-/* Four vectors share each threshold. */
+/* Of `many` vectors how many thresholds are below; each threshold serves them all. */
+ALWAYS_INLINE void count_thresholds(const vec *v, uint32_t many, const float *thresholds,
+                                    uint32_t n_thresholds, vec_int *count)
+{
+    UNROLLED for (uint32_t k = 0; k < many; k++) count[k] = no_counts();
+    for (uint32_t t = 0; t < n_thresholds; t++) {
+        const vec threshold = spread(thresholds[t]);
+        UNROLLED for (uint32_t k = 0; k < many; k++)
+            count[k] = count_above(count[k], v[k], threshold);
+    }
+}
+
 static void KERNEL(bucket_linear)(const float *x, size_t n, const float *thresholds,
                                   uint32_t n_thresholds, uint8_t *codes)
 {
-    for (size_t i = 0; i < n; i += 4 * LANES) {
-        const size_t width = n - i < 4 * LANES ? n - i : 4 * LANES;
-        float values[4 * LANES] = {0};
-        uint8_t counts[4 * LANES];
-        memcpy(values, x + i, width * sizeof *values);
-        vec v[4];
-        vec_int count[4];
-        UNROLLED for (uint32_t k = 0; k < 4; k++) {
-            v[k] = load(values + k * LANES);
-            count[k] = no_counts();
-        }
-        for (uint32_t t = 0; t < n_thresholds; t++) {
-            const vec threshold = spread(thresholds[t]);
-            UNROLLED for (uint32_t k = 0; k < 4; k++)
-                count[k] = count_above(count[k], v[k], threshold);
-        }
-        UNROLLED for (uint32_t k = 0; k < 4; k++) store_counts(counts + k * LANES, count[k]);
-        memcpy(codes + i, counts, width);
+    vec v[4];
+    vec_int count[4];
+    size_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        UNROLLED for (uint32_t k = 0; k < 4; k++) v[k] = load(x + i + k * LANES);
+        count_thresholds(v, 4, thresholds, n_thresholds, count);
+        UNROLLED for (uint32_t k = 0; k < 4; k++) store_counts(codes + i + k * LANES, count[k]);
     }
+    for (; i < n; i += LANES) {
+        const size_t width = n - i < LANES ? n - i : LANES;
+        uint8_t rest[LANES];
+        v[0] = load_part(x + i, width);
+        count_thresholds(v, 1, thresholds, n_thresholds, count);
+        store_counts(rest, count[0]);
+        memcpy(codes + i, rest, width);
+    }
+}
+
+/* Signs of four vectors are whole bytes in every set. */
+ALWAYS_INLINE uint64_t four_signs(const vec v[4])
+{
+    uint64_t word = 0;
+    UNROLLED for (uint32_t k = 0; k < 4; k++)
+        word |= (uint64_t)lanes_above(v[k], zeros()) << k * LANES;
+    return word;
+}
+
+static void KERNEL(sign_bits)(const float *x, size_t n, uint8_t *bits)
+{
+    enum { MANY = 4 * LANES };
+    vec v[4];
+    for (; n >= MANY; n -= MANY, x += MANY, bits += MANY / 8) {
+        UNROLLED for (uint32_t k = 0; k < 4; k++) v[k] = load(x + k * LANES);
+        const uint64_t word = four_signs(v);
+        memcpy(bits, &word, MANY / 8);
+    }
+    if (!n) return;
+    for (uint32_t k = 0; k < 4; k++) {
+        const size_t before = k * LANES, left = n > before ? n - before : 0;
+        v[k] = left >= LANES ? load(x + before) : load_part(left ? x + before : x, left);
+    }
+    const uint64_t word = four_signs(v);
+    for (size_t b = 0; 8 * b < n; b++) bits[b] = (uint8_t)(word >> 8 * b);
 }
 
 #if HAS_PICK
@@ -611,7 +646,7 @@ static void KERNEL(bucket)(const float *x, size_t n, const float *thresholds,
 {
     uint32_t depth = 1;
     while (depth <= SEARCH_LEVELS && n_thresholds >= 1u << depth) depth++;
-    if (depth > SEARCH_LEVELS) {
+    if (depth > SEARCH_LEVELS || n_thresholds <= 2) { /* two make no full tree */
         KERNEL(bucket_linear)(x, n, thresholds, n_thresholds, codes);
         return;
     }
@@ -869,20 +904,28 @@ static void KERNEL(hadamard)(const float *x, const float *factors, float *out, s
 }
 
 /* Four vectors of rows at a time, each its own chain over the columns. */
+ALWAYS_INLINE void rotate_vectors(const float *matrix, uint32_t rows, uint32_t columns,
+                                  const float *x, float *out)
+{
+    vec sums[4] = {zeros(), zeros(), zeros(), zeros()};
+    for (uint32_t c = 0; c < columns; c++, matrix += rows) {
+        const vec factor = spread(x[c]);
+        UNROLLED for (uint32_t k = 0; k < 4; k++)
+            sums[k] = add(sums[k], mul(load(matrix + k * LANES), factor));
+    }
+    UNROLLED for (uint32_t k = 0; k < 4; k++) store(out + k * LANES, sums[k]);
+}
+
 static void KERNEL(rotate)(const float *matrix, uint32_t rows, uint32_t columns, const float *x,
                            float *out)
 {
     uint32_t r = 0;
-    for (; r + 4 * LANES <= rows; r += 4 * LANES) {
-        vec sums[4] = {zeros(), zeros(), zeros(), zeros()};
-        for (uint32_t c = 0; c < columns; c++) {
-            const float *column = matrix + (size_t)c * rows + r;
-            const vec factor = spread(x[c]);
-            UNROLLED for (uint32_t k = 0; k < 4; k++)
-                sums[k] = add(sums[k], mul(load(column + k * LANES), factor));
-        }
-        UNROLLED for (uint32_t k = 0; k < 4; k++) store(out + r + k * LANES, sums[k]);
-    }
+    for (; r + 4 * LANES <= rows; r += 4 * LANES)
+        rotate_vectors(matrix + r, rows, columns, x, out + r);
+#if HAS_HALF_ROTATION
+    for (; r + 2 * LANES <= rows; r += 2 * LANES)
+        rotate_halves(matrix + r, rows, columns, x, out + r);
+#endif
     for (; r < rows; r += LANES) {
         const uint32_t width = rows - r < LANES ? rows - r : LANES;
         vec sum = zeros();

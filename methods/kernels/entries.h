@@ -24,6 +24,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->cell_codes = KERNEL(plain_cell_codes);
     kernels->pack_bits = KERNEL(pack_bits);
     kernels->unpack_bits = KERNEL(unpack_bits);
+    kernels->sign_bits = KERNEL(sign_bits);
     kernels->lookup_packed = KERNEL(lookup_unpacked);
     kernels->hadamard = KERNEL(hadamard);
     kernels->rotate = KERNEL(rotate);
@@ -51,6 +52,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
 #endif
     kernels->sum_squares = KERNEL(sum_squares);
     kernels->sum_magnitudes = KERNEL(sum_magnitudes);
+    kernels->sum_wide = KERNEL(sum_wide);
     kernels->hadamard_squares = KERNEL(hadamard_squares);
 }
 

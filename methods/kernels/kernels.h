@@ -244,6 +244,8 @@ struct kv_kernels {
      * last byte's spare bits are 0. unpack is its inverse. */
     void (*pack_bits)(const uint8_t *codes, size_t n, uint32_t bits, uint8_t *packed);
     void (*unpack_bits)(const uint8_t *packed, size_t n, uint32_t bits, uint8_t *codes);
+    /* Bit i, packed so, is 1 where x[i] > 0; the last byte's spare bits are 0. */
+    void (*sign_bits)(const float *x, size_t n, uint8_t *bits);
     /* Walsh-Hadamard transform of the n = 2^k (2..4096) floats factors[i] * x[i], x[i] where factors is
      * NULL, in natural (Sylvester) order, not normalised: butterflies of span 1, 2, 4, ... in that
      * order. Exact. out may be x. */
@@ -263,6 +265,9 @@ struct kv_kernels {
     /* Sum of magnitudes with 4 partial sums in double: index mod 4 in whole fours, the rest in the first;
      * then (0+1)+(2+3): exact. */
     double (*sum_magnitudes)(const float *x, size_t n);
+    /* Sum of x[i] * factors[i], or x[i] where factors is NULL, in double with 8 partial sums (index mod
+     * 8), added as those of sum_squares; products of floats are exact there: exact. */
+    double (*sum_wide)(const float *x, const float *factors, size_t n);
     /* hadamard, and the sum_squares of x, which is returned: exact. out may not be x. */
     float (*hadamard_squares)(const float *x, const float *factors, float *out, size_t n);
 

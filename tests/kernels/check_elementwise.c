@@ -840,3 +840,35 @@ const char *check_sum_magnitudes(const struct kv_kernels *generic, const struct 
                                     .call = call_sum_magnitudes};
     return check_elements(generic, set, &adapter);
 }
+
+/* Factors are the same numbers in another order. */
+static void call_sum_wide(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                          uint32_t variant, float *results)
+{
+    struct guarded turned = guarded_make(n * sizeof(float), n % 2 * sizeof(float));
+    float *factors = (float *)(void *)turned.data;
+    for (size_t i = 0; i < n; i++) memcpy(factors + i, (const float *)in + (n - 1 - i), sizeof *factors);
+    const double sum = set->sum_wide(in, variant ? factors : NULL, n);
+    memcpy(results, &sum, sizeof sum);
+    guarded_free(&turned);
+}
+
+const char *check_sum_wide(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .kinds = FINITE_KINDS, .variants = 2,
+                                    .call = call_sum_wide};
+    return check_elements(generic, set, &adapter);
+}
+
+static void call_sign_bits(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                           uint32_t variant, float *results)
+{
+    set->sign_bits(in, n, out);
+}
+
+const char *check_sign_bits(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .kinds = ALL_KINDS, .variants = 1,
+                                    .out_bits = 1, .call = call_sign_bits};
+    return check_elements(generic, set, &adapter);
+}

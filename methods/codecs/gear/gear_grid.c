@@ -15,11 +15,11 @@ static uint8_t *marks_of(const struct gear_code *self)
 static void fill(const struct gear_code *self, uint32_t n)
 {
     const uint8_t *one = marks_of(self);
-    double sum = 0;
-    uint32_t others = 0;
+    uint32_t others = n;
     for (uint32_t i = 0; i < n; i++)
-        if (!one[i]) sum += self->vector[i], others++;
-    const float mean = (float)(sum / (others ? others : 1));
+        if (one[i]) self->vector[i] = 0, others--;
+    const float mean =
+        (float)(self->kernels->sum_wide(self->vector, NULL, n) / (others ? others : 1));
     for (uint32_t i = 0; i < n; i++)
         if (one[i]) self->vector[i] = mean;
 }

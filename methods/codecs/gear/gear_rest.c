@@ -3,8 +3,6 @@
 #include "methods/parts/codes.h"
 #include "methods/parts/eigen.h"
 
-enum { TOGETHER = 4 }; /* sums, which would wait for themselves */
-
 void kv_gear_add_gram(struct gear_code *self)
 {
     kv_add_squares(self->matrix, self->rest, self->code.block, self->code.dim, self->code.dim);
@@ -19,30 +17,13 @@ int kv_gear_find_basis(struct gear_code *self, struct kv_error *err)
     return status;
 }
 
-/* Some coefficients of a row beside each other, each a sum over the columns in their order. */
-static void project(const struct gear_code *self, const float *rest, uint32_t first, uint32_t n,
-                    double sums[TOGETHER])
-{
-    const uint32_t dim = self->code.dim;
-    const float *basis[TOGETHER];
-    for (uint32_t k = 0; k < TOGETHER; k++) {
-        basis[k] = self->basis + (size_t)(first + (k < n ? k : 0)) * dim;
-        sums[k] = 0;
-    }
-    for (uint32_t c = 0; c < dim; c++)
-        for (uint32_t k = 0; k < TOGETHER; k++) sums[k] += (double)rest[c] * basis[k][c];
-}
-
 uint8_t *kv_gear_keep_factors(struct gear_code *self, uint8_t *at)
 {
     const uint32_t dim = self->code.dim;
     for (uint32_t t = 0; t < self->code.block; t++)
-        for (uint32_t first = 0; first < self->rank; first += TOGETHER) {
-            const uint32_t left = self->rank - first, n = left < TOGETHER ? left : TOGETHER;
-            double sums[TOGETHER];
-            project(self, self->rest + (size_t)t * dim, first, n, sums);
-            for (uint32_t k = 0; k < n; k++, at += 2) kv_keep_half(at, (float)sums[k]);
-        }
+        for (uint32_t k = 0; k < self->rank; k++, at += 2)
+            kv_keep_half(at, (float)self->kernels->sum_wide(self->rest + (size_t)t * dim,
+                                                            self->basis + (size_t)k * dim, dim));
     for (size_t i = 0; !self->prompt && i < (size_t)self->rank * dim; i++, at += 2)
         kv_keep_half(at, self->basis[i]);
     return at;

@@ -10,6 +10,7 @@
 #define CELL_CODES KERNEL(plain_cell_codes)
 #define BOOK_PARTS 1
 #define LANES_DIVIDE_8 1
+#define HAS_HALF_ROTATION 0
 
 #include "methods/kernels/bodies.h"
 #include "methods/kernels/grids.h"

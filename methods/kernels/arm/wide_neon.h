@@ -9,6 +9,10 @@ static inline wide wide_load(const double *p)
 {
     return vld1q_f64(p);
 }
+static inline wide wide_load_floats(const float *p)
+{
+    return vcvt_f64_f32(vld1_f32(p));
+}
 static inline void wide_store(double *p, wide v)
 {
     vst1q_f64(p, v);
@@ -28,6 +32,10 @@ static inline wide wide_sub(wide a, wide b)
 static inline wide wide_mul(wide a, wide b)
 {
     return vmulq_f64(a, b);
+}
+static inline wide wide_fused(wide a, wide b, wide c) /* a b + c */
+{
+    return vfmaq_f64(c, a, b);
 }
 static inline wide wide_divide(wide a, wide b)
 {

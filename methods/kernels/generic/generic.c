@@ -414,6 +414,23 @@ static double sum_magnitudes_generic(const float *x, size_t n)
     return (s[0] + s[1]) + (s[2] + s[3]);
 }
 
+static double sum_wide_generic(const float *x, const float *factors, size_t n)
+{
+    double s[8] = {0};
+    for (size_t i = 0; i < n; i++) s[i % 8] += (double)x[i] * (factors ? (double)factors[i] : 1.0);
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+}
+
+static void sign_bits_generic(const float *x, size_t n, uint8_t *bits)
+{
+    for (size_t i = 0; i < n; i += 8) {
+        const size_t many = n - i < 8 ? n - i : 8;
+        uint32_t byte = 0;
+        for (size_t k = 0; k < many; k++) byte |= (uint32_t)(x[i + k] > 0) << k;
+        bits[i / 8] = (uint8_t)byte;
+    }
+}
+
 static float hadamard_squares_generic(const float *x, const float *factors, float *out, size_t n)
 {
     hadamard_generic(x, factors, out, n);
@@ -492,11 +509,13 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .lookup_packed = lookup_packed_generic,
         .pack_bits = pack_bits_generic,
         .unpack_bits = unpack_bits_generic,
+        .sign_bits = sign_bits_generic,
         .hadamard = hadamard_generic,
         .rotate = rotate_generic,
         .project_signs = project_signs_generic,
         .sum_squares = sum_squares_generic,
         .sum_magnitudes = sum_magnitudes_generic,
+        .sum_wide = sum_wide_generic,
         .hadamard_squares = hadamard_squares_generic,
         .peak = peak_generic,
         .isolating_peak = isolating_peak_generic,

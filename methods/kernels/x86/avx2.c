@@ -15,6 +15,7 @@
 #define BOOK_PARTS 2
 #define CELL_CODES block_cells
 #define LANES_DIVIDE_8 1
+#define HAS_HALF_ROTATION 0
 
 #include "methods/kernels/bodies.h"
 #include "methods/kernels/x86/codes_avx2.h"

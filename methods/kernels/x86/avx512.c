@@ -9,6 +9,7 @@
 #define HAS_CODE_WORDS 0
 #define CELL_CODES KERNEL(cell_codes)
 #define LANES_DIVIDE_8 0
+#define HAS_HALF_ROTATION 1
 
 #include "methods/kernels/bodies.h"
 #include "methods/kernels/grids.h"

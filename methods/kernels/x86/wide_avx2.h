@@ -9,6 +9,10 @@ static inline wide wide_load(const double *p)
 {
     return _mm256_loadu_pd(p);
 }
+static inline wide wide_load_floats(const float *p)
+{
+    return _mm256_cvtps_pd(_mm_loadu_ps(p));
+}
 static inline void wide_store(double *p, wide v)
 {
     _mm256_storeu_pd(p, v);
@@ -29,6 +33,10 @@ static inline wide wide_mul(wide a, wide b)
 {
     return _mm256_mul_pd(a, b);
 }
+static inline wide wide_fused(wide a, wide b, wide c) /* a b + c */
+{
+    return _mm256_fmadd_pd(a, b, c);
+}
 static inline wide wide_divide(wide a, wide b)
 {
     return _mm256_div_pd(a, b);
@@ -40,6 +48,13 @@ static inline wide wide_root(wide v)
 static inline wide wide_magnitude(wide v)
 {
     return _mm256_andnot_pd(_mm256_set1_pd(-0.0), v);
+}
+
+/* Eight magnitudes onto four sums, one half behind the other. */
+static inline __m256d add_magnitudes(__m256d sums, const float *x)
+{
+    sums = _mm256_add_pd(sums, wide_magnitude(wide_load_floats(x)));
+    return _mm256_add_pd(sums, wide_magnitude(wide_load_floats(x + 4)));
 }
 
 /* yes where a > b, else no. */

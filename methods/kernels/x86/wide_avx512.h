@@ -9,6 +9,10 @@ static inline wide wide_load(const double *p)
 {
     return _mm512_loadu_pd(p);
 }
+static inline wide wide_load_floats(const float *p)
+{
+    return _mm512_cvtps_pd(_mm256_loadu_ps(p));
+}
 static inline void wide_store(double *p, wide v)
 {
     _mm512_storeu_pd(p, v);
@@ -29,6 +33,10 @@ static inline wide wide_mul(wide a, wide b)
 {
     return _mm512_mul_pd(a, b);
 }
+static inline wide wide_fused(wide a, wide b, wide c) /* a b + c */
+{
+    return _mm512_fmadd_pd(a, b, c);
+}
 static inline wide wide_divide(wide a, wide b)
 {
     return _mm512_div_pd(a, b);
@@ -40,6 +48,14 @@ static inline wide wide_root(wide v)
 static inline wide wide_magnitude(wide v)
 {
     return _mm512_abs_pd(v);
+}
+
+/* Eight magnitudes onto four sums, one half behind the other. */
+static inline __m256d add_magnitudes(__m256d sums, const float *x)
+{
+    const wide v = wide_magnitude(wide_load_floats(x));
+    sums = _mm256_add_pd(sums, _mm512_castpd512_pd256(v));
+    return _mm256_add_pd(sums, _mm512_extractf64x4_pd(v, 1));
 }
 
 /* yes where a > b, else no. */
