@@ -9,7 +9,7 @@
 #include "harness/base/params.h"
 #include "harness/commands/commands.h"
 #include "harness/commands/options.h"
-#include "harness/output/provenance.h"
+#include "harness/output/files/provenance.h"
 
 static const struct {
     const char *name, *does;

@@ -1,7 +1,7 @@
 /* Makes the codec of a stage, with the modifiers that need only its rows: center=, outliers=,
  * rotate= (wrapped around it, in this order), sinks=, recent=. */
 #include "methods/codec.h"
-#include "methods/spec.h"
+#include "methods/spec/spec.h"
 
 extern const struct kv_codec kv_codec_f16, kv_codec_hadamard, kv_codec_center, kv_codec_outliers;
 

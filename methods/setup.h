@@ -16,7 +16,7 @@ enum kv_side { KV_KEYS, KV_VALUES, KV_BOTH_SIDES };
 
 enum kv_span { KV_SPAN_SIDES = 1, KV_SPAN_HEADS = 2 };
 
-struct kv_stage;                 /* one parsed stage of a spec, see methods/spec.h */
+struct kv_stage;                 /* one parsed stage of a spec, see methods/spec/spec.h */
 
 struct kv_setup {
     const struct kv_geometry *geometry;

@@ -22,7 +22,7 @@ enum kv_param_type {
 /* Added to a type: the parameter came after rows were published, so it is printed only where it is not
  * initial, and old rows keep their name. */
 enum { KV_PARAM_LATER = 16 };
-/* Added to KV_PARAM_BUDGET: what is held may be said in bytes or bits, too (methods/byte_law.h). */
+/* Added to KV_PARAM_BUDGET: what is held may be said in bytes or bits, too (methods/cache/byte_law.h). */
 enum { KV_PARAM_STORED = 32 };
 /* Added to KV_PARAM_U32: even numbers are refused. */
 enum { KV_PARAM_ODD = 64 };

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#include "methods/spec.h"
+#include "methods/spec/spec.h"
 
 struct kv_check_counts { uint32_t passed, failed, skipped; };
 

@@ -9,8 +9,8 @@
 #include "harness/replay/prompt_statistics.h"
 #include "harness/replay/layout.h"
 #include "harness/replay/question.h"
-#include "harness/run/survey.h"
-#include "methods/spec_wants.h"
+#include "harness/run/layers/survey.h"
+#include "methods/spec/spec_wants.h"
 
 const struct kv_check_shape kv_check_plain = {.tokens = 304, .prefill = 256, .question = 16, .kv_heads = 2, .group = 2,
                                             .key_dim = 64, .value_dim = 64, .dtype = KV_F16};

@@ -2,8 +2,8 @@
 #include "harness/check/check_stored.h"
 
 #include "harness/check/check_altered.h"
-#include "harness/run/survey.h"
-#include "methods/spec_wants.h"
+#include "harness/run/layers/survey.h"
+#include "methods/spec/spec_wants.h"
 
 /* True where atoms may outlive some of their rows, so that bytes hang on which rows were dropped:
  * under eviction step by step, from heads of unequal length, or from heads that choose apart and

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "methods/spec_wants.h"
+#include "methods/spec/spec_wants.h"
 
 bool kv_subject_has(const struct kv_check *check, bool (*is)(const struct kv_stage *))
 {

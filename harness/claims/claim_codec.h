@@ -3,7 +3,7 @@
 #define KVBENCH_HARNESS_CLAIMS_CLAIM_CODEC_H
 
 #include "harness/claims/claims.h"
-#include "methods/spec.h"
+#include "methods/spec/spec.h"
 
 struct kv_claim_codec {
     struct kv_spec_list specs;

@@ -12,7 +12,7 @@
 #include "harness/replay/query_rows.h"
 #include "harness/output/row.h"
 #include "harness/run/run.h"
-#include "methods/spec_wants.h"
+#include "methods/spec/spec_wants.h"
 
 enum { MOST_TOP = 64 };
 

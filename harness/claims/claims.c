@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "harness/output/csv.h"
+#include "harness/output/files/csv.h"
 #include "harness/install.h"
 
 static const struct { const char *name; size_t offset; } fields[] = {

@@ -10,8 +10,8 @@
 #include "harness/base/params.h"
 #include "harness/commands/arguments.h"
 #include "harness/commands/commands.h"
-#include "harness/output/compare.h"
-#include "harness/output/csv.h"
+#include "harness/output/files/csv.h"
+#include "harness/output/tables/compare.h"
 
 enum {
     MOST_GATES = 64,

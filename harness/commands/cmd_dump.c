@@ -8,17 +8,17 @@
 #include "harness/commands/arguments.h"
 #include "harness/run/cell_row.h"
 #include "harness/commands/commands.h"
-#include "harness/output/aside.h"
-#include "harness/output/dump_file.h"
-#include "harness/run/layer_groups.h"
+#include "harness/output/files/aside.h"
+#include "harness/output/files/dump_file.h"
+#include "harness/run/layers/layer_groups.h"
 #include "harness/replay/prompt_statistics.h"
-#include "harness/output/provenance.h"
+#include "harness/output/files/provenance.h"
 #include "harness/replay/layout.h"
 #include "harness/replay/question.h"
 #include "harness/replay/reference.h"
 #include "harness/run/scored.h"
-#include "harness/run/survey.h"
-#include "methods/spec_wants.h"
+#include "harness/run/layers/survey.h"
+#include "methods/spec/spec_wants.h"
 
 struct dump_options {
     const char *trace, *method, *out, *isa;

@@ -6,9 +6,9 @@
 
 #include "harness/commands/arguments.h"
 #include "harness/commands/commands.h"
-#include "harness/output/info.h"
+#include "harness/output/tables/info.h"
 #include "harness/run/refusals.h"
-#include "methods/spec.h"
+#include "methods/spec/spec.h"
 
 static uint32_t print_refusal(const struct kv_trace *trace, const char *method, uint32_t n)
 {

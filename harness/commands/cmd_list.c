@@ -16,10 +16,10 @@
 #include "harness/commands/method_card.h"
 #include "harness/install.h"
 #include "harness/models/model.h"
-#include "harness/output/listing.h"
 #include "harness/output/row.h"
+#include "harness/output/tables/listing.h"
 #include "methods/kernels/kernels.h"
-#include "methods/spec_stage.h"
+#include "methods/spec/spec_stage.h"
 #include "traces/trace.h"
 
 static bool add_method(cJSON *list, const char *kind, const char *name, const char *summary,

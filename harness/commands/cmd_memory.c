@@ -12,7 +12,7 @@
 #include "harness/memory/memory_plot.h"
 #include "harness/memory/memory_rows.h"
 #include "harness/memory/serving.h"
-#include "harness/output/writers.h"
+#include "harness/output/files/writers.h"
 
 struct work {
     const struct kv_memory_options *options;

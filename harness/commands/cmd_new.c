@@ -11,7 +11,7 @@
 #include "harness/commands/arguments.h"
 #include "harness/commands/commands.h"
 #include "harness/install.h"
-#include "methods/spec.h"
+#include "methods/spec/spec.h"
 
 struct kind {
     const char *option, *folder, *vector;

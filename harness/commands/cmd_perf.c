@@ -9,7 +9,7 @@
 #include "harness/commands/commands.h"
 #include "harness/perf/benches.h"
 #include "harness/perf/perf_row.h"
-#include "harness/output/provenance.h"
+#include "harness/output/files/provenance.h"
 
 static const struct {
     const char *name, *does;

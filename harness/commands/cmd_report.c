@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "harness/commands/arguments.h"
-#include "harness/output/report.h"
+#include "harness/output/files/report.h"
 #include "harness/output/row.h"
 
 /* Splits "a/b.html" into a folder and a name. */

@@ -11,7 +11,7 @@
 #include "harness/claims/claims.h"
 #include "harness/commands/arguments.h"
 #include "harness/commands/commands.h"
-#include "harness/output/json.h"
+#include "harness/output/files/json.h"
 
 struct reproduce {
     struct kv_texts papers, traces;

@@ -10,17 +10,17 @@
 
 #include "harness/commands/commands.h"
 #include "harness/install.h"
-#include "harness/run/calibration.h"
-#include "harness/run/journal.h"
+#include "harness/run/layers/calibration.h"
+#include "harness/run/journal/journal.h"
 #include "harness/commands/options.h"
-#include "harness/run/progress.h"
-#include "harness/output/provenance.h"
-#include "harness/output/result_dir.h"
+#include "harness/run/journal/progress.h"
+#include "harness/output/files/provenance.h"
+#include "harness/output/files/result_dir.h"
 #include "harness/output/row.h"
-#include "harness/output/shell_word.h"
+#include "harness/output/files/shell_word.h"
 #include "harness/run/run.h"
-#include "harness/output/table.h"
-#include "harness/output/writers.h"
+#include "harness/output/tables/table.h"
+#include "harness/output/files/writers.h"
 
 static volatile sig_atomic_t stop;
 

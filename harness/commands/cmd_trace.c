@@ -11,7 +11,7 @@
 #include "harness/commands/arguments.h"
 #include "harness/commands/commands.h"
 #include "harness/commands/record_front.h"
-#include "harness/output/aside.h"
+#include "harness/output/files/aside.h"
 #include "traces/hash.h"
 #include "traces/slice.h"
 #include "traces/synth.h"

@@ -10,7 +10,7 @@
 
 #include "harness/base/number.h"
 #include "harness/commands/arguments.h"
-#include "harness/output/writers.h"
+#include "harness/output/files/writers.h"
 
 #define USUAL_METHODS "f16,int:bits=8,int:bits=4,kivi:bits=2,turboquant:bits=3"
 

@@ -7,8 +7,8 @@
 
 #include "harness/base/params.h"
 #include "harness/install.h"
-#include "harness/output/listing.h"
-#include "methods/spec_stage.h"
+#include "harness/output/tables/listing.h"
+#include "methods/spec/spec_stage.h"
 
 static const char OF_A_SPEC[] = "of a whole spec, said once";
 

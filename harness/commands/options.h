@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "harness/commands/arguments.h"
-#include "harness/run/definition.h"
+#include "harness/run/journal/definition.h"
 
 struct kv_run_options {
     char *methods;                    /* lists joined by commas */

@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "harness/output/row.h"
-#include "harness/output/short_number.h"
-#include "harness/output/table_notes.h"
+#include "harness/output/tables/short_number.h"
+#include "harness/output/tables/table_notes.h"
 
 const char *const kv_figure_names[KV_FIGURES] = {"quality", "layers", "position", "memory"};
 

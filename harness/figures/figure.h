@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #include "harness/base/status.h"
-#include "harness/output/rank.h"
+#include "harness/output/tables/rank.h"
 
 enum kv_figure { KV_FIGURE_QUALITY, KV_FIGURE_LAYERS, KV_FIGURE_POSITION, KV_FIGURE_MEMORY, KV_FIGURES };
 extern const char *const kv_figure_names[KV_FIGURES];

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "harness/output/row.h"
-#include "harness/output/short_number.h"
+#include "harness/output/tables/short_number.h"
 
 static bool has_layers(const struct kv_ranked *row)
 {

@@ -7,7 +7,7 @@
 
 #include "harness/base/status.h"
 #include "harness/figures/figure.h"
-#include "harness/run/results.h"
+#include "harness/run/journal/results.h"
 
 /* Writes DIR/plots. *left_out (may be NULL; free it) is NULL, or the figures that could not be
  * drawn and why, as one line: a missing gnuplot is no error. KV_OK, KV_EENVIRONMENT, KV_EMEMORY. */

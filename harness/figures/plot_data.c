@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/output/aside.h"
+#include "harness/output/files/aside.h"
 #include "harness/output/row.h"
 
 static int (*const writers[KV_FIGURES])(struct kv_figure_page *) = {

@@ -5,7 +5,7 @@
 
 #include "harness/memory/held_rows.h"
 #include "harness/memory/memory_count.h"
-#include "methods/cache.h"
+#include "methods/cache/cache.h"
 
 enum pattern { FLAT, RANDOM }; /* all rows and weights alike; all different */
 

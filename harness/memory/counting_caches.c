@@ -1,7 +1,7 @@
 /* The caches that count: made, run over all rows, and what they come to. */
 #include "harness/memory/counting.h"
 
-#include "methods/byte_law.h"
+#include "methods/cache/byte_law.h"
 #include "methods/layer_budget.h"
 
 static int fill_plans(struct counting *counting, struct kv_cache_plan *plans, struct kv_error *err)

@@ -3,7 +3,7 @@
 
 #include "harness/memory/outliving_blocks.h"
 #include "harness/memory/row_extremes.h"
-#include "methods/byte_law.h"
+#include "methods/cache/byte_law.h"
 
 /* The rows that every member would hold; *known is false where that is not arithmetic. */
 static int hold(struct counting *counting, uint32_t tokens, uint32_t decode, bool *known,

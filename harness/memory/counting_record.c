@@ -5,7 +5,7 @@
 
 #include "harness/base/half.h"
 #include "harness/base/rng.h"
-#include "methods/spec_wants.h"
+#include "methods/spec/spec_wants.h"
 
 /* Rows that overlap: row i of FLAT is always the same one, of RANDOM begins an element after row
  * i-1. */

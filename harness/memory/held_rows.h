@@ -3,7 +3,7 @@
 #ifndef KVBENCH_HARNESS_MEMORY_HELD_ROWS_H
 #define KVBENCH_HARNESS_MEMORY_HELD_ROWS_H
 
-#include "methods/cache.h"
+#include "methods/cache/cache.h"
 
 struct kv_held_rows {
     uint32_t tokens, prefill; /* that came; of them at once */

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/run/layer_groups.h"
+#include "harness/run/layers/layer_groups.h"
 
 enum { MOST_CONTEXT = 1 << 30 };
 

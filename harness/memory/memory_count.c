@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "harness/replay/layout.h"
-#include "methods/spec_wants.h"
+#include "methods/spec/spec_wants.h"
 
 enum {
     CREATED_ROWS = 1

@@ -10,7 +10,7 @@
 #ifndef KVBENCH_HARNESS_MEMORY_MEMORY_COUNT_H
 #define KVBENCH_HARNESS_MEMORY_MEMORY_COUNT_H
 
-#include "methods/spec.h"
+#include "methods/spec/spec.h"
 
 struct kv_memory_shape {
     const uint32_t *layers; /* [n_layers] of the model: one, or those of a layer group */

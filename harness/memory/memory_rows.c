@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/output/json.h"
-#include "harness/output/writers.h"
+#include "harness/output/files/json.h"
+#include "harness/output/files/writers.h"
 
 static const char *const part_names[] = {"chain", "method", "serving"};
 

@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 #include "harness/base/status.h"
-#include "harness/run/results.h"
+#include "harness/run/journal/results.h"
 
 enum kv_column_kind { KV_COLUMN_TEXT, KV_COLUMN_COUNT, KV_COLUMN_REAL };
 

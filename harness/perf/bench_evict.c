@@ -8,7 +8,7 @@
 #include "harness/perf/full_attention.h"
 #include "harness/replay/prompt_statistics.h"
 #include "harness/replay/replay.h"
-#include "methods/spec_wants.h"
+#include "methods/spec/spec_wants.h"
 
 enum { GROUP = 4 };
 

@@ -10,7 +10,7 @@
 
 #include "harness/base/clock.h"
 #include "harness/perf/benches.h"
-#include "harness/output/json.h"
+#include "harness/output/files/json.h"
 #include "harness/perf/full_attention.h"
 #include "harness/perf/gain.h"
 #include "harness/perf/growth.h"

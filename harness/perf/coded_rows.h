@@ -3,7 +3,7 @@
 #define KVBENCH_HARNESS_PERF_CODED_ROWS_H
 
 #include "harness/base/geometry.h"
-#include "methods/spec.h"
+#include "methods/spec/spec.h"
 
 struct kv_coded_rows {
     struct kv_pool *pool;

@@ -4,8 +4,8 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "harness/output/json.h"
-#include "harness/output/short_number.h"
+#include "harness/output/files/json.h"
+#include "harness/output/tables/short_number.h"
 
 static const char *const verdicts[] = {[KV_PERF_MET] = "met",
                                        [KV_PERF_MISSED] = "not met",

@@ -16,7 +16,7 @@
 #define KVBENCH_HARNESS_LAYOUT_H
 
 #include "harness/replay/reference.h"
-#include "methods/spec.h"
+#include "methods/spec/spec.h"
 #include "traces/trace.h"
 
 /* Whether the spec's caches of this layer hold copies. */

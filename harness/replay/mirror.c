@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "methods/view.h"
+#include "methods/cache/view.h"
 
 enum { CHUNK = 64 };   /* rows decoded at a time */
 

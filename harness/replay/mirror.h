@@ -6,7 +6,7 @@
 #ifndef KVBENCH_HARNESS_MIRROR_H
 #define KVBENCH_HARNESS_MIRROR_H
 
-#include "methods/cache.h"
+#include "methods/cache/cache.h"
 
 struct kv_mirror {
     const struct kv_kernels *kernels;

@@ -2,7 +2,7 @@
 #include "harness/replay/prompt_rows.h"
 
 #include "harness/replay/prompt_statistics.h"
-#include "methods/spec_wants.h"
+#include "methods/spec/spec_wants.h"
 
 int kv_prompt_rows_add(const struct kv_replay *replays, uint32_t n, struct kv_pool *pool, struct kv_error *err)
 {

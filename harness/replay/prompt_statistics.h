@@ -4,7 +4,7 @@
 #ifndef KVBENCH_HARNESS_PROMPT_STATISTICS_H
 #define KVBENCH_HARNESS_PROMPT_STATISTICS_H
 
-#include "methods/cache.h"
+#include "methods/cache/cache.h"
 #include "traces/trace.h"
 
 /* One KV head's statistics, as `wants` asks; arrays belong to pool. Thread-safe for different pools. */

@@ -4,7 +4,7 @@
 #ifndef KVBENCH_HARNESS_QUESTION_H
 #define KVBENCH_HARNESS_QUESTION_H
 
-#include "methods/spec.h"
+#include "methods/spec/spec.h"
 #include "traces/trace.h"
 
 /* KV_ESKIPPED when the spec hides the question and none is marked. */

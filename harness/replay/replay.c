@@ -10,8 +10,8 @@
 #include "harness/replay/query_rows.h"
 #include "harness/replay/slow_answer.h"
 #include "harness/replay/state_replay.h"
-#include "methods/spec_wants.h"
-#include "methods/view.h"
+#include "methods/cache/view.h"
+#include "methods/spec/spec_wants.h"
 
 /* A cache that layers= leaves exact: everything stays, in the default codec. */
 static const struct kv_cache_spec full_exact;

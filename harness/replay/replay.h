@@ -16,7 +16,7 @@
 #include <stdatomic.h>
 
 #include "harness/replay/exact_logits.h"
-#include "methods/cache.h"
+#include "methods/cache/cache.h"
 #include "traces/trace.h"
 
 enum kv_road { KV_ROAD_AUTO, KV_ROAD_FAST, KV_ROAD_SLOW };

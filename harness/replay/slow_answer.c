@@ -7,8 +7,8 @@
 #include "harness/replay/mirror.h"
 #include "harness/replay/query_rows.h"
 #include "harness/replay/renumber.h"
-#include "methods/spec_wants.h"
-#include "methods/view.h"
+#include "methods/cache/view.h"
+#include "methods/spec/spec_wants.h"
 
 /* Answers are given a block of tokens at a time: the block's queries meet all rows that are held when
  * it begins in one product, rows that come (or change their form) under way are one column each, then

@@ -2,7 +2,7 @@
 #ifndef KVBENCH_HARNESS_ANSWERS_H
 #define KVBENCH_HARNESS_ANSWERS_H
 
-#include "harness/run/open_layer.h"
+#include "harness/run/layers/open_layer.h"
 
 size_t kv_answer_floats(const struct kv_geometry *geometry, const struct kv_trace_run *run);
 

@@ -10,7 +10,7 @@
 #include "harness/replay/layout.h"
 #include "harness/replay/question.h"
 #include "harness/output/row.h"
-#include "methods/spec_wants.h"
+#include "methods/spec/spec_wants.h"
 
 void kv_account_add(struct kv_replay_account *sum, const struct kv_replay_account *one)
 {

@@ -2,9 +2,9 @@
 #ifndef KVBENCH_HARNESS_CELL_ROW_H
 #define KVBENCH_HARNESS_CELL_ROW_H
 
-#include "harness/run/layer_groups.h"
+#include "harness/run/layers/layer_groups.h"
 #include "harness/replay/replay.h"
-#include "harness/run/results.h"
+#include "harness/run/journal/results.h"
 #include "traces/trace.h"
 
 /* One layer of a cell: the units' accounts summed, and its measures. */

@@ -3,7 +3,7 @@
 #define KVBENCH_HARNESS_GROUP_RUN_H
 
 #include "harness/run/job.h"
-#include "harness/run/open_layer.h"
+#include "harness/run/layers/open_layer.h"
 
 struct kv_group_run {
     struct kv_trace_run *run;

@@ -7,10 +7,10 @@
 #include "harness/base/clock.h"
 #include "harness/replay/layout.h"
 #include "harness/replay/question.h"
-#include "harness/run/calibration.h"
-#include "harness/run/read_ahead.h"
+#include "harness/run/layers/calibration.h"
+#include "harness/run/layers/read_ahead.h"
 #include "harness/run/trace_run.h"
-#include "methods/spec_wants.h"
+#include "methods/spec/spec_wants.h"
 
 struct kv_wants kv_jobs_want(struct kv_job *const *jobs, uint32_t n)
 {

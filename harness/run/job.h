@@ -3,7 +3,7 @@
 #define KVBENCH_HARNESS_JOB_H
 
 #include "harness/run/cell_row.h"
-#include "harness/run/survey.h"
+#include "harness/run/layers/survey.h"
 
 struct kv_trace_run;
 

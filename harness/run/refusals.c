@@ -5,11 +5,11 @@
 
 #include "harness/replay/layout.h"
 #include "harness/replay/replay.h"
-#include "harness/run/layer_groups.h"
-#include "methods/byte_law.h"
-#include "methods/cache.h"
+#include "harness/run/layers/layer_groups.h"
+#include "methods/cache/byte_law.h"
+#include "methods/cache/cache.h"
 #include "methods/layer_budget.h"
-#include "methods/spec_wants.h"
+#include "methods/spec/spec_wants.h"
 
 struct asking {
     const struct kv_trace *trace;

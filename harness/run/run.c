@@ -7,8 +7,8 @@
 
 #include "harness/base/clock.h"
 #include "harness/output/row.h"
-#include "harness/run/calibration.h"
-#include "harness/run/read_ahead.h"
+#include "harness/run/layers/calibration.h"
+#include "harness/run/layers/read_ahead.h"
 #include "harness/run/trace_run.h"
 
 static int reserve_results(const struct kv_run_request *request, struct kv_results *results,

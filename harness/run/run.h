@@ -7,7 +7,7 @@
 #include <signal.h>
 
 #include "harness/replay/replay.h"
-#include "harness/run/results.h"
+#include "harness/run/journal/results.h"
 
 struct kv_run_request {
     const struct kv_spec_list *specs;

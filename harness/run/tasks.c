@@ -6,7 +6,7 @@
 #include "harness/base/clock.h"
 #include "harness/run/cell_row.h"
 #include "harness/run/job.h"
-#include "methods/spec_wants.h"
+#include "methods/spec/spec_wants.h"
 
 /* Of exact logits that methods share, a thread: a fifth of what 1,024 rows of 4,096 tokens take, which keeps a
  * comparison of 20 methods inside two layers, 4 MiB and a method's state; all of them would save it 9 %. */

@@ -9,11 +9,11 @@
 #include "harness/base/clock.h"
 #include "harness/replay/question.h"
 #include "harness/run/batch.h"
-#include "harness/run/calibration.h"
 #include "harness/run/cell_row.h"
 #include "harness/run/job.h"
-#include "harness/run/open_layer.h"
-#include "harness/run/read_ahead.h"
+#include "harness/run/layers/calibration.h"
+#include "harness/run/layers/open_layer.h"
+#include "harness/run/layers/read_ahead.h"
 #include "harness/run/scored.h"
 
 #define SMALL_LAYER (UINT64_C(4) << 20)     /* bytes; its methods' memory is not worth giving back */

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "methods/parts/wrapper.h"
-#include "methods/spec.h"
+#include "methods/spec/spec.h"
 
 extern const struct kv_codec kv_codec_hadamard;
 

@@ -29,7 +29,7 @@ struct kv_lines {
     const uint8_t *coded;                      /* [n] 1 = read from lossy codes; NULL = none */
     kv_decode_lines *decode;
     void *source;
-    uint32_t columns[2];                       /* of keys and values as read (methods/view.h); 0: the
+    uint32_t columns[2];                       /* of keys and values as read (methods/cache/view.h); 0: the
                                                 * geometry's */
 };
 

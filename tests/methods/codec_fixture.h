@@ -5,7 +5,7 @@
 #include <criterion/criterion.h>
 
 #include "harness/base/rng.h"
-#include "methods/spec.h"
+#include "methods/spec/spec.h"
 
 struct fixture {
     struct kv_pool *pool;

@@ -1,7 +1,7 @@
 /* Methods without rows, worked by hand. */
 #include <criterion/criterion.h>
 
-#include "methods/spec.h"
+#include "methods/spec/spec.h"
 
 struct head {
     struct kv_pool *pool;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "harness/base/rng.h"
-#include "methods/cache.h"
+#include "methods/cache/cache.h"
 
 enum { TOKENS = 32, PROMPT = 28, WIDTH = 8, HEADS = 2, MOST = 64 };
 

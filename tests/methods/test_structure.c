@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "harness/base/rng.h"
-#include "methods/cache.h"
+#include "methods/cache/cache.h"
 
 enum { LAYERS = 30, TOKENS = 2048, HEADS = 3, WIDTH = 64, PROMPT_WINDOW = 32 };
 

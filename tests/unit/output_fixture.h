@@ -2,7 +2,7 @@
 #ifndef KVBENCH_UNIT_OUTPUT_FIXTURE_H
 #define KVBENCH_UNIT_OUTPUT_FIXTURE_H
 
-#include "harness/run/results.h"
+#include "harness/run/journal/results.h"
 
 /* Two traces (the second without probes when probes_everywhere is false) of n_layers layers,
  * n_specs methods each out of a list of 40; with more than five, one failed and one answers as

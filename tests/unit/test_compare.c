@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "harness/commands/commands.h"
-#include "harness/output/compare.h"
-#include "harness/output/csv.h"
+#include "harness/output/files/csv.h"
+#include "harness/output/tables/compare.h"
 
 static char folder[] = "/tmp/kvbench-compare-XXXXXX";
 

@@ -8,20 +8,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "harness/output/csv.h"
-#include "harness/run/journal.h"
+#include "harness/output/files/csv.h"
+#include "harness/run/journal/journal.h"
 #include "harness/figures/label_place.h"
 #include "harness/figures/plot.h"
-#include "harness/output/rank.h"
-#include "harness/output/report.h"
-#include "harness/output/aside.h"
-#include "harness/output/result_dir.h"
+#include "harness/output/tables/rank.h"
+#include "harness/output/files/report.h"
+#include "harness/output/files/aside.h"
+#include "harness/output/files/result_dir.h"
 #include "harness/output/row.h"
-#include "harness/output/rank.h"
-#include "harness/output/short_number.h"
-#include "harness/output/table.h"
-#include "harness/output/table_notes.h"
-#include "harness/output/writers.h"
+#include "harness/output/tables/rank.h"
+#include "harness/output/tables/short_number.h"
+#include "harness/output/tables/table.h"
+#include "harness/output/tables/table_notes.h"
+#include "harness/output/files/writers.h"
 #include "tests/unit/output_fixture.h"
 
 static char *printed(const struct kv_results *results, const char *format)

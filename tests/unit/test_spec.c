@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "methods/spec.h"
+#include "methods/spec/spec.h"
 
 static struct kv_spec_list parse(const char *text)
 {

@@ -18,8 +18,8 @@
 #include <string.h>
 
 #include "harness/replay/prompt_statistics.h"
-#include "methods/cache.h"
-#include "methods/spec_wants.h"
+#include "methods/cache/cache.h"
+#include "methods/spec/spec_wants.h"
 
 enum { MOST_VALUES = 65536, MOST_TEXT = 1 << 20 };
 
