@@ -105,100 +105,83 @@ def whole_rows(exact, total):
     return rows.astype(int)
 
 
-def keep_prompt(policy):
-    """[heads][prompt] masks of what stays after the prefill."""
-    heads, length = range(len(policy.layer.k)), policy.prompt.length
-    if length <= policy.budget:
-        return [np.ones(length, dtype=bool)] * len(heads)
-    scores = [np.array(policy.known_scores(head)[:length], dtype=np.float64) for head in heads]
-    if policy.parts.shared_heads:
-        scores = [np.sum(scores, axis=0)] * len(heads)
-    budgets = [policy.budget] * len(heads)
+def keep_among(policy, held):
+    """[heads] masks of what stays of the held prompt rows. All heads at once: some join scores or budgets."""
+    rows = [np.flatnonzero(mask) for mask in held]
+    if all(len(of) <= budget for of, budget in zip(rows, policy.budgets)):
+        return held
+    scores = head_scores(policy, held)
     if policy.parts.pooled_heads:
-        budgets = head_budgets(policy, scores)
-    policy.head_budgets = budgets
-    return [keep_rows(policy, scores[head], budgets[head], head) for head in heads]
+        policy.budgets = head_budgets(policy, rows, scores)
+    return [mask_of(of[keep_rows(policy, of, scores[head], head)], len(held[head])) for head, of in enumerate(rows)]
 
 
-def keep_in_blocks(policy):
-    """[heads][prompt] masks: rows enter a block at a time, and after each the held ones are judged anew."""
-    length, block, heads = policy.prompt.length, policy.parts.prompt_block, range(len(policy.layer.k))
-    held = [np.zeros(length, dtype=bool) for _ in heads]
-    for start in range(0, length, block):
-        for mask in held:
-            mask[start:start + block] = True
-        policy.note_held([mask.copy() for mask in held])
-        scores = [np.array(policy.known_scores(head)[:length], dtype=np.float64) for head in heads]
-        if policy.parts.shared_heads:
-            scores = [np.sum(scores, axis=0)] * len(heads)
-        for head in heads:
-            rows = np.flatnonzero(held[head])
-            if len(rows) > policy.budget:
-                shut = (np.arange(len(rows)) >= len(rows) - policy.recent) | (rows < policy.sinks)
-                held[head] = mask_of(rows[keep_rows(policy, scores[head][rows], policy.budget, head, shut)], length)
-    return held
+def head_scores(policy, held):
+    """[heads] scores of the held rows; joined ones are sums over the heads that hold a row."""
+    known = [np.array(policy.known_scores(head)[:len(mask)], dtype=np.float64) for head, mask in enumerate(held)]
+    if policy.parts.shared_heads:
+        known = [sum(np.where(mask, of, 0) for mask, of in zip(held, known))] * len(held)
+    return [of[mask] for mask, of in zip(held, known)]
 
 
-def protected_rows(policy, length):
-    positions = np.arange(length)
-    return (positions >= length - policy.recent) | (positions < policy.sinks)
+def protected_rows(policy, rows, budget):
+    """Mask: the first sinks and the newest rows, no more than the budget. Of step-by-step evictors the newest row
+    stays whatever the budget."""
+    own = int(policy.by_step)
+    sinks = min(np.count_nonzero(rows < policy.sinks), max(0, budget - own))
+    recent = min(policy.newest(budget), budget - sinks)
+    place = np.arange(len(rows))
+    return (place < sinks) | (place >= len(rows) - recent)
 
 
-def head_budgets(policy, scores):
+def head_budgets(policy, rows, scores):
     """AdaKV: the best of all heads together, with a floor for each."""
-    length, alpha = policy.prompt.length, policy.parts.floor_percent / 100
-    shut = protected_rows(policy, length)
-    base = policy.budget - np.count_nonzero(shut)
-    if base <= 0:
-        return [policy.budget] * len(scores)
-    free = np.stack([np.where(shut, -np.inf, row) for row in scores])
+    alpha, budgets = policy.parts.floor_percent / 100, np.array(policy.budgets)
+    shut = [protected_rows(policy, of, budget) for of, budget in zip(rows, budgets)]
+    room = budgets - [np.count_nonzero(mask) for mask in shut]
+    if (room <= 0).any():
+        return policy.budgets
+    free = [of[~mask] for mask, of in zip(shut, scores)]
     if policy.parts.floor == "safeguard" and alpha > 0:
-        safe = max(1, policy.budget * policy.parts.floor_percent // 100) - np.count_nonzero(shut)
-        for row in free:
-            row[best(row, safe)] = np.inf
-    taken = mask_of(best(free.ravel(), base * len(scores)), free.size).reshape(free.shape)
-    counts = taken.sum(axis=1)
+        for of, budget, own in zip(free, budgets, room):
+            of[best(of, max(1, budget * policy.parts.floor_percent // 100) - (budget - own))] = np.inf
+    head_of = np.repeat(np.arange(len(free)), [len(of) for of in free])
+    counts = np.bincount(head_of[best(np.concatenate(free), room.sum())], minlength=len(free))
     if policy.parts.floor == "blend":
-        counts = whole_rows(counts * (1 - alpha) + alpha * base, base * len(scores))
-    return [int(count) + policy.budget - base for count in counts]
+        exact = counts * (1 - alpha) + alpha * room
+        counts = whole_rows(exact, np.floor(exact.sum() + 1e-6))
+    return [int(count) for count in budgets - room + counts]
 
 
-def keep_rows(policy, scores, budget, head, shut=None):
-    """shut: protected rows, where the scores are not those of the whole prompt."""
-    length = len(scores)
-    shut = protected_rows(policy, length) if shut is None else shut
-    if policy.parts.chunk:
-        kept = keep_chunks(scores, shut, budget, policy.parts.chunk)
-        if kept is not None:
-            return kept
+def keep_rows(policy, rows, scores, head, at_once=0):
+    """Mask of the held rows that stay; at_once: so many go at least. Equal scores: the earlier row stays."""
+    budget, size = policy.budgets[head], policy.parts.chunk
+    if len(rows) <= budget:
+        return np.ones(len(rows), dtype=bool)
+    shut = protected_rows(policy, rows, budget)
+    kept = keep_chunks(scores, rows // size, shut, budget // size) if size else None
+    if kept is not None:
+        return kept
     if policy.parts.output_percent:
-        scores = two_stages(policy, scores, budget, shut, head)
-    scores = np.where(shut, np.inf, scores)
-    if np.count_nonzero(shut) > budget:          # oldest of the recent rows go, then the latest sinks
-        scores = np.where(shut, np.arange(length), -np.inf)
-        scores[:policy.sinks] = 2.0 * length - np.arange(min(policy.sinks, length))
-        if policy.by_step:                       # the newest row as ever
-            scores[-1] = np.inf
-    return mask_of(best(scores, budget), length)
+        scores = two_stages(policy, rows, scores, shut, head)
+    count = max(np.count_nonzero(shut), min(budget, len(rows) - at_once))
+    return mask_of(best(np.where(shut, np.inf, scores), count), len(rows))
 
 
-def keep_chunks(scores, shut, budget, chunk):
-    """ChunkKV: whole chunks by mean score; those of protected rows first."""
-    count = -(-len(scores) // chunk)
-    members = [slice(c * chunk, (c + 1) * chunk) for c in range(count)]
-    means = [np.inf if shut[m].any() else scores[m].mean() for m in members]
-    if np.isinf(means).sum() > budget // chunk or budget < chunk:
+def keep_chunks(scores, chunk_of, shut, count):
+    """ChunkKV: whole chunks of positions by the mean score of their held rows; those of protected rows first. None
+    where fewer fit than are protected: rows go one by one."""
+    chunks = np.unique(chunk_of)
+    means = np.array([np.inf if shut[chunk_of == c].any() else scores[chunk_of == c].mean() for c in chunks])
+    if not count or np.isinf(means).sum() > count:
         return None
-    kept = np.zeros(len(scores), dtype=bool)
-    for c in best(means, budget // chunk):
-        kept[members[c]] = True
-    return kept
+    return np.isin(chunk_of, chunks[best(means, count)])
 
 
-def two_stages(policy, scores, budget, shut, head):
+def two_stages(policy, rows, scores, shut, head):
     """CriticalKV: part of the budget by score, the rest by (score + 1e-4) |W_o v|_1."""
-    first = budget * (100 - policy.parts.output_percent) // 100 - np.count_nonzero(shut)
+    first = policy.budgets[head] * (100 - policy.parts.output_percent) // 100 - np.count_nonzero(shut)
     chosen = best(np.where(shut, -np.inf, scores), first)
-    scores = (scores + 1e-4) * policy.prompt.output_norms(head)
+    scores = (scores + 1e-4) * policy.prompt.output_norms(head)[rows]
     scores[chosen] = np.inf
     return scores

@@ -1,13 +1,13 @@
 """Which rows stay, and which are read: one class per policy, one object per layer.
 
-Hooks, in the order of replay.md: keep (after the prefill), then per step evict -> select ->
-observe. `select` is asked for every layer that reads the cache, the others for its owner; it answers
+Hooks, in the order of replay.md: keep (after the prefill, or after each block of it), then per step evict ->
+select -> observe. `keep` and `evict` are asked for all heads at once. `select` is asked for every layer that reads the cache, the others for its owner; it answers
 for the visible `positions` among the `held` ones. Positions are token indices; scores are arrays over all tokens,
 0 for new ones.
 """
 import numpy as np
 
-from budgets import Parts, best, keep_in_blocks, keep_prompt, layer_budget, mask_of
+from budgets import Parts, best, head_scores, keep_among, keep_rows, layer_budget, mask_of
 import disturbed
 from rounding import through_f16
 from tolerances import weight_floor
@@ -17,16 +17,20 @@ class Policy:
     """Keeps everything; the base of the others."""
     state_floats = 0
     drops = False                     # rows go: what needs their positions must store them
+    selects = observes = False        # answers read some of the rows that are held; weights are looked at
     cache_positions = False           # rows turn to their slots: explicit positions are stored
+    prompt_block = 0                  # prompt rows after which it is asked already
 
     def __init__(self, prompt):
-        self.prompt, self.layer = prompt, prompt.layer
+        self.prompt, self.layer, self.members = prompt, prompt.layer, [self]
 
-    def keep(self, head):
-        return np.ones(self.prompt.length, dtype=bool)
+    def keep(self, held):
+        """[heads] masks of the prompt rows that stay of the held ones."""
+        return held
 
-    def evict(self, head, t, held):
-        return []
+    def evict(self, t, held):
+        """[heads] positions of the held ones that go."""
+        return [[]] * len(held)
 
     def select(self, layer, query_head, t, positions, logits, held):
         return None                   # read all
@@ -41,13 +45,27 @@ class Policy:
         """Arrays of one KV head beside the per-row state; held: mask of what is held at the end."""
         return 0
 
-    def note_held(self, held):
-        """[heads] masks of the prompt rows that policies before this one left."""
+    def is_due(self, n):
+        """Whether n rows of the prompt are a time to choose."""
+        return n == self.prompt.length or bool(self.prompt_block) and n % self.prompt_block == 0
 
 
-def selects(policy):
-    return any(selects(member) for member in policy.members) if hasattr(policy, "members") else isinstance(
-        policy, (TopK, Quest))
+def keep_in_turn(members, held):
+    """[heads] masks: every policy sees what those before it left."""
+    for member in members:
+        held = member.keep(held)
+    return held
+
+
+def keep_prompt(members):
+    """[heads] masks of the prompt rows that stay; rows enter one by one, and each policy chooses when it is due."""
+    prompt = members[0].prompt
+    held = [np.zeros(prompt.length, dtype=bool) for _ in prompt.layer.k]
+    for n in range(1, prompt.length + 1):
+        for mask in held:
+            mask[n - 1] = True
+        held = keep_in_turn([member for member in members if member.is_due(n)], held)
+    return held
 
 
 class Scored(Policy):
@@ -78,10 +96,14 @@ class Scored(Policy):
         self.sinks = self.SINKS if sinks is None else sinks
         if self.by_step:                          # an answer reads its own token: replay.md, rule 2
             newest = max(newest, 1)
-        self.recent = min(self.budget, max(newest, self.budget * percent // 100, self.judging()))
-        share = self.budget * (every_percent or 0) // 100
-        self.at_once = max(1, every, share)
-        self.kept = None
+        self.recent, self.recent_percent = newest, percent
+        self.every, self.every_percent = max(1, every), every_percent or 0
+        self.prompt_block = self.parts.prompt_block
+        self.budgets = [self.budget] * len(self.layer.k)
+
+    def newest(self, budget):
+        """Rows that stay for being the newest of so many."""
+        return max(self.recent, budget * self.recent_percent // 100, self.judging())
 
     def judging(self):
         """Newest prompt rows whose queries judge the others."""
@@ -93,52 +115,23 @@ class Scored(Policy):
     def known_scores(self, head):
         return disturbed.scores(self.scores(head), lambda: weight_floor(self.layer))
 
-    def keep(self, head):
-        if self.kept is None:
-            self.kept = (keep_in_blocks if self.parts.prompt_block else keep_prompt)(self)
-        return self.kept[head]
-
-    def lane_budget(self, head):
-        shared = getattr(self, "head_budgets", None)
-        return shared[head] if shared else self.budget
+    def keep(self, held):
+        return keep_among(self, held)
 
     def own_bytes(self, tokens, held=None):
         """Heads of unequal length: where each begins and how long it is, 4 bytes each."""
         return 8 * bool(self.parts.pooled_heads)
 
-    def evict(self, head, t, held):
-        surplus = len(held) - self.lane_budget(head)
-        if surplus <= 0 or not self.by_step:
-            return []
-        open_rows = held[:max(0, len(held) - self.recent)]
-        candidates = open_rows[open_rows >= self.sinks]
-        dropped = self.evict_chunks(head, held, np.isin(held, candidates)) if self.parts.chunk else None
-        if dropped is not None:
-            return dropped
-        order = np.lexsort((-candidates, self.step_scores(head)[candidates]))
-        wanted = max(surplus, min(self.at_once, len(held) - 1))            # an answer needs a row
-        dropped = candidates[order[:wanted]]
-        if len(dropped) < surplus:                   # a budget below what is protected
-            rest = np.setdiff1d(held[:-1], dropped)
-            rest = np.concatenate([rest[rest >= self.sinks], rest[rest < self.sinks][::-1]])
-            dropped = np.concatenate([dropped, rest[:surplus - len(dropped)]])
-        return dropped
+    def evict(self, t, held):
+        if not self.by_step:
+            return super().evict(t, held)
+        scores = head_scores(self, [mask_of(of, self.prompt.tokens) for of in held])
+        return [of[~keep_rows(self, of, scores[head], head, self.at_once(self.budgets[head]))]
+                for head, of in enumerate(held)]
 
-    def step_scores(self, head):
-        """Of all heads together where they keep the same rows."""
-        if not self.parts.shared_heads:
-            return self.known_scores(head)
-        return sum(self.known_scores(h) for h in range(len(self.layer.k)))
-
-    def evict_chunks(self, head, held, is_open):
-        """Whole chunks of positions stay, by the mean score of their held rows, those of protected rows first;
-        None where fewer fit than are protected: rows go one by one."""
-        room, chunk_of = self.lane_budget(head) // self.parts.chunk, held // self.parts.chunk
-        chunks, scores = np.unique(chunk_of), self.step_scores(head)[held]
-        means = np.array([scores[chunk_of == c].mean() if is_open[chunk_of == c].all() else np.inf for c in chunks])
-        if room == 0 or np.isinf(means).sum() > room:
-            return None
-        return held[~np.isin(chunk_of, chunks[best(means, room)])]
+    def at_once(self, budget):
+        """Rows that go at a step where one must."""
+        return max(self.every, budget * self.every_percent // 100)
 
 
 class Window(Scored):
@@ -180,6 +173,7 @@ class H2O(Scored):
     reduce=max takes the largest of the group's column sums for the prompt and of the group's
     weights at a step, so that one float a row is enough.
     """
+    observes = True
     RECENT_PERCENT = 50
 
     def __init__(self, prompt, budget, prefill_score="sum", decay=1.0, reduce="sum", oracle="none",
@@ -238,12 +232,13 @@ class Cam(H2O):
 
 class Tova(Scored):
     """The last query's weights, mean over all query heads of the layer: one set for all heads."""
+    observes = True
     RECENT = 1
 
     def __init__(self, prompt, budget, **trim):
         super().__init__(prompt, budget, **trim)
         self.state_floats = 1 if self.by_step else 0
-        self.latest, self.gathering, self.time = self.last_query(), None, -1
+        self.latest, self.gathering = self.last_query(), None
 
     def last_query(self, held=None):
         """A head that does not hold a row (held: [KV heads][prompt]) gives it nothing."""
@@ -253,18 +248,18 @@ class Tova(Scored):
             rows[h] = np.where(np.append(held[h // self.layer.group], np.zeros(len(row) - last - 1)), row, 0)
         return np.mean(rows, axis=0)
 
-    def note_held(self, held):
+    def keep(self, held):
         self.latest = self.last_query(held)
+        return super().keep(held)
 
     def scores(self, head):
         return self.latest
 
-    def evict(self, head, t, held):
+    def evict(self, t, held):
         """All heads of step t judge by the weights that step t - 1 gave."""
-        if t != self.time and self.gathering is not None:
+        if self.gathering is not None:
             self.latest, self.gathering = self.gathering, None
-        self.time = t
-        return super().evict(head, t, held)
+        return super().evict(t, held)
 
     def observe(self, head, t, positions, weights):
         if self.gathering is None:
@@ -283,8 +278,9 @@ class KeyDiff(Scored):
     """Least like the mean direction, of the rows that it is shown, stays."""
     WHEN, shown = "prefill", None
 
-    def note_held(self, held):
+    def keep(self, held):
         self.shown = held
+        return super().keep(held)
 
     def scores(self, head):
         keys = self.prompt.keys(head)
@@ -331,6 +327,7 @@ class Scissorhands(Scored):
     """In how many of the last `history_window` queries a row was pivotal: above 1 / (t + 1) of the
     weight that query t gave, mean over the group. Half of the budget goes at once.
     """
+    observes = True
     RECENT = 10
 
     def __init__(self, prompt, budget, history_window=400, every_percent=50, **trim):
@@ -355,6 +352,7 @@ class Scissorhands(Scored):
 
 class TopK(Policy):
     """Oracle: per query head the n largest logits are read; nothing is evicted."""
+    selects = True
 
     def __init__(self, prompt, budget):
         super().__init__(prompt)
@@ -371,6 +369,7 @@ class Quest(Policy):
     The newest row's page is always read and counts; the papers' code has no such rule, but no
     answer could do without it. Boxes are kept as halves.
     """
+    selects = True
 
     def __init__(self, prompt, budget, page_size=16, dense_layers=2):
         super().__init__(prompt)

@@ -15,7 +15,6 @@ import stored
 class LayerReplay:
     """A layer that owns K and V, with the layers that read them from it."""
     host_reads = 0                                # bytes, of all steps
-    selects = observes = True                     # of who does not look what its policy does
 
     def __init__(self, trace, owner, readers, spec):
         self.owner, self.readers = owner, readers
@@ -27,8 +26,6 @@ class LayerReplay:
         if specs.leaves_exact(stages, owner.index, trace.model_layers):
             stages = []
         self.policy = specs.make_policy(stages, self.prompt, self.count_bytes)
-        self.selects, self.observes = (getattr(type(self.policy), hook) is not getattr(policies.Policy, hook)
-                                       for hook in ("select", "observe"))
         self.heads = [self.make_head(stages, h) for h in range(len(owner.k))]
 
     def count_bytes(self, stages, policy, limit):
@@ -76,14 +73,15 @@ class LayerReplay:
                 self.fit_bank(head, bank)
             for position in range(self.trace.prefill_length):
                 cache.append(position)
-            cache.drop(np.flatnonzero(~self.policy.keep(head)))
+        for cache, stays in zip(self.heads, policies.keep_prompt(self.policy.members)):
+            cache.drop(np.flatnonzero(~stays))
 
     def enter(self, t):
-        for head, cache in enumerate(self.heads):
+        for cache in self.heads:
             cache.append(t)
-            held = np.flatnonzero(cache.own)
-            dropped = self.policy.evict(head, t, held)
-            merged = self.policy.merge(head, cache.read_values(), held, dropped)
+        held = [np.flatnonzero(cache.own) for cache in self.heads]
+        for head, (cache, dropped) in enumerate(zip(self.heads, self.policy.evict(t, held))):
+            merged = self.policy.merge(head, cache.read_values(), held[head], dropped)
             cache.drop(dropped)
             for position, value in merged.items():
                 cache.values.edit(int(position), value)
@@ -111,7 +109,7 @@ class LayerReplay:
                 answers.coded[head, step] = cache.coded_mask()
             if layer is self.owner:
                 self.count_host_reads(cache, positions[self.looked_at], t)
-            if layer is self.owner and self.observes:
+            if layer is self.owner and self.policy.observes:
                 own = cache.own[positions]
                 self.policy.observe(head, t, positions[own], exact.noticed(weights)[:, own])
 
@@ -124,8 +122,9 @@ class LayerReplay:
         if self.policy.cache_positions:
             queries, keys = self.in_slots(layer, cache, queries, keys, positions, t)
         logits = exact.logits_of(layer, queries, keys)
-        held = np.flatnonzero(cache.held[:t + 1]) if self.selects else None
-        for row, query_head in zip(logits, range(group.start, group.stop) if self.selects else ()):
+        selects = any(policy.selects for _, policy in self.parts_of(cache))
+        held = np.flatnonzero(cache.held[:t + 1]) if selects else None
+        for row, query_head in zip(logits, range(group.start, group.stop) if selects else ()):
             reads = self.select(layer, query_head, cache, t, positions, row, held)
             if reads is not None:
                 row[~reads] = -np.inf
@@ -141,7 +140,7 @@ class LayerReplay:
         for part, policy in self.parts_of(cache):
             if not any(bank.codec.host for bank in part.banks):
                 continue
-            mine = read[part.held[read]] if policies.selects(policy) else np.flatnonzero(part.held[:t + 1])
+            mine = read[part.held[read]] if policy.selects else np.flatnonzero(part.held[:t + 1])
             self.host_reads += sum(bank.touched(mine) for bank in part.banks if bank.codec.host)
 
     def parts_of(self, cache):
@@ -149,7 +148,7 @@ class LayerReplay:
 
     def host_read_bytes(self):
         """A step, or None: which rows behind a window are read is not told."""
-        known = not (policies.selects(self.policy) and self.owner.window)
+        known = not (self.owner.window and any(policy.selects for _, policy in self.parts_of(self.heads[0])))
         return self.host_reads / len(self.trace.steps) if known else None
 
     def in_slots(self, layer, cache, queries, keys, positions, t):

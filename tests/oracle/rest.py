@@ -7,7 +7,6 @@ is settled, and encodes, right after the first.
 import numpy as np
 
 import policies
-from chain import keep_among
 import specs
 from replay import LayerReplay, replay_layers
 
@@ -77,27 +76,24 @@ class RestReplay(LayerReplay):
 
     def check_second(self):
         policy = self.later_policy
-        self.selects |= policies.selects(policy)
-        if type(policy) is policies.Policy or policies.selects(policy):
-            policy.drops = True                      # rows come from anywhere
-        elif not isinstance(policy, policies.Scored):
-            raise specs.Unknown("policies of the second cache that are several, or do not score")
-        elif policy.cache_positions or policy.parts.pooled_heads or policy.parts.chunk or policy.parts.output_percent:
-            raise specs.Unknown("rows that are handed down and renumbered, pooled or kept in chunks")
+        if len(policy.members) > 1:
+            raise specs.Unknown("policies of the second cache that are several")
+        if policy.cache_positions:
+            raise specs.Unknown("rows that are handed down and renumbered")
+        policy.drops = True                          # rows come from anywhere
 
     def enter_prompt(self):
         """The second policy chooses among what the first one dropped."""
         super().enter_prompt()
-        self.later_policy.note_held([cache.second.held[:self.trace.prefill_length].copy() for cache in self.heads])
-        for head, cache in enumerate(self.heads):
-            handed = cache.second.held[:self.trace.prefill_length].copy()
-            if isinstance(self.later_policy, policies.Scored):
-                cache.second.drop(np.flatnonzero(handed & ~keep_among(self.later_policy, head, handed)))
+        handed = [cache.second.held[:self.trace.prefill_length].copy() for cache in self.heads]
+        for cache, before, stays in zip(self.heads, handed, self.later_policy.keep(handed)):
+            cache.second.drop(np.flatnonzero(before & ~stays))
 
     def enter(self, t):
         super().enter(t)
-        for head, cache in enumerate(self.heads):
-            cache.second.drop(self.later_policy.evict(head, t, np.flatnonzero(cache.second.held)))
+        held = [np.flatnonzero(cache.second.held) for cache in self.heads]
+        for cache, dropped in zip(self.heads, self.later_policy.evict(t, held)):
+            cache.second.drop(dropped)
 
     def parts_of(self, cache):
         return [(cache.first, self.policy), (cache.second, self.later_policy)]
@@ -112,10 +108,6 @@ class RestReplay(LayerReplay):
                 chosen = policy.select(layer, query_head, t, positions[mine], row[mine], np.flatnonzero(part.held[:t + 1]))
                 reads[mine] = True if chosen is None else chosen
         return reads
-
-    def host_read_bytes(self):
-        known = not (policies.selects(self.later_policy) and self.owner.window)
-        return super().host_read_bytes() if known else None
 
     def make_head(self, stages, head):
         return TwoCaches(*(super(RestReplay, self).make_head(part, head) for part in (stages, self.later_stages)))

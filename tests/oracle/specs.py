@@ -85,6 +85,7 @@ def is_random(spec):
 ONE_ROW = {"f32", "f16", "bf16", "fp8", "mxfp4", "nvfp4", "sign", "ternary", "center", "outliers", "hadamard"} | set(
     Llama.BLOCKS)
 TIERED = {"sinks", "recent"}
+WHOLE_SPEC = {"exact_layers", "query", "layout"}       # may stand in any stage
 
 
 def by_chance(spec):
@@ -114,7 +115,8 @@ def in_query_heads(trace, spec):
     stages = [stage for cache in spec.split("+rest+") for stage in parse(cache)]
     if all(stage.params.get("layout") != "query-heads" for stage in stages):
         return trace
-    if any(stage.name in STATES or stage.params.get("span") in ("heads", "all") for stage in stages):
+    spans = [structure.span_of(cache, side) for cache in spec.split("+rest+") for side in "kv"]
+    if any(stage.name in STATES for stage in stages) or any(span & structure.HEADS for span in spans):
         raise Unknown("copies that are stored as one")
     return replace(trace, layers={index: layer if leaves_exact(stages, layer.owner, trace.model_layers) else copied(trace, layer)
                                   for index, layer in trace.layers.items()})
@@ -143,7 +145,7 @@ def make_policy(stages, prompt, count_bytes=None):
     """count_bytes(stages, policy, limit): rows that a budget in bytes comes to, where it is asked for."""
     chosen = [stage for stage in stages if stage.name in POLICIES]
     if len(chosen) > 1:
-        if any(stage.name in ("cam", "interleave") or stage.params.get("positions") or stage.params.get("prompt_block") for stage in chosen):
+        if any(stage.name in ("cam", "interleave") or stage.params.get("positions") for stage in chosen):
             raise Unknown("a policy beside others")
         return Chain(prompt, [make_policy([stage], prompt, count_bytes) for stage in chosen])
     if not chosen or chosen[0].name == "full":
@@ -177,7 +179,7 @@ POLICY_CLASSES = {
 def build(kind, first, params, name):
     if name == "streaming":
         params.setdefault("sinks", 4)
-    for name in ("seed", "query", "layout"):
+    for name in WHOLE_SPEC | {"seed"}:
         params.pop(name, None)
     try:
         return kind(first, **params)
@@ -241,7 +243,7 @@ def make_chain(chain, dim, side, keep_seed=False, place=None):
     if place.side == "kv" and chain[0].name in ONE_SIDE:
         raise ValueError("keys and values are stored by different rules")
     tiers = {name: params.pop(name) for name in ("sinks", "recent") if name in params}
-    for name in ("exact_layers", "query", "layout"):
+    for name in WHOLE_SPEC:
         params.pop(name, None)
     if not keep_seed:
         params.pop("seed", None)

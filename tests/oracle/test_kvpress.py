@@ -19,6 +19,7 @@ import numpy as np
 import exact
 import specs
 from budgets import best, pyramid_of_kvpress
+from policies import keep_prompt
 from prompt import Prompt
 from rotary import turned
 from structure import think_channels
@@ -95,7 +96,7 @@ class SameRows(Fed):
             prompt = Prompt(self.trace.layers[0], self.trace.tokens, self.trace.prefill_length)
             policy = specs.make_policy(specs.parse(f"{name}:budget={BUDGET}{parameters}"), prompt)
             for head, scores in enumerate(self.their_scores(press, settings)):
-                kept = np.flatnonzero(policy.keep(head))
+                kept = np.flatnonzero(keep_prompt([policy])[head])
                 np.testing.assert_array_equal(kept, best(scores, BUDGET), f"{name} head {head}")
 
 
@@ -123,7 +124,7 @@ class SameBudgets(Fed):
         mine = self.policy(f"snapkv:budget={BUDGET}:observation_window=32:pooled_heads=1:floor_percent=20"
                            ":floor=safeguard")
         for head in range(scores.shape[1]):
-            np.testing.assert_array_equal(mine.keep(head), kept[head], f"head {head}")
+            np.testing.assert_array_equal(keep_prompt([mine])[head], kept[head], f"head {head}")
 
     def with_w_o(self):
         """A module that knows the layer's output projection, as CriticalKV's presses read it."""
@@ -144,7 +145,7 @@ class SameBudgets(Fed):
         theirs = press.score(module, None, values, values, None, {})[0].numpy()
         mine = self.policy(f"criticalkv:budget={BUDGET}:observation_window=32:kernel=5")
         for head in range(len(theirs)):
-            np.testing.assert_array_equal(np.flatnonzero(mine.keep(head)), best(theirs[head], BUDGET))
+            np.testing.assert_array_equal(np.flatnonzero(keep_prompt([mine])[head]), best(theirs[head], BUDGET))
 
     def test_think_channels(self):
         """The press weighs all keys; the paper's last 32, which stay whole, are not handed to it."""
@@ -175,7 +176,7 @@ class SameBudgets(Fed):
         marks = torch.arange(390.0).reshape(1, 1, 390, 1).expand(1, scores.shape[1], 390, 1)
         kept, _ = press.compress(SimpleNamespace(head_dim=1), None, marks, marks, None, {})
         mine = self.policy("chunkkv:budget=300:observation_window=32")
-        np.testing.assert_array_equal(np.flatnonzero(mine.keep(0)), kept[0, 0, :, 0].numpy().astype(int))
+        np.testing.assert_array_equal(np.flatnonzero(keep_prompt([mine])[0]), kept[0, 0, :, 0].numpy().astype(int))
 
     def test_blocks(self):
         """Theirs begin behind the first rows that fit the budget, which is five blocks here."""
@@ -187,8 +188,8 @@ class SameBudgets(Fed):
         mine = self.policy(f"keydiff:budget={BUDGET}:prompt_block=30")
         for head in range(keys.shape[1]):
             theirs = np.sort(kept[0, head, :, 0].numpy().astype(int))
-            np.testing.assert_array_equal(np.flatnonzero(mine.keep(head)), theirs, f"head {head}")
-            self.assertTrue((mine.keep(head) != whole.keep(head)).any(), f"head {head}: blocks change nothing")
+            np.testing.assert_array_equal(np.flatnonzero(keep_prompt([mine])[head]), theirs, f"head {head}")
+            self.assertTrue((keep_prompt([mine])[head] != keep_prompt([whole])[head]).any(), f"head {head}: blocks change nothing")
 
     def test_expected_attention(self):
         """Queries are handed to the press as they were before their rotation."""
@@ -214,7 +215,7 @@ class SameBudgets(Fed):
             module.get_prerope_query_states = original
         mine = self.policy(f"expected-attention:budget={BUDGET}:epsilon=0.02")
         for head in range(len(scores)):
-            np.testing.assert_array_equal(np.flatnonzero(mine.keep(head)), best(scores[head], BUDGET))
+            np.testing.assert_array_equal(np.flatnonzero(keep_prompt([mine])[head]), best(scores[head], BUDGET))
 
 
 if __name__ == "__main__":
