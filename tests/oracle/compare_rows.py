@@ -26,7 +26,7 @@ import mla
 import replay
 import specs
 import structure
-from rows import HOST_READS, all_rows
+from rows import UNKNOWN, all_rows
 from tolerances import AUDITED, EXACT, close, feature_floor, rounding_floor
 from trace_file import read_trace
 from turboquant_claims import distortion_claims
@@ -165,7 +165,7 @@ def compare_value(column, want, got, floor, expected, on_basis=False, moved=None
         return None
     if column in ("wo_error", "residual_error"):
         floor *= expected.get("stretch", 1.0)
-    if column in EXACT or column == HOST_READS:
+    if column in EXACT:
         same = abs(want - got) <= 1e-8 * max(1.0, abs(want))     # %.9g of an exact quotient
     else:
         same = close(column, want, got, floor, expected.get("residual_signal") or 1.0,
@@ -201,8 +201,8 @@ def columns_for(spec):
     judged = ["output_error", "dkl", "dkl_seq", "dnll1", "ppl_est", "residual_error", "wo_error",
               "attention_kl", "lost_mass", "key_error", "value_error", "error_max", "dkl_max"]
     if specs.is_random(spec):
-        return sorted((EXACT | {HOST_READS}) - specs.by_chance(spec))
-    return sorted(EXACT) + [HOST_READS] + judged
+        return sorted(EXACT - specs.by_chance(spec))
+    return sorted(EXACT) + judged
 
 
 def on_basis(spec):
@@ -215,7 +215,7 @@ CHOOSING = specs.POLICIES - {"window", "streaming", "full", "random", "interleav
 def decides(spec):
     """By what f32 knows less well than float64: bases, scores of rows, keys before the rotation, halves of sums."""
     return on_basis(spec) or ":keys=unrotated" in spec or any(
-        stage.name in CHOOSING | {"kvquant", "sign", "ternary"} for cache in spec.split("+rest+") for stage in specs.parse(cache))
+        stage.name in CHOOSING | {"kvquant", "sign", "ternary"} for stage in specs.all_stages(spec))
 
 
 def floor_of(trace):
@@ -249,7 +249,7 @@ def compare_spec(report, trace, name, spec, want, printed, audit):
             expected["answers"], floor = 1, state_floor * (1 + (expected.get("output_error") or 0))
         lost = (expected.get("output_error") or 0) < LOST * floor
         for column in columns_for(spec):
-            unknown = column == HOST_READS and expected.get(column) is None
+            unknown = expected.get(column) == UNKNOWN
             if column in row and not unknown and not (lost and column in PROBED and expected.get(column)):
                 problem = compare_value(column, expected.get(column), value_of(row, column), floor, expected,
                                         on_basis(spec), unrest and partial(unrest.reaches, layer))

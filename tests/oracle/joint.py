@@ -102,6 +102,10 @@ class LaneBank:
     def coded_mask(self):
         return self.bank.coded_mask() & self.held
 
+    def touched(self, positions):
+        """An equal part of what these rows of the object come to."""
+        return self.bank.touched(positions) / self.bank.views
+
 
 def part_of(count, index, n):
     """The parts of n layers differ by one at most, and add up."""

@@ -8,7 +8,7 @@ import numpy as np
 
 import exact
 import specs
-from replay import empty_answers, query_heads
+from replay import empty_answers, query_heads, replay_layers
 
 SHARPNESS = (0.25, 0.5, 1.0, 2.0)
 DECAYS = (1.0,) + tuple(1 - 2.0 ** -k for k in range(8, 1, -1))
@@ -40,8 +40,9 @@ def answers(queries, keys, values, times, kind, sharpness, decay):
 class StateReplay:
     """A layer that keeps a state for each head, and the layers that read it."""
 
-    def __init__(self, trace, owner, readers, params):
+    def __init__(self, trace, owner, readers, spec):
         self.trace, self.owner, self.layers = trace, owner, [owner] + readers
+        self.prompt_length, params = specs.without_question(trace, spec).prefill_length, specs.parse(spec)[0].params
         self.kind = params.get("features", "hedgehog")
         self.sharpness, self.decay = params.get("sharpness", 0), params.get("decay", 0)
         self.heads = []
@@ -59,7 +60,7 @@ class StateReplay:
 
     def fitted(self, head):
         """The first of the best but for rounding; what is given is not searched for."""
-        n = self.trace.prefill_length
+        n = self.prompt_length
         times = np.arange(max(0, n - FITTED_QUERIES), n)
         group, keys, values = query_heads(self.owner, head), self.owner.k[head][:n], self.owner.v[head][:n]
         queries = self.owner.q[group][:, times]
@@ -93,9 +94,4 @@ def knows(spec):
 
 
 def replay_groups(trace, spec):
-    params = {k: v for k, v in specs.parse(spec)[0].params.items()}
-    for owner in trace.layers.values():
-        if owner.owner == owner.index:
-            readers = [l for l in trace.layers.values() if l.owner == owner.index and l is not owner]
-            replay = StateReplay(trace, owner, readers, params)
-            yield replay, replay.run()
+    return replay_layers(trace, spec, StateReplay)

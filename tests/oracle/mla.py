@@ -11,7 +11,7 @@ from cache import Bank, HeadCache
 from codec import Codec
 import disturbed
 from prompt import Prompt
-from replay import LayerReplay, empty_answers, query_heads
+from replay import LayerReplay, empty_answers, query_heads, replay_layers
 from rotary import pair_columns, turned
 from rounding import through_f16, to_f32
 import specs
@@ -240,7 +240,9 @@ class LatentReplay(LayerReplay):
     """One object stores keys and values of all heads."""
 
     def __init__(self, trace, owner, readers, spec):
-        self.trace, self.owner, self.readers = trace, owner, readers
+        self.owner, self.readers, self.layers = owner, readers, [owner] + readers
+        self.answers = {layer.index: empty_answers(trace, layer) for layer in self.layers}
+        self.trace = trace = specs.without_question(trace, spec)
         stages = specs.parse(spec)
         codecs = [stage for stage in stages if stage.name in specs.CODECS]
         params = dict(codecs[0].params)
@@ -250,8 +252,6 @@ class LatentReplay(LayerReplay):
         self.prompt = Prompt(owner, trace.tokens, trace.prefill_length, trace)
         self.policy = specs.make_policy(stages, self.prompt)
         self.heads = [self.head_cache(h, tiers) for h in range(len(owner.k))]
-        self.layers = [owner] + readers
-        self.answers = {layer.index: empty_answers(trace, layer) for layer in self.layers}
         self.meet = [self.latents.keys_to_meet(h) for h in range(len(owner.k))]
 
     def head_cache(self, head, tiers):
@@ -293,23 +293,20 @@ class LatentReplay(LayerReplay):
 
 
 def replay_groups(trace, spec):
-    """Yields (replay, answers by layer) like replay.replay_layers."""
-    for owner in trace.layers.values():
-        if owner.owner == owner.index:
-            readers = [l for l in trace.layers.values() if l.owner == owner.index and l is not owner]
-            replay = LatentReplay(trace, owner, readers, spec)
-            yield replay, replay.run()
+    return replay_layers(trace, spec, LatentReplay)
 
 
 def check(trace, spec):
     """ValueError where the shape does not allow it; Unknown where this file does not know the spec."""
     codecs = [stage for stage in specs.parse(spec) if stage.name in specs.CODECS]
-    if codecs[0].name != "mla" or set(codecs[0].params) - {"rank", "rope", "fold", "recent", "sinks"}:
+    known = {"rank", "rope", "fold", "recent", "sinks"} | specs.WHOLE_SPEC
+    if codecs[0].name != "mla" or set(codecs[0].params) - known:
         raise specs.Unknown("latents inside another codec")
     if codecs[0].side != "kv":
         raise ValueError("latents of one side")
+    trace = specs.without_question(trace, spec)
     for layer in trace.layers.values():
-        if layer.owner == layer.index:
+        if layer.owner == layer.index and not specs.leaves_exact(spec, layer.index, trace.model_layers):
             Latents(trace, layer, dict(codecs[0].params), codecs[1:])
     first = next(iter(trace.layers.values()))
     specs.make_policy(specs.parse(spec), Prompt(first, trace.tokens, trace.prefill_length, trace))

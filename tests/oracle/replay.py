@@ -18,13 +18,11 @@ class LayerReplay:
 
     def __init__(self, trace, owner, readers, spec):
         self.owner, self.readers = owner, readers
-        stages = specs.parse(spec)
         self.layers = [owner] + readers
         self.answers = {layer.index: empty_answers(trace, layer) for layer in self.layers}
-        self.trace = trace = specs.without_question(trace, stages)
+        self.trace = trace = specs.without_question(trace, spec)
         self.prompt = Prompt(owner, trace.tokens, trace.prefill_length, trace)
-        if specs.leaves_exact(stages, owner.index, trace.model_layers):
-            stages = []
+        stages = [] if specs.leaves_exact(spec, owner.index, trace.model_layers) else specs.parse(spec)
         self.policy = specs.make_policy(stages, self.prompt, self.count_bytes)
         self.heads = [self.make_head(stages, h) for h in range(len(owner.k))]
 
@@ -245,10 +243,11 @@ def empty_answers(trace, layer):
 
 
 def replay_layers(trace, spec, kind=LayerReplay):
-    """Yields (LayerReplay, answers by layer) for every layer that owns its K and V."""
+    """Yields (replay, answers by layer) for every layer that owns its K and V; what stays exact is a LayerReplay."""
     for owner in trace.layers.values():
         if owner.owner != owner.index:
             continue
         readers = [l for l in trace.layers.values() if l.owner == owner.index and l is not owner]
-        replay = kind(trace, owner, readers, spec)
+        exact_layer = specs.leaves_exact(spec, owner.index, trace.model_layers)
+        replay = (LayerReplay if exact_layer else kind)(trace, owner, readers, spec)
         yield replay, replay.run()

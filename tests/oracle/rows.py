@@ -9,6 +9,7 @@ import structure
 
 BYTE_COLUMNS = ("resident", "payload", "metadata", "residual", "basis", "offloaded")
 HOST_READS = "offloaded_read_bytes_per_step"
+UNKNOWN = "unknown"               # a value that no document settles: not compared
 POOLED_BY_MEAN = ("output_error", "wo_error", "residual_error", "residual_signal", "attention_kl", "lost_mass",
                   "mass_drift", "key_error", "value_error", "error_p50", "error_p95", "error_p99")
 ROW_ERRORS = ("key_error", "value_error")
@@ -36,13 +37,14 @@ def with_bits(row):
 
 
 def stored_row(trace, replay, index):
-    """A layer that reads another's keys and values stores nothing; the rows it reads are theirs."""
+    """A layer that reads another's keys and values stores nothing; the rows it reads are theirs, and counted there."""
     row = {f"{side}_error": replay.side_error(side) for side in ("key", "value")}
     if index != replay.owner.index:
-        return {**row, **{f"{name}_bytes": 0 for name in BYTE_COLUMNS}}
+        return {**row, **{f"{name}_bytes": 0 for name in BYTE_COLUMNS}, HOST_READS: 0}
     held = [int(cache.held.sum()) for cache in replay.heads]
     row.update(byte_row(replay.byte_counts(), replay.owner, trace.tokens))
-    row[HOST_READS] = replay.host_read_bytes()
+    reads = replay.host_read_bytes()
+    row[HOST_READS] = UNKNOWN if reads is None else reads
     return dict(with_bits(row), kept_tokens=sum(held) / len(held) if held else None)
 
 
@@ -57,7 +59,7 @@ def layer_rows(trace, spec):
         for index, answer in by_layer.items():
             rows[index] = {**metrics.layer_metrics(answer), **stored_row(trace, replay, index),
                            **metrics.probe_metrics(trace, {index: answer})}
-            if linear_state.knows(spec):               # no weights are given to rows
+            if isinstance(replay, linear_state.StateReplay):               # no weights are given to rows
                 rows[index].update(dict.fromkeys(("attention_kl", "lost_mass", "mass_drift")))
         answers.update(by_layer)
     return rows, answers
@@ -69,8 +71,8 @@ def pooled_row(trace, rows, answers):
     owners = [row for row in rows.values() if "key_elements" in row]
     summed = [n for n in owners[0] if n.endswith(("_bytes", "_elements"))]
     pooled = {name: sum(row[name] for row in owners) for name in summed}
-    reads = [row.get(HOST_READS) for row in rows.values()]
-    pooled[HOST_READS] = sum(reads) if None not in reads else None
+    reads = [row[HOST_READS] for row in rows.values()]
+    pooled[HOST_READS] = UNKNOWN if UNKNOWN in reads else sum(reads)
     pooled["joint"] = any(row["joint"] for row in owners)
     with_bits(pooled)
     for name in POOLED_BY_MEAN:
@@ -81,7 +83,8 @@ def pooled_row(trace, rows, answers):
     for name in ("worst_cancelling", "stretch"):
         pooled[name] = max(row[name] for row in rows.values())
     pooled.update(metrics.probe_metrics(trace, answers))
-    pooled["kept_tokens"] = metrics.mean_over_layers(owners, "kept_tokens")
+    kept = [row["kept_tokens"] for row in owners]                # a state beside rows is none
+    pooled["kept_tokens"] = sum(filter(None, kept)) / len(kept) if any(kept) else None
     return pooled
 
 

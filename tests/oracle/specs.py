@@ -78,8 +78,13 @@ def parse(spec):
     return stages
 
 
+def all_stages(spec):
+    """Of every cache."""
+    return [stage for cache in spec.split("+rest+") for stage in parse(cache)]
+
+
 def is_random(spec):
-    return any(stage.name in RANDOM_STAGES for cache in spec.split("+rest+") for stage in parse(cache))
+    return any(stage.name in RANDOM_STAGES for stage in all_stages(spec))
 
 
 ONE_ROW = {"f32", "f16", "bf16", "fp8", "mxfp4", "nvfp4", "sign", "ternary", "center", "outliers", "hadamard"} | set(
@@ -101,9 +106,9 @@ def by_chance(spec):
     return set() if all(stage.name in ONE_ROW and not TIERED & set(stage.params) for stage in codecs) else sizes
 
 
-def without_question(trace, stages):
+def without_question(trace, spec):
     """query=agnostic: the prompt ends where the question begins; its tokens enter one by one."""
-    if all(stage.params.get("query") != "agnostic" for stage in stages):
+    if all(stage.params.get("query") != "agnostic" for stage in all_stages(spec)):
         return trace
     if not 0 < trace.question_start < trace.prefill_length:
         raise ValueError("no question is marked")
@@ -112,13 +117,13 @@ def without_question(trace, stages):
 
 def in_query_heads(trace, spec):
     """layout=query-heads: every query head has a KV head of its own, a copy of its group's."""
-    stages = [stage for cache in spec.split("+rest+") for stage in parse(cache)]
+    stages = all_stages(spec)
     if all(stage.params.get("layout") != "query-heads" for stage in stages):
         return trace
     spans = [structure.span_of(cache, side) for cache in spec.split("+rest+") for side in "kv"]
-    if any(stage.name in STATES for stage in stages) or any(span & structure.HEADS for span in spans):
+    if any(stage.name in STATES | {"mla"} for stage in stages) or any(span & structure.HEADS for span in spans):
         raise Unknown("copies that are stored as one")
-    return replace(trace, layers={index: layer if leaves_exact(stages, layer.owner, trace.model_layers) else copied(trace, layer)
+    return replace(trace, layers={index: layer if leaves_exact(spec, layer.owner, trace.model_layers) else copied(trace, layer)
                                   for index, layer in trace.layers.items()})
 
 
@@ -199,7 +204,7 @@ def check_sides(trace, spec):
     if any(layer.value_is_key_prefix for layer in trace.layers.values()):
         if ":side=keys" in spec:
             raise ValueError("values that are columns of the keys")
-        for stage in (stage for cache in spec.split("+rest+") for stage in parse(cache)):
+        for stage in all_stages(spec):
             if stage.name in CODECS and (stage.side == "v" or side_params(stage, "k") != side_params(stage, "v")):
                 raise ValueError("values that are columns of the keys")
 
@@ -227,9 +232,9 @@ ONE_SIDE = {"kivi", "gear", "qjl", "polar-wu", "gqa"}
 AROUND = {"center": Center, "outliers": Outliers, "hadamard": Hadamard}
 
 
-def leaves_exact(stages, layer, model_layers):
+def leaves_exact(spec, layer, model_layers):
     """exact_layers=first2_last1: those layers of the model are not compressed."""
-    for stage in stages:
+    for stage in all_stages(spec):
         for part in str(stage.params.get("exact_layers", "")).split("_"):
             if part.startswith("first") and layer < int(part[5:]):
                 return True
@@ -376,9 +381,9 @@ def check(trace, spec):
     the trace does not allow it."""
     if parse(spec)[0].name == "cam" and any(layer.value_is_key_prefix for layer in trace.layers.values()):
         raise ValueError("values to merge that are columns of the keys")
-    trace = in_query_heads(without_question(trace, parse(spec)), spec)
+    trace = in_query_heads(without_question(trace, spec), spec)
     for layer in trace.layers.values():
-        if leaves_exact(parse(spec), layer.owner, trace.model_layers):
+        if leaves_exact(spec, layer.owner, trace.model_layers):
             continue
         sides = ((layer.k, "k"), (layer.v, "v"))[:1 if layer.value_is_key_prefix else 2]
         for rows, side in sides:

@@ -542,9 +542,8 @@ def knows(spec):
 
 def finds_basis(spec):
     """Directions of more rows than there are columns; of fewer, some are nobody's."""
-    stages = [stage for cache in spec.split("+rest+") for stage in specs.parse(cache)]
     return any(s.name in {"svd", "palu", "xkv", "kq-svd", "autoencoder", "mla", "gear"}
-               or s.params.get("align") == "procrustes" for s in stages)
+               or s.params.get("align") == "procrustes" for s in specs.all_stages(spec))
 
 
 def same_kind(a, b):
@@ -559,7 +558,7 @@ def layers_joined(spec, side, layer, trace):
 
 
 def left_out(layer, spec, trace):
-    return specs.leaves_exact(specs.parse(spec), layer.index, trace.model_layers)
+    return specs.leaves_exact(spec, layer.index, trace.model_layers)
 
 
 def layer_groups(trace, spec):
@@ -683,11 +682,12 @@ class StructureReplay(LayerReplay):
         total["resident"] = sum(total[n] for n in ("payload", "metadata", "residual", "basis"))
         return total
 
-    def host_read_bytes(self):
-        """Of rows that several lanes share nobody says whose a read is."""
-
     def count_host_reads(self, cache, read, t):
-        pass
+        """Of rows that are read whole this layer's part, with the first of its heads."""
+        if self.policy.selects:
+            super().count_host_reads(cache, read, t)
+        elif cache is self.heads[0]:
+            self.host_reads += self.byte_counts()["offloaded"]
 
     def count_object(self, total, bank):
         layers = list(dict.fromkeys(lane.layer.index for lane in bank.lanes))
@@ -705,7 +705,7 @@ class StructureReplay(LayerReplay):
 
 def replay_groups(trace, spec):
     """Yields (replay, answers by layer) like replay.replay_layers."""
-    known = specs.without_question(trace, specs.parse(spec))
+    known = specs.without_question(trace, spec)
     for members in layer_groups(trace, spec):
         objects = [] if left_out(members[0], spec, trace) else list(objects_of(known, spec, members))
         replays = [StructureReplay(trace, owner,

@@ -11,7 +11,8 @@ import math
 import numpy as np
 
 EXACT = {"bits_per_element", "bits_key", "bits_value", "resident_bytes", "payload_bytes",
-         "metadata_bytes", "residual_bytes", "basis_bytes", "kept_tokens", "offloaded_bytes"}
+         "metadata_bytes", "residual_bytes", "basis_bytes", "kept_tokens", "offloaded_bytes",
+         "offloaded_read_bytes_per_step"}
 
 NORMS = ("output_error", "wo_error", "residual_error")   # lengths of difference vectors, or squares
 NORM_TOLERANCE = 1e-5
