@@ -45,11 +45,11 @@ def sums(values):
 
 
 def scores(values, floor):
-    """Known to `floor()` of themselves; what is equal stays so, for it is in f32, too."""
+    """Known to `floor` of themselves; what is equal stays so, for it is in f32, too."""
     if _generator is None:
         return values
     alone, place = np.unique(values, return_inverse=True)
-    noise = _generator.standard_normal(len(alone)) * floor()
+    noise = _generator.standard_normal(len(alone)) * floor
     return values + np.where(np.isfinite(alone), alone * noise, 0.0)[place].reshape(np.shape(values))
 
 
@@ -70,7 +70,7 @@ class Unrest:
     """How far the values of rows go by themselves: as many disturbed runs as a question needs."""
 
     def __init__(self, make_rows, want, has_bases=True):
-        self.make_rows, self.want, self.has_bases, self.drawn = make_rows, want, has_bases, 0
+        self.make_rows, self.want, self.has_bases, self.drawn, self.reached = make_rows, want, has_bases, 0, 0
         self.moved = {layer: {} for layer in want}
 
     def reaches(self, layer, column, distance):
@@ -78,6 +78,7 @@ class Unrest:
             if self.drawn == (2 * DRAWS if self.has_bases else DRAWS):
                 return False
             self.draw()
+        self.reached += 1
         return True
 
     def draw(self):

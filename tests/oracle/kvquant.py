@@ -45,7 +45,7 @@ class KVQuant(Codec):
     def weight_of(self, prompt):
         if self.kind == "none":
             return np.ones_like(prompt)
-        if self.behind_turn:
+        if self.behind_turn or self.trace is None:
             raise ValueError("gradients of rows behind a turn")
         kind = "fisher" if self.kind == "fisher" else "label"
         cached = self.trace.exact.setdefault(("squares", kind), {})

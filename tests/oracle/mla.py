@@ -92,8 +92,9 @@ class Latents:
         shape, prompt = self.shape, trace.prefill_length
         if not shape.whole and shape.rank > prompt:
             raise ValueError(f"rank {shape.rank} of a prompt of {prompt} rows")
-        self.before = np.stack([to_f32(turned(layer, k, -trace.positions)) for k in layer.k])
-        self.before = self.before.astype(np.float64)                     # [heads, T, key]
+        before = [turned(layer, k, -trace.positions) for k in layer.k]
+        before = [disturbed.rows(rows, np.abs(k)) for rows, k in zip(before, layer.k)]
+        self.before = to_f32(np.stack(before)).astype(np.float64)        # [heads, T, key]
         self.balance = 1.0
         self.fit_rotary(prompt)
         self.fit_latents(prompt)
@@ -169,10 +170,10 @@ class Latents:
         shape, layer = self.shape, self.layer
         if shape.latent_already:
             c = layer.k[0][:, :shape.value]
-            return c if shape.whole else c @ self.basis
+            return c if shape.whole else disturbed.products(c, self.basis)
         if shape.whole:
             return np.hstack([np.delete(self.before[0], shape.pairs.ravel(), axis=1), layer.v[0]])
-        return self.joint((self.without_kept(self.before), layer.v)) @ self.basis
+        return disturbed.products(self.joint((self.without_kept(self.before), layer.v)), self.basis)
 
     # -- what readers meet: of all tokens ----------------------------------------------------------
 

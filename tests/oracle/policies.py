@@ -113,7 +113,7 @@ class Scored(Policy):
         raise NotImplementedError
 
     def known_scores(self, head):
-        return disturbed.scores(self.scores(head), lambda: weight_floor(self.layer))
+        return disturbed.scores(self.scores(head), weight_floor(self.layer))
 
     def keep(self, held):
         return keep_among(self, held)
@@ -359,7 +359,7 @@ class TopK(Policy):
         self.budget = budget
 
     def select(self, layer, query_head, t, positions, logits, held):
-        known = disturbed.scores(logits, lambda: weight_floor(layer))
+        known = disturbed.scores(logits, weight_floor(layer))
         return mask_of(best(known, self.budget), len(positions))
 
 
@@ -385,7 +385,7 @@ class Quest(Policy):
         low, high = self.boxes(layer, query_head // layer.group, t, held)
         query = layer.q[query_head, t]
         scores[np.unique(page_of)] = np.maximum(query * low, query * high).sum(axis=1)    # bounds of q.k
-        scores = disturbed.scores(scores, lambda: weight_floor(layer))
+        scores = disturbed.scores(scores, weight_floor(layer))
         scores[page_of[-1]] = np.inf
         return mask_of(best(scores, self.pages), len(scores))[positions // self.page_size]
 

@@ -23,7 +23,6 @@ from quantizers import IntChannel, IntToken, Plain, kivi_keys, kivi_values
 from polar import PolarHan, PolarWuKeys
 from qjl import QjlKeys
 from stored import head_limit
-from svd import Svd
 from turboquant import Fractional, TurboQuant
 
 
@@ -264,8 +263,6 @@ def make_chain(chain, dim, side, keep_seed=False, place=None):
     elif chain[0].name in AROUND:
         inner = make_chain(rest, dim, side, place=place)
         codec = put_around(chain[0].name, inner, dim, place, params)
-    elif chain[0].name == "svd":
-        codec = Svd(dim, params.pop("rank", 32), lambda width: make_chain(rest, width, side))
     elif chain[0].name == "gear" and len(chain) > 1:
         codec = make_gear_around(dim, side, params, make_chain(rest, dim, side, place=place))
     elif chain[0].name in structure.METHODS:

@@ -62,12 +62,13 @@ class Stored:
     metadata: int                  # the same; where it varies, the rest of it
     basis: int = 0
     owners: list = None            # layers of the object that bytes belong to; None: all
+    inner: Codec = None            # of the latents
 
 
 def from_inner(down, up, codec, basis, **more):
-    payload, metadata = codec.atom_bytes()
+    payload, metadata = (0, 0) if codec.bytes_of else codec.atom_bytes()
     return Stored(lambda rows: (up(codec.round_trip(down(rows))), None), payload, metadata,
-                  basis + codec.basis_bytes, **more)
+                  basis + codec.basis_bytes, inner=codec, **more)
 
 
 def leading(gram, rank):
@@ -360,9 +361,9 @@ def chosen_sources(of, lanes):
     return sources
 
 
-METHODS = {"layer-share": layer_share, "think": think, "minicache": minicache, "gqa": gqa, "palu": palu,
+METHODS = {"svd": svd, "layer-share": layer_share, "think": think, "minicache": minicache, "gqa": gqa, "palu": palu,
            "xkv": xkv, "kq-svd": kq_svd, "autoencoder": autoencoder}
-PARAMETERS = {"layer-share": {"map", "choose", "shared"}, "think": {"ratio"}, "gqa": {"heads", "align"},
+PARAMETERS = {"svd": {"rank"}, "layer-share": {"map", "choose", "shared"}, "think": {"ratio"}, "gqa": {"heads", "align"},
               "minicache": {"start", "t", "retained", "retain"}, "xkv": {"rank", "group_layers"},
               "palu": {"rank", "group_heads"}, "kq-svd": {"rank", "values"}, "autoencoder": {"rank", "steps"}}
 ONE_LANE = {"think", "kq-svd"}                 # of one head and side
@@ -412,24 +413,23 @@ class Structural(Codec):
         super().__init__(dim)
         if set(params) - PARAMETERS[name]:
             raise specs.Unknown(f"{name} takes no {sorted(set(params) - PARAMETERS[name])}")
-        if place.columns not in (0, dim):
-            raise specs.Unknown("latents of latents")
         self.name, self.params, self.rest, self.place = name, params, rest, replace(place, side=place.side or side)
         inner = specs.make_chain(rest or [specs.Stage("f16")], dim, side, place=Place(side=self.place.side))
-        if inner.later or inner.bytes_of:
-            raise specs.Unknown(f"latents of {name} whose codec has atoms of its own kind")
+        if inner.later:
+            raise ValueError("rows after the prompt that are stored in another way")
         self.block, self.tiers = inner.block, replace(inner.tiers)
         if name == "think" and side == "k":
             self.tiers.recent += THINK_WINDOW
         if name == "xkv":
             self.later = Exact(dim)
             self.later.tiers.sinks = self.tiers.sinks
-        if name == "minicache":
-            self.bytes_of, self.more = self.bytes_by_row, {}
+        self.more = {}
+        if name == "minicache" or inner.bytes_of:
+            self.bytes_of = self.bytes_by_row
         self.stored, self.positions, self.turns = None, None, []
 
     def bind(self, trace, owner, head, side):
-        if self.place.layers is None and trace is not None:       # without: its rows are another's latents
+        if self.place.layers is None:                             # no trace: its rows are another's latents
             self.place = replace(self.place, layers=[owner], heads=[head], side=side, trace=trace)
 
     def turn_evidence(self, turn):
@@ -454,8 +454,8 @@ class Structural(Codec):
 
     def fit(self, prompt_rows):
         place = self.place
-        if place.layers is None:
-            raise specs.Unknown("latents of latents")
+        if place.trace is None and (self.name in ONE_LANE and place.side == "k" or self.params.get("values") == "output"):
+            raise ValueError("queries, and W_o, of rows that are latents")
         if self.turns and self.params.get("values") == "output" and place.side == "v":
             raise ValueError("W_o of rows behind a turn")
         if self.name in ONE_LANE and (len(place.heads) > 1 or place.side == "kv"):
@@ -467,6 +467,8 @@ class Structural(Codec):
 
     def round_trip_at(self, positions):
         self.positions = positions
+        if self.stored.inner:
+            self.stored.inner.round_trip_at(positions)
 
     def round_trip(self, rows):
         read, more = self.stored.read(to_f32(rows).astype(np.float64))
@@ -478,6 +480,8 @@ class Structural(Codec):
         return self.stored.payload, self.stored.metadata
 
     def bytes_by_row(self, positions):
+        if self.stored.inner:
+            return self.stored.inner.bytes_of(positions)
         return (len(positions) * self.stored.payload,
                 len(positions) * self.stored.metadata + sum(int(self.more[p]) for p in positions))
 

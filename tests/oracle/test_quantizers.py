@@ -3,12 +3,12 @@ import unittest
 
 import numpy as np
 
+import specs
 import vectors
 from lloyd_max import codebook
 from llama import Llama, block_bytes
 from quantizers import IntChannel, IntToken, integer_grid, kivi_keys, kivi_values
 from rounding import bf16_words_to_f32, f32_to_bf16_words, half_away
-from svd import Svd
 from turboquant import TurboQuant
 
 
@@ -159,7 +159,8 @@ class LowRank(unittest.TestCase):
     def test_rank_of_the_data_loses_only_halves(self):
         rng = np.random.default_rng(2)
         rows = rng.standard_normal((100, 6)) @ rng.standard_normal((6, 40))
-        codec = Svd(40, 6, lambda width: IntToken(width, 8, 64))
+        codec = specs.make_chain(specs.parse("svd:rank=6+int:bits=8"), 40, "k")
+        codec.bind(None, None, 0, "k")
         codec.fit(rows)
         error = np.linalg.norm(codec.round_trip(rows) - rows) / np.linalg.norm(rows)
         self.assertLess(error, 0.01)

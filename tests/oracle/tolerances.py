@@ -70,8 +70,10 @@ def rounding_floor(layer):
 
 
 def weight_floor(layer):
-    tokens, dim = layer.k.shape[1:]
-    return 2.0 ** -24 * math.hypot(math.sqrt(tokens + dim), largest_logit(layer))
+    if layer.floor is None:
+        tokens, dim = layer.k.shape[1:]
+        layer.floor = 2.0 ** -24 * math.hypot(math.sqrt(tokens + dim), largest_logit(layer))
+    return layer.floor
 
 
 def columns_that_matter(values):

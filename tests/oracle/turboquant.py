@@ -4,6 +4,7 @@ The program draws another rotation, so single rows cannot agree; bytes, the dist
 of <x, x_hat> on |x|^2 must. Norms are halves; a norm rule other than `raw` rescales the row.
 """
 from functools import lru_cache
+from math import lgamma
 
 import numpy as np
 
@@ -35,10 +36,16 @@ def rotation_of(kind, dim, rng):
 
 @lru_cache(maxsize=512)
 def drawn(kind, dim, seed, sketched):
-    """(rotation, sketch or None): the same for all heads of a seed."""
+    """(rotation, sketch): the same for all heads of a seed."""
     rng = np.random.default_rng(seed)
     rotation = rotation_of(kind, dim, rng)
-    return rotation, rng.standard_normal((dim, dim)) if sketched else None
+    return rotation, {"gaussian": lambda: rng.standard_normal((dim, dim)), "orthogonal": lambda: haar(dim, rng),
+                      None: lambda: None}[sketched]()
+
+
+def first_entry(dim):
+    """E |u_1| of a random unit vector."""
+    return np.exp(lgamma(dim / 2) - lgamma((dim + 1) / 2)) / np.sqrt(np.pi)
 
 
 def stored_norm(rule, norm, unit, coded):
@@ -55,11 +62,12 @@ def stored_norm(rule, norm, unit, coded):
 class TurboQuant(Codec):
     """One vector, one norm (two numbers for `prod`)."""
 
-    def __init__(self, dim, bits, mode="mse", rotation="auto", norm="raw", seed=1):
+    def __init__(self, dim, bits, mode="mse", rotation="auto", norm="raw", sketch="gaussian", seed=1):
         super().__init__(dim)
         self.bits, self.mode, self.rule = bits, mode, norm
         self.code_bits = bits - 1 if mode == "prod" else bits
-        self.rotation, self.sketch = drawn(rotation, dim, seed, mode == "prod")
+        self.rotation, self.sketch = drawn(rotation, dim, seed, sketch if mode == "prod" else None)
+        self.unbiased = 1 / (dim * first_entry(dim)) if sketch == "orthogonal" else np.sqrt(np.pi / 2) / dim
 
     def nearest(self, rotated):
         if self.code_bits == 0:
@@ -82,7 +90,7 @@ class TurboQuant(Codec):
         rest = unit - coded @ self.rotation
         length = through_f16(np.linalg.norm(rest, axis=1, keepdims=True))
         signs = np.sign(rest @ self.sketch.T)
-        return np.sqrt(np.pi / 2) / self.dim * length * (signs @ self.sketch)
+        return self.unbiased * length * (signs @ self.sketch)
 
     def atom_bytes(self):
         if self.mode == "prod":
