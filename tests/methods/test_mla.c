@@ -65,27 +65,36 @@ static void close_latents(struct latents *l)
     kv_pool_destroy(l->pool);
 }
 
+/* Rotates the rows that are there, and fits on them. */
+static void record_rows(struct latents *l)
+{
+    const uint32_t lane = l->geometry.values_in_keys ? WIDTH : 2 * WIDTH;
+    uint32_t positions[TOKENS];
+    struct kv_error err;
+    memcpy(l->rows, l->before, sizeof l->rows);
+    for (uint32_t t = 0; t < TOKENS; t++) {
+        positions[t] = t;
+        for (uint32_t h = 0; h < l->geometry.kv_heads; h++)
+            kv_rotary_apply(&l->rotary, t, l->rows + t * l->dim + h * lane);
+    }
+    const struct kv_sample sample = {.n = PROMPT, .rows = l->before, .positions = positions};
+    cr_assert_eq(l->code->type->fit(l->code, &sample, &err), KV_OK, "%s", err.text);
+}
+
 /* Rows of multiples of 1/16, so that halves hold them; `alike`: head 1 has twice the keys of head
  * 0. */
 static void fill_rows(struct latents *l, bool alike)
 {
     struct kv_rng rng = kv_rng_stream(7, 1, 2, 3);
     const uint32_t lane = l->geometry.values_in_keys ? WIDTH : 2 * WIDTH;
-    uint32_t positions[TOKENS];
-    struct kv_error err;
     for (uint32_t t = 0; t < TOKENS; t++) {
         float *row = l->before + t * l->dim;
-        positions[t] = t;
         for (uint32_t c = 0; c < l->dim; c++) {
             const bool second = alike && c >= lane && c % lane < WIDTH;
             row[c] = second ? 2 * row[c - lane] : (float)rint(16 * kv_rng_normal(&rng)) / 16;
         }
-        for (uint32_t c = 0; c < l->dim; c++) l->rows[t * l->dim + c] = row[c];
-        for (uint32_t h = 0; h < l->geometry.kv_heads; h++)
-            kv_rotary_apply(&l->rotary, t, l->rows + t * l->dim + h * lane);
     }
-    const struct kv_sample sample = {.n = PROMPT, .rows = l->before, .positions = positions};
-    cr_assert_eq(l->code->type->fit(l->code, &sample, &err), KV_OK, "%s", err.text);
+    record_rows(l);
 }
 
 /* What a row is read as. */
@@ -201,6 +210,23 @@ Test(mla, latents_that_are_recorded_stay)
     cr_expect_eq(l.code->dim, WIDTH);
     cr_expect_eq(kv_pool_used(l.pool, KV_BASIS_ONLINE), 0);
     cr_expect_eq(worst_value(&l), 0);
+    close_latents(&l);
+}
+
+/* Before the rotation only one column of the pair has anything in it: a basis of such rows would have one
+ * direction. Both entries are below 4, read through a basis of halves and back. */
+Test(mla, what_is_inside_is_fitted_on_rows_as_they_are_recorded)
+{
+    struct latents l;
+    open_latents(&l, "mla+svd:rank=2+f32", 1, true);
+    for (uint32_t t = 0; t < TOKENS; t++) l.before[t * WIDTH + 6] = (float)(t % 7) - 2.5f;
+    record_rows(&l);
+    for (uint32_t t = 0; t < TOKENS; t++) {
+        float turned[MOST];
+        read_row(&l, t, turned);
+        for (uint32_t c = 0; c < WIDTH; c++)
+            cr_expect_float_eq(turned[c], l.rows[t * WIDTH + c], 4 * 4 * 0x1p-11, "token %u column %u", t, c);
+    }
     close_latents(&l);
 }
 

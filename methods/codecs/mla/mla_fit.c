@@ -176,6 +176,18 @@ static int fit_maps(struct mla_code *self, const struct kv_sample *sample, struc
     return status;
 }
 
+/* A recorded row again, of latents beside a part that rotates. */
+static void rotate_tail(const struct mla_code *self, double position, float *before)
+{
+    for (uint32_t p = 0; p < self->shape.n_pairs; p++) {
+        float *x = before + self->pairs[p][0], *y = before + self->pairs[p][1];
+        double cosine, sine;
+        kv_cos_sin(position * self->frequencies[p], &cosine, &sine);
+        const double x0 = *x, y0 = *y;
+        *x = (float)(x0 * cosine - y0 * sine), *y = (float)(x0 * sine + y0 * cosine);
+    }
+}
+
 /* The sample's rows as the inner codec will get them. Rotated at the token's own position. */
 static void sample_row(struct mla_code *self, const struct kv_sample *sample, uint32_t i,
                        float *turned)
@@ -191,8 +203,10 @@ static void sample_row(struct mla_code *self, const struct kv_sample *sample, ui
         const bool scaled = rope->layout != KV_ROPE_NONE && c % shape->lane < rope->dims;
         before[c] = scaled ? (float)(row[c] * rope->scale) : row[c];
     }
-    for (uint32_t c = 0; shape->latent_already && c < shape->tail; c++)
-        part[c] = before[shape->value + c];
+    if (shape->latent_already) {
+        rotate_tail(self, position, before);
+        memcpy(part, before + shape->value, shape->tail * sizeof *part);
+    }
     if (!shape->latent_already) memset(part, 0, shape->tail * sizeof *part);
     for (uint32_t h = 0; !shape->latent_already && h < shape->heads; h++)
         kv_mla_add_components(self, h, before + (size_t)h * shape->lane, part);
