@@ -238,6 +238,8 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     const bool aligned = config->align == PROCRUSTES && wanted < setup->n_heads;
     if (setup->side == KV_BOTH_SIDES || setup->n_layers > 1)
         return kv_fail(err, KV_EUNSUPPORTED, "gqa: pools one side of one layer");
+    if (setup->n_heads > 1 && kv_lanes_in_row(setup) == 1)
+        return kv_fail(err, KV_EUNSUPPORTED, "gqa: expected rows of heads, found latents, which are no head's");
     if (wanted > setup->n_heads)
         return kv_fail(err, KV_EUNSUPPORTED, "gqa: %u heads of %u", wanted, setup->n_heads);
     struct gqa_code *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);

@@ -21,13 +21,12 @@ struct object { /* a codec of some heads and layers, and a row there and back */
     double inv_freq[4];
 };
 
-static void open_object(struct object *o, const char *spec, uint32_t heads, uint32_t layers,
-                        uint32_t width, enum kv_side side)
+static int create_object(struct object *o, const char *spec, uint32_t heads, uint32_t layers,
+                         uint32_t width, enum kv_side side, struct kv_error *err)
 {
-    struct kv_error err;
     *o = (struct object){.pool = kv_pool_create(0), .inv_freq = {1, 1, 1, 1}};
-    cr_assert_eq(kv_kernels_fill(&o->kernels, "generic", &err), KV_OK);
-    cr_assert_eq(kv_spec_parse(&o->specs, spec, &err), KV_OK, "%s", err.text);
+    cr_assert_eq(kv_kernels_fill(&o->kernels, "generic", err), KV_OK);
+    cr_assert_eq(kv_spec_parse(&o->specs, spec, err), KV_OK, "%s", err->text);
     o->geometry = (struct kv_geometry){.layer = 8,
                                        .model_layers = 12,
                                        .q_heads = heads,
@@ -49,8 +48,15 @@ static void open_object(struct object *o, const char *spec, uint32_t heads, uint
                                    .n_layers = layers,
                                    .layers = o->layers,
                                    .side = side};
-    const int status = kv_create_code(&o->code, kv_chain(&o->specs.specs[0].caches[0], side),
-                                      &setup, heads * layers * width, &err);
+    return kv_create_code(&o->code, kv_chain(&o->specs.specs[0].caches[0], side), &setup,
+                          heads * layers * width, err);
+}
+
+static void open_object(struct object *o, const char *spec, uint32_t heads, uint32_t layers,
+                        uint32_t width, enum kv_side side)
+{
+    struct kv_error err;
+    const int status = create_object(o, spec, heads, layers, width, side, &err);
     cr_assert_eq(status, KV_OK, "%s", err.text);
 }
 
@@ -233,6 +239,19 @@ Test(structure, think_drops_what_queries_use_least)
 }
 
 /* fmax would do, but the aarch64 gcc 12 crashes on its reductions. */
+/* Eight heads of 2 columns: 12 latents of all of them are one group to palu, and nothing to pool. */
+Test(structure, latents_are_no_heads)
+{
+    struct object o;
+    struct kv_error err;
+    open_object(&o, "svd:rank=12+palu:rank=3", 8, 1, 2, KV_VALUES);
+    cr_expect_eq(o.code->payload_bytes, 2 * 3);
+    close_object(&o);
+    cr_expect_eq(create_object(&o, "svd:rank=12+gqa", 8, 1, 2, KV_VALUES, &err), KV_EUNSUPPORTED);
+    cr_expect_str_eq(err.text, "gqa: expected rows of heads, found latents, which are no head's");
+    close_object(&o);
+}
+
 static void raise_to(double *largest, double value)
 {
     if (value > *largest) *largest = value;
