@@ -10,8 +10,8 @@ from numbers import Number
 import numpy as np
 
 NOISE = 2.0 ** -23          # of an entry, relative to its row's and its column's diagonal
-DRAWS = 8                   # of everything; as many more where bases stay: an entry of a map that goes to the
-                            # next half moves latents away from borders of their own
+DRAWS, STAYING = 8, 24      # of everything; and where bases stay: an entry of a map that goes to the next half
+                            # moves latents away from borders of their own, each of which is one of thousands
 MOVES = 3                   # what of the unrest a few draws show
 _generator, _bases_stay = None, False
 
@@ -75,7 +75,7 @@ class Unrest:
 
     def reaches(self, layer, column, distance):
         while distance > MOVES * self.moved[layer].get(column, 0.0):
-            if self.drawn == (2 * DRAWS if self.has_bases else DRAWS):
+            if self.drawn == DRAWS + (STAYING if self.has_bases else 0):
                 return False
             self.draw()
         self.reached += 1

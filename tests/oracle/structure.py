@@ -456,6 +456,8 @@ class Structural(Codec):
         place = self.place
         if place.trace is None and (self.name in ONE_LANE and place.side == "k" or self.params.get("values") == "output"):
             raise ValueError("queries, and W_o, of rows that are latents")
+        if place.trace is None and self.name == "gqa" and len(place.layers[0].k) > 1:
+            raise ValueError("latents, which are no head's, to be pooled")
         if self.turns and self.params.get("values") == "output" and place.side == "v":
             raise ValueError("W_o of rows behind a turn")
         if self.name in ONE_LANE and (len(place.heads) > 1 or place.side == "kv"):
