@@ -46,7 +46,8 @@ static uint32_t span(const void *config)
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
     const struct config *config = setup->config;
-    const uint32_t lanes = kv_lanes_in_row(setup), most = lanes > 1 ? setup->n_heads : 1; /* latents are no head's */
+    const uint32_t lanes = kv_lanes_in_row(setup);
+    const uint32_t most = lanes > 1 ? setup->n_heads : 1; /* latents are no head's */
     const uint32_t heads = most < config->group_heads ? most : config->group_heads;
     const uint32_t width = setup->dim / lanes * heads;
     struct kv_low_rank *self = kv_pool_reserve(setup->pool, KV_WORKSPACE, sizeof *self);

@@ -308,7 +308,7 @@ def compare_trace(report, program, path, methods, audit):
     floor_of(trace)                               # once, before the fork
     for layer in trace.layers.values():
         metrics.exact_logs(replay.empty_answers(trace, layer))
-    with multiprocessing.get_context("fork").Pool(int(os.environ.get("JOBS", 0)) or os.cpu_count()) as pool:
+    with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
         results = pool.imap(both_rows, methods)
         for spec, (want, printed, reason) in zip(methods, results):
             if reason is None:

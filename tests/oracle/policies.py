@@ -1,8 +1,8 @@
 """Which rows stay, and which are read: one class per policy, one object per layer.
 
 Hooks, in the order of replay.md: keep (after the prefill, or after each block of it), then per step evict ->
-select -> observe. `keep` and `evict` are asked for all heads at once. `select` is asked for every layer that reads the cache, the others for its owner; it answers
-for the visible `positions` among the `held` ones. Positions are token indices; scores are arrays over all tokens,
+select -> observe. `keep` and `evict` are asked for all heads at once. `select` is asked for every layer that
+reads the cache, the others for its owner; it answers for the visible `positions` among the `held` ones. Positions are token indices; scores are arrays over all tokens,
 0 for new ones.
 """
 import numpy as np
