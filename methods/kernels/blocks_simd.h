@@ -43,6 +43,8 @@ ALWAYS_INLINE quad sized_d(enum kv_block_format format, const float *const x[FOU
                            quad high, struct four_blocks *four)
 {
     const quad below = quad_mul(low, quad_of(-1, -1, -1, -1));
+    if (format == KV_BLOCK_Q8_0) /* of either sign */
+        return quad_divide(quad_select_above(below, high, below, high), quad_of(127, 127, 127, 127));
     quad v = quad_select_above(high, below, high, low);
     if (quad_any_equal(high, below)) { /* both signs have it, or all are 0 */
         quad_store(four->size, v);
@@ -50,10 +52,22 @@ ALWAYS_INLINE quad sized_d(enum kv_block_format format, const float *const x[FOU
         v = quad_load(four->size);
     }
     quad_store(four->size, v);
-    if (format == KV_BLOCK_Q8_0) return quad_divide(quad_magnitude(v), quad_of(127, 127, 127, 127));
     if (format == KV_BLOCK_IQ4_NL) return quad_divide(v, quad_of(-127, -127, -127, -127));
     const float part = format == KV_BLOCK_Q4_0 ? -0.125f : -0.0625f;
     return quad_mul(v, quad_of(part, part, part, part));
+}
+
+/* Of ranges that are no floats: apart, since one that is chosen without a branch waits for divisions
+ * that nobody needs. */
+static quad KERNEL(wide_d)(quad d, quad low, quad high, float top)
+{
+    float parts[3][FOUR];
+    quad_store(parts[0], d);
+    quad_store(parts[1], high);
+    quad_store(parts[2], low);
+    for (int b = 0; b < FOUR; b++)
+        if (fabsf(parts[0][b]) > FLT_MAX) parts[0][b] = parts[1][b] / top - parts[2][b] / top;
+    return quad_load(parts[0]);
 }
 
 /* d of blocks with one. */
@@ -63,11 +77,9 @@ ALWAYS_INLINE quad ranged_d(enum kv_block_format format, const float *const x[FO
     const float top = format == KV_BLOCK_Q4_1 ? 15 : 31;
     const quad tops = quad_of(top, top, top, top);
     quad d = quad_divide(quad_sub(high, low), tops);
-    if (quad_any_equal(quad_finite(d), quad_of(0, 0, 0, 0)))
-        d = quad_select_above(quad_magnitude(d), quad_of(FLT_MAX, FLT_MAX, FLT_MAX, FLT_MAX),
-                              quad_sub(quad_divide(high, tops), quad_divide(low, tops)), d);
+    if (quad_any_equal(quad_finite(d), quad_of(0, 0, 0, 0))) d = KERNEL(wide_d)(d, low, high, top);
     quad_store(four->m, low);
-    for (int b = 0; b < FOUR; b++)
+    for (int b = 0; quad_any_equal(low, quad_of(0, 0, 0, 0)) && b < FOUR; b++)
         if (four->m[b] == 0) four->m[b] = KERNEL(first_zero)(x[b]);
     quad_keep_halves(four->halves[1], quad_clamp(quad_load(four->m), 65504.0f));
     return d;
@@ -77,15 +89,20 @@ ALWAYS_INLINE quad ranged_d(enum kv_block_format format, const float *const x[FO
 ALWAYS_INLINE void measure_blocks(enum kv_block_format format, const float *x, uint32_t many,
                                   struct four_blocks *four)
 {
-    float low[FOUR], high[FOUR];
+    vec low[FOUR], high[FOUR];
+    quad lows, highs;
     const float *block[FOUR];
     UNROLLED for (uint32_t b = 0; b < FOUR; b++)
     {
         block[b] = b < many ? x + b * KV_BLOCK : x;
-        extremes(block[b], KV_BLOCK, &low[b], &high[b]);
+        low[b] = high[b] = load(block[b]);
+        UNROLLED for (uint32_t i = LANES; i < KV_BLOCK; i += LANES)
+        {
+            low[b] = smaller(low[b], load(block[b] + i));
+            high[b] = larger(high[b], load(block[b] + i));
+        }
     }
-    const quad lows = quad_of(low[0], low[1], low[2], low[3]);
-    const quad highs = quad_of(high[0], high[1], high[2], high[3]);
+    extremes_of_four(low, high, &lows, &highs);
     const bool ranged = format == KV_BLOCK_Q4_1 || format == KV_BLOCK_Q5_1;
     const quad d = ranged ? ranged_d(format, block, lows, highs, four)
                           : sized_d(format, block, lows, highs, four);

@@ -497,7 +497,14 @@ static void call_encode_blocks(const struct kv_kernels *set, const void *in, voi
     guarded_free(&blocks);
 }
 
-/* Ties of 8-bit codes, both signs of one size, zeros of both signs. */
+/* Of iq4_nl, and the number above it. */
+static float threshold_beside(int i)
+{
+    const float threshold = kv_thresholds_iq4_nl[i / 2];
+    return i % 2 ? nextafterf(threshold, INFINITY) : threshold;
+}
+
+/* Ties of 8-bit codes, both signs of one size, zeros of both signs, thresholds where d is 1. */
 static const char *odd_blocks(const struct kv_kernels *generic, const struct kv_kernels *set)
 {
     float x[8 * KV_BLOCK];
@@ -509,6 +516,7 @@ static const char *odd_blocks(const struct kv_kernels *generic, const struct kv_
         if (i % KV_BLOCK == 20) x[i] = i < 128 ? 127.0f : -127.0f;
         if (i % KV_BLOCK == 21) x[i] = i % 64 < 32 ? 127.0f : -127.0f;
         if (i / KV_BLOCK == 3) x[i] = i % 3 ? 0.0f : -0.0f;
+        if (i / KV_BLOCK == 5) x[i] = i % KV_BLOCK < 30 ? threshold_beside(i % KV_BLOCK) : -127.0f;
         if (i / KV_BLOCK == 6) x[i] = i % 2 ? 3e38f : -3e38f;
         if (i / KV_BLOCK == 7) x[i] = (i % 2 ? 1e-39f : -2e-39f) * (float)(i % 5);
     }

@@ -159,6 +159,16 @@ static inline quad quad_clamp(quad v, float limit)
 
 static inline quad quad_load(const float *p) { return vld1q_f32(p); }
 static inline quad quad_add(quad a, quad b) { return vaddq_f32(a, b); }
+
+/* Smallest and largest lane of four vectors each, zeros as +0. */
+static inline void extremes_of_four(const vec low[4], const vec high[4], quad *lows, quad *highs)
+{
+    const quad below = vpminnmq_f32(vpminnmq_f32(low[0], low[1]), vpminnmq_f32(low[2], low[3]));
+    const quad above =
+        vpmaxnmq_f32(vpmaxnmq_f32(high[0], high[1]), vpmaxnmq_f32(high[2], high[3]));
+    *lows = vaddq_f32(below, vdupq_n_f32(0));
+    *highs = vaddq_f32(above, vdupq_n_f32(0));
+}
 static inline quad quad_sub(quad a, quad b) { return vsubq_f32(a, b); }
 static inline quad quad_magnitude(quad v) { return vabsq_f32(v); }
 

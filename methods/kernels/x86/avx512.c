@@ -18,6 +18,7 @@
 #include "methods/kernels/x86/narrow_avx512.h"
 #include "methods/kernels/x86/grids_avx512.h"
 #include "methods/kernels/blocks_simd.h"
+#include "methods/kernels/x86/blocks_avx512.h"
 #include "methods/kernels/stripe_rows.h"
 #include "methods/kernels/x86/stripes_avx512.h"
 #include "methods/kernels/x86/minifloat_avx512.h"
@@ -37,6 +38,7 @@ void kv_kernels_set_avx512(struct kv_kernels *kernels)
     kernels->cell_codes = KERNEL(cell_codes);
     kernels->grid_encode = KERNEL(grid_codes);
     kernels->grid_row = KERNEL(grid_passes);
+    kernels->encode_blocks = KERNEL(encode_four_blocks);
     kernels->pack_bits = KERNEL(pack_all);
     kernels->unpack_bits = KERNEL(unpack_all);
     kernels->hadamard = KERNEL(hadamard_far);

@@ -101,6 +101,27 @@ static inline float min_lanes(vec v)
     return _mm_cvtss_f32(_mm_min_ss(s, _mm_movehdup_ps(s)));
 }
 
+static inline __m128 half_lanes(vec v, int upper)
+{
+    return upper ? _mm256_extractf128_ps(v, 1) : _mm256_castps256_ps128(v);
+}
+
+/* Smallest and largest lane of four vectors each, zeros as +0. */
+static inline void extremes_of_four(const vec low[4], const vec high[4], quad *lows, quad *highs)
+{
+    quad l[4], h[4];
+    for (int i = 0; i < 4; i++) {
+        l[i] = _mm_min_ps(half_lanes(low[i], 0), half_lanes(low[i], 1));
+        h[i] = _mm_max_ps(half_lanes(high[i], 0), half_lanes(high[i], 1));
+    }
+    quad_transpose(l);
+    quad_transpose(h);
+    const quad smallest = _mm_min_ps(_mm_min_ps(l[0], l[1]), _mm_min_ps(l[2], l[3]));
+    const quad largest = _mm_max_ps(_mm_max_ps(h[0], h[1]), _mm_max_ps(h[2], h[3]));
+    *lows = quad_add(smallest, _mm_setzero_ps());
+    *highs = quad_add(largest, _mm_setzero_ps());
+}
+
 /* sums[lane] += lane, in double */
 static inline void add_doubles(double *sums, vec v)
 {
