@@ -216,42 +216,9 @@ static uint32_t before_level(int level)
  * A code asks only on which side of a threshold an angle lies, and an angle to a few millionths
  * mostly tells. Where it does not, the angle itself is made. */
 
-/* atan t = t P(t^2) on [0, 1], P fitted to the least largest error, 1.75e-6 in floats; t is off by
- * 2e-7, what is folded back and made a float by 1.3e-6 more. */
-static const float NEAR = 5e-6f;
-static const float LEAST = 0x1p-60f, TINY = 0x1p-120f; /* beside LEAST nothing; 0 / TINY is 0 */
-enum { TERMS = 6 };
-static const float series[TERMS] = {0x1.fffd04p-1f,  -0x1.549b14p-2f, 0x1.8c5ee6p-3f,
-                                    -0x1.dce204p-4f, 0x1.af497ep-5f,  -0x1.80033ap-7f};
-
 struct near {
     float angles[TOGETHER * PAIRS], sizes[TOGETHER * PAIRS];
 };
-
-/* Angles within NEAR where size, |x| + |y|, is above LEAST and below 2^100. Arrays are told to be
- * apart, and signs fold instead of conditions: compilers make vectors of it. a + b +- |a - b| is
- * twice the larger, and the smaller. */
-static void near_angles(const double *restrict x, const double *restrict y, uint32_t n,
-                        struct near *restrict near)
-{
-    const float pi = (float)PI;
-    for (uint32_t i = 0; i < n; i++) {
-        const float a = (float)x[i], b = (float)y[i], across = fabsf(a), up = fabsf(b);
-        const float both = across + up, apart = fabsf(across - up);
-        const float t = (both - apart) / (both + apart + TINY), t2 = t * t;
-        float sum = series[5];
-        sum = sum * t2 + series[4];
-        sum = sum * t2 + series[3];
-        sum = sum * t2 + series[2];
-        sum = sum * t2 + series[1];
-        sum = sum * t2 + series[0];
-        float angle = pi / 4 + copysignf(pi / 4 - t * sum, up - across);
-        angle = pi / 2 - copysignf(pi / 2 - angle, a);
-        angle = pi - copysignf(pi - angle, b);
-        near->angles[i] = angle;
-        near->sizes[i] = both;
-    }
-}
 
 /* What is cut off is the floor, since no angle is below 0. */
 static uint8_t turn_code(double angle)
@@ -260,30 +227,31 @@ static uint8_t turn_code(double angle)
     return (uint8_t)(cell < TURN_CELLS ? cell : TURN_CELLS - 1);
 }
 
-static void near_turn_codes(const struct near *restrict near, uint32_t n, uint8_t *restrict codes,
-                            uint8_t *restrict doubts)
+/* Codes of all angles that are a little larger, and a little smaller: where they differ, or the angle is
+ * none, the code is in doubt. Those of the first level are one more, so that the ends of the turn are
+ * edges as well. */
+static void near_codes(const struct polar_code *self, const struct near *near, uint32_t n,
+                       const struct table *table, uint8_t *codes, uint8_t *doubts)
 {
-    const float cells = (float)(TURN_CELLS / (2 * PI)), sure = NEAR * cells;
-    for (uint32_t i = 0; i < n; i++) {
-        const float cell = near->angles[i] * cells;
-        const int32_t whole = (int32_t)cell;
-        const float off = cell - (float)whole;
-        codes[i] = (uint8_t)(whole & (TURN_CELLS - 1));
-        doubts[i] = !((near->sizes[i] > LEAST) & (off > sure) & (off < 1 - sure));
+    const struct kv_kernels *kernels = self->kernels;
+    const float width = (float)(2 * PI / TURN_CELLS);
+    float least, most, below[CELLS - 1], above[CELLS - 1];
+    kernels->min_max(near->sizes, n, &least, &most);
+    if (table) {
+        for (int i = 0; i < CELLS - 1; i++)
+            below[i] = table->thresholds[i] - KV_NEAR_ANGLE,
+            above[i] = table->thresholds[i] + KV_NEAR_ANGLE;
+        kernels->bucket(near->angles, n, below, CELLS - 1, codes);
+        kernels->bucket(near->angles, n, above, CELLS - 1, doubts);
+    } else {
+        const float zero = -width / 2;
+        kernels->grid_encode(near->angles, n, zero - KV_NEAR_ANGLE, width, TURN_CELLS + 2, codes);
+        kernels->grid_encode(near->angles, n, zero + KV_NEAR_ANGLE, width, TURN_CELLS + 2, doubts);
     }
-}
-
-static void near_codes(const struct near *restrict near, uint32_t n, const struct table *table,
-                       uint8_t *restrict codes, uint8_t *restrict doubts)
-{
-    const float first = table->thresholds[0], second = table->thresholds[1];
-    const float third = table->thresholds[2];
-    for (uint32_t i = 0; i < n; i++) {
-        const float a = near->angles[i];
-        codes[i] = (uint8_t)((first < a) + (second < a) + (third < a));
-        doubts[i] = !((near->sizes[i] > LEAST) & (fabsf(a - first) > NEAR) &
-                      (fabsf(a - second) > NEAR) & (fabsf(a - third) > NEAR));
-    }
+    for (uint32_t i = 0; i < n; i++) doubts[i] = codes[i] != doubts[i];
+    for (uint32_t i = 0; !table && i < n; i++) codes[i] = (uint8_t)(codes[i] - 1) & (TURN_CELLS - 1);
+    for (uint32_t i = 0; !(least > KV_LEAST_SIZE) && i < n; i++)
+        doubts[i] |= !(near->sizes[i] > KV_LEAST_SIZE);
 }
 
 /* Codes of n pairs: by a level's table, or NULL for those of the first. usual: below 2^100. */
@@ -292,13 +260,11 @@ static void encode_pairs(const struct polar_code *self, const double *x, const d
 {
     struct near near;
     uint8_t doubts[TOGETHER * PAIRS];
-    if (usual) near_angles(x, y, n, &near);
+    if (usual) self->kernels->near_angles(x, y, n, near.angles, near.sizes);
     if (!usual)
         memset(doubts, 1, n);
-    else if (table)
-        near_codes(&near, n, table, codes, doubts);
     else
-        near_turn_codes(&near, n, codes, doubts);
+        near_codes(self, &near, n, table, codes, doubts);
     for (uint32_t i = 0; (i = kv_next_marked(doubts, i, n)) < n; i++) {
         double radius, angle;
         self->kernels->polar(x + i, y + i, 1, &radius, &angle);

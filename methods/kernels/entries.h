@@ -38,6 +38,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->channel_encode = KERNEL(channel_encode);
     kernels->channel_decode = KERNEL(channel_decode);
     kernels->polar = KERNEL(polar);
+    kernels->near_angles = KERNEL(near_angles);
     kernels->minifloat_encode = KERNEL(minifloat_encode);
     kernels->minifloat_decode = KERNEL(minifloat_decode);
     kernels->fp4_encode = KERNEL(fp4_encode);

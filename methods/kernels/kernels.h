@@ -136,6 +136,11 @@ struct kv_fp4_shape {
     float unit;                /* of E4M3 */
 };
 
+/* -- angles that are nearly so: see near_angles, and angle.h for how near ----------------------- */
+
+#define KV_NEAR_ANGLE 5e-6f
+#define KV_LEAST_SIZE 0x1p-60f
+
 /* -- random projections ------------------------------------------------------------------------ */
 
 /* Projections of rows of `columns` floats: `rows` sums, by a matrix that lies as rotate's, a column's
@@ -227,6 +232,9 @@ struct kv_kernels {
     /* radii[i] = sqrt(x[i]^2 + y[i]^2), each operation rounded; angles[i] that of (x[i], y[i]) in
      * [0, 2 pi), by methods/kernels/angle.h, within 1e-15; 0 where both are 0. angles may be NULL. */
     void (*polar)(const double *x, const double *y, size_t n, double *radii, double *angles);
+    /* The same angles within KV_NEAR_ANGLE, and sizes[i] = |x[i]| + |y[i]| as a float, where that is
+     * above KV_LEAST_SIZE and below 2^100: mostly enough to tell on which side of a threshold one is. */
+    void (*near_angles)(const double *x, const double *y, size_t n, float *angles, float *sizes);
     /* codes[i] = number of thresholds below x[i] (thresholds ascending, n_thresholds <= 255):
      * x equal to a threshold takes the lower code. */
     void (*bucket)(const float *x, size_t n, const float *thresholds, uint32_t n_thresholds,

@@ -80,13 +80,27 @@ ALWAYS_INLINE wide whole_angle(wide y, wide x, wide angle)
     return wide_if_above(turn, angle, angle, zero);
 }
 
-ALWAYS_INLINE void radii_step(const double *x, const double *y, double *radii)
+ALWAYS_INLINE void radii_step(const double *x, const double *y, double *radii, int vectors)
 {
-    UNROLLED for (int k = 0; k < POLAR_VECS; k++)
+    UNROLLED for (int k = 0; k < vectors; k++)
     {
         const wide a = wide_load(x + k * WIDE), b = wide_load(y + k * WIDE);
         wide_store(radii + k * WIDE, wide_root(wide_add(wide_mul(a, a), wide_mul(b, b))));
     }
+}
+
+static void KERNEL(radii)(const double *x, const double *y, size_t n, double *radii)
+{
+    size_t i = 0;
+    for (; i + POLAR_STEP <= n; i += POLAR_STEP) radii_step(x + i, y + i, radii + i, POLAR_VECS);
+    for (; i + WIDE <= n; i += WIDE) radii_step(x + i, y + i, radii + i, 1);
+    if (i == n) return;
+    double part[3][WIDE] = {{0}};
+    const size_t bytes = (n - i) * sizeof *x;
+    memcpy(part[0], x + i, bytes);
+    memcpy(part[1], y + i, bytes);
+    radii_step(part[0], part[1], part[2], 1);
+    memcpy(radii + i, part[2], bytes);
 }
 
 ALWAYS_INLINE void polar_step(const double *x, const double *y, double *radii, double *angles)
@@ -107,11 +121,11 @@ ALWAYS_INLINE void polar_step(const double *x, const double *y, double *radii, d
 static void KERNEL(polar)(const double *x, const double *y, size_t n, double *radii, double *angles)
 {
     size_t i = 0;
-    for (; i + POLAR_STEP <= n; i += POLAR_STEP)
-        if (angles)
-            polar_step(x + i, y + i, radii + i, angles + i);
-        else
-            radii_step(x + i, y + i, radii + i);
+    if (!angles) {
+        KERNEL(radii)(x, y, n, radii);
+        return;
+    }
+    for (; i + POLAR_STEP <= n; i += POLAR_STEP) polar_step(x + i, y + i, radii + i, angles + i);
     if (i == n) return;
     double part[4][POLAR_STEP] = {{0}};
     const size_t bytes = (n - i) * sizeof *x;
@@ -119,7 +133,41 @@ static void KERNEL(polar)(const double *x, const double *y, size_t n, double *ra
     memcpy(part[1], y + i, bytes);
     polar_step(part[0], part[1], part[2], part[3]);
     memcpy(radii + i, part[2], bytes);
-    if (angles) memcpy(angles + i, part[3], bytes);
+    memcpy(angles + i, part[3], bytes);
+}
+
+/* near_angles, see the generic one; what is to be positive and rounds below 0 stays there, which is
+ * as near. */
+ALWAYS_INLINE void near_step(const double *x, const double *y, float *angles, float *sizes)
+{
+    const vec a = narrow_wides(x), b = narrow_wides(y);
+    const vec across = magnitude(a), up = magnitude(b), steep = sub(up, across);
+    const vec size = add(across, up), apart = magnitude(steep);
+    const vec t = divide(sub(size, apart), add(add(size, apart), spread(KV_NEAR_TINY)));
+    const vec t2 = mul(t, t), half = spread((float)KV_PI / 2), whole = spread((float)KV_PI);
+    vec sum = spread(kv_near_series[0]);
+    UNROLLED for (int k = 1; k < KV_NEAR_TERMS; k++) sum =
+        fused(sum, t2, spread(kv_near_series[k]));
+    const vec fold = spread((float)KV_PI / 4);
+    vec angle = add(fold, with_sign(fused_minus(t, sum, fold), steep));
+    angle = sub(half, with_sign(sub(half, angle), a));
+    store(angles, sub(whole, with_sign(sub(whole, angle), b)));
+    store(sizes, size);
+}
+
+static void KERNEL(near_angles)(const double *x, const double *y, size_t n, float *angles,
+                                float *sizes)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) near_step(x + i, y + i, angles + i, sizes + i);
+    if (i == n) return;
+    double part[2][LANES] = {{0}};
+    float found[2][LANES];
+    memcpy(part[0], x + i, (n - i) * sizeof *x);
+    memcpy(part[1], y + i, (n - i) * sizeof *x);
+    near_step(part[0], part[1], found[0], found[1]);
+    memcpy(angles + i, found[0], (n - i) * sizeof *angles);
+    memcpy(sizes + i, found[1], (n - i) * sizeof *sizes);
 }
 
 #endif

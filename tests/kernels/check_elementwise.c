@@ -880,3 +880,63 @@ const char *check_sign_bits(const struct kv_kernels *generic, const struct kv_ke
                                     .out_bits = 1, .call = call_sign_bits};
     return check_elements(generic, set, &adapter);
 }
+
+/* Beside the angle itself, of lengths on both sides of 2^-60: those below are to be told apart. */
+static const char *near_circle(const struct kv_kernels *set)
+{
+    enum { POINTS = 4099 };
+    static double x[POINTS], y[POINTS], radii[POINTS], angles[POINTS];
+    static float near[POINTS], sizes[POINTS];
+    const double turn = 8 * atan(1);
+    for (int i = 0; i < POINTS; i++) {
+        const double length = ldexp(1 + i % 5, i % 7 * 26 - 65), angle = turn * (i % 16 ? i : i / 512 * 512) / 4096;
+        x[i] = length * cos(angle), y[i] = length * sin(angle);
+    }
+    set->polar(x, y, POINTS, radii, angles);
+    set->near_angles(x, y, POINTS, near, sizes);
+    for (int i = 0; i < POINTS; i++) {
+        const double size = fabs(x[i]) + fabs(y[i]), off = fabs(fabs((double)near[i] - angles[i]) - turn / 2);
+        if (!(fabs((double)sizes[i] - size) <= 0x1p-21 * size + 0x1p-120))
+            return complain("size of point %d: %g, not %g", i, (double)sizes[i], size);
+        if (sizes[i] > KV_LEAST_SIZE && !(fabs(off - turn / 2) < (double)KV_NEAR_ANGLE))
+            return complain("point %d: angle %.9g, not %.9g", i, (double)near[i], angles[i]);
+    }
+    return NULL;
+}
+
+static void call_near_angles(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                             uint32_t variant, float *results)
+{
+    const float *values = in;
+    struct guarded memory = guarded_make(2 * n * sizeof(double), 0);
+    double *x = (double *)(void *)memory.data, *y = x + n;
+    for (size_t i = 0; i < n; i++) x[i] = (double)values[i], y[i] = (double)values[n - 1 - i];
+    set->near_angles(x, y, n, out, (float *)out + n);
+    guarded_free(&memory);
+}
+
+static const char *judge_near_angles(const void *in, const void *out, size_t n, uint32_t variant,
+                                     const float *results)
+{
+    const float *values = in, *angles = out, *sizes = angles + n;
+    for (size_t i = 0; i < n; i++) {
+        const double x = (double)values[i], y = (double)values[n - 1 - i];
+        const double turn = 8 * atan(1), angle = atan2(y, x);
+        const double off = fabs((double)angles[i] - (angle < 0 ? angle + turn : angle));
+        const int told = sizes[i] > KV_LEAST_SIZE && sizes[i] < 0x1p100f;
+        if (told && !(off < (double)KV_NEAR_ANGLE) && !(fabs(off - turn) < (double)KV_NEAR_ANGLE))
+            return complain("angle %zu: %.9g, off by %g", i, (double)angles[i], off);
+        if (fabs(x) + fabs(y) < 0x1p-61 && sizes[i] > KV_LEAST_SIZE)
+            return complain("size %zu: %g", i, (double)sizes[i]);
+    }
+    return NULL;
+}
+
+const char *check_near_angles(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 8, .kinds = FINITE_KINDS, .variants = 1,
+                                    .call = call_near_angles, .judge = judge_near_angles};
+    const char *why = near_circle(generic);
+    if (!why) why = near_circle(set);
+    return why ? why : check_elements(generic, set, &adapter);
+}

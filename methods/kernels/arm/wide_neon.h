@@ -50,6 +50,12 @@ static inline wide wide_magnitude(wide v)
     return vabsq_f64(v);
 }
 
+/* LANES doubles as floats. */
+static inline vec narrow_wides(const double *p)
+{
+    return vcombine_f32(vcvt_f32_f64(wide_load(p)), vcvt_f32_f64(wide_load(p + WIDE)));
+}
+
 /* yes where a > b, else no. */
 static inline wide wide_if_above(wide a, wide b, wide yes, wide no)
 {

@@ -296,6 +296,24 @@ static void polar_generic(const double *x, const double *y, size_t n, double *ra
     }
 }
 
+/* Signs fold; a + b +- |a - b| is twice the larger, and the smaller. */
+static void near_angles_generic(const double *x, const double *y, size_t n, float *angles,
+                                float *sizes)
+{
+    const float pi = (float)KV_PI;
+    for (size_t i = 0; i < n; i++) {
+        const float a = (float)x[i], b = (float)y[i], across = fabsf(a), up = fabsf(b);
+        const float both = across + up, apart = fabsf(across - up);
+        const float t = (both - apart) / (both + apart + KV_NEAR_TINY), t2 = t * t;
+        float sum = kv_near_series[0];
+        for (int k = 1; k < KV_NEAR_TERMS; k++) sum = sum * t2 + kv_near_series[k];
+        float angle = pi / 4 + copysignf(pi / 4 - t * sum, up - across);
+        angle = pi / 2 - copysignf(pi / 2 - angle, a);
+        angles[i] = pi - copysignf(pi - angle, b);
+        sizes[i] = both;
+    }
+}
+
 static void bucket_generic(const float *x, size_t n, const float *thresholds,
                            uint32_t n_thresholds, uint8_t *codes)
 {
@@ -503,6 +521,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .channel_encode = channel_encode_generic,
         .channel_decode = channel_decode_generic,
         .polar = polar_generic,
+        .near_angles = near_angles_generic,
         .bucket = bucket_generic,
         .cell_codes = cell_codes_generic,
         .lookup = lookup_generic,

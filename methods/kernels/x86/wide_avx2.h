@@ -57,6 +57,12 @@ static inline __m256d add_magnitudes(__m256d sums, const float *x)
     return _mm256_add_pd(sums, wide_magnitude(wide_load_floats(x + 4)));
 }
 
+/* LANES doubles as floats. */
+static inline vec narrow_wides(const double *p)
+{
+    return _mm256_set_m128(_mm256_cvtpd_ps(wide_load(p + WIDE)), _mm256_cvtpd_ps(wide_load(p)));
+}
+
 /* yes where a > b, else no. */
 static inline wide wide_if_above(wide a, wide b, wide yes, wide no)
 {

@@ -58,6 +58,13 @@ static inline __m256d add_magnitudes(__m256d sums, const float *x)
     return _mm256_add_pd(sums, _mm512_extractf64x4_pd(v, 1));
 }
 
+/* LANES doubles as floats. */
+static inline vec narrow_wides(const double *p)
+{
+    const __m256 low = _mm512_cvtpd_ps(wide_load(p)), high = _mm512_cvtpd_ps(wide_load(p + WIDE));
+    return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+}
+
 /* yes where a > b, else no. */
 static inline wide wide_if_above(wide a, wide b, wide yes, wide no)
 {
