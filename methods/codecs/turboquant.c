@@ -295,7 +295,7 @@ static void encode_codes(struct turboquant_code *self, const struct part *part, 
 {
     const struct kv_kernels *kernels = self->kernels;
     const uint32_t n = part->n;
-    const float unit = (float)(1.0 / as_scaled);
+    const float unit = 1.0f / as_scaled;
     const bool asked = self->config.mode == MODE_PROD || self->config.norm != NORM_RAW;
     if (part->bits) {
         kernels->cell_codes(&part->cells, self->turned, n, unit, self->codes);

@@ -663,8 +663,10 @@ static void KERNEL(bucket)(const float *x, size_t n, const float *thresholds,
 
 #endif
 
-static void KERNEL(plain_cell_codes)(const struct kv_cells *cells, const float *x, size_t n,
-                                     float factor, uint8_t *codes)
+/* Not within its callers, whose frames it would make larger. */
+static __attribute__((noinline)) void KERNEL(plain_cell_codes)(const struct kv_cells *cells,
+                                                               const float *x, size_t n,
+                                                               float factor, uint8_t *codes)
 {
     enum { MANY = 64 };
     float y[MANY];

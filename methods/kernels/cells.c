@@ -6,13 +6,14 @@
 /* Rounded thresholds lie above the lowest cell, so that its least word means what is out of range.
  * A product of three floats is off by less than 2^-6 of the 2^15 words; so far from a middle
  * between two words thresholds must keep. */
-enum { LARGEST = KV_CELLS / 2 * KV_CELL - KV_CELL - 2, TRIES = 32 };
+enum { LARGEST = KV_CELLS / 2 * KV_CELL - KV_CELL - 2, TRIES = 32, SUM_CODE = 1 << 12 };
 static const double SURE = 0.5 - 0x1p-6;
 
-/* The largest power of two that keeps all thresholds among 16-bit integers; 0: there is none. */
+/* The largest power of two up to 2^13 that keeps all thresholds among 16-bit integers; 0: there is
+ * none. Codebooks are those of unit variance, of whose values one in 32000 is then out of range. */
 static double steps_of(const float *thresholds, uint32_t n)
 {
-    double size = 0, steps = 0x1p14;
+    double size = 0, steps = 0x1p13;
     for (uint32_t t = 0; t < n; t++) {
         if (!(fabs(thresholds[t]) <= LARGEST)) return 0;
         size = fabs(thresholds[t]) > size ? fabs(thresholds[t]) : size;
@@ -47,6 +48,19 @@ static int place(struct kv_cells *cells, double steps)
     return 1;
 }
 
+/* A word w becomes 2^12 times the code above the edge, and w - edge; without an edge, half a code
+ * and its place in the cell. The lowest cell's edge is the least word, and its code 0. */
+static void set_sums(struct kv_cells *cells)
+{
+    for (int cell = 0; cell < KV_CELLS; cell++) {
+        const int first = (cell - KV_CELLS / 2) * KV_CELL;
+        const int edge = (int16_t)(cells->high[cell] << 8 | cells->low[cell]);
+        const int code = (uint8_t)(cells->base[cell] + 1);
+        const int zero = cell > 0 && edge == KV_OUT_OF_CELLS ? first - SUM_CODE / 2 : edge;
+        cells->sums[(cell + KV_CELLS / 2) % KV_CELLS] = (uint16_t)(code * SUM_CODE - zero);
+    }
+}
+
 void kv_cells_prepare(struct kv_cells *cells, const float *thresholds, uint32_t n, float unit)
 {
     *cells = (struct kv_cells){.thresholds = thresholds, .n = n, .unit = unit};
@@ -56,4 +70,5 @@ void kv_cells_prepare(struct kv_cells *cells, const float *thresholds, uint32_t 
         const double steps = largest * (1 - i / 128.0);
         if (place(cells, steps)) cells->steps = (float)(unit * steps);
     }
+    set_sums(cells);
 }

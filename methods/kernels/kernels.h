@@ -72,8 +72,12 @@ enum kv_look_up { KV_LOOK_UP_JOINED, KV_LOOK_UP_PERMUTED, KV_LOOK_UP_WHOLES, KV_
  * its cell's edge, the word of that threshold, is compared in full. `base` is the code at and below
  * the edge. A cell without a threshold has the least word of all as its edge, and its codes are
  * base + 1 as well: what is out of range becomes that word and is compared in full, too. steps 0: no
- * such cells, no short cut. */
-enum { KV_CELLS = 32, KV_CELL = 2048, KV_OUT_OF_CELLS = -32768 };
+ * such cells, no short cut.
+ *
+ * Sets that look up words need one table where there are at most KV_SUMMED thresholds: w + sums[upper
+ * 5 bits of w], of 16 bits, has the code in its upper 4 bits, and the others are 0 only where w is
+ * the edge. */
+enum { KV_CELLS = 32, KV_CELL = 2048, KV_OUT_OF_CELLS = -32768, KV_SUMMED = 15 };
 
 struct kv_cells {
     const float *thresholds;                   /* [n], n <= 255 */
@@ -81,6 +85,7 @@ struct kv_cells {
     float unit, steps;                         /* steps: words a unit of x * factor, or 0 */
     uint8_t base[KV_CELLS];                    /* by cell - KV_CELLS / 2 */
     uint8_t low[KV_CELLS], high[KV_CELLS];     /* bytes of the edge */
+    uint16_t sums[KV_CELLS];                   /* by (cell - KV_CELLS / 2) mod KV_CELLS */
 };
 
 /* thresholds stay the caller's. */

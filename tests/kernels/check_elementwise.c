@@ -540,7 +540,8 @@ static const char *block_cells(void)
     const int same = made.unit == written->unit && made.steps == written->steps &&
                      !memcmp(made.base, written->base, sizeof made.base) &&
                      !memcmp(made.low, written->low, sizeof made.low) &&
-                     !memcmp(made.high, written->high, sizeof made.high);
+                     !memcmp(made.high, written->high, sizeof made.high) &&
+                     !memcmp(made.sums, written->sums, sizeof made.sums);
     return same ? NULL : complain("cells of iq4_nl are not those of its thresholds");
 }
 

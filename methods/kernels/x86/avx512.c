@@ -7,7 +7,7 @@
 #define HAS_LANE_FACTORS 0
 #define HAS_ROOTS 1
 #define HAS_CODE_WORDS 0
-#define CELL_CODES KERNEL(cell_codes)
+#define CELL_CODES block_cells
 #define LANES_DIVIDE_8 0
 #define HAS_HALF_ROTATION 1
 

@@ -6,25 +6,109 @@
 
 enum { STEP = 64 };
 
-/* A table that a search holds in registers needs no cells. */
-ALWAYS_INLINE void search_products(const struct kv_cells *cells, const float *x, size_t n,
-                                   float factor, uint32_t depth, uint8_t *codes)
+/* 2 LANES values as words, by fours of the first LANES and of the others. What no word or no
+ * integer holds becomes 32767 or -32768; the latter stands for all that must be looked at. */
+static inline __m512i round_words(const float *x, vec by)
+{
+    const vec a = mul(load(x), by), b = mul(load(x + LANES), by);
+    return _mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b));
+}
+
+/* See struct kv_cells: codes above 12 bits that are 0 at an edge. */
+static inline __m512i sum_words(__m512i words, __m512i sums)
+{
+    const __m512i cell = _mm512_srli_epi16(words, 11);
+    return _mm512_add_epi16(words, _mm512_permutexvar_epi16(cell, sums));
+}
+
+static inline __mmask32 at_edges(__m512i summed)
+{
+    return _mm512_testn_epi16_mask(summed, _mm512_set1_epi16(0x0fff));
+}
+
+/* 4 LANES words of round_words, or what became of them. */
+static inline __m512i bytes_of_words(__m512i a, __m512i b)
+{
+    return order_dwords(_mm512_packs_epi16(a, b));
+}
+
+/* Values that round to the edge of a cell, compared in full; masks of words that lie as they do in
+ * bytes_of_words. */
+static __attribute__((noinline)) void KERNEL(settle_cells)(const struct kv_cells *cells,
+                                                           const float *x, uint32_t width,
+                                                           float factor, uint8_t *codes,
+                                                           const uint32_t at[2])
+{
+    const vec thresholds = load_part(cells->thresholds, cells->n);
+    const __mmask16 all = first_lanes(cells->n);
+    const __m512i flags = bytes_of_words(_mm512_movm_epi16(at[0]), _mm512_movm_epi16(at[1]));
+    uint64_t same = _mm512_movepi8_mask(flags) & ~0ull >> (STEP - width);
+    for (; same; same &= same - 1) {
+        const int i = __builtin_ctzll(same);
+        const vec y = spread(x[i] * factor * cells->unit);
+        codes[i] = (uint8_t)__builtin_popcount(all & lanes_above(y, thresholds));
+    }
+}
+
+/* STEP values, or half as many. */
+ALWAYS_INLINE void cell_step(const struct kv_cells *cells, const float *x, uint32_t width,
+                             float factor, uint8_t *codes)
+{
+    const vec by = spread(factor * cells->steps);
+    const __m512i sums = _mm512_loadu_si512(cells->sums);
+    const __m512i a = sum_words(round_words(x, by), sums);
+    const __m512i b = width == STEP ? sum_words(round_words(x + STEP / 2, by), sums) : a;
+    const __m512i bytes = bytes_of_words(_mm512_srli_epi16(a, 12), _mm512_srli_epi16(b, 12));
+    if (width == STEP)
+        _mm512_storeu_si512(codes, bytes);
+    else
+        _mm256_storeu_si256((__m256i *)(void *)codes, _mm512_castsi512_si256(bytes));
+    if (__builtin_expect(!_kortestz_mask32_u8(at_edges(a), at_edges(b)), 0))
+        KERNEL(settle_cells)(cells, x, width, factor, codes,
+                             (const uint32_t[]){at_edges(a), at_edges(b)});
+}
+
+/* Fewer values. */
+static __attribute__((noinline)) void KERNEL(cell_rest)(const struct kv_cells *cells,
+                                                        const float *x, size_t n, float factor,
+                                                        uint8_t *codes)
+{
+    enum { MOST = STEP / 2 };
+    float padded[MOST];
+    uint8_t some[MOST];
+    for (size_t i = 0; i < MOST; i++) padded[i] = i < n ? x[i] : x[0];
+    cell_step(cells, padded, MOST, factor, some);
+    memcpy(codes, some, n);
+}
+
+/* Whether there is a short cut, and products keep the order of all floats: no rounding near 0 or
+ * infinity. */
+static inline bool is_short_cut(const struct kv_cells *cells, float factor)
+{
+    const float size = fabsf(factor * cells->steps);
+    return cells->n <= KV_SUMMED && size >= 0x1p-60f && size <= 0x1p60f;
+}
+
+/* 16 to 31 thresholds: a table that a search holds in registers. */
+static __attribute__((noinline)) void KERNEL(search_products)(const struct kv_cells *cells,
+                                                              const float *x, size_t n,
+                                                              float factor, uint8_t *codes)
 {
     const vec by = spread(factor), unit = spread(cells->unit);
     vec levels[SEARCH_LEVELS], y[4];
     vec_int code[4];
-    search_tables(cells->thresholds, cells->n, depth, levels);
+    search_tables(cells->thresholds, cells->n, SEARCH_LEVELS, levels);
     size_t i = 0;
     for (; i + 4 * LANES <= n; i += 4 * LANES) {
         UNROLLED for (uint32_t k = 0; k < 4; k++) y[k] =
             mul(mul(load(x + i + k * LANES), by), unit);
-        search(y, code, levels, depth, 4);
+        search(y, code, levels, SEARCH_LEVELS, 4);
         UNROLLED for (uint32_t k = 0; k < 4; k++) store_counts(codes + i + k * LANES, code[k]);
     }
     for (; i < n; i += LANES) {
         const size_t width = n - i < LANES ? n - i : LANES;
         y[0] = mul(mul(load_part(x + i, width), by), unit);
-        search(y, code, levels, depth, 1);
+        search(y, code, levels, SEARCH_LEVELS, 1);
         _mm_mask_storeu_epi8(codes + i, first_lanes(width), _mm512_cvtepi32_epi8(code[0]));
     }
 }
@@ -32,16 +116,26 @@ ALWAYS_INLINE void search_products(const struct kv_cells *cells, const float *x,
 static void KERNEL(cell_codes)(const struct kv_cells *cells, const float *x, size_t n, float factor,
                                uint8_t *codes)
 {
-    if (cells->n < 2)
-        search_products(cells, x, n, factor, 1, codes);
-    else if (cells->n < 4)
-        search_products(cells, x, n, factor, 2, codes);
-    else if (cells->n < 8)
-        search_products(cells, x, n, factor, 3, codes);
-    else if (cells->n < 16)
-        search_products(cells, x, n, factor, 4, codes);
-    else if (cells->n < 32)
-        search_products(cells, x, n, factor, 5, codes);
+    size_t i = 0;
+    if (is_short_cut(cells, factor)) {
+        for (; i + STEP <= n; i += STEP) cell_step(cells, x + i, STEP, factor, codes + i);
+        if (i + STEP / 2 <= n) {
+            cell_step(cells, x + i, STEP / 2, factor, codes + i);
+            i += STEP / 2;
+        }
+        if (i < n) KERNEL(cell_rest)(cells, x + i, n - i, factor, codes + i);
+    } else if (cells->n > KV_SUMMED && cells->n < 1u << SEARCH_LEVELS)
+        KERNEL(search_products)(cells, x, n, factor, codes);
+    else
+        KERNEL(plain_cell_codes)(cells, x, n, factor, codes);
+}
+
+/* A block's 32 values, which have a factor of their own. */
+ALWAYS_INLINE void block_cells(const struct kv_cells *cells, const float *x, size_t n, float factor,
+                               uint8_t *codes)
+{
+    if (is_short_cut(cells, factor))
+        cell_step(cells, x, STEP / 2, factor, codes);
     else
         KERNEL(plain_cell_codes)(cells, x, n, factor, codes);
 }
