@@ -14,7 +14,7 @@
 
 /* NEAR, FAR: bytes between reading and prefetch, as in the kernels. */
 enum { DIM = 128, SKETCH = 256, MAX_THREADS = 64, FROM_MEMORY = 65536, HUGE_PAGE = 2u << 20,
-       NEAR = 512, FAR = 8192 };
+       NEAR = 2048, FAR = 16384 };
 
 struct format {
     const char *name;
@@ -33,7 +33,7 @@ struct head {                       /* one KV head with one query */
     uint8_t *codes;
     size_t bytes;
     float *scale; /* [tokens] of keys and of values */
-    float *query, *logits, *output;
+    float *query, *output;
 };
 
 struct decode {
@@ -43,20 +43,22 @@ struct decode {
     double goal;
     uint32_t n_heads, tokens;
     int threads;
+    float *logits[MAX_THREADS];    /* [tokens]; a thread's heads come one after the other */
     uint64_t sums[MAX_THREADS][8]; /* of the reading, a line each */
 };
 
 /* A lower logit scale than 1 / sqrt(dim) would do; the numbers only have to stay ordinary. */
-static float answer(const struct kv_kernels *kernels, struct head *head, uint32_t tokens)
+static float answer(const struct kv_kernels *kernels, struct head *head, float *logits,
+                    uint32_t tokens)
 {
-    memset(head->logits, 0, tokens * sizeof *head->logits);
-    kernels->stripes(&head->keys, head->query, head->logits);
-    for (uint32_t t = 0; t < tokens; t++) head->logits[t] *= head->scale[t];
-    if (!head->values.n) return head->logits[0];
-    const float sum = kernels->exp_sum(head->logits, tokens, kernels->max(head->logits, tokens));
-    for (uint32_t t = 0; t < tokens; t++) head->logits[t] *= head->scale[t];
+    memset(logits, 0, tokens * sizeof *logits);
+    kernels->stripes(&head->keys, head->query, logits);
+    for (uint32_t t = 0; t < tokens; t++) logits[t] *= head->scale[t];
+    if (!head->values.n) return logits[0];
+    const float sum = kernels->exp_sum(logits, tokens, kernels->max(logits, tokens));
+    for (uint32_t t = 0; t < tokens; t++) logits[t] *= head->scale[t];
     memset(head->output, 0, DIM * sizeof *head->output);
-    kernels->stripes(&head->values, head->logits, head->output);
+    kernels->stripes(&head->values, logits, head->output);
     kernels->scale(head->output, DIM, 1 / sum);
     return sum;
 }
@@ -71,7 +73,8 @@ static double decode_all(void *context)
     struct decode *decode = context;
 #pragma omp parallel for schedule(static) num_threads(decode->threads)
     for (uint32_t h = 0; h < decode->n_heads; h++)
-        answer(decode->kernels, &decode->heads[h], decode->tokens);
+        answer(decode->kernels, &decode->heads[h], decode->logits[omp_get_thread_num()],
+               decode->tokens);
     return total_bytes(decode);
 }
 
@@ -132,10 +135,8 @@ static bool fill_head(struct head *head, const struct format *format, uint32_t t
     head->codes = huge_pages(head->bytes);
     head->query = kv_perf_normals(depth, seed);
     head->scale = kv_perf_normals(tokens, seed + 1);
-    head->logits = kv_perf_normals(tokens, seed + 2);
     head->output = kv_perf_normals(DIM, seed + 3);
-    if (!head->codes || !head->query || !head->scale || !head->logits || !head->output)
-        return false;
+    if (!head->codes || !head->query || !head->scale || !head->output) return false;
     head->keys.codes = head->codes, head->values.codes = head->codes + key_bytes;
     for (uint32_t t = 0; t < tokens; t++) head->scale[t] = 0.01f + 0.001f * fabsf(head->scale[t]);
     fill_codes(head, format->format == KV_STRIPE_HALF, seed);
@@ -146,9 +147,10 @@ static void free_heads(struct decode *decode)
 {
     for (uint32_t h = 0; decode->heads && h < decode->n_heads; h++) {
         struct head *head = &decode->heads[h];
-        void *const blocks[] = {head->codes, head->query, head->scale, head->logits, head->output};
+        void *const blocks[] = {head->codes, head->query, head->scale, head->output};
         for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     }
+    for (int t = 0; t < decode->threads; t++) free(decode->logits[t]);
     free(decode->heads);
 }
 
@@ -159,14 +161,14 @@ static int check_answer(struct decode *decode, const char *name, struct kv_error
     int status = kv_kernels_fill(&generic, "generic", err);
     struct head *head = &decode->heads[0];
     const uint32_t n = head->values.n ? DIM : decode->tokens;
-    float *seen = head->values.n ? head->output : head->logits,
+    float *logits = decode->logits[0], *seen = head->values.n ? head->output : logits,
           *expected = calloc(n, sizeof *expected);
     if (status == KV_OK && !expected) status = kv_fail(err, KV_EMEMORY, "out of memory");
     if (status == KV_OK) {
         double worst = 0, largest = 0;
-        answer(&generic, head, decode->tokens);
+        answer(&generic, head, logits, decode->tokens);
         memcpy(expected, seen, n * sizeof *expected);
-        answer(decode->kernels, head, decode->tokens);
+        answer(decode->kernels, head, logits, decode->tokens);
         for (uint32_t i = 0; i < n; i++) {
             const double off = fabs((double)seen[i] - (double)expected[i]),
                          size = fabs((double)expected[i]);
@@ -187,6 +189,8 @@ static int create(struct decode *decode, struct kv_error *err)
     bool filled = decode->heads;
     for (uint32_t h = 0; filled && h < decode->n_heads; h++)
         filled = fill_head(&decode->heads[h], decode->format, decode->tokens, 10 * h + 1);
+    for (int t = 0; filled && t < decode->threads; t++)
+        filled = (decode->logits[t] = kv_perf_normals(decode->tokens, (uint32_t)t));
     return filled ? check_answer(decode, decode->format->name, err)
                   : kv_fail(err, KV_EMEMORY, "perf decode: out of memory for %u tokens",
                             decode->tokens);
@@ -207,7 +211,7 @@ static double values_alone(void *context)
     const struct decode *decode = context;
     const struct head *head = &decode->heads[0];
     for (int i = 0; i < TIMES; i++)
-        decode->kernels->stripes(&head->keys, head->query, head->logits);
+        decode->kernels->stripes(&head->keys, head->query, decode->logits[0]);
     return TIMES * (double)head->keys.n *
            (double)kv_stripe_bytes(head->keys.format, head->keys.depth);
 }

@@ -4,7 +4,7 @@
 #define KVBENCH_METHODS_KERNELS_STRIPE_ROWS_H
 
 /* Bytes between use and prefetch: to L1, and to L2 from where memory's latency is covered. */
-enum { NEAR = 512, FAR = 8192 };
+enum { NEAR = 2048, FAR = 16384 };
 
 /* The codes of a long context lie in memory. */
 ALWAYS_INLINE void prefetch_row(const uint8_t *row, uint32_t bytes)
