@@ -75,18 +75,16 @@ class RestReplay(LayerReplay):
         raise specs.Unknown("a budget in bytes of the second cache")
 
     def check_second(self):
-        policy = self.later_policy
-        if len(policy.members) > 1:
-            raise specs.Unknown("policies of the second cache that are several")
-        if policy.cache_positions:
+        if self.later_policy.cache_positions:
             raise specs.Unknown("rows that are handed down and renumbered")
-        policy.drops = True                          # rows come from anywhere
+        self.later_policy.drops = True               # rows come from anywhere
 
     def enter_prompt(self):
         """The second policy chooses among what the first one dropped."""
         super().enter_prompt()
         handed = [cache.second.held[:self.trace.prefill_length].copy() for cache in self.heads]
-        for cache, before, stays in zip(self.heads, handed, self.later_policy.keep(handed)):
+        kept = policies.keep_in_turn(self.later_policy.members, handed)
+        for cache, before, stays in zip(self.heads, handed, kept):
             cache.second.drop(np.flatnonzero(before & ~stays))
 
     def enter(self, t):
