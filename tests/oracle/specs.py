@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 import policies
+import structural
 import structure
 import voters
 from chain import Chain
 from codec import Codec, Unknown
+from objects import Place
 from prompt import Prompt
 from gear import Gear, GearAround
 from kvquant import KVQuant
@@ -217,7 +219,7 @@ def make_codec(stages, dim, side, element_bytes=2, recorded="f16", place=None):
     turned = side == "k" and (outer["keys"] == "unrotated" if "keys" in outer
                               else any(stage.name in UNROTATED for stage in chain))
     params = {key: value for key, value in chain[0].params.items() if key.split(".")[-1] not in ("keys", "span", "where")}
-    place = replace(place or structure.Place(), turned=turned)
+    place = replace(place or Place(), turned=turned)
     codec = make_chain([Stage(chain[0].name, params)] + chain[1:], dim, side, place=place)
     codec.host = outer.get("where") == "host"
     for part in filter(None, (codec, codec.later)):
@@ -243,7 +245,7 @@ def leaves_exact(spec, layer, model_layers):
 
 
 def make_chain(chain, dim, side, keep_seed=False, place=None):
-    params, place = side_params(chain[0], side), place or structure.Place()
+    params, place = side_params(chain[0], side), place or Place()
     if place.side == "kv" and chain[0].name in ONE_SIDE:
         raise ValueError("keys and values are stored by different rules")
     tiers = {name: params.pop(name) for name in ("sinks", "recent") if name in params}
@@ -265,8 +267,8 @@ def make_chain(chain, dim, side, keep_seed=False, place=None):
         codec = put_around(chain[0].name, inner, dim, place, params)
     elif chain[0].name == "gear" and len(chain) > 1:
         codec = make_gear_around(dim, side, params, make_chain(rest, dim, side, place=place))
-    elif chain[0].name in structure.METHODS:
-        codec = structure.Structural(chain[0].name, dim, side, params, chain[1:], place)
+    elif chain[0].name in structural.METHODS:
+        codec = structural.Structural(chain[0].name, dim, side, params, chain[1:], place)
     elif len(chain) > 1:
         raise Unknown(f"{chain[0].name} has no inner codec")
     else:

@@ -22,7 +22,7 @@ from budgets import best, pyramid_of_kvpress
 from policies import keep_prompt
 from prompt import Prompt
 from rotary import turned
-from structure import think_channels
+from structural import think_channels
 from synthetic import Case, write_trace
 from trace_file import read_trace
 
