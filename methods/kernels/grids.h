@@ -23,6 +23,7 @@ static void KERNEL(narrow_finite)(const float *in, uint16_t *out, size_t n)
 }
 
 enum { STEP_VECS = LANES < 16 ? 4 : 2, GRID_STEP = STEP_VECS * LANES }; /* groups of 32 are common */
+enum { CHANNEL_VECS = 4, CHANNEL_STEP = CHANNEL_VECS * LANES };
 static const float MAGIC = 0x1.8p23f; /* added, leaves rint(x) in the low bits */
 
 /* LANES grids: x -> (x - minimum) / scale, which below * and above * enclose. */
@@ -45,7 +46,7 @@ ALWAYS_INLINE vec make_grids(struct grids *grids, vec low, vec high,
     const float most = (float)((1u << (shape->bits - (shape->symmetric != 0))) - 1u);
     const vec size = shape->symmetric ? larger(high, sub(zeros(), low)) : sub(high, low);
     const vec scale = keep_finite(grids->kept[0], divide(size, spread(most)));
-    const vec minimum = shape->symmetric ? zeros() : keep_finite(grids->kept[1], low);
+    const vec minimum = keep_finite(grids->kept[1], shape->symmetric ? zeros() : low);
     const vec inverse = unless_below(divide(spread(1.0f), scale), scale, spread(0x1p-24f));
     grids->scale = scale;
     grids->minimum = minimum;
@@ -65,11 +66,14 @@ ALWAYS_INLINE int are_usual(vec reach)
 ALWAYS_INLINE uint8_t *write_kept(uint8_t *kept, const struct grids *grids, uint32_t n,
                                   const struct kv_grid_shape *shape)
 {
-    const uint32_t each = shape->symmetric ? 1 : 2;
-    for (uint32_t i = 0; i < n; i++)
-        for (uint32_t half = 0; half < each; half++, kept += 2)
-            memcpy(kept, &grids->kept[half][i], 2);
-    return kept;
+    if (shape->symmetric) {
+        memcpy(kept, grids->kept[0], 2 * (size_t)n);
+        return kept + 2 * (size_t)n;
+    }
+    uint16_t pairs[2 * LANES];
+    store_in_turn(pairs, grids->kept[0], grids->kept[1]);
+    memcpy(kept, pairs, 4 * (size_t)n);
+    return kept + 4 * (size_t)n;
 }
 
 /* Code of 0. */
@@ -159,7 +163,7 @@ ALWAYS_INLINE void code_span(const float *x, size_t n, const struct row_grids *g
         {
             const vec v = sub(load(x + i + k * LANES), low);
             t[k] = fused(v, below, magic);
-            doubt = either(doubt, difference(t[k], fused(v, above, magic)));
+            doubt = or_difference(doubt, t[k], fused(v, above, magic));
         }
         store_steps(codes + i, t, top);
         if (any(doubt)) KERNEL(divide_span)(x + i, GRID_STEP, kept, shape, codes + i);
@@ -262,43 +266,79 @@ static void KERNEL(divide_channels)(const float *row, uint32_t width, const stru
     divide_codes(load_part(row, width), grids->minimum, load(divisor), width, shape, codes);
 }
 
-/* One row of GRID_STEP channels; false where a code is in doubt. */
-ALWAYS_INLINE int code_step(const float *row, const struct grids grids[STEP_VECS], vec magic, uint32_t top,
-                            uint8_t *codes)
+/* The same of CHANNEL_STEP channels, vectors beside each other: none waits for its own last row. */
+ALWAYS_INLINE void step_extremes(const struct channels *at, vec low[CHANNEL_VECS],
+                                 vec high[CHANNEL_VECS])
 {
-    vec t[STEP_VECS];
-    vec_int doubt = no_counts();
-    UNROLLED for (uint32_t k = 0; k < STEP_VECS; k++)
-    {
-        const vec v = sub(load(row + k * LANES), grids[k].minimum);
-        t[k] = fused(v, grids[k].below, magic);
-        doubt = either(doubt, difference(t[k], fused(v, grids[k].above, magic)));
+    const float *row = at->rows;
+    UNROLLED for (uint32_t k = 0; k < CHANNEL_VECS; k++) low[k] = high[k] = load(row + k * LANES);
+    for (uint32_t t = 1; t < at->n_rows; t++) {
+        row += at->stride;
+        UNROLLED for (uint32_t k = 0; k < CHANNEL_VECS; k++)
+        {
+            const vec v = load(row + k * LANES);
+            low[k] = smaller(low[k], v);
+            high[k] = larger(high[k], v);
+        }
     }
-    store_steps(codes, t, top);
+    UNROLLED for (uint32_t k = 0; k < CHANNEL_VECS; k++)
+        low[k] = add(low[k], zeros()), high[k] = add(high[k], zeros());
+}
+
+/* What codes of CHANNEL_STEP channels ask of their grids: in registers, since a byte that is written
+ * might be anything's in memory. */
+struct channel_steps {
+    vec minimum[CHANNEL_VECS], below[CHANNEL_VECS], above[CHANNEL_VECS];
+};
+
+/* One row; false where a code is in doubt. */
+ALWAYS_INLINE int code_step(const float *row, const struct channel_steps *steps, vec magic,
+                            uint32_t top, uint8_t *codes)
+{
+    vec t[CHANNEL_VECS];
+    vec_int doubt = no_counts();
+    UNROLLED for (uint32_t k = 0; k < CHANNEL_VECS; k++)
+    {
+        const vec v = sub(load(row + k * LANES), steps->minimum[k]);
+        t[k] = fused(v, steps->below[k], magic);
+        doubt = or_difference(doubt, t[k], fused(v, steps->above[k], magic));
+    }
+    store_four_steps(codes, t, top);
     return !any(doubt);
 }
 
-/* GRID_STEP channels. */
+ALWAYS_INLINE int is_sure(vec x, const struct grids *grids, vec magic)
+{
+    const vec v = sub(x, grids->minimum);
+    return !any(difference(fused(v, grids->below, magic), fused(v, grids->above, magic)));
+}
+
+/* CHANNEL_STEP channels. */
 ALWAYS_INLINE uint8_t *code_channels(const struct channels *at, const struct kv_grid_shape *shape,
                                      uint8_t *kept)
 {
-    struct grids grids[STEP_VECS];
+    struct grids grids[CHANNEL_VECS];
+    struct channel_steps steps;
     const vec magic = spread(MAGIC + (float)zero_code(shape));
-    vec reach = zeros();
-    for (uint32_t k = 0; k < STEP_VECS; k++) {
-        const struct channels some = {at->rows + k * LANES, NULL, at->n_rows, at->stride};
-        vec low, high;
-        channel_extremes(&some, LANES, &low, &high);
-        reach = larger(make_grids(&grids[k], low, high, shape), reach);
+    const uint32_t top = (1u << shape->bits) - 1u;
+    vec reach = zeros(), low[CHANNEL_VECS], high[CHANNEL_VECS];
+    step_extremes(at, low, high);
+    UNROLLED for (uint32_t k = 0; k < CHANNEL_VECS; k++)
+    {
+        reach = larger(make_grids(&grids[k], low[k], high[k], shape), reach);
+        steps.minimum[k] = grids[k].minimum;
+        steps.below[k] = grids[k].below, steps.above[k] = grids[k].above;
         kept = write_kept(kept, &grids[k], LANES, shape);
     }
     const int usual = are_usual(reach);
     for (uint32_t t = 0; t < at->n_rows; t++) {
         const float *row = at->rows + (size_t)t * at->stride;
         uint8_t *codes = at->codes + (size_t)t * at->stride;
-        if (usual && code_step(row, grids, magic, (1u << shape->bits) - 1u, codes)) continue;
-        for (uint32_t k = 0; k < STEP_VECS; k++) KERNEL(divide_channels)
-        (row + k * LANES, LANES, &grids[k], shape, codes + k * LANES);
+        if (usual && code_step(row, &steps, magic, top, codes)) continue;
+        for (uint32_t k = 0; k < CHANNEL_VECS; k++) {
+            if (usual && is_sure(load(row + k * LANES), &grids[k], magic)) continue;
+            KERNEL(divide_channels)(row + k * LANES, LANES, &grids[k], shape, codes + k * LANES);
+        }
     }
     return kept;
 }
@@ -308,7 +348,7 @@ static void KERNEL(grid_columns)(const float *rows, uint32_t n_rows, uint32_t n,
 {
     struct channels at = {rows, codes, n_rows, n};
     uint32_t left = n;
-    for (; left >= GRID_STEP; left -= GRID_STEP, at.rows += GRID_STEP, at.codes += GRID_STEP)
+    for (; left >= CHANNEL_STEP; left -= CHANNEL_STEP, at.rows += CHANNEL_STEP, at.codes += CHANNEL_STEP)
         kept = code_channels(&at, shape, kept);
     while (left) {
         const uint32_t width = left < LANES ? left : LANES;

@@ -120,6 +120,12 @@ static inline vec keep_halves(uint16_t *p, vec v)
     return vcvt_f32_f16(half);
 }
 
+/* LANES words of each, in turn. */
+static inline void store_in_turn(uint16_t *p, const uint16_t *a, const uint16_t *b)
+{
+    vst2_u16(p, (uint16x4x2_t){{vld1_u16(a), vld1_u16(b)}});
+}
+
 /* An infinite half becomes the one below it. */
 static inline void store_finite_half(uint16_t *p, vec v)
 {
@@ -225,6 +231,9 @@ static inline vec_int difference(vec a, vec b)
 }
 
 static inline vec_int either(vec_int a, vec_int b) { return vorrq_u32(a, b); }
+
+/* Bits of `v`, and those that a and b do not share. */
+static inline vec_int or_difference(vec_int v, vec a, vec b) { return either(v, difference(a, b)); }
 static inline int any(vec_int v) { return vmaxvq_u32(v) != 0; }
 
 /* Floats n + 1.5 * 2^23 with |n| < 2^15 -> 4 LANES codes: n, from 0 to top. */
@@ -240,6 +249,11 @@ static inline void store_steps(uint8_t *codes, const vec t[4], uint32_t top)
         const int16x8_t words = vcombine_s16(words_of_steps(t[k]), words_of_steps(t[k + 1]));
         vst1_u8(codes + 4 * k, vmin_u8(vqmovun_s16(words), most));
     }
+}
+
+static inline void store_four_steps(uint8_t *codes, const vec t[4], uint32_t top)
+{
+    store_steps(codes, t, top);
 }
 
 static inline vec_int no_counts(void) { return vdupq_n_u32(0); }

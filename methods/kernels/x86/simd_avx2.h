@@ -160,6 +160,13 @@ static inline vec keep_halves(uint16_t *p, vec v)
     return _mm256_cvtph_ps(half);
 }
 
+/* LANES words of each, in turn. */
+static inline void store_in_turn(uint16_t *p, const uint16_t *a, const uint16_t *b)
+{
+    store_16(p, _mm_unpacklo_epi16(load_16(a), load_16(b)));
+    store_16(p + LANES, _mm_unpackhi_epi16(load_16(a), load_16(b)));
+}
+
 /* An infinite half becomes the one below it. */
 static inline void store_finite_half(uint16_t *p, vec v)
 {
@@ -211,6 +218,9 @@ static inline vec_int difference(vec a, vec b)
 }
 
 static inline vec_int either(vec_int a, vec_int b) { return _mm256_or_si256(a, b); }
+
+/* Bits of `v`, and those that a and b do not share. */
+static inline vec_int or_difference(vec_int v, vec a, vec b) { return either(v, difference(a, b)); }
 static inline int any(vec_int v) { return !_mm256_testz_si256(v, v); }
 
 /* Floats n + 1.5 * 2^23 with |n| < 2^15 -> 4 LANES codes: n, from 0 to top. */
@@ -227,6 +237,11 @@ static inline void store_steps(uint8_t *codes, const vec t[4], uint32_t top)
     const __m128i b = _mm_packus_epi16(words_of_steps(t[2]), words_of_steps(t[3]));
     _mm_storeu_si128((__m128i *)(void *)codes, _mm_min_epu8(a, most));
     _mm_storeu_si128((__m128i *)(void *)(codes + 16), _mm_min_epu8(b, most));
+}
+
+static inline void store_four_steps(uint8_t *codes, const vec t[4], uint32_t top)
+{
+    store_steps(codes, t, top);
 }
 
 static inline vec_int no_counts(void) { return _mm256_setzero_si256(); }

@@ -185,6 +185,15 @@ static inline vec keep_halves(uint16_t *p, vec v)
     return _mm512_cvtph_ps(half);
 }
 
+/* LANES words of each, in turn. */
+static inline void store_in_turn(uint16_t *p, const uint16_t *a, const uint16_t *b)
+{
+    const __m256i low = _mm256_unpacklo_epi16(load_16(a), load_16(b));
+    const __m256i high = _mm256_unpackhi_epi16(load_16(a), load_16(b));
+    store_16(p, _mm256_permute2x128_si256(low, high, 0x20));
+    store_16(p + LANES, _mm256_permute2x128_si256(low, high, 0x31));
+}
+
 /* An infinite half becomes the one below it. */
 static inline void store_finite_half(uint16_t *p, vec v)
 {
