@@ -172,25 +172,6 @@ static void measure_row(struct kvquant_code *self, const float *row)
     self->range[0] = finite_half((high - low) * 0.5f);
 }
 
-/* Loops whose arrays are told to be apart, and where a range of 0 divides as infinity: compilers
- * make vectors of them. A range is a half, hence a larger distance a quotient that rounds above 1.
- */
-
-static void normalise_key(const float *restrict row, const float *restrict offset,
-                          const float *restrict range, uint32_t n, float *restrict y)
-{
-    for (uint32_t c = 0; c < n; c++) {
-        const float divisor = range[c] > 0 ? range[c] : INFINITY;
-        y[c] = (row[c] - offset[c]) / divisor + 0.0f; /* and not -0 */
-    }
-}
-
-static void mark_outliers(const float *restrict row, const float *restrict offset,
-                          const float *restrict range, uint32_t n, uint8_t *restrict outlying)
-{
-    for (uint32_t c = 0; c < n; c++) outlying[c] = fabsf(row[c] - offset[c]) > range[c];
-}
-
 static void normalise(struct kvquant_code *self, const float *row)
 {
     const uint32_t dim = self->code.dim;
@@ -201,11 +182,8 @@ static void normalise(struct kvquant_code *self, const float *row)
         for (uint32_t c = 0; c < dim; c++) y[c] = range > 0 ? (row[c] - offset) / range : 0;
         return;
     }
-    normalise_key(row, self->offset, self->range, dim, y);
-    if (self->config.outliers > 0)
-        mark_outliers(row, self->offset, self->range, dim, self->outlying);
-    else
-        memset(self->outlying, 0, dim);
+    self->kernels->channel_quotients(row, dim, self->offset, self->range, y, self->outlying);
+    if (!(self->config.outliers > 0)) memset(self->outlying, 0, dim);
 }
 
 /* ---- fit ---- */

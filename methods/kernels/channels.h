@@ -37,4 +37,28 @@ static void KERNEL(channel_decode)(const uint8_t *codes, size_t n, const float *
     store_part(out + i, n - i, add(mul(load_codes(rest), scale), minimum));
 }
 
+ALWAYS_INLINE vec distance_quotient(vec distance, vec reach)
+{
+    const vec q = unless_below(divide(distance, reach), reach, spread(0x1p-149f));
+    return add(q, zeros());
+}
+
+static void KERNEL(channel_quotients)(const float *x, size_t n, const float *centers,
+                                      const float *reaches, float *out, uint8_t *outside)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const vec distance = sub(load(x + i), load(centers + i)), reach = load(reaches + i);
+        store(out + i, distance_quotient(distance, reach));
+        store_counts(outside + i, count_above(no_counts(), magnitude(distance), reach));
+    }
+    if (i == n) return;
+    uint8_t rest[LANES];
+    const vec distance = sub(load_part(x + i, n - i), load_part(centers + i, n - i));
+    const vec reach = load_part(reaches + i, n - i);
+    store_part(out + i, n - i, distance_quotient(distance, reach));
+    store_counts(rest, count_above(no_counts(), magnitude(distance), reach));
+    memcpy(outside + i, rest, n - i);
+}
+
 #endif

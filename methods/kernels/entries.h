@@ -37,6 +37,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->stripes = KERNEL(stripes);
     kernels->channel_encode = KERNEL(channel_encode);
     kernels->channel_decode = KERNEL(channel_decode);
+    kernels->channel_quotients = KERNEL(channel_quotients);
     kernels->polar = KERNEL(polar);
     kernels->near_angles = KERNEL(near_angles);
     kernels->minifloat_encode = KERNEL(minifloat_encode);

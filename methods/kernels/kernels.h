@@ -234,6 +234,10 @@ struct kv_kernels {
                            uint32_t levels, uint8_t *codes);
     void (*channel_decode)(const uint8_t *codes, size_t n, const float *minima, const float *scales,
                            float *out);
+    /* out[i] = (x[i] - centers[i]) / reaches[i], 0 where a reach (>= 0) is 0, and never -0; outside[i] =
+     * |x[i] - centers[i]| > reaches[i]. */
+    void (*channel_quotients)(const float *x, size_t n, const float *centers, const float *reaches,
+                              float *out, uint8_t *outside);
     /* radii[i] = sqrt(x[i]^2 + y[i]^2), each operation rounded; angles[i] that of (x[i], y[i]) in
      * [0, 2 pi), by methods/kernels/angle.h, within 1e-15; 0 where both are 0. angles may be NULL. */
     void (*polar)(const double *x, const double *y, size_t n, double *radii, double *angles);

@@ -619,6 +619,25 @@ const char *check_channel_encode(const struct kv_kernels *generic, const struct 
     return check_elements(generic, set, &adapter);
 }
 
+static void call_channel_quotients(const struct kv_kernels *set, const void *in, void *out,
+                                   size_t n, uint32_t variant, float *results)
+{
+    struct guarded memory = make_channels(n), outside = guarded_make(n, 0);
+    const float *centers = (const float *)(const void *)memory.data;
+    set->channel_quotients(in, n, centers, centers + n, out, outside.data);
+    results[0] = digest(outside.data, n);
+    results[1] = (float)guarded_intact(&outside);
+    guarded_free(&memory);
+    guarded_free(&outside);
+}
+
+const char *check_channel_quotients(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 4, .kinds = FINITE_KINDS,
+                                    .variants = 1, .call = call_channel_quotients};
+    return check_elements(generic, set, &adapter);
+}
+
 static void call_channel_decode(const struct kv_kernels *set, const void *in, void *out, size_t n,
                                 uint32_t variant, float *results)
 {

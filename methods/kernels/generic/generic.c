@@ -282,6 +282,16 @@ static void channel_encode_generic(const float *x, size_t n, const float *minima
         grid_encode_generic(x + i, 1, minima[i], scales[i], levels, codes + i);
 }
 
+static void channel_quotients_generic(const float *x, size_t n, const float *centers,
+                                      const float *reaches, float *out, uint8_t *outside)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float distance = x[i] - centers[i];
+        out[i] = (reaches[i] > 0 ? distance / reaches[i] : 0.0f) + 0.0f;
+        outside[i] = fabsf(distance) > reaches[i];
+    }
+}
+
 static void channel_decode_generic(const uint8_t *codes, size_t n, const float *minima,
                                    const float *scales, float *out)
 {
@@ -520,6 +530,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .grid_decode = grid_decode_generic,
         .channel_encode = channel_encode_generic,
         .channel_decode = channel_decode_generic,
+        .channel_quotients = channel_quotients_generic,
         .polar = polar_generic,
         .near_angles = near_angles_generic,
         .bucket = bucket_generic,
