@@ -10,7 +10,7 @@
 enum {
     TILE = 256,
     BLOCK = KV_SWEEP_BLOCK,
-    CHUNK = 1024,
+    CHUNK = 11 * BLOCK, /* 1 MiB of queries and outputs of 128 columns: half of an L2 */
     STEP = 64,
     STEPS = TILE / STEP,
     MAX_PANEL = 64
@@ -20,6 +20,7 @@ enum { STRIDE = TILE + 16 }; /* rows a KiB apart would share few sets of a cache
 
 _Static_assert(STEP % MAX_PANEL == 0, "a step is whole panels in every set");
 _Static_assert(STEP % GRAIN == 0, "a step is whole grains");
+_Static_assert(CHUNK % BLOCK == 0, "whose logits are kept finds the same blocks again, chunks or not");
 
 /* What a chunk's rows carry from tile to tile; all [CHUNK]. */
 struct states {

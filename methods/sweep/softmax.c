@@ -4,11 +4,11 @@
 #include <math.h>
 #include <string.h>
 
-/* exp(old - new) for a state that moves to a new, finite largest logit; 0 for an empty state. */
+/* exp(old - new) for a state that moves to a new, finite largest logit; an empty one holds zeros, which
+ * need no factor. */
 static float rescale_factor(const struct kv_kernels *kernels, float old, float new)
 {
-    if (old == new) return 1.0f;
-    if (old == -INFINITY) return 0.0f;
+    if (old == new || old == -INFINITY) return 1.0f;
     kernels->exp_sum(&old, 1, new);
     return old;
 }
