@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/base/large.h"
+
 enum { ALIGNMENT = 64, FIRST_CHUNK = 1 << 16, LARGEST_CHUNK = 1 << 22 };
 
 struct chunk {
@@ -52,7 +54,7 @@ static struct chunk *add_chunk(struct kv_pool *pool, size_t at_least)
     if (size < at_least) size = at_least;
     struct chunk *chunk = calloc(1, sizeof *chunk);
     if (!chunk) return NULL;
-    chunk->bytes = aligned_alloc(ALIGNMENT, size);
+    chunk->bytes = kv_large_alloc(size);
     if (!chunk->bytes) {
         free(chunk);
         return NULL;

@@ -1,6 +1,7 @@
 /* The limits that cases are measured against, and data for them; see perf.h. */
 #include <stdlib.h>
 
+#include "harness/base/large.h"
 #include "harness/base/rng.h"
 #include "harness/perf/perf.h"
 
@@ -32,7 +33,7 @@ double kv_perf_read(void *context)
 float *kv_perf_normals(size_t n, uint32_t seed)
 {
     struct kv_rng rng = kv_rng_stream(seed, 0, 0, 0);
-    float *x = aligned_alloc(64, (n * sizeof *x + 127) / 64 * 64);
+    float *x = kv_large_alloc(n * sizeof *x + 64);
     for (size_t i = 0; x && i < n; i++) x[i] = (float)kv_rng_normal(&rng);
     return x;
 }
