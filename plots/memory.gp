@@ -28,6 +28,7 @@ do for [kind in kinds] {
         NaN with boxes lc rgb '#e69f00' title 'metadata', \
         NaN with boxes lc rgb '#009e73' title 'rows kept exact', \
         NaN with boxes lc rgb '#cc79a7' title 'basis', \
+        NaN with boxes lc rgb '#dcdcdc' title has_host ? 'on the host, in no total' : '', \
         NaN with points pt 12 ps 1.1 lw 1.2 lc rgb '#000000' title 'read by a decode step', \
         NaN with lines lc rgb '#888888' dt 2 title 'as recorded'
 }

@@ -33,7 +33,7 @@ do for [kind in kinds] {
     plot base.'.dat' index 1 using 1:2 with steps lc rgb '#bbbbbb' lw 2.5 title 'Pareto front', \
         '' index 0 using 1:2:3:4:6 with yerrorbars ps 0 lw 1 lc rgb variable notitle, \
         '' index 3 using 1:2:3:4 with vectors nohead lc rgb '#aaaaaa' lw 0.7 notitle, \
-        '' index 0 using 1:2:5:6 with points pt variable ps 1.25 lc rgb variable notitle, \
+        '' index 0 using 1:2:5:6 with points pt variable ps 1.25 lw 1.5 lc rgb variable notitle, \
         for [f = 1:words(families)] NaN with points pt int(word(shapes.' 0', f)) ps 1.1 \
             lc rgb '#666666' title word(families, f), \
         '' index 2 using 1:2:3:4 with labels left noenhanced font ',10' tc rgb variable notitle

@@ -155,7 +155,13 @@ size_t kv_figure_family(const struct kv_row *row)
 int kv_figure_shape(const struct kv_row *row)
 {
     const size_t f = kv_figure_family(row);
-    return f < KV_FIGURE_FAMILIES ? kv_figure_families[f].shape : 6;
+    const int shape = f < KV_FIGURE_FAMILIES ? kv_figure_families[f].shape : 6;
+    return shape % 2 && kv_figure_on_host(row) ? shape - 1 : shape;
+}
+
+bool kv_figure_on_host(const struct kv_row *row)
+{
+    return row->offloaded_bytes > 0;
 }
 
 bool kv_figure_is_exact(const struct kv_ranked *row)

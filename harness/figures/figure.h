@@ -47,7 +47,9 @@ struct kv_figure_family { const char *family, *word; int shape; };
 extern const struct kv_figure_family kv_figure_families[KV_FIGURE_FAMILIES];
 unsigned kv_figure_colour(const struct kv_results *results, const struct kv_row *row);
 size_t kv_figure_family(const struct kv_row *row);   /* KV_FIGURE_FAMILIES: none of them */
+/* That of its family: filled, or open where rows lie on the host (where=host), which are in no bits. */
 int kv_figure_shape(const struct kv_row *row);
+bool kv_figure_on_host(const struct kv_row *row);
 
 /* -- what a logarithmic axis of errors has a place for -- */
 /* No error, none beyond the f16 copy's, or one of the size of 32-bit rounding, which would stretch the axis. */

@@ -14,19 +14,39 @@ static int smaller_first(const void *a, const void *b)
     return (*left)->cell < (*right)->cell ? -1 : 1;
 }
 
+/* Bits an element that a byte of the row is. */
+static double scale_of(const struct kv_row *row)
+{
+    return row->resident_bytes > 0 ? row->bits_per_element / (double)row->resident_bytes : 0;
+}
+
+/* Of what lies on the host (where=host), which no total holds. */
+static double host_bits(const struct kv_row *row)
+{
+    return kv_figure_on_host(row) ? (double)row->offloaded_bytes * scale_of(row) : 0;
+}
+
 static void write_bar(const struct kv_figure_page *figure, const struct kv_row *row, uint32_t at)
 {
     const int64_t bytes[] = {row->payload_bytes, row->metadata_bytes, row->residual_bytes,
-                             row->basis_bytes};
-    static const unsigned colours[] = {0x0072b2, 0xe69f00, 0x009e73, 0xcc79a7};
-    const double scale = row->resident_bytes > 0
-                       ? row->bits_per_element / (double)row->resident_bytes : 0;
+                             row->basis_bytes, row->offloaded_bytes};
+    static const unsigned colours[] = {0x0072b2, 0xe69f00, 0x009e73, 0xcc79a7, 0xdcdcdc};
     double from = 0;
-    for (size_t c = 0; c < 4; c++) {
-        const double width = bytes[c] > 0 ? (double)bytes[c] * scale : 0;
+    for (size_t c = 0; c < sizeof bytes / sizeof *bytes; c++) {
+        const double width = bytes[c] > 0 ? (double)bytes[c] * scale_of(row) : 0;
         fprintf(figure->data, "%.9g %.9g %u %u\n", from, from + width, at, colours[c]);
         from += width;
     }
+}
+
+/* How far into the bar a step reads; of the host's part, from where that begins. */
+static void write_reads(const struct kv_figure_page *figure, const struct kv_row *row, uint32_t at)
+{
+    if (!(row->read_bytes_per_step >= 0) || row->resident_bytes <= 0) return;
+    fprintf(figure->data, "%.9g %u\n", row->read_bytes_per_step * scale_of(row), at);
+    if (kv_figure_on_host(row) && row->offloaded_read_bytes_per_step >= 0)
+        fprintf(figure->data, "%.9g %u\n",
+                row->bits_per_element + row->offloaded_read_bytes_per_step * scale_of(row), at);
 }
 
 static void write_bar_texts(const struct kv_figure_page *figure, const struct kv_ranked **rows, uint32_t n)
@@ -39,19 +59,14 @@ static void write_bar_texts(const struct kv_figure_page *figure, const struct kv
     kv_figure_end_block(figure->data);
     for (uint32_t r = 0; r < n; r++) {
         const struct kv_row *row = &rows[r]->cell->row;
-        const double scale = row->resident_bytes > 0
-                           ? row->bits_per_element / (double)row->resident_bytes : 0;
-        const double read = row->read_bytes_per_step > 0 ? row->read_bytes_per_step * scale : 0;
-        fprintf(figure->data, "%.9g %u \"%.2f\"\n", fmax(read, row->bits_per_element), r,
+        const double read = row->read_bytes_per_step > 0 ? row->read_bytes_per_step * scale_of(row) : 0;
+        fprintf(figure->data, "%.9g %u \"%.2f", fmax(read, row->bits_per_element + host_bits(row)), r,
                 row->bits_per_element);
+        if (host_bits(row) > 0) fprintf(figure->data, " + %.2f", host_bits(row));
+        fputs("\"\n", figure->data);
     }
     kv_figure_end_block(figure->data);
-    for (uint32_t r = 0; r < n; r++) {
-        const struct kv_row *row = &rows[r]->cell->row;
-        if (!(row->read_bytes_per_step >= 0) || row->resident_bytes <= 0) continue;
-        fprintf(figure->data, "%.9g %u\n",
-                row->read_bytes_per_step * row->bits_per_element / (double)row->resident_bytes, r);
-    }
+    for (uint32_t r = 0; r < n; r++) write_reads(figure, &rows[r]->cell->row, r);
     fputs("NaN NaN\n", figure->data);
 }
 
@@ -61,18 +76,22 @@ int kv_figure_memory(struct kv_figure_page *figure)
     const struct kv_ranked **rows = calloc(ranking->n_measured + 1, sizeof *rows);
     if (!rows) return KV_EMEMORY;
     uint32_t n = 0;
+    bool host = false;
     double most = ranking->trace->element_bits;
     for (uint32_t r = 0; r < ranking->n_measured; r++) {
-        if (isnan(ranking->rows[r].cell->row.bits_per_element)) continue;
+        const struct kv_row *row = &ranking->rows[r].cell->row;
+        if (isnan(row->bits_per_element)) continue;
         rows[n++] = &ranking->rows[r];
-        most = fmax(most, ranking->rows[r].cell->row.bits_per_element);
+        /* Two numbers behind a bar take a seventh of the width. */
+        most = fmax(most, (row->bits_per_element + host_bits(row)) * (host_bits(row) > 0 ? 1.06 : 1));
+        host |= kv_figure_on_host(row);
     }
     qsort(rows, n, sizeof *rows, smaller_first);
     kv_figure_size_rows(figure, n, 20, 108);   /* a key of three lines in a narrow SVG */
     figure->right = 24, figure->width = figure->left + 620;
     kv_figure_frame(figure, "Where the bits are: resident memory by class");
-    fprintf(figure->script, "rows = %u\nx_max = %.9g\nx_step = %d\nrecorded_bits = %u\n", n ? n : 1,
-            most * 1.1, most > 20 ? 4 : 2, ranking->trace->element_bits);
+    fprintf(figure->script, "rows = %u\nx_max = %.9g\nx_step = %d\nrecorded_bits = %u\nhas_host = %d\n",
+            n ? n : 1, most * 1.1, most > 20 ? 4 : 2, ranking->trace->element_bits, host);
     for (uint32_t r = 0; r < n; r++) write_bar(figure, &rows[r]->cell->row, r);
     kv_figure_end_block(figure->data);
     write_bar_texts(figure, rows, n);

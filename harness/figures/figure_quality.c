@@ -72,7 +72,7 @@ static void write_points(const struct kv_figure_page *figure)
  * something that this figure has no axis for. */
 static bool on_staircase(const struct kv_ranked *row)
 {
-    return drawn(row) && row->standing == KV_ON_FRONT && row->cell->row.offloaded_bytes <= 0;
+    return drawn(row) && row->standing == KV_ON_FRONT && !kv_figure_on_host(&row->cell->row);
 }
 
 /* The ranking goes from best to worst, so the front goes from large to small: written backwards,
@@ -197,6 +197,10 @@ static void write_note(const struct kv_figure_page *figure)
 {
     static const double letter = 5.4, stamp = 400;   /* pixels */
     char text[256] = "bars: 95 % intervals; pale: off the front";
+    bool host = false;
+    for (uint32_t r = 0; r < figure->ranking->n_measured; r++)
+        host |= drawn(&figure->ranking->rows[r]) && kv_figure_on_host(&figure->ranking->rows[r].cell->row);
+    if (host) strcat(text, "; open: rows on the host besides, in no bits");
     size_t used = strlen(text);
     const size_t room = (size_t)fmin((figure->width - stamp) / letter, sizeof text - 16) - strlen(" and 99 more");
     uint32_t named = 0, left_out = 0;

@@ -626,6 +626,41 @@ Test(plot, without_gnuplot_data_and_scripts_stay_and_the_rest_is_named)
     output_fixture_free(results);
 }
 
+/* A quantizer's rows at 7 times their bytes on the host: an open circle (6), a bar that goes on, its own number. */
+Test(plot, rows_on_the_host_are_shown_apart)
+{
+    char folder[64], plots[128], *left_out = NULL, words[64];
+    struct kv_error err;
+    struct kv_results *results = output_fixture(5, 2, true);
+    struct kv_row *row = NULL;
+    for (uint32_t c = 0; c < results->n_cells && !row; c++)
+        if (strcmp(results->cells[c].row.family, "quantizer") == 0) row = &results->cells[c].row;
+    cr_assert_not_null(row);
+    row->offloaded_bytes = 7 * row->resident_bytes;
+    row->offloaded_read_bytes_per_step = 3.0 * (double)row->resident_bytes;
+    new_folder(folder);
+    snprintf(plots, sizeof plots, "%s/plots", folder);
+    setenv("PATH", "/nonexistent", 1);
+    cr_assert_eq(kv_plot_results(folder, results, &left_out, &err), KV_OK);
+    setenv("PATH", "/usr/bin:/bin", 1);
+    char *memory = read_file(plots, "memory-smollm2-prose.dat");
+    char *quality = read_file(plots, "quality-smollm2-prose.dat");
+    char *script = read_file(plots, "figures.gp");
+    const double bits = row->bits_per_element;
+    snprintf(words, sizeof words, "%.9g %.9g ", bits, 8 * bits);
+    cr_expect(strstr(memory, words), "expected the bar %s in %s", words, memory);
+    snprintf(words, sizeof words, "\"%.2f + %.2f\"", bits, 7 * bits);
+    cr_expect(strstr(memory, words), "expected %s in %s", words, memory);
+    snprintf(words, sizeof words, "%.9g ", 4 * bits);
+    cr_expect(strstr(memory, words), "expected a read at %s in %s", words, memory);
+    cr_expect(strstr(quality, " 6 "), "expected an open circle in %s", quality);
+    cr_expect(strstr(script, "open: rows on the host") && strstr(script, "has_host = 1") &&
+              strstr(script, "has_host = 0"));
+    free(memory), free(quality), free(script), free(left_out);
+    remove_tree(folder);
+    output_fixture_free(results);
+}
+
 Test(plot, draws_every_figure_and_the_report_holds_them)
 {
     char folder[64], plots[128], *left_out = NULL, *dirs[1];
