@@ -273,7 +273,6 @@ static void KERNEL(unpack_all)(const uint8_t *packed, size_t n, uint32_t bits, u
 static float KERNEL(sum_squares)(const float *x, size_t n)
 {
     __m256 sums = _mm256_setzero_ps();
-    float s[8];
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         const vec v = load(x + i), squares = mul(v, v);
@@ -285,8 +284,7 @@ static float KERNEL(sum_squares)(const float *x, size_t n)
         sums = _mm256_add_ps(sums, _mm512_castps512_ps256(squares));
         sums = _mm256_add_ps(sums, upper_half(squares));
     }
-    _mm256_storeu_ps(s, sums);
-    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+    return sum_eight(sums);
 }
 
 /* The contract's quotient (x - minimum) / scale, of at most 255, and this product with a rounded

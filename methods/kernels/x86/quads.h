@@ -84,4 +84,14 @@ static inline quad quad_keep_halves(uint16_t *p, quad v)
     return _mm_cvtph_ps(half);
 }
 
+/* ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)), as the contract of sums of squares has it. */
+static inline float sum_eight(__m256 s)
+{
+    const __m128 low = _mm256_castps256_ps128(s), high = _mm256_extractf128_ps(s, 1);
+    const __m128 pairs =
+        _mm_add_ps(_mm_shuffle_ps(low, high, 0x88), _mm_shuffle_ps(low, high, 0xdd));
+    const __m128 fours = _mm_add_ps(pairs, _mm_movehdup_ps(pairs));
+    return _mm_cvtss_f32(_mm_add_ss(fours, _mm_movehl_ps(fours, fours)));
+}
+
 #endif

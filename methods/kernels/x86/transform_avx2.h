@@ -91,12 +91,11 @@ ALWAYS_INLINE void transform_128(struct transform at, int has_factors)
     transform_and_add(at, has_factors, NULL);
 }
 
-/* The 8 partial sums are a vector. */
-ALWAYS_INLINE void transform_measured(struct transform at, float sums[8])
+ALWAYS_INLINE __m256 transform_measured(struct transform at)
 {
     __m256 squares = zeros();
     transform_and_add(at, 1, &squares);
-    store(sums, squares);
+    return squares;
 }
 
 #include "methods/kernels/x86/transforms.h"
