@@ -3,9 +3,9 @@
  * TurboQuant's four bits are counted in steps of 64 floating-point operations a row of 128 (goal:
  * 145, which are cycles with two 512-bit units); every other encoder beside reading its input once.
  * On Intel's two such units its parts alone take 14 (widening), 70 (transform and squares), 33
- * (cells) and 12 (packing); the row takes some 35 more, since cells wait for the row's length, which
- * ends a chain of 16 sums, a root and a quotient, and keep the next row's work out of the core:
- * without root and quotient it takes 17 less, without packing as much.
+ * (cells) and 12 (packing); the row takes some 35 more, since cells wait for the row's length,
+ * which ends a chain of 16 sums, a root and a quotient, and keep the next row's work out of the
+ * core: without root and quotient it takes 17 less, without packing as much.
  * Each takes turns with itself in plain C, which must and does give the same bytes. */
 #include <stdio.h>
 #include <stdlib.h>

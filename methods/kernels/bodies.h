@@ -8,6 +8,7 @@
 #define KVBENCH_METHODS_KERNELS_BODIES_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "methods/kernels/exp.h"
@@ -662,6 +663,13 @@ static void KERNEL(bucket)(const float *x, size_t n, const float *thresholds,
 }
 
 #endif
+
+/* Whether products with the factor keep the order of all floats: no rounding near 0 or infinity. */
+static inline bool is_plain_factor(const struct kv_cells *cells, float factor)
+{
+    const float by = factor * cells->steps, size = by < 0 ? -by : by;
+    return size >= 0x1p-60f && size <= 0x1p60f;
+}
 
 /* Not within its callers, whose frames it would make larger. */
 static __attribute__((noinline)) void KERNEL(plain_cell_codes)(const struct kv_cells *cells,

@@ -105,13 +105,6 @@ ALWAYS_INLINE void code_steps(const struct kv_cells *cells, const struct cell_ta
         KERNEL(settle_cells)(cells, x, factor, (uint64_t)same[1] << 32 | same[0], codes);
 }
 
-/* Whether products with the factor keep the order of all floats: no rounding near 0 or infinity. */
-static inline bool is_plain_factor(const struct kv_cells *cells, float factor)
-{
-    const float by = factor * cells->steps, size = by < 0 ? -by : by;
-    return size >= 0x1p-60f && size <= 0x1p60f;
-}
-
 static void KERNEL(cell_codes)(const struct kv_cells *cells, const float *x, size_t n, float factor,
                                uint8_t *codes)
 {

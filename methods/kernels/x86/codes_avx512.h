@@ -81,12 +81,9 @@ static __attribute__((noinline)) void KERNEL(cell_rest)(const struct kv_cells *c
     memcpy(codes, some, n);
 }
 
-/* Whether there is a short cut, and products keep the order of all floats: no rounding near 0 or
- * infinity. */
 static inline bool is_short_cut(const struct kv_cells *cells, float factor)
 {
-    const float size = fabsf(factor * cells->steps);
-    return cells->n <= KV_SUMMED && size >= 0x1p-60f && size <= 0x1p60f;
+    return cells->n <= KV_SUMMED && is_plain_factor(cells, factor);
 }
 
 /* 16 to 31 thresholds: a table that a search holds in registers. */
