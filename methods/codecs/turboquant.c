@@ -314,8 +314,7 @@ static float encode_signs(struct turboquant_code *self, const struct part *part,
 {
     for (uint32_t i = 0; i < part->n; i++) self->coded[i] = self->turned[i] - self->coded[i];
     kv_rotation_apply(&part->sketch, self->coded, self->turned);
-    kv_are_positive(self->turned, part->n, self->signs);
-    self->kernels->pack_bits(self->signs, part->n, 1, atom);
+    self->kernels->sign_bits(self->turned, part->n, atom);
     return sqrtf(self->kernels->sum_squares(self->coded, part->n));
 }
 

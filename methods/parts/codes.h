@@ -34,12 +34,6 @@ static inline float kv_largest(const struct kv_kernels *kernels, const float *x,
     return max > -min ? max : 0.0f - min; /* and not -0 */
 }
 
-/* bits[i] = x[i] > 0 */
-static inline void kv_are_positive(const float *restrict x, size_t n, uint8_t *restrict bits)
-{
-    for (size_t i = 0; i < n; i++) bits[i] = x[i] > 0;
-}
-
 /* signs[i] = 1 where the bit is 1, -1 where it is 0 */
 static inline void kv_signs_of(const uint8_t *restrict bits, size_t n, float *restrict signs)
 {
