@@ -1,7 +1,5 @@
-/* One query over stored codes, for every SIMD set: the second half of bodies.h. A row of 64 codes
- * becomes vectors, times x[row], onto 64 / LANES sums; software prefetch runs ahead, since the
- * codes of a long context lie in memory (worth 1.6 to 2.8 times the speed on the machines
- * measured). */
+/* One query over stored codes, for the AVX2 and NEON sets: the second half of bodies.h. A row of 64
+ * codes becomes vectors, times x[row], onto 64 / LANES sums. */
 #ifndef KVBENCH_METHODS_KERNELS_STRIPES_H
 #define KVBENCH_METHODS_KERNELS_STRIPES_H
 
