@@ -42,19 +42,27 @@ ALWAYS_INLINE void project_panel(const struct product *p, uint32_t rows, uint32_
     }
 }
 
-/* Signs of a panel's rows first .. first + width - 1 for one x. */
+/* Of `vecs` vectors the lanes above 0, and those that say nothing. */
+ALWAYS_INLINE uint64_t lane_signs(const float *sums, uint32_t vecs, float bound, uint64_t *unsure)
+{
+    uint64_t signs = 0, sure = 0;
+    UNROLLED for (uint32_t k = 0; k < vecs; k++)
+    {
+        const vec v = load(sums + k * LANES);
+        signs |= (uint64_t)lanes_above(v, zeros()) << k * LANES;
+        sure |= (uint64_t)lanes_above(magnitude(v), spread(bound)) << k * LANES;
+    }
+    *unsure = ~sure;
+    return signs & sure;
+}
+
+/* Signs of a panel's rows first .. first + width - 1 for one x; rows beside whole vectors have no sums. */
 static uint64_t KERNEL(panel_signs)(const struct kv_projections *p, const float *x, uint32_t first,
                                     uint32_t width, const float *sums, float bound)
 {
-    uint64_t signs = 0, unsure = 0;
-    const uint32_t whole = width / LANES * LANES;
-    for (uint32_t w = 0; w < whole; w += LANES) {
-        const vec v = load(sums + w);
-        signs |= (uint64_t)lanes_above(v, zeros()) << w;
-        unsure |= (uint64_t)(~lanes_above(magnitude(v), spread(bound)) & ((1u << LANES) - 1)) << w;
-    }
-    for (uint32_t k = whole; k < width; k++) unsure |= (uint64_t)1 << k;
-    signs &= ~unsure;
+    uint64_t unsure, signs = width == PANEL ? lane_signs(sums, TILE_VECS, bound, &unsure)
+                                            : lane_signs(sums, width / LANES, bound, &unsure);
+    if (width < 64) unsure &= ((uint64_t)1 << width) - 1;
     for (; unsure; unsure &= unsure - 1) {
         const uint32_t k = (uint32_t)__builtin_ctzll(unsure);
         signs |= KERNEL(settle_sign)(p, x, first + k) << k;
@@ -78,7 +86,8 @@ static void KERNEL(project_some)(const struct kv_projections *p, const float *x,
             const uint64_t word = KERNEL(panel_signs)(p, x + (size_t)i * p->columns, first, width,
                                                       sums + (size_t)i * PANEL, bounds[i]);
             uint8_t *to = signs + i * apart + first / 8;
-            for (uint32_t b = 0; 8 * b < width; b++) to[b] = (uint8_t)(word >> 8 * b);
+            if (width == PANEL) memcpy(to, &word, PANEL / 8);
+            else for (uint32_t b = 0; 8 * b < width; b++) to[b] = (uint8_t)(word >> 8 * b);
         }
     }
 }
