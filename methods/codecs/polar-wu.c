@@ -166,16 +166,12 @@ enum { TOGETHER = 64 }; /* pairs */
 static void turn_pairs(const struct polar_code *self, const float *row, uint32_t first, uint32_t n,
                        size_t at)
 {
-    double x[TOGETHER], y[TOGETHER], radii[TOGETHER], angles[TOGETHER];
+    float x[TOGETHER], y[TOGETHER];
     for (uint32_t p = 0; p < n; p++) {
         x[p] = row[self->x[first + p]];
-        y[p] = self->y[first + p] == ALONE ? 0.0 : row[self->y[first + p]];
+        y[p] = self->y[first + p] == ALONE ? 0.0f : row[self->y[first + p]];
     }
-    self->kernels->polar(x, y, n, radii, angles);
-    for (uint32_t p = 0; p < n; p++) {
-        self->values[RADIUS][at + p] = (float)radii[p];
-        self->values[ANGLE][at + p] = (float)angles[p];
-    }
+    self->kernels->polar_floats(x, y, n, self->values[RADIUS] + at, self->values[ANGLE] + at);
 }
 
 static void to_polar(const struct polar_code *self, const float *rows)

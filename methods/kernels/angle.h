@@ -42,4 +42,14 @@ static const float kv_near_series[KV_NEAR_TERMS] = {-0x1.80033ap-7f, 0x1.af497ep
                                                     -0x1.549b14p-2f, 0x1.fffd04p-1f};
 #define KV_NEAR_TINY 0x1p-120f /* nothing beside KV_LEAST_SIZE; 0 / KV_NEAR_TINY is 0 */
 
+/* atan t = t Q(t^2) for |t| <= tan(pi / 8), Q through the Chebyshev points: within 1e-15. An angle that is
+ * made of it, and the one above, are less than KV_CLOSE_ANGLE apart: an angle itself is rounded six
+ * times to less than 2^-51. */
+enum { KV_CLOSE_TERMS = 10 };
+static const double KV_CLOSE_ANGLE = 2e-14, KV_CLOSE_LIMIT = 0.41421356237309503;
+static const double kv_close_series[KV_CLOSE_TERMS] = {
+    -0x1.9ec1ac1391c13p-6, 0x1.9b9e37b2f1638p-5,  -0x1.0a7bc4dc65f3bp-4, 0x1.3a4ec8d3a6dbap-4,
+    -0x1.744e9f942507ep-4, 0x1.c71bca91633a8p-4,  -0x1.249246f634ea7p-3, 0x1.999999922b9c0p-3,
+    -0x1.5555555550687p-2, 0x1.ffffffffffff7p-1};
+
 #endif

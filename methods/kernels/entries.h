@@ -39,6 +39,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->channel_decode = KERNEL(channel_decode);
     kernels->channel_quotients = KERNEL(channel_quotients);
     kernels->polar = KERNEL(polar);
+    kernels->polar_floats = KERNEL(polar_floats);
     kernels->near_angles = KERNEL(near_angles);
     kernels->minifloat_encode = KERNEL(minifloat_encode);
     kernels->minifloat_decode = KERNEL(minifloat_decode);

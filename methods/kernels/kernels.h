@@ -241,7 +241,9 @@ struct kv_kernels {
     /* radii[i] = sqrt(x[i]^2 + y[i]^2), each operation rounded; angles[i] that of (x[i], y[i]) in
      * [0, 2 pi), by methods/kernels/angle.h, within 1e-15; 0 where both are 0. angles may be NULL. */
     void (*polar)(const double *x, const double *y, size_t n, double *radii, double *angles);
-    /* The same angles within KV_NEAR_ANGLE, and sizes[i] = |x[i]| + |y[i]| as a float, where that is
+    /* Radii and angles of finite floats, as floats: what polar gives, rounded once more. */
+    void (*polar_floats)(const float *x, const float *y, size_t n, float *radii, float *angles);
+    /* The angles of polar within KV_NEAR_ANGLE, and sizes[i] = |x[i]| + |y[i]| as a float, where that is
      * above KV_LEAST_SIZE and below 2^100: mostly enough to tell on which side of a threshold one is. */
     void (*near_angles)(const double *x, const double *y, size_t n, float *angles, float *sizes);
     /* codes[i] = number of thresholds below x[i] (thresholds ascending, n_thresholds <= 255):

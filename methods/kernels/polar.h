@@ -136,11 +136,75 @@ static void KERNEL(polar)(const double *x, const double *y, size_t n, double *ra
     memcpy(angles + i, part[3], bytes);
 }
 
+/* An angle within KV_CLOSE_ANGLE of whole_angle's: one quotient, and a series to pi / 8. */
+ALWAYS_INLINE wide close_angle(wide y, wide x)
+{
+    const wide across = wide_magnitude(x), up = wide_magnitude(y), one = wide_spread(1);
+    const wide high = wide_if_above(up, across, up, across);
+    const wide low = wide_if_above(up, across, across, up);
+    const wide limit = wide_mul(high, wide_spread(KV_CLOSE_LIMIT)), zero = wide_spread(0);
+    const wide above = wide_if_above(low, limit, wide_sub(low, high), low);
+    const wide below = wide_if_above(low, limit, wide_add(low, high), high);
+    const wide t = wide_divide(above, wide_if_above(high, zero, below, one)), t2 = wide_mul(t, t);
+    wide sum = wide_spread(kv_close_series[0]);
+    UNROLLED for (int i = 1; i < KV_CLOSE_TERMS; i++) sum =
+        wide_fused(sum, t2, wide_spread(kv_close_series[i]));
+    const wide start = wide_if_above(low, limit, wide_spread(KV_PI / 4), zero);
+    wide angle = wide_fused(t, sum, start);
+    angle = wide_if_above(up, across, wide_sub(wide_spread(KV_PI / 2), angle), angle);
+    angle = wide_if_above(zero, x, wide_sub(wide_spread(KV_PI), angle), angle);
+    return wide_if_above(zero, y, wide_sub(wide_spread(2 * KV_PI), angle), angle);
+}
+
+/* Where a float lies between what is a little less and a little more, or a whole turn does, angles are
+ * made as polar's. */
+ALWAYS_INLINE void floats_step(const float *x, const float *y, float *radii, float *angles)
+{
+    const wide apart = wide_spread(KV_CLOSE_ANGLE), turn = wide_spread(2 * KV_PI);
+    wide a[2], b[2], root[2], less[2], more[2];
+    UNROLLED for (int k = 0; k < 2; k++)
+    {
+        a[k] = wide_load_floats(x + k * WIDE), b[k] = wide_load_floats(y + k * WIDE);
+        root[k] = wide_root(wide_add(wide_mul(a[k], a[k]), wide_mul(b[k], b[k])));
+        const wide angle = close_angle(b[k], a[k]);
+        less[k] = wide_sub(angle, apart), more[k] = wide_add(angle, apart);
+        more[k] = wide_if_above(more[k], turn, wide_spread(0), more[k]);
+    }
+    const vec angle = narrow_wides(less[0], less[1]);
+    store(radii, narrow_wides(root[0], root[1]));
+    store(angles, angle);
+    if (!any(difference(angle, narrow_wides(more[0], more[1])))) return;
+    double part[4][POLAR_STEP];
+    UNROLLED for (int k = 0; k < 2; k++)
+    {
+        wide_store(part[0] + k * WIDE, a[k]);
+        wide_store(part[1] + k * WIDE, b[k]);
+    }
+    polar_step(part[0], part[1], part[2], part[3]);
+    store(angles, narrow_wides(wide_load(part[3]), wide_load(part[3] + WIDE)));
+}
+
+static void KERNEL(polar_floats)(const float *x, const float *y, size_t n, float *radii,
+                                 float *angles)
+{
+    _Static_assert((int)POLAR_STEP == (int)LANES && POLAR_VECS == 2, "doubles of a vector of floats");
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) floats_step(x + i, y + i, radii + i, angles + i);
+    if (i == n) return;
+    float part[4][LANES] = {{0}};
+    memcpy(part[0], x + i, (n - i) * sizeof *x);
+    memcpy(part[1], y + i, (n - i) * sizeof *y);
+    floats_step(part[0], part[1], part[2], part[3]);
+    memcpy(radii + i, part[2], (n - i) * sizeof *radii);
+    memcpy(angles + i, part[3], (n - i) * sizeof *angles);
+}
+
 /* near_angles, see the generic one; what is to be positive and rounds below 0 stays there, which is
  * as near. */
 ALWAYS_INLINE void near_step(const double *x, const double *y, float *angles, float *sizes)
 {
-    const vec a = narrow_wides(x), b = narrow_wides(y);
+    const vec a = narrow_wides(wide_load(x), wide_load(x + WIDE));
+    const vec b = narrow_wides(wide_load(y), wide_load(y + WIDE));
     const vec across = magnitude(a), up = magnitude(b), steep = sub(up, across);
     const vec size = add(across, up), apart = magnitude(steep);
     const vec t = divide(sub(size, apart), add(add(size, apart), spread(KV_NEAR_TINY)));

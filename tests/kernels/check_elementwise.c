@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "harness/base/half.h"
 #include "methods/kernels/block_tables.h"
 #include "tests/kernels/elementwise.h"
 
@@ -958,5 +959,47 @@ const char *check_near_angles(const struct kv_kernels *generic, const struct kv_
                                     .call = call_near_angles, .judge = judge_near_angles};
     const char *why = near_circle(generic);
     if (!why) why = near_circle(set);
+    return why ? why : check_elements(generic, set, &adapter);
+}
+
+static void call_polar_floats(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                              uint32_t variant, float *results)
+{
+    const float *x = in;
+    struct guarded memory = guarded_make(n * sizeof(float), 0);
+    float *y = (float *)(void *)memory.data;
+    for (size_t i = 0; i < n; i++) y[i] = variant ? x[i] * 0.0f : x[n - 1 - i];
+    set->polar_floats(x, y, n, out, (float *)out + n);
+    guarded_free(&memory);
+}
+
+/* Axes, diagonals, what is a last place beside them, and a million points that are none of these. */
+static const char *float_circle(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    enum { POINTS = 64 };
+    for (uint32_t round = 0; round < 16384; round++) {
+        float x[POINTS], y[POINTS], ours[2][POINTS], theirs[2][POINTS];
+        for (uint32_t i = 0; i < POINTS; i++) {
+            const uint32_t word = (round * POINTS + i) * 2654435761u;
+            x[i] = ldexpf((float)(int32_t)word, (int)(word % 9) * 4 - 32);
+            y[i] = round % 4 == 3 ? x[i] : (float)(int32_t)(word * 2246822519u + 1);
+            if (round % 8 == 7) y[i] = kv_float_of_bits(kv_bits_of_float(y[i]) + i % 3);
+            if (round % 16 == 1) y[i] *= 0x1p-80f;
+        }
+        set->polar_floats(x, y, POINTS, ours[0], ours[1]);
+        generic->polar_floats(x, y, POINTS, theirs[0], theirs[1]);
+        for (uint32_t i = 0; i < POINTS; i++)
+            if (ours[0][i] != theirs[0][i] || ours[1][i] != theirs[1][i])
+                return complain("%.9g, %.9g: angle %.9g, generic %.9g", (double)x[i], (double)y[i],
+                                (double)ours[1][i], (double)theirs[1][i]);
+    }
+    return NULL;
+}
+
+const char *check_polar_floats(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 8, .kinds = FINITE_KINDS, .variants = 2,
+                                    .call = call_polar_floats};
+    const char *why = float_circle(generic, set);
     return why ? why : check_elements(generic, set, &adapter);
 }

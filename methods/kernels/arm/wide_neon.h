@@ -51,9 +51,9 @@ static inline wide wide_magnitude(wide v)
 }
 
 /* LANES doubles as floats. */
-static inline vec narrow_wides(const double *p)
+static inline vec narrow_wides(wide low, wide high)
 {
-    return vcombine_f32(vcvt_f32_f64(wide_load(p)), vcvt_f32_f64(wide_load(p + WIDE)));
+    return vcombine_f32(vcvt_f32_f64(low), vcvt_f32_f64(high));
 }
 
 /* yes where a > b, else no. */

@@ -306,6 +306,16 @@ static void polar_generic(const double *x, const double *y, size_t n, double *ra
     }
 }
 
+static void polar_floats_generic(const float *x, const float *y, size_t n, float *radii,
+                                 float *angles)
+{
+    for (size_t i = 0; i < n; i++) {
+        const double a = (double)x[i], b = (double)y[i];
+        radii[i] = (float)sqrt(a * a + b * b);
+        angles[i] = (float)kv_angle_of(b, a);
+    }
+}
+
 /* Signs fold; a + b +- |a - b| is twice the larger, and the smaller. */
 static void near_angles_generic(const double *x, const double *y, size_t n, float *angles,
                                 float *sizes)
@@ -532,6 +542,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .channel_decode = channel_decode_generic,
         .channel_quotients = channel_quotients_generic,
         .polar = polar_generic,
+        .polar_floats = polar_floats_generic,
         .near_angles = near_angles_generic,
         .bucket = bucket_generic,
         .cell_codes = cell_codes_generic,

@@ -58,9 +58,9 @@ static inline __m256d add_magnitudes(__m256d sums, const float *x)
 }
 
 /* LANES doubles as floats. */
-static inline vec narrow_wides(const double *p)
+static inline vec narrow_wides(wide low, wide high)
 {
-    return _mm256_set_m128(_mm256_cvtpd_ps(wide_load(p + WIDE)), _mm256_cvtpd_ps(wide_load(p)));
+    return _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low));
 }
 
 /* yes where a > b, else no. */

@@ -59,10 +59,9 @@ static inline __m256d add_magnitudes(__m256d sums, const float *x)
 }
 
 /* LANES doubles as floats. */
-static inline vec narrow_wides(const double *p)
+static inline vec narrow_wides(wide low, wide high)
 {
-    const __m256 low = _mm512_cvtpd_ps(wide_load(p)), high = _mm512_cvtpd_ps(wide_load(p + WIDE));
-    return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
 }
 
 /* yes where a > b, else no. */
