@@ -48,11 +48,13 @@ void kv_grid_encode(struct kv_grid *grid, const float *rows, uint8_t *atom)
     const struct kv_kernels *kernels = grid->kernels;
     const struct kv_grid_shape shape = {grid->bits, is_symmetric(grid)};
     uint8_t *metadata = atom + grid->payload_bytes;
+    uint8_t *codes = grid->bits == 8 ? atom : grid->codes; /* bytes are packed */
     if (grid->axis == KV_GRID_TOKEN)
-        kernels->grid_row(rows, grid->dim, grid->group, &shape, metadata, grid->codes);
+        kernels->grid_row(rows, grid->dim, grid->group, &shape, metadata, codes);
     else
-        kernels->grid_columns(rows, grid->block, grid->dim, &shape, metadata, grid->codes);
-    kernels->pack_bits(grid->codes, (size_t)grid->block * grid->dim, grid->bits, atom);
+        kernels->grid_columns(rows, grid->block, grid->dim, &shape, metadata, codes);
+    if (codes != atom)
+        kernels->pack_bits(codes, (size_t)grid->block * grid->dim, grid->bits, atom);
 }
 
 /* Halves times powers of two, so that code * scale + minimum is (code - half) * scale to the bit.
