@@ -10,7 +10,7 @@
 enum {
     TILE = 256,
     BLOCK = KV_SWEEP_BLOCK,
-    CHUNK = 11 * BLOCK, /* 1 MiB of queries and outputs of 128 columns: half of an L2 */
+    CHUNK = 22 * BLOCK, /* rows of 128 columns: 2 MiB of queries and outputs */
     STEP = 64,
     STEPS = TILE / STEP,
     MAX_PANEL = 64
