@@ -229,7 +229,8 @@ static int measure(struct kv_perf *perf, const struct kv_spec *spec, const struc
     char name[64];
     struct encoding ours = {0}, plain = {0};
     struct kv_perf_buffer buffer = {data->halves, (size_t)data->n * data->dim * 2, 0};
-    const bool turboquant = data->dim == 128 && strstr(spec->text, "turboquant:bits=4") != NULL;
+    const bool turboquant = data->dim == 128 && strstr(spec->text, "turboquant:bits=4") &&
+                            !strstr(spec->text, "mode=prod");
     snprintf(name, sizeof name, "%.40s d=%u", spec->asked, data->dim);
     int status = prepare(&ours, spec, &perf->kernels, data, err);
     if (status == KV_OK) status = prepare(&plain, spec, generic, data, err);
