@@ -92,6 +92,8 @@ struct kv_perf_case {
     enum kv_perf_goal kind;
     double goal;              /* of the ratio; 0 = none, for cost without a goal */
     double yardstick_goal;    /* our rate / the yardstick's at least; 0 = none */
+    const char *best;         /* part of a yardstick's name: where it misses `goal` itself, which is a share of
+                               * the limit, being as fast as it is the goal; or NULL */
     const char *shape;        /* what a --vs script is told: "tokens=4096 dim=128"; or NULL */
     double shape_work;        /* units that the script does a turn */
     kv_perf_explain *explain; /* of a missed goal; with ours' context */
@@ -106,6 +108,10 @@ int kv_perf_measure(struct kv_perf *perf, const struct kv_perf_case *row, struct
 
 /* Best rate of some 5 ms stretches of one thread, in units a second: for explanations. */
 double kv_perf_best(kv_perf_work *run, void *context);
+
+/* Median rate of some stretches of 0.2 ms, each right behind 20 ms of `before`: vectors that draw much
+ * current leave a slower clock for some milliseconds. */
+double kv_perf_median_behind(const struct kv_perf_side *before, kv_perf_work *run, void *context);
 
 /* A row that could not be measured, with the reason. */
 int kv_perf_skip(struct kv_perf *perf, const char *name, const char *reason, struct kv_error *err);

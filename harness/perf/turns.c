@@ -25,8 +25,7 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Sorts; n > 0. A side is there in all pairs or in none. */
-static struct kv_perf_range range(double *values, uint32_t n)
+struct kv_perf_range kv_perf_range_of(double *values, uint32_t n)
 {
     if (isnan(values[0])) return (struct kv_perf_range){NAN, NAN, NAN, NAN, NAN};
     qsort(values, n, sizeof *values, by_size);
@@ -46,9 +45,9 @@ static struct kv_perf_range range_of(const struct kv_turns *turns, enum kv_perf_
     double *medians = values + size;
     for (uint32_t g = 0; g < groups; g++) {
         for (uint32_t i = 0; i < size; i++) values[i] = turns->pairs[g * size + i].figure[figure];
-        medians[g] = range(values, size).median;
+        medians[g] = kv_perf_range_of(values, size).median;
     }
-    none = range(medians, groups);
+    none = kv_perf_range_of(medians, groups);
     free(values);
     return none;
 }

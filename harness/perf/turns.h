@@ -35,6 +35,9 @@ struct kv_turns {
 bool kv_turns_reserve(struct kv_turns *turns, uint32_t pairs);
 void kv_turns_free(struct kv_turns *turns);
 
+/* Sorts; n > 0. A side is there in all pairs or in none: NaN where the first is. */
+struct kv_perf_range kv_perf_range_of(double *values, uint32_t n);
+
 /* Over the turns; and over single pairs. */
 struct kv_perf_range kv_turns_range(const struct kv_turns *turns, enum kv_perf_figure figure);
 struct kv_perf_range kv_turns_pair_range(const struct kv_turns *turns, enum kv_perf_figure figure);
