@@ -14,6 +14,7 @@
 #include "methods/kernels/bodies.h"
 #include "methods/kernels/grids.h"
 #include "methods/kernels/x86/codes_avx512.h"
+#include "methods/kernels/x86/packed_avx512.h"
 #include "methods/kernels/x86/transform_avx512.h"
 #include "methods/kernels/x86/narrow_avx512.h"
 #include "methods/kernels/x86/grids_avx512.h"
@@ -41,6 +42,7 @@ void kv_kernels_set_avx512(struct kv_kernels *kernels)
     kernels->encode_blocks = KERNEL(encode_four_blocks);
     kernels->pack_bits = KERNEL(pack_all);
     kernels->unpack_bits = KERNEL(unpack_all);
+    kernels->lookup_packed = KERNEL(lookup_packed);
     kernels->hadamard = KERNEL(hadamard_far);
     kernels->hadamard_squares = KERNEL(hadamard_far_squares);
     kernels->look_up_peak = KERNEL(look_up_peak);
