@@ -26,9 +26,22 @@ static bool goes_first(const float *score, uint32_t a, uint32_t b)
     return score[a] < score[b];
 }
 
+/* What one step of decoding asks for. */
+static void drop_one(const float *score, const uint32_t *candidates, uint32_t n, uint8_t *fate)
+{
+    uint32_t lowest = candidates[0];
+    for (uint32_t c = 1; c < n; c++)
+        if (goes_first(score, candidates[c], lowest)) lowest = candidates[c];
+    fate[lowest] = KV_DROP;
+}
+
 void kv_drop_lowest(const float *score, uint32_t *candidates, uint32_t n, uint32_t m, uint8_t *fate)
 {
     assert(m <= n);
+    if (m == 1) {
+        drop_one(score, candidates, n, fate);
+        return;
+    }
     /* Quickselect (Hoare): afterwards the first m candidates are those that go. The order is total,
      * so the set does not depend on the pivots. */
     int64_t low = 0, high = n;
