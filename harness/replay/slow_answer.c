@@ -217,9 +217,11 @@ static void mask(const struct kv_slow *slow, const struct kv_geometry *geometry,
         float *row = logits + (size_t)g * stride;
         if (geometry->softcap > 0.0)
             slow->replay->kernels->softcap(row, mirror->n_slots, (float)geometry->softcap);
-        for (uint32_t s = 0; s < mirror->n_slots; s++)
-            row[s] = mirror->live[s] && mirror->token_of[s] >= first ? row[s] : -INFINITY;
         for (uint32_t s = mirror->n_slots; s < stride; s++) row[s] = -INFINITY;
+    }
+    for (uint32_t s = 0; s < mirror->n_slots; s++) {
+        if (mirror->live[s] && mirror->token_of[s] >= first) continue; /* nearly all */
+        for (uint32_t g = 0; g < geometry->group; g++) logits[(size_t)g * stride + s] = -INFINITY;
     }
 }
 
