@@ -223,10 +223,11 @@ class Cam(H2O):
         for row in np.sort(np.asarray(dropped, dtype=int)):
             heirs = stays[stays > row][:self.window]
             own, mean = self.score[head, row], self.score[head, heirs].mean() if len(heirs) else 0.0
-            share = min(1.0, own / mean) if mean > 0 else float(own > 0)
+            known = disturbed.scores(np.array([own]), weight_floor(self.layer))[0]
+            share = min(1.0, known / mean) if mean > 0 else float(own > 0)
             for heir in heirs if share > 0 else []:
                 start = changed.get(heir, values[heir])
-                changed[heir] = start + share / len(heirs) * values[row]
+                changed[heir] = disturbed.sums(start + share / len(heirs) * values[row])
         return changed
 
 
