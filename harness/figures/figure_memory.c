@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "harness/output/row.h"
 
@@ -14,10 +15,15 @@ static int smaller_first(const void *a, const void *b)
     return (*left)->cell < (*right)->cell ? -1 : 1;
 }
 
-/* Bits an element that a byte of the row is. */
+/* Bits an element that a byte of the row is; with nothing on the device, by its flag. */
 static double scale_of(const struct kv_row *row)
 {
-    return row->resident_bytes > 0 ? row->bits_per_element / (double)row->resident_bytes : 0;
+    static const char flag[] = "bits-with-host:";
+    if (row->resident_bytes > 0) return row->bits_per_element / (double)row->resident_bytes;
+    const char *said = row->flags ? strstr(row->flags, flag) : NULL;
+    return said && row->offloaded_bytes > 0
+               ? strtod(said + strlen(flag), NULL) / (double)row->offloaded_bytes
+               : 0;
 }
 
 /* Of what lies on the host (where=host), which no total holds. */
@@ -42,8 +48,8 @@ static void write_bar(const struct kv_figure_page *figure, const struct kv_row *
 /* How far into the bar a step reads; of the host's part, from where that begins. */
 static void write_reads(const struct kv_figure_page *figure, const struct kv_row *row, uint32_t at)
 {
-    if (!(row->read_bytes_per_step >= 0) || row->resident_bytes <= 0) return;
-    fprintf(figure->data, "%.9g %u\n", row->read_bytes_per_step * scale_of(row), at);
+    if (row->read_bytes_per_step >= 0 && row->resident_bytes > 0)
+        fprintf(figure->data, "%.9g %u\n", row->read_bytes_per_step * scale_of(row), at);
     if (kv_figure_on_host(row) && row->offloaded_read_bytes_per_step >= 0)
         fprintf(figure->data, "%.9g %u\n",
                 row->bits_per_element + row->offloaded_read_bytes_per_step * scale_of(row), at);

@@ -661,6 +661,29 @@ Test(plot, rows_on_the_host_are_shown_apart)
     output_fixture_free(results);
 }
 
+/* With nothing on the device no byte has a width but by the flag. */
+Test(plot, rows_on_the_host_alone_have_a_bar)
+{
+    char folder[64], plots[128], *left_out = NULL;
+    struct kv_error err;
+    struct kv_results *results = output_fixture(5, 2, true);
+    struct kv_row *row = &results->cells[0].row;
+    row->resident_bytes = row->payload_bytes = row->metadata_bytes = row->residual_bytes = row->basis_bytes = 0;
+    row->bits_per_element = 0, row->offloaded_bytes = 900, row->offloaded_read_bytes_per_step = 300;
+    cr_assert_eq(kv_text_set(&row->flags, "offloaded bits-with-host:4.5"), KV_OK);
+    new_folder(folder);
+    snprintf(plots, sizeof plots, "%s/plots", folder);
+    setenv("PATH", "/nonexistent", 1);
+    cr_assert_eq(kv_plot_results(folder, results, &left_out, &err), KV_OK);
+    setenv("PATH", "/usr/bin:/bin", 1);
+    char *memory = read_file(plots, "memory-smollm2-prose.dat");
+    cr_expect(strstr(memory, "0 4.5 ") && strstr(memory, "\"0.00 + 4.50\"") && strstr(memory, "\n1.5 "),
+              "expected a bar to 4.5 and a read at 1.5 in %s", memory);
+    free(memory), free(left_out);
+    remove_tree(folder);
+    output_fixture_free(results);
+}
+
 Test(plot, draws_every_figure_and_the_report_holds_them)
 {
     char folder[64], plots[128], *left_out = NULL, *dirs[1];
