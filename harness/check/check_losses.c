@@ -57,6 +57,17 @@ enum kv_verdict kv_check_garbled(struct kv_check *check)
     return verdict == KV_PASS && !coded ? kv_check_skip(check, "no row is encoded in this short text") : verdict;
 }
 
+/* The usual play beside exact attention; unless it passes nothing of either is left to forget. */
+static enum kv_verdict play_beside_exact(struct kv_check *check, struct kv_played *played, struct kv_played *exact)
+{
+    struct kv_play play = kv_play_usual(check);
+    enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, played);
+    if (verdict != KV_PASS) return verdict;
+    verdict = kv_play_exact(check, &kv_check_plain, exact);
+    if (verdict != KV_PASS) kv_played_forget(played);
+    return verdict;
+}
+
 enum kv_verdict kv_check_lossless(struct kv_check *check)
 {
     if (kv_subject_keeps_no_rows(check)) return kv_check_skip(check, "keeps no rows");
@@ -68,12 +79,10 @@ enum kv_verdict kv_check_lossless(struct kv_check *check)
         const bool lossless = !stage || (stage->codec->traits & KV_EXACT_F16);
         if (!plain_row || !lossless) return kv_check_skip(check, "changes rows of this type");
     }
-    struct kv_play play = kv_play_usual(check);
     struct kv_played a, b;
-    enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
+    enum kv_verdict verdict = play_beside_exact(check, &a, &b);
     if (verdict != KV_PASS) return verdict;
-    verdict = kv_play_exact(check, &kv_check_plain, &b);
-    if (verdict == KV_PASS && !kv_played_same(&a, &b))
+    if (!kv_played_same(&a, &b))
         verdict = KV_FAIL, kv_fail(&check->why, 0, "answers differ by %.3g, expected exactly 0", kv_played_difference(&a, &b));
     kv_played_forget(&a);
     kv_played_forget(&b);
@@ -89,13 +98,11 @@ enum kv_verdict kv_check_full_budget(struct kv_check *check)
         if (check->spec->caches[0].policies[p]->policy->select) return kv_check_skip(check, "selects reads");
     const struct kv_altered altered = kv_alter(check->spec);
     kv_alter_budgets(&altered, (struct kv_budget){.tokens = kv_check_plain.tokens});
-    struct kv_play play = kv_play_usual(check);
     struct kv_played a, b;
-    enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
+    enum kv_verdict verdict = play_beside_exact(check, &a, &b);
     kv_alter_back(&altered);
     if (verdict != KV_PASS) return verdict;
-    verdict = kv_play_exact(check, &kv_check_plain, &b);
-    if (verdict == KV_PASS && kv_played_difference(&b, &a) > KV_PLAY_ROUNDING)
+    if (kv_played_difference(&b, &a) > KV_PLAY_ROUNDING)
         verdict = KV_FAIL, kv_fail(&check->why, 0, "answers differ by %.3g", kv_played_difference(&b, &a));
     kv_played_forget(&a);
     kv_played_forget(&b);
@@ -145,12 +152,10 @@ static enum kv_verdict loses_nothing(struct kv_check *check, const struct kv_pla
 enum kv_verdict kv_check_differs(struct kv_check *check)
 {
     if (strcmp(check->spec->family, "exact") == 0) return kv_check_skip(check, "keeps everything as it is");
-    struct kv_play play = kv_play_usual(check);
     struct kv_played a, b;
-    enum kv_verdict verdict = kv_play_shape(check, &play, &kv_check_plain, &a);
+    enum kv_verdict verdict = play_beside_exact(check, &a, &b);
     if (verdict != KV_PASS) return verdict;
-    verdict = kv_play_exact(check, &kv_check_plain, &b);
-    if (verdict == KV_PASS && kv_played_same(&a, &b))
+    if (kv_played_same(&a, &b))
         verdict = loses_nothing(check, &a);
     const double rows = rows_of_an_answer(check, &a);
     const double limit = verdict == KV_PASS && rows > 0.0 ? farthest(&b, &a, rows, kv_subject_has(check, kv_merges_rows)) : 3.0;
