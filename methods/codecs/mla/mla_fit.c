@@ -176,16 +176,20 @@ static int fit_maps(struct mla_code *self, const struct kv_sample *sample, struc
     return status;
 }
 
+static void turn(double angle, float *x, float *y)
+{
+    const double x0 = *x, y0 = *y;
+    double cosine, sine;
+    kv_cos_sin(angle, &cosine, &sine);
+    *x = (float)(x0 * cosine - y0 * sine);
+    *y = (float)(x0 * sine + y0 * cosine);
+}
+
 /* A recorded row again, of latents beside a part that rotates. */
 static void rotate_tail(const struct mla_code *self, double position, float *before)
 {
-    for (uint32_t p = 0; p < self->shape.n_pairs; p++) {
-        float *x = before + self->pairs[p][0], *y = before + self->pairs[p][1];
-        double cosine, sine;
-        kv_cos_sin(position * self->frequencies[p], &cosine, &sine);
-        const double x0 = *x, y0 = *y;
-        *x = (float)(x0 * cosine - y0 * sine), *y = (float)(x0 * sine + y0 * cosine);
-    }
+    for (uint32_t p = 0; p < self->shape.n_pairs; p++)
+        turn(position * self->frequencies[p], before + self->pairs[p][0], before + self->pairs[p][1]);
 }
 
 /* The sample's rows as the inner codec will get them. Rotated at the token's own position. */
@@ -206,18 +210,14 @@ static void sample_row(struct mla_code *self, const struct kv_sample *sample, ui
     if (shape->latent_already) {
         rotate_tail(self, position, before);
         memcpy(part, before + shape->value, shape->tail * sizeof *part);
+    } else {
+        memset(part, 0, shape->tail * sizeof *part);
+        for (uint32_t h = 0; h < shape->heads; h++)
+            kv_mla_add_components(self, h, before + (size_t)h * shape->lane, part);
     }
-    if (!shape->latent_already) memset(part, 0, shape->tail * sizeof *part);
-    for (uint32_t h = 0; !shape->latent_already && h < shape->heads; h++)
-        kv_mla_add_components(self, h, before + (size_t)h * shape->lane, part);
     if (!shape->whole) kv_mla_take_off(self, part, before);
-    for (uint32_t k = 0; k < shape->kept; k++) {
-        double cosine, sine;
-        kv_cos_sin(position * kv_mla_frequency(self, k), &cosine, &sine);
-        const double x = part[k], y = part[shape->kept + k];
-        part[k] = (float)(x * cosine - y * sine),
-        part[shape->kept + k] = (float)(x * sine + y * cosine);
-    }
+    for (uint32_t k = 0; k < shape->kept; k++)
+        turn(position * kv_mla_frequency(self, k), part + k, part + shape->kept + k);
     kv_mla_to_latents(self, before, turned);
 }
 
