@@ -7,14 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "harness/base/large.h"
 #include "harness/base/rng.h"
 #include "harness/perf/benches.h"
 
-/* NEAR, FAR: bytes between reading and prefetch, as in the kernels. */
-enum { DIM = 128, SKETCH = 256, MAX_THREADS = 64, FROM_MEMORY = 65536, HUGE_PAGE = 2u << 20,
-       NEAR = 2048, FAR = 16384 };
+enum { DIM = 128, SKETCH = 256, MAX_THREADS = 64, FROM_MEMORY = 65536 };
 
 struct format {
     const char *name;
@@ -87,8 +85,8 @@ static double read_all(void *context)
         const uint8_t *codes = decode->heads[h].codes;
         uint64_t sums[8] = {0}, words[8];
         for (size_t b = 0; b < decode->heads[h].bytes; b += 64) {
-            __builtin_prefetch(codes + b + NEAR);
-            __builtin_prefetch(codes + b + FAR, 0, 2);
+            __builtin_prefetch(codes + b + KV_STRIPE_NEAR);
+            __builtin_prefetch(codes + b + KV_STRIPE_FAR, 0, 2);
             memcpy(words, codes + b, sizeof words);
             for (int k = 0; k < 8; k++) sums[k] += words[k];
         }
@@ -111,15 +109,6 @@ static void fill_codes(struct head *head, bool halves, uint32_t seed)
     }
 }
 
-/* Huge pages where they are to be had, so that addresses are no limit. */
-static uint8_t *huge_pages(size_t bytes)
-{
-    const size_t size = (bytes + HUGE_PAGE) / HUGE_PAGE * HUGE_PAGE;
-    uint8_t *const pages = aligned_alloc(HUGE_PAGE, size);
-    if (pages) madvise(pages, size, MADV_HUGEPAGE);
-    return pages;
-}
-
 static bool fill_head(struct head *head, const struct format *format, uint32_t tokens,
                       uint32_t seed)
 {
@@ -132,7 +121,7 @@ static bool fill_head(struct head *head, const struct format *format, uint32_t t
         (struct kv_stripes){format->format, scores ? 0 : DIM / KV_STRIPE, tokens, NULL, table};
     const size_t key_bytes = stripes * kv_stripe_bytes(format->format, depth);
     head->bytes = key_bytes + head->values.n * kv_stripe_bytes(format->format, tokens);
-    head->codes = huge_pages(head->bytes);
+    head->codes = kv_large_alloc(head->bytes); /* huge pages: addresses are no limit */
     head->query = kv_perf_normals(depth, seed);
     head->scale = kv_perf_normals(tokens, seed + 1);
     head->output = kv_perf_normals(DIM, seed + 3);

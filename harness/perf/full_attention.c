@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "harness/base/large.h"
+
 static bool fill_rows(struct kv_full_attention *out, const struct kv_kernels *kernels)
 {
     const struct kv_geometry *geometry = &out->layer->info->geometry;
@@ -23,8 +25,7 @@ static bool fill_rows(struct kv_full_attention *out, const struct kv_kernels *ke
                                    .rows = {.n = rows, .queries = out->memory, .token = token},
                                    .answers = {.outputs = out->memory + queries,
                                                .log_sum_exp = out->memory + queries + outputs}};
-    out->scratch =
-        aligned_alloc(64, (kv_sweep_scratch(&out->sweep) * sizeof(float) + 63) / 64 * 64);
+    out->scratch = kv_large_alloc(kv_sweep_scratch(&out->sweep) * sizeof(float));
     return out->scratch;
 }
 

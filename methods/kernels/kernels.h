@@ -32,6 +32,9 @@ enum kv_stripe_format { KV_STRIPE_HALF, KV_STRIPE_BYTE, KV_STRIPE_NIBBLE, KV_STR
                         KV_STRIPE_FORMATS };
 enum { KV_STRIPE = 64 };
 
+/* Codes are prefetched so many bytes ahead: to L1, and to L2 from where memory's latency is covered. */
+enum { KV_STRIPE_NEAR = 2048, KV_STRIPE_FAR = 16384 };
+
 struct kv_stripes {
     enum kv_stripe_format format;
     uint32_t n, depth;

@@ -3,16 +3,13 @@
 #ifndef KVBENCH_METHODS_KERNELS_STRIPE_ROWS_H
 #define KVBENCH_METHODS_KERNELS_STRIPE_ROWS_H
 
-/* Bytes between use and prefetch: to L1, and to L2 from where memory's latency is covered. */
-enum { NEAR = 2048, FAR = 16384 };
-
 /* The codes of a long context lie in memory: worth 1.6 to 2.8 times the speed on the machines
  * measured. */
 ALWAYS_INLINE void prefetch_row(const uint8_t *row, uint32_t bytes)
 {
     for (uint32_t b = 0; b < bytes; b += 64) {
-        __builtin_prefetch(row + NEAR + b);
-        __builtin_prefetch(row + FAR + b, 0, 2);
+        __builtin_prefetch(row + KV_STRIPE_NEAR + b);
+        __builtin_prefetch(row + KV_STRIPE_FAR + b, 0, 2);
     }
 }
 
