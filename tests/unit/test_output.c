@@ -602,17 +602,25 @@ Test(result_dir, a_full_disk_leaves_the_old_file_and_nothing_aside)
 
 /* ---- plots and report ---------------------------------------------------------------------- */
 
+/* Data and scripts alone, in a new folder and its `plots`: what was left out. */
+static char *plot_without_gnuplot(const struct kv_results *results, char folder[64], char plots[128])
+{
+    char *left_out = NULL;
+    struct kv_error err;
+    new_folder(folder);
+    snprintf(plots, 128, "%s/plots", folder);
+    setenv("PATH", "/nonexistent", 1);
+    cr_assert_eq(kv_plot_results(folder, results, &left_out, &err), KV_OK);
+    setenv("PATH", "/usr/bin:/bin", 1);
+    return left_out;
+}
+
 Test(plot, without_gnuplot_data_and_scripts_stay_and_the_rest_is_named)
 {
-    char folder[64], plots[128], *left_out = NULL;
-    struct kv_error err;
+    char folder[64], plots[128];
     struct kv_results *results = output_fixture(5, 2, true);
     kv_text_set(&results->traces[1].name, "../`touch x`'");
-    new_folder(folder);
-    snprintf(plots, sizeof plots, "%s/plots", folder);
-    setenv("PATH", "/nonexistent", 1);
-    cr_expect_eq(kv_plot_results(folder, results, &left_out, &err), KV_OK);
-    setenv("PATH", "/usr/bin:/bin", 1);
+    char *left_out = plot_without_gnuplot(results, folder, plots);
     cr_assert_not_null(left_out);
     cr_expect(strstr(left_out, "gnuplot is not installed"), "%s", left_out);
     cr_expect(strstr(left_out, "quality-smollm2-prose"), "%s", left_out);
@@ -629,8 +637,7 @@ Test(plot, without_gnuplot_data_and_scripts_stay_and_the_rest_is_named)
 /* A quantizer's rows at 7 times their bytes on the host: an open circle (6), a bar that goes on, its own number. */
 Test(plot, rows_on_the_host_are_shown_apart)
 {
-    char folder[64], plots[128], *left_out = NULL, words[64];
-    struct kv_error err;
+    char folder[64], plots[128], words[64];
     struct kv_results *results = output_fixture(5, 2, true);
     struct kv_row *row = NULL;
     for (uint32_t c = 0; c < results->n_cells && !row; c++)
@@ -638,11 +645,7 @@ Test(plot, rows_on_the_host_are_shown_apart)
     cr_assert_not_null(row);
     row->offloaded_bytes = 7 * row->resident_bytes;
     row->offloaded_read_bytes_per_step = 3.0 * (double)row->resident_bytes;
-    new_folder(folder);
-    snprintf(plots, sizeof plots, "%s/plots", folder);
-    setenv("PATH", "/nonexistent", 1);
-    cr_assert_eq(kv_plot_results(folder, results, &left_out, &err), KV_OK);
-    setenv("PATH", "/usr/bin:/bin", 1);
+    char *left_out = plot_without_gnuplot(results, folder, plots);
     char *memory = read_file(plots, "memory-smollm2-prose.dat");
     char *quality = read_file(plots, "quality-smollm2-prose.dat");
     char *script = read_file(plots, "figures.gp");
@@ -664,18 +667,13 @@ Test(plot, rows_on_the_host_are_shown_apart)
 /* With nothing on the device no byte has a width but by the flag. */
 Test(plot, rows_on_the_host_alone_have_a_bar)
 {
-    char folder[64], plots[128], *left_out = NULL;
-    struct kv_error err;
+    char folder[64], plots[128];
     struct kv_results *results = output_fixture(5, 2, true);
     struct kv_row *row = &results->cells[0].row;
     row->resident_bytes = row->payload_bytes = row->metadata_bytes = row->residual_bytes = row->basis_bytes = 0;
     row->bits_per_element = 0, row->offloaded_bytes = 900, row->offloaded_read_bytes_per_step = 300;
     cr_assert_eq(kv_text_set(&row->flags, "offloaded bits-with-host:4.5"), KV_OK);
-    new_folder(folder);
-    snprintf(plots, sizeof plots, "%s/plots", folder);
-    setenv("PATH", "/nonexistent", 1);
-    cr_assert_eq(kv_plot_results(folder, results, &left_out, &err), KV_OK);
-    setenv("PATH", "/usr/bin:/bin", 1);
+    char *left_out = plot_without_gnuplot(results, folder, plots);
     char *memory = read_file(plots, "memory-smollm2-prose.dat");
     cr_expect(strstr(memory, "0 4.5 ") && strstr(memory, "\"0.00 + 4.50\"") && strstr(memory, "\n1.5 "),
               "expected a bar to 4.5 and a read at 1.5 in %s", memory);
