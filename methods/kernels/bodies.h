@@ -559,6 +559,13 @@ static void KERNEL(bucket_linear)(const float *x, size_t n, const float *thresho
     }
 }
 
+/* Vector k of n values, zeros past them. */
+ALWAYS_INLINE vec load_some(const float *x, size_t n, uint32_t k)
+{
+    const size_t at = k * LANES, left = at < n ? n - at : 0;
+    return left >= LANES ? load(x + at) : load_part(left ? x + at : x, left);
+}
+
 /* Signs of four vectors are whole bytes in every set. */
 ALWAYS_INLINE uint64_t four_signs(const vec v[4])
 {
@@ -578,10 +585,7 @@ static void KERNEL(sign_bits)(const float *x, size_t n, uint8_t *bits)
         memcpy(bits, &word, MANY / 8);
     }
     if (!n) return;
-    for (uint32_t k = 0; k < 4; k++) {
-        const size_t before = k * LANES, left = n > before ? n - before : 0;
-        v[k] = left >= LANES ? load(x + before) : load_part(left ? x + before : x, left);
-    }
+    for (uint32_t k = 0; k < 4; k++) v[k] = load_some(x, n, k);
     const uint64_t word = four_signs(v);
     for (size_t b = 0; 8 * b < n; b++) bits[b] = (uint8_t)(word >> 8 * b);
 }

@@ -71,10 +71,4 @@ static inline float kv_fp4_step(const struct kv_fp4_shape *shape, uint8_t scale)
     return kv_fp4_power(scale);
 }
 
-/* x / step; a quotient by a power of two is a product. */
-static inline float kv_fp4_inverse(uint8_t scale)
-{
-    return kv_fp4_power(254u - scale);
-}
-
 #endif

@@ -23,15 +23,6 @@ ALWAYS_INLINE vec scaled(vec x, enum scaling scaling, struct divisor by, int usu
     return usual ? quotient(x, by.value, by.inverse) : divide(x, by.value);
 }
 
-ALWAYS_INLINE void load_step(const float *x, size_t n, vec v[FIELD_VECS])
-{
-    UNROLLED for (uint32_t k = 0; k < FIELD_VECS; k++)
-    {
-        const size_t at = k * LANES, left = at < n ? n - at : 0;
-        v[k] = left >= LANES ? load(x + at) : load_part(left ? x + at : x, left);
-    }
-}
-
 ALWAYS_INLINE void write_step(const struct fields *f, const vec v[FIELD_VECS], size_t n,
                               uint8_t *codes)
 {
@@ -46,8 +37,8 @@ ALWAYS_INLINE void code_fields(const struct fields *f, const float *x, size_t n,
     const struct divisor by = {spread(factor), spread(usual ? 1 / factor : 0)};
     for (size_t i = 0; i < n; i += FIELDS) {
         vec v[FIELD_VECS];
-        load_step(x + i, n - i, v);
-        UNROLLED for (uint32_t k = 0; k < FIELD_VECS; k++) v[k] = scaled(v[k], scaling, by, usual);
+        UNROLLED for (uint32_t k = 0; k < FIELD_VECS; k++) v[k] =
+            scaled(load_some(x + i, n - i, k), scaling, by, usual);
         write_step(f, v, n - i, codes + i);
     }
 }
@@ -210,13 +201,12 @@ ALWAYS_INLINE void code_groups(const struct kv_fp4_shape *shape, const float *x,
     const enum scaling scaling = shape->scale == KV_FP4_E4M3 ? OVER : TIMES;
     for (size_t i = 0; i < n; i += FIELDS) {
         vec v[FIELD_VECS];
-        load_step(x + i, n - i, v);
         UNROLLED for (uint32_t k = 0; k < FIELD_VECS; k++)
         {
             const size_t g = (i + k * LANES) / shape->width;
             const struct divisor by = {spread(by_group->steps[g]),
                                        scaling == OVER ? spread(by_group->inverses[g]) : zeros()};
-            v[k] = scaled(v[k], scaling, by, 1);
+            v[k] = scaled(load_some(x + i, n - i, k), scaling, by, 1);
         }
         write_step(&f, v, n - i, codes + i);
     }

@@ -21,6 +21,7 @@
 #include "methods/kernels/minifloats.h"
 #include "methods/kernels/channels.h"
 #include "methods/kernels/arm/wide_neon.h"
+#include "methods/kernels/wide_sums.h"
 #include "methods/kernels/polar.h"
 #include "methods/kernels/projections.h"
 #include "methods/kernels/entries.h"

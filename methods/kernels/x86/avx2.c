@@ -32,6 +32,7 @@
 #include "methods/kernels/x86/stripes_fixed.h"
 #include "methods/kernels/x86/wide_avx2.h"
 #include "methods/kernels/x86/magnitudes.h"
+#include "methods/kernels/wide_sums.h"
 #include "methods/kernels/polar.h"
 #include "methods/kernels/projections.h"
 #include "methods/kernels/x86/look_up_peak.h"

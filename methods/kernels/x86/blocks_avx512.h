@@ -2,17 +2,11 @@
 #ifndef KVBENCH_METHODS_KERNELS_X86_BLOCKS_AVX512_H
 #define KVBENCH_METHODS_KERNELS_X86_BLOCKS_AVX512_H
 
-/* Four vectors of dwords -> 64 bytes, saturated. */
+/* As unsigned_bytes. */
 static inline __m512i signed_bytes(const vec_int n[4])
 {
     return order_dwords(
         _mm512_packs_epi16(_mm512_packs_epi32(n[0], n[1]), _mm512_packs_epi32(n[2], n[3])));
-}
-
-static inline __m512i unsigned_bytes(const vec_int n[4])
-{
-    return order_dwords(
-        _mm512_packus_epi16(_mm512_packs_epi32(n[0], n[1]), _mm512_packs_epi32(n[2], n[3])));
 }
 
 static inline void store_quarters(uint8_t *at, __m512i v, size_t apart)

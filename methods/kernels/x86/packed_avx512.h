@@ -11,8 +11,7 @@ struct places {
 
 static inline struct places places_of(uint32_t bits)
 {
-    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i at = _mm512_mullo_epi32(lanes, _mm512_set1_epi32((int)bits));
+    const __m512i at = _mm512_mullo_epi32(lane_numbers(4), _mm512_set1_epi32((int)bits));
     const __m512i word = _mm512_srli_epi32(at, 4);
     const __m512i next = _mm512_slli_epi32(_mm512_add_epi32(word, _mm512_set1_epi32(1)), 16);
     return (struct places){_mm512_or_si512(word, next),
@@ -32,10 +31,8 @@ static void KERNEL(lookup_packed)(const uint8_t *packed, size_t n, uint32_t bits
 {
     if (bits <= 4 && n >= LANES) {
         const struct places places = places_of(bits);
-        const __m512i entry =
-            _mm512_and_si512(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
-                             _mm512_set1_epi32((1 << bits) - 1));
-        const vec entries = mul(pick(load_part(table, (size_t)1 << bits), entry), spread(factor));
+        const vec once = load_part(table, (size_t)1 << bits);
+        const vec entries = mul(pick(once, lane_numbers(bits)), spread(factor));
         for (; n >= LANES; n -= LANES, packed += 2 * bits, out += LANES)
             store(out, pick(entries, codes_of_lanes(places, packed)));
     }

@@ -272,16 +272,20 @@ static inline void store_steps(uint8_t *codes, const vec t[2], uint32_t top)
                         _mm256_min_epu8(bytes, _mm256_set1_epi8((char)top)));
 }
 
+/* Four vectors of dwords -> 64 bytes, saturated. */
+static inline __m512i unsigned_bytes(const vec_int n[4])
+{
+    return order_dwords(
+        _mm512_packus_epi16(_mm512_packs_epi32(n[0], n[1]), _mm512_packs_epi32(n[2], n[3])));
+}
+
 /* The same of four vectors. */
 static inline void store_four_steps(uint8_t *codes, const vec t[4], uint32_t top)
 {
     const __m512i zero = _mm512_set1_epi32(0x4b400000);
     __m512i n[4];
     for (int k = 0; k < 4; k++) n[k] = _mm512_sub_epi32(_mm512_castps_si512(t[k]), zero);
-    const __m512i bytes =
-        _mm512_packus_epi16(_mm512_packs_epi32(n[0], n[1]), _mm512_packs_epi32(n[2], n[3]));
-    _mm512_storeu_si512(codes,
-                        _mm512_min_epu8(order_dwords(bytes), _mm512_set1_epi8((char)top)));
+    _mm512_storeu_si512(codes, _mm512_min_epu8(unsigned_bytes(n), _mm512_set1_epi8((char)top)));
 }
 
 static inline vec_int no_counts(void) { return _mm512_setzero_si512(); }
@@ -316,12 +320,17 @@ static inline vec pick_of_two(vec low, vec high, vec_int index)
     return _mm512_permutex2var_ps(low, index, high);
 }
 
+/* Each lane's number mod 2^bits. */
+static inline vec_int lane_numbers(uint32_t bits)
+{
+    return _mm512_and_si512(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                            _mm512_set1_epi32((1 << bits) - 1));
+}
+
 /* ((2 m + 1) << shift) - 1 in each lane, m the lane's number mod 2^level: see KERNEL(bucket). */
 static inline vec_int threshold_places(uint32_t level, uint32_t shift)
 {
-    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
-                                              15);
-    const __m512i m = _mm512_and_si512(lane, _mm512_set1_epi32((1 << level) - 1));
+    const __m512i m = lane_numbers(level);
     const __m512i odd = _mm512_add_epi32(_mm512_add_epi32(m, m), _mm512_set1_epi32(1));
     return _mm512_sub_epi32(_mm512_sll_epi32(odd, _mm_cvtsi32_si128((int)shift)),
                             _mm512_set1_epi32(1));

@@ -1,0 +1,41 @@
+/* Sums of floats in double precision. */
+#ifndef KVBENCH_METHODS_KERNELS_WIDE_SUMS_H
+#define KVBENCH_METHODS_KERNELS_WIDE_SUMS_H
+
+/* The 8 partial sums of the contract are 8 / WIDE vectors. */
+enum { EIGHT = 8 / WIDE };
+
+ALWAYS_INLINE void add_eight(const float *x, const float *factors, wide sums[EIGHT])
+{
+    UNROLLED for (int k = 0; k < EIGHT; k++)
+    {
+        const wide v = wide_load_floats(x + k * WIDE);
+        sums[k] = factors ? wide_fused(v, wide_load_floats(factors + k * WIDE), sums[k])
+                          : wide_add(v, sums[k]);
+    }
+}
+
+/* Adding 0 changes no sum: none is -0. */
+ALWAYS_INLINE double sum_eights(const float *x, const float *factors, size_t n)
+{
+    wide sums[EIGHT];
+    double s[8];
+    UNROLLED for (int k = 0; k < EIGHT; k++) sums[k] = wide_spread(0);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) add_eight(x + i, factors ? factors + i : NULL, sums);
+    if (i < n) {
+        float rest[2][8] = {{0}};
+        memcpy(rest[0], x + i, (n - i) * sizeof *x);
+        if (factors) memcpy(rest[1], factors + i, (n - i) * sizeof *x);
+        add_eight(rest[0], factors ? rest[1] : NULL, sums);
+    }
+    UNROLLED for (int k = 0; k < EIGHT; k++) wide_store(s + k * WIDE, sums[k]);
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+}
+
+static double KERNEL(sum_wide)(const float *x, const float *factors, size_t n)
+{
+    return factors ? sum_eights(x, factors, n) : sum_eights(x, NULL, n);
+}
+
+#endif
