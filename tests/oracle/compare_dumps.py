@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 
 from compare_rows import (LATER, METHODS, Report, compare_value, floor_of, run_program, value_of)
+from copies import in_query_heads
 import from_dump
 import metrics
-import specs
 from trace_file import read_trace
 
 
@@ -76,7 +76,7 @@ def compare_spec(report, program, path, trace, spec):
             report.skip(name, f"{printed[0]['status']}: {printed[0]['reason']}")
             return
         rows, answers = {}, {}
-        trace = specs.in_query_heads(trace, spec)
+        trace = in_query_heads(trace, spec)
         for index, layer in trace.layers.items():
             dump = dump_layer(program, path, spec, index, printed[0]["seed"], folder)
             judge_layer(report, f"{name} layer {index}", layer, dump)

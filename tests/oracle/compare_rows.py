@@ -22,6 +22,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")   # one process a core instea
 import disturbed
 import linear_state
 import metrics
+import makers
 import mla
 import replay
 import specs
@@ -278,7 +279,7 @@ def both_rows(spec):
         if mla.knows(spec):
             mla.check(trace, spec)
         elif not structure.knows(spec):
-            specs.check(trace, spec)
+            makers.check(trace, spec)
         else:
             structure.check(trace, spec)
     except specs.Unknown as reason:

@@ -10,9 +10,14 @@ def logits_of(layer, queries, keys):
     return logits
 
 
-def sink_logits(layer, query_heads):
+def query_heads(layer, head):
+    """The query heads that read KV head `head`."""
+    return slice(head * layer.group, (head + 1) * layer.group)
+
+
+def sink_logits(layer, heads):
     """[n, 1] extra logits of a slice of query heads, or None."""
-    return None if layer.sink_logits is None else layer.sink_logits[query_heads, None]
+    return None if layer.sink_logits is None else layer.sink_logits[heads, None]
 
 
 def softmax(logits, sink=None):

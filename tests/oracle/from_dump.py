@@ -11,6 +11,7 @@ import sys
 import h5py
 import numpy as np
 
+from copies import in_query_heads
 import exact
 import metrics
 import specs
@@ -114,7 +115,7 @@ def main():
     parser.add_argument("--layer", required=True, type=int)
     arguments = parser.parse_args()
     dump = read_dump(arguments.dump)
-    layer = specs.in_query_heads(read_trace(arguments.trace), dump["method"]).layers[arguments.layer]
+    layer = in_query_heads(read_trace(arguments.trace), dump["method"]).layers[arguments.layer]
     for name, value in {**recomputed(layer, dump), **dump["bytes"]}.items():
         print(f"{name} {value:.9g}")
     found = check_dump(layer, dump)

@@ -10,7 +10,7 @@ import numpy as np
 from codec import Codec, Tiers, packed_bytes
 import disturbed
 from quantizers import integer_grid
-from rounding import through_f16, to_f16, to_f32
+from rounding import through_f16, to_f32
 
 
 def leading(residual, rank):

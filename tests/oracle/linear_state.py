@@ -7,8 +7,9 @@ queries best.
 import numpy as np
 
 import exact
+from exact import query_heads
+from replay import empty_answers, replay_layers
 import specs
-from replay import empty_answers, query_heads, replay_layers
 
 SHARPNESS = (0.25, 0.5, 1.0, 2.0)
 DECAYS = (1.0,) + tuple(1 - 2.0 ** -k for k in range(8, 1, -1))

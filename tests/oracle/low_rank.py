@@ -6,8 +6,8 @@ import numpy as np
 
 from codec import Unknown
 import disturbed
+from exact import query_heads
 from objects import from_inner
-from replay import query_heads
 from rounding import through_f16
 
 

@@ -7,11 +7,13 @@ full, [k_R | k_nope,h] and v_h, and met by [q_R | q_h before rotation].
 import numpy as np
 
 import exact
+from exact import query_heads
+from makers import make_chain, make_policy
 from cache import Bank, HeadCache
 from codec import Codec
 import disturbed
 from prompt import Prompt
-from replay import LayerReplay, empty_answers, query_heads, replay_layers
+from replay import LayerReplay, empty_answers, replay_layers
 from rotary import pair_columns, turned
 from rounding import through_f16, to_f32
 import specs
@@ -102,7 +104,7 @@ class Latents:
         if shape.latent_already:
             own[1] = layer.k[0][:, shape.value:]
         row = np.hstack(own)
-        self.codec = specs.make_chain(rest or [specs.Stage("f16")], row.shape[1], "k")
+        self.codec = make_chain(rest or [specs.Stage("f16")], row.shape[1], "k")
         if self.codec.bytes_of:
             raise specs.Unknown("latents of mla whose atoms vary in size")
         self.codec.bind(None, layer, 0, "k")
@@ -253,7 +255,7 @@ class LatentReplay(LayerReplay):
         tiers = self.latents.codec.tiers
         tiers.recent, tiers.sinks = params.get("recent", tiers.recent), params.get("sinks", tiers.sinks)
         self.prompt = Prompt(owner, trace.tokens, trace.prefill_length, trace)
-        self.policy = specs.make_policy(stages, self.prompt)
+        self.policy = make_policy(stages, self.prompt)
         self.heads = [self.head_cache(h, tiers) for h in range(len(owner.k))]
         self.meet = [self.latents.keys_to_meet(h) for h in range(len(owner.k))]
 
@@ -312,4 +314,4 @@ def check(trace, spec):
         if layer.owner == layer.index and not specs.leaves_exact(spec, layer.index, trace.model_layers):
             Latents(trace, layer, dict(codecs[0].params), codecs[1:])
     first = next(iter(trace.layers.values()))
-    specs.make_policy(specs.parse(spec), Prompt(first, trace.tokens, trace.prefill_length, trace))
+    make_policy(specs.parse(spec), Prompt(first, trace.tokens, trace.prefill_length, trace))

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from codec import Codec
-from replay import query_heads
+from exact import query_heads
 from rotary import before_rotation
-import specs
+from specs import Stage
 
 
 @dataclass
@@ -19,6 +19,7 @@ class Object:
     side: str                      # "k", "v" or "kv"
     rest: list                     # stages of the inner codec
     params: dict
+    make_chain: object = None      # of makers.py: codecs of `rest`
     queries: np.ndarray = None     # [query heads of the first lane, prompt, key dim], turned as the keys are
     metric: np.ndarray = None      # [key dim, key dim] sum of their squares, as keys meet them
 
@@ -32,7 +33,7 @@ class Object:
 
     def inner(self, latents):
         """The inner codec, fitted on the prompt's latents."""
-        codec = specs.make_chain(self.rest or [specs.Stage("f16")], latents.shape[1], self.side[0],
+        codec = self.make_chain(self.rest or [Stage("f16")], latents.shape[1], self.side[0],
                                  place=Place(side=self.side))
         codec.bind(None, self.layers[0], self.heads[0], self.side)
         codec.fit(latents)

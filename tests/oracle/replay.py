@@ -3,6 +3,8 @@ import numpy as np
 
 import exact
 from cache import Bank, HeadCache, UnrotatedBank, by_place
+from exact import query_heads
+from makers import make_codec, make_policy
 from metrics import Answers
 from prompt import Prompt
 from rotary import turned
@@ -23,14 +25,14 @@ class LayerReplay:
         self.trace = trace = specs.without_question(trace, spec)
         self.prompt = Prompt(owner, trace.tokens, trace.prefill_length, trace)
         stages = [] if specs.leaves_exact(spec, owner.index, trace.model_layers) else specs.parse(spec)
-        self.policy = specs.make_policy(stages, self.prompt, self.count_bytes)
+        self.policy = make_policy(stages, self.prompt, self.count_bytes)
         self.heads = [self.make_head(stages, h) for h in range(len(owner.k))]
 
     def count_bytes(self, stages, policy, limit):
         """Rows that a head's share of a budget in bytes comes to."""
         banks = []
         for rows, side in ((self.owner.k[0], "k"), (self.owner.v[0], "v")):
-            codec = specs.make_codec(stages, rows.shape[1], side, self.owner.element_bytes)
+            codec = make_codec(stages, rows.shape[1], side, self.owner.element_bytes)
             codec.bind(self.trace, self.owner, 0, side)
             codec.fit(rows[:self.trace.prefill_length])
             if codec.later or codec.bytes_of:
@@ -48,7 +50,7 @@ class LayerReplay:
         rows = (owner.k if side == "k" else owner.v)[head]
         within = side == "v" and owner.value_is_key_prefix            # no rows of their own
         recorded = "bf16" if owner.stored is through_bf16 else "f16"
-        codec = specs.make_codec([] if within else stages, rows.shape[1], side, owner.element_bytes, recorded)
+        codec = make_codec([] if within else stages, rows.shape[1], side, owner.element_bytes, recorded)
         codec.bind(self.trace, owner, head, side)
         return self.make_bank(codec, rows)
 
@@ -220,11 +222,6 @@ def span_of(positions):
     return slice(int(positions[0]), int(positions[-1]) + 1) if whole else positions
 
 
-def query_heads(layer, head):
-    """The query heads that read KV head `head`."""
-    return slice(head * layer.group, (head + 1) * layer.group)
-
-
 def exact_answers(trace, layer):
     """Kept with the trace: the same for every spec."""
     if layer.index not in trace.exact:
@@ -233,7 +230,7 @@ def exact_answers(trace, layer):
 
 
 def empty_answers(trace, layer):
-    times, heads, tokens = trace.steps, len(layer.q), trace.tokens
+    times, tokens = trace.steps, trace.tokens
     weights, outputs = exact_answers(trace, layer)
     shape = (len(layer.k), len(times), tokens)
     return Answers(layer=layer, times=times, exact=outputs, output=np.zeros_like(outputs),

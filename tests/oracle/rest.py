@@ -6,6 +6,7 @@ is settled, and encodes, right after the first.
 """
 import numpy as np
 
+from makers import make_policy
 import policies
 import specs
 from replay import LayerReplay, replay_layers
@@ -66,7 +67,7 @@ class RestReplay(LayerReplay):
     def __init__(self, trace, owner, readers, spec):
         self.later_stages = specs.parse(spec.split("+rest+")[1])
         super().__init__(trace, owner, readers, spec)
-        self.later_policy = specs.make_policy(self.later_stages, self.prompt, self.count_second)
+        self.later_policy = make_policy(self.later_stages, self.prompt, self.count_second)
         self.check_second()
         if self.policy.cache_positions or isinstance(self.policy, policies.Cam):
             raise specs.Unknown("rows that are renumbered or merged, and others handed down")

@@ -1,10 +1,10 @@
 """One row per layer and the pooled one, under the column names of rows.csv."""
+from copies import in_query_heads
+import linear_state
 import metrics
 import mla
 from replay import replay_layers
-import linear_state
 import rest
-import specs
 import structure
 
 BYTE_COLUMNS = ("resident", "payload", "metadata", "residual", "basis", "offloaded")
@@ -51,7 +51,7 @@ def stored_row(trace, replay, index):
 def layer_rows(trace, spec):
     """layer index -> row, and layer index -> answers (for the probes' sums over layers)."""
     rows, answers = {}, {}
-    trace = specs.in_query_heads(trace, spec)
+    trace = in_query_heads(trace, spec)
     layers = replay_layers
     for kind in (structure, mla, linear_state, rest):
         layers = (kind.replay_groups if kind.knows(spec) else layers)

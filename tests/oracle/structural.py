@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from codec import Codec, Tiers
+from codec import Codec, Tiers, Unknown
 from low_rank import autoencoder, kq_svd, palu, svd, xkv
 from objects import Object, Place, Stored, from_inner
 from rotary import over_lags, pair_columns
 from rounding import through_f16, to_f32
-import specs
+from specs import Stage
 
 
 def think_channels(keys, queries, ratio):
@@ -122,7 +122,7 @@ def turn_onto(of, own, reference):
     if not keeps_pairs(of):
         u, sizes, vt = np.linalg.svd(own.T @ reference)
         if sizes[-1] < 1e-9 * sizes[0]:
-            raise specs.Unknown("a turn of directions that no row has")
+            raise Unknown("a turn of directions that no row has")
         return through_f16(u @ vt)
     turn = np.eye(of.width)
     for x, y in zip(*pair_columns(of.layers[0])):
@@ -215,12 +215,13 @@ class Exact(Codec):
 class Structural(Codec):
     """A method of this file around what stores its latents."""
 
-    def __init__(self, name, dim, side, params, rest, place):
+    def __init__(self, name, dim, side, params, rest, place, make_chain):
         super().__init__(dim)
         if set(params) - PARAMETERS[name]:
-            raise specs.Unknown(f"{name} takes no {sorted(set(params) - PARAMETERS[name])}")
+            raise Unknown(f"{name} takes no {sorted(set(params) - PARAMETERS[name])}")
         self.name, self.params, self.rest, self.place = name, params, rest, replace(place, side=place.side or side)
-        inner = specs.make_chain(rest or [specs.Stage("f16")], dim, side, place=Place(side=self.place.side))
+        self.make_chain = make_chain
+        inner = make_chain(rest or [Stage("f16")], dim, side, place=Place(side=self.place.side))
         if inner.later:
             raise ValueError("rows after the prompt that are stored in another way")
         self.block, self.tiers = inner.block, replace(inner.tiers)
@@ -269,7 +270,7 @@ class Structural(Codec):
         if self.name in ONE_LANE and (len(place.heads) > 1 or place.side == "kv"):
             raise ValueError(f"{self.name} serves one head and side")
         of = Object(to_f32(prompt_rows).astype(np.float64), place.lanes, place.layers, place.heads, place.side,
-                    self.rest, self.params, self.queries() if self.name == "think" and place.side == "k" else None,
+                    self.rest, self.params, self.make_chain, self.queries() if self.name == "think" and place.side == "k" else None,
                     self.metric() if self.name == "kq-svd" and place.side == "k" else None)
         self.stored = METHODS[self.name](of)
 
@@ -300,3 +301,21 @@ class Structural(Codec):
     @basis_bytes.setter
     def basis_bytes(self, _):
         pass
+
+
+def within(codec):
+    """The method of this file in a chain, or None."""
+    while codec is not None and not isinstance(codec, Structural):
+        codec = getattr(codec, "inner", None)
+    return codec
+
+
+def tells_layers_apart(codec):
+    method = within(codec)
+    return method is not None and method.name == "layer-share"
+
+
+def stored_by(codec):
+    """Layers of the object that atoms and bases belong to; None: all, as where something around the method stores
+    of every layer (its mean, its outliers)."""
+    return codec.stored.owners if isinstance(codec, Structural) else None

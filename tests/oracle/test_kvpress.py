@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 
 import exact
+from makers import make_policy
 import specs
 from budgets import best, pyramid_of_kvpress
 from policies import keep_prompt
@@ -94,7 +95,7 @@ class SameRows(Fed):
     def test_same_rows_kept(self):
         for name, (parameters, press, settings) in SETTINGS.items():
             prompt = Prompt(self.trace.layers[0], self.trace.tokens, self.trace.prefill_length)
-            policy = specs.make_policy(specs.parse(f"{name}:budget={BUDGET}{parameters}"), prompt)
+            policy = make_policy(specs.parse(f"{name}:budget={BUDGET}{parameters}"), prompt)
             for head, scores in enumerate(self.their_scores(press, settings)):
                 kept = np.flatnonzero(keep_prompt([policy])[head])
                 np.testing.assert_array_equal(kept, best(scores, BUDGET), f"{name} head {head}")
@@ -106,7 +107,7 @@ class SameBudgets(Fed):
 
     def policy(self, spec):
         prompt = Prompt(self.trace.layers[0], self.trace.tokens, self.trace.prefill_length, self.trace)
-        return specs.make_policy(specs.parse(spec), prompt)
+        return make_policy(specs.parse(spec), prompt)
 
     def snapkv_scores(self):
         return self.their_scores("SnapKVPress", dict(window_size=32, kernel_size=5))

@@ -3,6 +3,7 @@ import unittest
 
 import numpy as np
 
+from makers import make_chain
 import specs
 import vectors
 from lloyd_max import codebook
@@ -159,7 +160,7 @@ class LowRank(unittest.TestCase):
     def test_rank_of_the_data_loses_only_halves(self):
         rng = np.random.default_rng(2)
         rows = rng.standard_normal((100, 6)) @ rng.standard_normal((6, 40))
-        codec = specs.make_chain(specs.parse("svd:rank=6+int:bits=8"), 40, "k")
+        codec = make_chain(specs.parse("svd:rank=6+int:bits=8"), 40, "k")
         codec.bind(None, None, 0, "k")
         codec.fit(rows)
         error = np.linalg.norm(codec.round_trip(rows) - rows) / np.linalg.norm(rows)

@@ -34,7 +34,7 @@ class Layer:
     rope_inv_freq: np.ndarray | None
     rope_scale: float
     floor: float = None                # tolerances.weight_floor, once it is known
-    copies: int = 1                    # KV heads that stand for each recorded one: specs.in_query_heads
+    copies: int = 1                    # KV heads that stand for each recorded one: copies.in_query_heads
 
     @property
     def group(self):

@@ -6,6 +6,7 @@ noise, but on a trace one draw for all heads meets few directions and may lie so
 """
 import numpy as np
 
+from makers import make_chain
 import specs
 
 DRAWS, APPEAL = 16, 100
@@ -20,7 +21,7 @@ def squared_error(rows_of_heads, stage, side, columns, seed):
     """Over all heads of a layer, one rotation for all of them; of the first columns of each row."""
     top = bottom = 0.0
     for rows, prompt_length in rows_of_heads:
-        codec = specs.make_chain([with_seed(stage, seed)], rows.shape[1], side, keep_seed=True)
+        codec = make_chain([with_seed(stage, seed)], rows.shape[1], side, keep_seed=True)
         codec.fit(rows[:prompt_length])
         top += np.sum((codec.round_trip(rows) - rows)[:, :columns] ** 2)
         bottom += np.sum(rows[:, :columns] ** 2)

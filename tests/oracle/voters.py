@@ -25,7 +25,7 @@ class SnapKV(Scored):
 
     def scores(self, head):
         """[prompt] votes on the prefix; the window's own entries are never looked at."""
-        length, window = self.prompt.length, self.window
+        window = self.window
         join = {"mean": np.mean, "max": np.max}[self.group]
         votes = np.stack([self.head_votes(h) for h in self.prompt.query_heads(head)])
         if self.order == "before":
