@@ -6,7 +6,8 @@
  * E^T: the eigenvectors V of L^T C_q L = V S^2 V^T, S the singular values of Q K^T. Then
  * B = L^-T V_r, A = L V_r, and A B^T is a projection (oblique): its error is sqrt(sum_{i>r} S_i^2),
  * the least that any rank r can have. Columns of B have length 1 and those of A its inverse, so
- * that latents are of the keys' size (the paper's S^(1/2) on both sides cancels the same). encode:
+ * that latents are of the keys' size (the paper's S^(1/2) on both sides cancels the same). Their sign is
+ * free, and what grids make of latents hangs on it: the largest component of a column of B is positive. encode:
  * z = B^T k to the inner codec; decode: k_hat = A z_hat. Values: the same with C_q = sum over the
  * group's heads of W_oh^T W_oh, C_k = V^T V (values=output; skipped where the trace has no W_o), or
  * plain eigenvectors of V^T V (values=pca, the default).
@@ -125,7 +126,7 @@ static void set_column(struct kv_directions *block, uint32_t k, const double *ve
             up[c] += vectors[(size_t)j * dim + c] * (v[j] * roots[j]);
         }
     for (uint32_t c = 0; c < dim; c++) square += down[c] * down[c];
-    const double length = square > 0 ? sqrt(square) : 1.0;
+    const double length = (square > 0 ? sqrt(square) : 1.0) * kv_sign_of_largest(down, dim);
     for (uint32_t c = 0; c < dim; c++) down[c] /= length, up[c] *= length;
     kv_low_rank_set(block, k, down, up);
 }

@@ -148,13 +148,12 @@ static int diagonalise(double *d, double *e, double *vectors, uint32_t n, struct
     return KV_OK;
 }
 
-static void fix_sign(double *vector, uint32_t n)
+double kv_sign_of_largest(const double *vector, uint32_t n)
 {
     uint32_t at = 0;
     for (uint32_t i = 1; i < n; i++)
         if (fabs(vector[i]) > fabs(vector[at])) at = i;
-    if (vector[at] < 0)
-        for (uint32_t i = 0; i < n; i++) vector[i] = -vector[i];
+    return vector[at] < 0 ? -1.0 : 1.0;
 }
 
 static void sort(double *values, double *vectors, uint32_t n)
@@ -166,7 +165,8 @@ static void sort(double *values, double *vectors, uint32_t n)
         const double value = values[k];
         values[k] = values[best], values[best] = value;
         if (best != k) turn(vectors + (size_t)k * n, vectors + (size_t)best * n, 0.0, 1.0, n);
-        fix_sign(vectors + (size_t)k * n, n);
+        const double sign = kv_sign_of_largest(vectors + (size_t)k * n, n);
+        for (uint32_t i = 0; i < n; i++) vectors[(size_t)k * n + i] *= sign;
     }
 }
 

@@ -12,9 +12,12 @@
 /* matrix [dim][dim] += x x^T of n rows of `dim` numbers that lie `stride` apart. */
 void kv_add_squares(double *matrix, const float *rows, size_t n, size_t stride, uint32_t dim);
 
+/* 1, or -1 where the component of largest magnitude (the first such) is negative. */
+double kv_sign_of_largest(const double *vector, uint32_t n);
+
 /* matrix [n][n] in, symmetric; out: row k is the unit eigenvector of values[k], values descending
- * (of equal ones any order, always the same); of each vector the component of largest magnitude
- * (the first such) is positive. */
+ * (of equal ones any order, always the same); the sign of each vector is that of its largest
+ * component: +. */
 int kv_eigen_symmetric(double *matrix, uint32_t n, double *values, struct kv_error *err);
 
 #endif

@@ -48,7 +48,7 @@ streaming:sinks=4:budget=80+kivi:bits=4:residual_length=32 window:budget=64+svd:
 h2o:budget=64+kivi:bits=4:residual_length=32
 svd:rank=24:keys=unrotated svd:rank=48:span=heads:v.where=host svd:rank=16:keys=unrotated:span=heads+int:bits=8
 palu:rank=0.5:group_heads=2 palu:rank=0.25+int:bits=4 xkv:rank=0.25:group_layers=3
-xkv:k.rank=32:v.rank=64:group_layers=2 kq-svd:rank=0.25 k.kq-svd:rank=16:keys=unrotated+v.palu:rank=24:group_heads=1
+xkv:k.rank=32:v.rank=64:group_layers=2 kq-svd:rank=0.25 kq-svd:rank=8+int:bits=8 k.kq-svd:rank=16:keys=unrotated+v.palu:rank=24:group_heads=1
 autoencoder:rank=0.5:steps=3
 think k.think:ratio=0.7+k.int:bits=8 minicache:start=0.3 minicache:start=1:retain=below gqa
 gqa:heads=1:align=procrustes interleave:budget=100 interleave:budget=64:locals=2:global_at=0

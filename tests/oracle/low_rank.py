@@ -20,12 +20,15 @@ def check_found(rows, vectors, values):
             raise Unknown("directions that no row of the prompt has")
 
 
+def signs_of_largest(columns):
+    return np.sign(columns[np.abs(columns).argmax(axis=0), range(columns.shape[1])])
+
+
 def leading(gram, rank):
     """Eigenvectors of the largest eigenvalues, as columns, and these. A sign is free: the component of
     largest magnitude is positive."""
     values, vectors = np.linalg.eigh(disturbed.gram(gram))
-    largest = np.abs(vectors).argmax(axis=0)
-    vectors = vectors * np.sign(vectors[largest, range(len(vectors))])
+    vectors = vectors * signs_of_largest(vectors)
     return vectors[:, ::-1][:, :rank], values[::-1][:rank]
 
 
@@ -98,7 +101,7 @@ def kq_svd(of):
     u, s, vt = np.linalg.svd(l_q.T @ l_k)
     a = np.linalg.solve(l_q.T, u[:, :rank] * np.sqrt(s[:rank]))
     b = np.linalg.solve(l_k.T, vt[:rank].T * np.sqrt(s[:rank]))
-    length = np.linalg.norm(b, axis=0)
+    length = np.linalg.norm(b, axis=0) * signs_of_largest(b)
     return project(of, b / length, a * length, 4 * b.size)
 
 
