@@ -26,22 +26,31 @@ static bool goes_first(const float *score, uint32_t a, uint32_t b)
     return score[a] < score[b];
 }
 
-/* What one step of decoding asks for. */
-static void drop_one(const float *score, const uint32_t *candidates, uint32_t n, uint8_t *fate)
+/* A whole number in the order of scores: NaN is the least, zeros are equal. */
+static int32_t rank_of(float score)
 {
-    uint32_t lowest = candidates[0];
-    for (uint32_t c = 1; c < n; c++)
-        if (goes_first(score, candidates[c], lowest)) lowest = candidates[c];
-    fate[lowest] = KV_DROP;
+    const float x = score + 0.0f; /* -0 becomes 0 */
+    int32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const int32_t rank = bits < 0 ? bits ^ INT32_MAX : bits;
+    return x != x ? INT32_MIN : rank;
+}
+
+/* Which of n > 0 scores goes first: the last of the lowest. */
+static uint32_t find_lowest(const float *score, uint32_t n)
+{
+    int32_t lowest = rank_of(score[0]);
+    for (uint32_t i = 1; i < n; i++) {
+        const int32_t rank = rank_of(score[i]);
+        lowest = rank < lowest ? rank : lowest;
+    }
+    while (rank_of(score[n - 1]) != lowest) n--;
+    return n - 1;
 }
 
 void kv_drop_lowest(const float *score, uint32_t *candidates, uint32_t n, uint32_t m, uint8_t *fate)
 {
     assert(m <= n);
-    if (m == 1) {
-        drop_one(score, candidates, n, fate);
-        return;
-    }
     /* Quickselect (Hoare): afterwards the first m candidates are those that go. The order is total,
      * so the set does not depend on the pivots. */
     int64_t low = 0, high = n;
@@ -76,14 +85,29 @@ struct kv_protected kv_trim_protected(const struct kv_trim *trim, uint32_t budge
     return (struct kv_protected){sinks, recent < budget - sinks ? recent : budget - sinks};
 }
 
+static struct kv_protected protected_of(const struct kv_trim *trim, const struct kv_lane *lane)
+{
+    uint32_t sinks = 0;
+    while (sinks < lane->n && lane->positions[sinks] < trim->sinks) sinks++;
+    return kv_trim_protected(trim, lane->budget, sinks);
+}
+
 uint32_t kv_trim_candidates(const struct kv_trim *trim, const struct kv_lane *lane,
                             uint32_t *candidates)
 {
-    uint32_t sinks = 0, n = 0;
-    while (sinks < lane->n && lane->positions[sinks] < trim->sinks) sinks++;
-    const struct kv_protected shut = kv_trim_protected(trim, lane->budget, sinks);
+    const struct kv_protected shut = protected_of(trim, lane);
+    uint32_t n = 0;
     for (uint32_t i = shut.sinks; i + shut.recent < lane->n; i++) candidates[n++] = i;
     return n;
+}
+
+/* What one step of decoding asks for. */
+static void drop_one(const struct kv_trim *trim, struct kv_lane *lane)
+{
+    const struct kv_protected shut = protected_of(trim, lane);
+    const uint32_t closed = shut.sinks + shut.recent;
+    if (closed < lane->n)
+        lane->fate[shut.sinks + find_lowest(lane->score + shut.sinks, lane->n - closed)] = KV_DROP;
 }
 
 /* CriticalKV's second stage: the best of the candidates by score stay whatever comes; the others
@@ -107,6 +131,10 @@ static void trim_lane(const struct kv_trim *trim, struct kv_lane *lane, uint32_t
     if (lane->n <= lane->budget) return;
     uint32_t excess = lane->n - lane->budget, *candidates = lane->scratch;
     if (excess < at_once) excess = at_once;
+    if (excess == 1 && !trim->output_percent) {
+        drop_one(trim, lane);
+        return;
+    }
     const uint32_t n = kv_trim_candidates(trim, lane, candidates);
     if (trim->output_percent) rescore(trim, lane, candidates, n);
     kv_drop_lowest(lane->score, candidates, n, excess < n ? excess : n, lane->fate);

@@ -1,5 +1,6 @@
 /* Trim and shared budgets, worked by hand: who goes among equals, and of budgets below what is protected. */
 #include <criterion/criterion.h>
+#include <math.h>
 #include <string.h>
 
 #include "methods/trim.h"
@@ -49,6 +50,23 @@ static struct heads *trim(const struct kv_trim *rule, bool prompt, uint32_t budg
 
 static const float equal[HEADS][ROWS] = {{0.625f, 0.625f, 0.625f, 0.625f, 0.625f, 0.625f, 0.625f, 0.625f},
                                          {0.625f, 0.625f, 0.625f, 0.625f, 0.625f, 0.625f, 0.625f, 0.625f}};
+
+/* At a step a single row goes, the newest left out: NaN before any number, zeros are equal, and of equal
+ * ones the latest. */
+Test(trim, the_single_row_that_goes_is_the_last_of_the_lowest)
+{
+    static const float scores[][HEADS][ROWS] = {
+        {{3, 2.385f, 5, 2.385f, 4, 9, 3, 0}, {-1.5f, 8, -2.5f, 8, 8, -0.5f, 8, -7}},
+        {{1, 0.0f, 2, -0.0f, 2, 2, 2, 0}, {1, -0.0f, 2, 0.0f, 2, 2, 2, 0}},
+        {{-INFINITY, NAN, -1, NAN, 2, -9, 7, 0}, {INFINITY, -INFINITY, 1, 2, 3, -3e38f, 7, 0}},
+        {{1e-45f, -1e-45f, 0, 1, 2, 3, 4, 0}, {INFINITY, INFINITY, INFINITY, 3e38f, 3e38f, 3e38f, 4e37f, 0}}};
+    static const char *const expected[][HEADS] = {{"###.####", "##.#####"}, {"###.####", "###.####"},
+                                                  {"###.####", "#.######"}, {"#.######", "######.#"}};
+    const struct kv_trim rule = {0};
+    for (size_t s = 0; s < sizeof scores / sizeof *scores; s++)
+        for (uint32_t h = 0; h < HEADS; h++)
+            expect_rows(trim(&rule, false, ROWS - 1, scores[s]), h, expected[s][h]);
+}
 
 Test(trim, of_equal_scores_the_earlier_row_stays)
 {
