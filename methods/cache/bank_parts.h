@@ -25,10 +25,6 @@ static inline struct kv_bank *kv_bank_part_of(const struct kv_bank *bank, uint32
     return bank->later && bank->is_late[token] ? bank->later : (struct kv_bank *)bank;
 }
 
-/* A recorded row, widened: out [dim of the tensor]. */
-void kv_bank_widen(const struct kv_kernels *kernels, const struct kv_tensor *tensor, uint32_t head,
-                   uint32_t token, float *out);
-
 /* The lane's columns of a recorded row, a key before its value; keys turned back where `rotary` is
  * given. Returns where the next lane's begin. */
 float *kv_bank_gather_lane(const struct kv_bank *bank, const struct kv_source *source,

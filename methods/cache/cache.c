@@ -116,26 +116,30 @@ static void drop_row(struct kv_cache *cache, uint32_t index, uint32_t token)
     charge_row(cache, -1);
 }
 
+/* Rows from .. from + n - 1 of a lane's lists go to `to`, further up front. */
+static void move_rows(const struct kv_cache *cache, struct kv_held *lane, uint32_t to, uint32_t from,
+                      uint32_t n)
+{
+    if (to == from) return;
+    memmove(lane->positions + to, lane->positions + from, n * sizeof *lane->positions);
+    for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++) {
+        const size_t width = cache->wants[p].state_floats;
+        memmove(lane->state[p] + to * width, lane->state[p] + from * width, n * width * sizeof(float));
+    }
+}
+
 /* Carries out the fates of a lane: dropped rows leave the lists, the others close up. */
 static void apply_fates(struct kv_cache *cache, uint32_t index)
 {
     struct kv_held *lane = &cache->lanes[index];
     const uint8_t *fate = cache->views[index].fate;
     uint32_t kept = 0;
-    for (uint32_t i = 0; i < lane->n; i++) {
-        if (fate[i] == KV_DROP) {
-            drop_row(cache, index, lane->positions[i]);
-            continue;
-        }
-        if (kept != i) {
-            lane->positions[kept] = lane->positions[i];
-            for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++) {
-                const size_t width = cache->wants[p].state_floats;
-                memcpy(lane->state[p] + kept * width, lane->state[p] + i * width,
-                       width * sizeof(float));
-            }
-        }
-        kept++;
+    for (uint32_t i = 0, end; i < lane->n; i = end + 1) {
+        const uint8_t *dropped = memchr(fate + i, KV_DROP, lane->n - i);
+        end = dropped ? (uint32_t)(dropped - fate) : lane->n;
+        if (dropped) drop_row(cache, index, lane->positions[end]);
+        move_rows(cache, lane, kept, i, end - i);
+        kept += end - i;
     }
     lane->n = kept;
 }
@@ -353,9 +357,9 @@ static void widen_new_rows(struct kv_cache *cache, uint32_t t)
     const struct kv_source *source = &cache->plan.source;
     float *row = cache->new_rows;
     for (uint32_t i = 0; i < cache->plan.n_heads; i++) {
-        kv_tensor_widen(source->keys, cache->plan.first_head + i, t, 1, row);
+        kv_bank_widen(cache->plan.kernels, source->keys, cache->plan.first_head + i, t, row);
         row += source->keys->dim;
-        kv_tensor_widen(source->values, cache->plan.first_head + i, t, 1, row);
+        kv_bank_widen(cache->plan.kernels, source->values, cache->plan.first_head + i, t, row);
         row += source->values->dim;
     }
 }
