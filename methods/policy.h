@@ -39,7 +39,9 @@ struct kv_lane {                  /* one KV head as shown to a policy, for the l
     uint8_t *reads;               /* [group][n] out of select: 1 = read */
     const float *queries;         /* [group][key_dim] of this step; NULL after the prompt */
     const float *key, *value;     /* this step's new row as recorded; NULL after the prompt */
-    const float *weights;         /* [group][n] observe: this step's; 0 where not visible */
+    const float *weights;         /* [group][stride] observe: this step's; 0 where not visible */
+    const uint32_t *places;       /* [n] a row's column in weights */
+    uint32_t stride;
     const float *logits;          /* [group][n] select, when wants.logits: scaled, capped */
     const struct kv_prompt *prompt;
     float *keys, *values;         /* [n][dim] merge: the rows as a reader sees them, to be changed */

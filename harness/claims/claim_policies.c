@@ -31,7 +31,8 @@ struct stepper {                          /* one layer's heads, driven step by s
     struct kv_cache *cache;
     struct kv_prompt *prompts;
     float *keys, *queries, *exact;        /* [heads][tokens][dim], [heads][group][dim], [heads][group][tokens] */
-    float **held;                         /* [heads] -> [group][n] weights over held rows */
+    float **held;                         /* [heads] -> [group][tokens] weights over held rows */
+    struct kv_observed *observed;         /* [heads] the same */
     uint8_t *reads;                       /* [group][tokens] */
 };
 
@@ -48,8 +49,9 @@ static int make_stepper(struct stepper *s, const struct kv_layer *layer, const s
     s->queries = kv_pool_take(s->pool, heads * group * geometry->key_dim * sizeof(float));
     s->exact = kv_pool_take(s->pool, heads * group * tokens * sizeof(float));
     s->held = kv_pool_take(s->pool, heads * sizeof *s->held);
+    s->observed = kv_pool_take(s->pool, heads * sizeof *s->observed);
     s->reads = kv_pool_take(s->pool, group * tokens);
-    if (!s->prompts || !s->keys || !s->queries || !s->exact || !s->held || !s->reads)
+    if (!s->prompts || !s->keys || !s->queries || !s->exact || !s->held || !s->observed || !s->reads)
         return kv_fail(err, KV_EMEMORY, "claim: no memory");
     const struct kv_wants wants = kv_cache_wants(&spec->caches[0]);
     int status = KV_OK;
@@ -85,10 +87,12 @@ static void weigh_held(struct stepper *s, uint32_t head)
     const size_t tokens = s->geometry->tokens;
     for (uint32_t g = 0; g < s->geometry->group; g++) {
         const float *exact = s->exact + ((size_t)head * s->geometry->group + g) * tokens;
-        float *out = s->held[head] + (size_t)g * lane->n, sum = 0.0f;
-        for (uint32_t i = 0; i < lane->n; i++) sum += out[i] = exact[lane->positions[i]];
-        for (uint32_t i = 0; i < lane->n && sum > 0.0f; i++) out[i] /= sum;
+        float *out = s->held[head] + g * tokens, sum = 0.0f;
+        for (uint32_t i = 0; i < lane->n; i++)
+            sum += out[lane->positions[i]] = exact[lane->positions[i]];
+        for (uint32_t i = 0; i < lane->n && sum > 0.0f; i++) out[lane->positions[i]] /= sum;
     }
+    s->observed[head] = (struct kv_observed){s->held[head], lane->positions, s->geometry->tokens};
 }
 
 /* Positions of the `top` largest of weights[0 .. n-1]. */
@@ -159,7 +163,7 @@ static int step_layer(struct policy_figure *figure, const struct kv_layer *layer
             if (t % 4 == 0 || t + 1 == geometry->tokens) measure(figure, &s, h, t);
             weigh_held(&s, h);
         }
-        kv_cache_end(s.cache, t, (const float *const *)s.held);
+        kv_cache_end(s.cache, t, s.observed);
     }
     kv_pool_destroy(s.pool);
     return status;

@@ -59,8 +59,11 @@ int kv_counting_run_steps(struct counting *counting, struct kv_error *err)
     const size_t lanes = (size_t)counting->n_layers * counting->unit_heads, group = geometry->group;
     const size_t queries = lanes * group * geometry->key_dim;
     float **weights = kv_pool_take(counting->pool, lanes * sizeof *weights);
+    struct kv_observed *observed = kv_pool_take(counting->pool, lanes * sizeof *observed);
+    uint32_t *places = kv_pool_take(counting->pool, geometry->tokens * sizeof *places);
     float *query = kv_pool_take(counting->pool, queries * sizeof *query);
-    bool done = weights && query;
+    bool done = weights && observed && places && query;
+    for (uint32_t i = 0; done && i < geometry->tokens; i++) places[i] = i;
     for (size_t l = 0; done && l < lanes; l++) {
         weights[l] = kv_pool_take(counting->pool, group * geometry->tokens * sizeof(float));
         done = weights[l] != NULL;
@@ -71,10 +74,11 @@ int kv_counting_run_steps(struct counting *counting, struct kv_error *err)
         kv_cache_begin(counting->main[0], t, query);
         for (size_t l = 0; l < lanes; l++) {
             const struct kv_cache *cache = counting->main[l / counting->unit_heads];
-            kv_counting_fill(counting, weights[l],
-                             group * cache->lanes[l % counting->unit_heads].n);
+            const uint32_t n = cache->lanes[l % counting->unit_heads].n;
+            kv_counting_fill(counting, weights[l], group * n);
+            observed[l] = (struct kv_observed){weights[l], places, n};
         }
-        kv_cache_end(counting->main[0], t, (const float *const *)weights);
+        kv_cache_end(counting->main[0], t, observed);
     }
     return KV_OK;
 }

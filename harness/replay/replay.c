@@ -354,7 +354,7 @@ static int run_fast(struct unit *units, uint32_t n, struct kv_error *err)
 
 struct step {                          /* of all layers of the group, for the first cache */
     float *queries;                    /* [n][heads][group][key_dim] */
-    const float **weights;             /* [n * heads] */
+    struct kv_observed *observed;      /* [n * heads] */
     size_t width;                      /* floats of a layer's queries */
 };
 
@@ -367,13 +367,13 @@ static int create_slow(struct unit *units, uint32_t n, struct step *step, struct
                                 units[u].pool, err);
     step->width = (size_t)heads * units->geometry->group * units->geometry->key_dim;
     step->queries = kv_pool_take(units->pool, n * step->width * sizeof(float));
-    step->weights = kv_pool_take(units->pool, (size_t)n * heads * sizeof *step->weights);
-    if (status == KV_OK && (!step->queries || !step->weights))
+    step->observed = kv_pool_take(units->pool, (size_t)n * heads * sizeof *step->observed);
+    if (status == KV_OK && (!step->queries || !step->observed))
         return kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
     return status;
 }
 
-static void answer_slow(struct unit *unit, uint32_t t, const float **weights)
+static void answer_slow(struct unit *unit, uint32_t t, struct kv_observed *observed)
 {
     const struct kv_replay *replay = unit->replay;
     const bool wanted = unit->scored < replay->n_scored && replay->scored[unit->scored] == t;
@@ -381,8 +381,8 @@ static void answer_slow(struct unit *unit, uint32_t t, const float **weights)
     unit->account->read_bytes += read.resident;
     unit->account->offloaded_read_bytes += read.offloaded;
     count_reads(unit);
-    const float *const *observed = kv_slow_weights(unit->slow);
-    for (uint32_t h = 0; h < replay->n_heads; h++) weights[h] = observed ? observed[h] : NULL;
+    if (kv_slow_observes(unit->slow))
+        memcpy(observed, kv_slow_observed(unit->slow), replay->n_heads * sizeof *observed);
 }
 
 static int run_slow(struct unit *units, uint32_t n, struct kv_error *err)
@@ -395,8 +395,8 @@ static int run_slow(struct unit *units, uint32_t n, struct kv_error *err)
             memcpy(step.queries + u * step.width, kv_slow_queries(units[u].slow, t),
                    step.width * sizeof(float));
         kv_cache_begin(units->main, t, step.queries);
-        for (uint32_t u = 0; u < n; u++) answer_slow(&units[u], t, step.weights + (size_t)u * heads);
-        kv_cache_end(units->main, t, step.weights[0] ? step.weights : NULL);
+        for (uint32_t u = 0; u < n; u++) answer_slow(&units[u], t, step.observed + (size_t)u * heads);
+        kv_cache_end(units->main, t, kv_slow_observes(units->slow) ? step.observed : NULL);
         status = audit_all(units, n, err);
         if (status == KV_OK && t % 16 == 0) status = kv_replay_stops(units->replay, err);
     }

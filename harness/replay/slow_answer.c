@@ -21,6 +21,7 @@ struct lane_block {                    /* of one lane; rows are [token][group] *
     float *queries;                    /* [rows][key_dim] of the owner */
     float *turned;                     /* [rows][key columns] as the lane's view meets them; or the same */
     uint32_t stride;
+    uint32_t *places;                  /* [tokens] slots by held row */
 };
 
 struct kv_slow {
@@ -37,10 +38,10 @@ struct kv_slow {
     float *reader_queries;             /* likewise of the reader; the same when owner and reader are */
     float *exact, *exact_queries;      /* of one lane's scored tokens */
     float *turned_queries, *sums;      /* of one lane, where its view turns: a reader's; of values */
-    float *step_weights;               /* [group][slots] of a token that is not scored */
+    float *owner_weights;              /* [n_heads][group][slots] where a reader's own come after them */
     float *column, *lane_values;       /* [key_dim]; [group][tokens] by held row, or [slots] */
     uint8_t *reads;                    /* [group][tokens] by held row */
-    float **observed;                  /* [n_heads] -> [group][n] */
+    struct kv_observed *observed;      /* [n_heads] of this step */
     bool selects[2], observes;         /* the main cache; the rest */
 };
 
@@ -103,15 +104,16 @@ static bool reserve_lanes(struct kv_slow *slow, uint32_t group, uint32_t dim, st
         block->logits = kv_pool_take(pool, slow->floats * sizeof(float));
         block->weights = kv_pool_take(pool, slow->floats * sizeof(float));
         block->queries = kv_pool_take(pool, (size_t)rows * dim * sizeof(float));
-        slow->observed[i] = kv_pool_take(pool, group * slots * sizeof(float));
-        done = block->logits && block->weights && block->queries && slow->observed[i] &&
+        block->places = kv_pool_take(pool, slots * sizeof *block->places);
+        done = block->logits && block->weights && block->queries && block->places &&
                reserve_turned(slow, i, rows, pool);
     }
     slow->exact_queries = kv_pool_take(pool, (size_t)rows * dim * sizeof(float));
-    slow->step_weights = kv_pool_take(pool, group * slots * sizeof(float));
+    const uint32_t shared = slow->replay->owner == slow->replay->reader ? 0 : heads;
+    slow->owner_weights = kv_pool_take(pool, shared * group * slots * sizeof(float));
     slow->lane_values = kv_pool_take(pool, group * slots * sizeof(float));
     slow->reads = kv_pool_take(pool, group * slots);
-    return done && slow->exact_queries && slow->step_weights && slow->lane_values && slow->reads;
+    return done && slow->exact_queries && slow->owner_weights && slow->lane_values && slow->reads;
 }
 
 static int create_renumbers(struct kv_slow *slow, struct kv_pool *pool, struct kv_error *err)
@@ -208,6 +210,12 @@ static const float *turn_queries(const struct kv_slow *slow, uint32_t lane, uint
     return turned;
 }
 
+static void hide_slots(const uint32_t *slots, uint32_t n, float *logits, uint32_t group, size_t stride)
+{
+    for (uint32_t g = 0; g < group; g++, logits += stride)
+        for (uint32_t i = 0; i < n; i++) logits[slots[i]] = -INFINITY;
+}
+
 /* Caps the logits of token t's rows; slots without a row and keys outside the window are -infinity. */
 static void mask(const struct kv_slow *slow, const struct kv_geometry *geometry,
                  const struct kv_mirror *mirror, uint32_t t, float *logits, uint32_t stride)
@@ -219,10 +227,10 @@ static void mask(const struct kv_slow *slow, const struct kv_geometry *geometry,
             slow->replay->kernels->softcap(row, mirror->n_slots, (float)geometry->softcap);
         for (uint32_t s = mirror->n_slots; s < stride; s++) row[s] = -INFINITY;
     }
-    for (uint32_t s = 0; s < mirror->n_slots; s++) {
-        if (mirror->live[s] && mirror->token_of[s] >= first) continue; /* nearly all */
-        for (uint32_t g = 0; g < geometry->group; g++) logits[(size_t)g * stride + s] = -INFINITY;
-    }
+    hide_slots(mirror->free_slots, mirror->n_free, logits, geometry->group, stride);
+    hide_slots(mirror->dead_slots, mirror->n_dead, logits, geometry->group, stride);
+    for (uint32_t s = 0; first && s < mirror->n_slots; s++)
+        if (mirror->token_of[s] < first) hide_slots(&s, 1, logits, geometry->group, stride);
 }
 
 /* Adds what a cache's rows of a lane touch that some query of the group reads. */
@@ -334,12 +342,10 @@ static void weigh(const struct kv_slow *slow, const struct kv_geometry *geometry
 static void keep_observed(struct kv_slow *slow, uint32_t lane, const float *weights)
 {
     const struct kv_held *held = &slow->main->lanes[lane];
-    const struct kv_mirror *mirror = &slow->mirrors[lane];
-    for (uint32_t g = 0; g < mirror->geometry->group; g++) {
-        const float *row = weights + (size_t)g * slow->blocks[lane].stride;
-        float *observed = slow->observed[lane] + (size_t)g * held->n;
-        for (uint32_t i = 0; i < held->n; i++) observed[i] = row[mirror->slot_of[held->positions[i]]];
-    }
+    const uint32_t *slot_of = slow->mirrors[lane].slot_of;
+    const struct lane_block *block = &slow->blocks[lane];
+    for (uint32_t i = 0; i < held->n; i++) block->places[i] = slot_of[held->positions[i]];
+    slow->observed[lane] = (struct kv_observed){weights, block->places, block->stride};
 }
 
 /* -- a block ------------------------------------------------------------------------------------ */
@@ -484,13 +490,13 @@ static void step_lane(struct kv_slow *slow, uint32_t lane, uint32_t t, uint32_t 
     const size_t head = replay->first_head + lane;
     float *lse = wanted ? replay->answers.log_sum_exp + (head * replay->n_scored + scored) * reader->group : NULL;
     float *logits = block->logits + (size_t)slow->next * owner->group * block->stride;
-    float *weights = wanted ? block->weights + (size_t)slow->n_scored * reader->group * block->stride
-                            : slow->step_weights;
+    float *weights = block->weights + (size_t)slow->n_scored * reader->group * block->stride;
+    float *observed = same ? weights : slow->owner_weights + (size_t)lane * owner->group * block->stride;
     struct kv_read_bytes ignored = {0};
     mask(slow, owner, mirror, t, logits, block->stride);
     hide_all_unread(slow, owner, t, lane, slow->queries, bytes);
-    weigh(slow, owner, lane, logits, weights, same ? lse : NULL);
-    if (slow->observes) keep_observed(slow, lane, weights);
+    weigh(slow, owner, lane, logits, observed, same ? lse : NULL);
+    if (slow->observes) keep_observed(slow, lane, observed);
     if (same || !wanted) return;
     /* A reader of shared K, V: the owner's queries decided what stays; its own choose among it and are
      * answered. */
@@ -530,7 +536,12 @@ struct kv_read_bytes kv_slow_step(struct kv_slow *slow, uint32_t t, uint32_t sco
     return bytes;
 }
 
-const float *const *kv_slow_weights(const struct kv_slow *slow)
+bool kv_slow_observes(const struct kv_slow *slow)
 {
-    return slow->observes ? (const float *const *)slow->observed : NULL;
+    return slow->observes;
+}
+
+const struct kv_observed *kv_slow_observed(const struct kv_slow *slow)
+{
+    return slow->observed;
 }

@@ -20,7 +20,8 @@ const float *kv_slow_queries(struct kv_slow *slow, uint32_t t);
  * caches that select. */
 struct kv_read_bytes kv_slow_step(struct kv_slow *slow, uint32_t t, uint32_t scored);
 
-/* [n_heads] pointers to the step's weights [group][n] of the main cache's lanes. */
-const float *const *kv_slow_weights(const struct kv_slow *slow);
+/* Whether a policy of the main cache looks at weights; and the step's, [n_heads]. */
+bool kv_slow_observes(const struct kv_slow *slow);
+const struct kv_observed *kv_slow_observed(const struct kv_slow *slow);
 
 #endif

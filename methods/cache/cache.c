@@ -392,21 +392,25 @@ void kv_cache_select(struct kv_cache *cache, const struct kv_geometry *reader, u
     }
 }
 
-static void observe(struct kv_cache *cache, uint32_t t, const float *const *weights)
+static void observe(struct kv_cache *cache, uint32_t t, const struct kv_observed *observed)
 {
     const struct kv_step step = step_of(cache, false, t);
     for (uint32_t p = 0; p < cache->plan.spec->n_policies; p++) {
         if (!cache->choosers[p]->type->observe) continue;
         show(cache, p, NULL);
-        for (uint32_t i = 0; i < cache->plan.n_heads; i++) cache->views[i].weights = weights[i];
+        for (uint32_t i = 0; i < cache->plan.n_heads; i++) {
+            struct kv_lane *view = &cache->views[i];
+            view->weights = observed[i].weights;
+            view->places = observed[i].places, view->stride = observed[i].stride;
+        }
         call(cache, p, cache->choosers[p]->type->observe, &step);
     }
 }
 
-void kv_cache_end(struct kv_cache *cache, uint32_t t, const float *const *weights)
+void kv_cache_end(struct kv_cache *cache, uint32_t t, const struct kv_observed *observed)
 {
-    for (uint32_t m = 0; m < cache->n_members && weights; m++)
-        observe(cache->members[m], t, weights + (size_t)m * cache->plan.n_heads);
+    for (uint32_t m = 0; m < cache->n_members && observed; m++)
+        observe(cache->members[m], t, observed + (size_t)m * cache->plan.n_heads);
     set_now(cache, t + 1);
     flush_late(cache);
 }

@@ -90,8 +90,10 @@ void kv_cache_begin(struct kv_cache *cache, uint32_t t, const float *queries);
  * [n_heads][group][key_dim]; logits [group][n] when wants.logits. */
 void kv_cache_select(struct kv_cache *cache, const struct kv_geometry *reader, uint32_t t,
                      uint32_t lane, const float *queries, const float *logits, uint8_t *reads);
-/* weights [n_members * n_heads] pointers to [group][n], or NULL when nobody observes. */
-void kv_cache_end(struct kv_cache *cache, uint32_t t, const float *const *weights);
+/* What a step gave to a lane's held rows: struct kv_lane. */
+struct kv_observed { const float *weights; const uint32_t *places; uint32_t stride; };
+/* observed [n_members * n_heads], or NULL when nobody observes. */
+void kv_cache_end(struct kv_cache *cache, uint32_t t, const struct kv_observed *observed);
 
 /* Columns of a key and of a value as read: methods/cache/view.h. */
 struct kv_view { uint32_t recorded[2], turned[2]; };

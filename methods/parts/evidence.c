@@ -19,5 +19,6 @@ void kv_evidence_observe(struct kv_chooser *self, const struct kv_step *step, st
     for (uint32_t l = 0; l < n_lanes; l++)
         for (uint32_t g = 0; g < lanes[l].group; g++)
             for (uint32_t i = 0; i < lanes[l].n; i++)
-                lanes[l].state[i] += lanes[l].weights[(size_t)g * lanes[l].n + i];
+                lanes[l].state[i] +=
+                    lanes[l].weights[(size_t)g * lanes[l].stride + lanes[l].places[i]];
 }

@@ -49,14 +49,21 @@ static double reduce_sums(const struct config *config, const double *sums, uint3
     return config->reduce == REDUCE_MAX ? max : config->reduce == REDUCE_MEAN ? sum / group : sum;
 }
 
-static float reduce_weights(const struct config *config, const float *weights, uint32_t group, size_t stride)
+/* The group's weights of every row this step, reduced. */
+static void reduce_weights(const struct config *config, const struct kv_lane *lane, float *reduced)
 {
-    float sum = 0.0f, max = weights[0];
-    for (uint32_t g = 0; g < group; g++) {
-        sum += weights[g * stride];
-        if (weights[g * stride] > max) max = weights[g * stride];
+    const float *weights = lane->weights;
+    for (uint32_t i = 0; i < lane->n; i++) reduced[i] = weights[lane->places[i]];
+    for (uint32_t g = 1; g < lane->group; g++) {
+        weights += lane->stride;
+        for (uint32_t i = 0; i < lane->n; i++) {
+            const float weight = weights[lane->places[i]];
+            if (config->reduce != REDUCE_MAX) reduced[i] += weight;
+            else if (weight > reduced[i]) reduced[i] = weight;
+        }
     }
-    return config->reduce == REDUCE_MAX ? max : config->reduce == REDUCE_MEAN ? sum / (float)group : sum;
+    for (uint32_t i = 0; config->reduce == REDUCE_MEAN && i < lane->n; i++)
+        reduced[i] /= (float)lane->group;
 }
 
 static void keep(struct kv_chooser *self, const struct kv_step *step, struct kv_lane *lanes,
@@ -97,8 +104,9 @@ static void observe(struct kv_chooser *self, const struct kv_step *step, struct 
     for (uint32_t l = 0; l < n_lanes; l++) {
         struct kv_lane *lane = &lanes[l];
         if (config->decay < 1.0) step->kernels->scale(lane->state, lane->n, (float)config->decay);
-        for (uint32_t i = 0; i < lane->n; i++)
-            lane->state[i] += reduce_weights(config, lane->weights + i, lane->group, lane->n);
+        float *reduced = (float *)lane->scratch;
+        reduce_weights(config, lane, reduced);
+        for (uint32_t i = 0; i < lane->n; i++) lane->state[i] += reduced[i];
     }
 }
 

@@ -81,7 +81,8 @@ static void observe(struct kv_chooser *self, const struct kv_step *step, struct 
     for (uint32_t l = 0; l < n_lanes; l++)
         for (uint32_t i = 0; i < lanes[l].n; i++)
             remember(self->config, lanes[l].state + (size_t)i * words, step->token,
-                     is_pivotal(lanes[l].weights + i, lanes[l].group, lanes[l].n, step->token));
+                     is_pivotal(lanes[l].weights + lanes[l].places[i], lanes[l].group,
+                                lanes[l].stride, step->token));
 }
 
 static uint32_t bits_set(uint32_t word)

@@ -6,6 +6,8 @@
  * policy the heads may hold different rows: a head that does not hold a row gives it nothing. */
 #include "methods/trim.h"
 
+#include <string.h>
+
 static void wants(const void *config, struct kv_wants *wants)
 {
     wants->tail = 1;
@@ -14,24 +16,29 @@ static void wants(const void *config, struct kv_wants *wants)
 
 static float *state_of(struct kv_lane *lane) { return lane->state; }
 
+/* sums[i] += the weights of a lane's row i, of the newest prompt query or of this step. */
+static void add_weights(const struct kv_lane *lane, bool prompt, float *sums)
+{
+    const float *weights = prompt ? lane->prompt->tail_weights : lane->weights;
+    const uint32_t *places = prompt ? lane->positions : lane->places;
+    const size_t stride = prompt ? lane->prompt->n : lane->stride;
+    for (uint32_t g = 0; g < lane->group; g++, weights += stride)
+        for (uint32_t i = 0; i < lane->n; i++) sums[i] += weights[places[i]];
+}
+
 /* Where another policy came first: a lane's own sums, and then those of all that hold the row. */
 static void average_held(struct kv_lane *lanes, uint32_t n_lanes, bool prompt)
 {
     for (uint32_t l = 0; l < n_lanes; l++) {
-        const struct kv_lane *lane = &lanes[l];
-        const float *weights = prompt ? lane->prompt->tail_weights : lane->weights;
-        const size_t n = prompt ? lane->prompt->n : lane->n;
-        for (uint32_t i = 0; i < lane->n; i++) {
-            float sum = 0.0f;
-            for (uint32_t g = 0; g < lane->group; g++)
-                sum += weights[g * n + (prompt ? lane->positions[i] : i)];
-            lane->state[i] = sum / (float)(n_lanes * lane->group);
-        }
+        struct kv_lane *lane = &lanes[l];
+        memset(lane->state, 0, lane->n * sizeof *lane->state);
+        add_weights(lane, prompt, lane->state);
+        for (uint32_t i = 0; i < lane->n; i++) lane->state[i] /= (float)(n_lanes * lane->group);
     }
     kv_sum_lanes(lanes, n_lanes, state_of);
 }
 
-/* state of every lane = mean over all heads of weights[lane][g][i]. */
+/* state of every lane = mean over all heads of a row's weights. */
 static void average(struct kv_lane *lanes, uint32_t n_lanes, bool prompt)
 {
     const uint32_t n = lanes[0].n;
@@ -39,15 +46,11 @@ static void average(struct kv_lane *lanes, uint32_t n_lanes, bool prompt)
         average_held(lanes, n_lanes, prompt);
         return;
     }
-    for (uint32_t i = 0; i < n; i++) {
-        float sum = 0.0f;
-        for (uint32_t l = 0; l < n_lanes; l++) {
-            const float *weights = prompt ? lanes[l].prompt->tail_weights : lanes[l].weights;
-            for (uint32_t g = 0; g < lanes[l].group; g++) sum += weights[(size_t)g * n + i];
-        }
-        for (uint32_t l = 0; l < n_lanes; l++)
-            lanes[l].state[i] = sum / (float)(n_lanes * lanes[0].group);
-    }
+    float *sums = lanes[0].state;
+    memset(sums, 0, n * sizeof *sums);
+    for (uint32_t l = 0; l < n_lanes; l++) add_weights(&lanes[l], prompt, sums);
+    for (uint32_t i = 0; i < n; i++) sums[i] /= (float)(n_lanes * lanes[0].group);
+    for (uint32_t l = 1; l < n_lanes; l++) memcpy(lanes[l].state, sums, n * sizeof *sums);
 }
 
 static void keep(struct kv_chooser *self, const struct kv_step *step, struct kv_lane *lanes,
