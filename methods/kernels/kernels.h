@@ -192,6 +192,14 @@ struct kv_kernels {
     float (*max)(const float *x, size_t n);    /* exact; -infinity for n = 0; a zero is +0 */
     void (*scale)(float *x, size_t n, float factor);   /* exact: x[i] *= factor */
     void (*add_wide)(const float *x, size_t n, double *sums);   /* exact: sums[i] += (double)x[i] */
+    /* Floats that lie side by side and their places among n, a multiple of 16: bit i % 16 of places[i /
+     * 16] is set where one belongs. out[i] = the next of `close`, or rest; and back. Exact. */
+    void (*spread_out)(const float *close, const uint16_t *places, size_t n, float rest, float *out);
+    void (*close_up)(const float *x, const uint16_t *places, size_t n, float *close);
+    /* x[i], and beside[i] unless that is NULL, become -infinity but where begin[i] <= token < end[i];
+     * returns at how many places they do not. Exact. */
+    uint32_t (*hide)(const int32_t *begin, const int32_t *end, int32_t token, size_t n, float *x,
+                     float *beside);
     /* x[i] = cap * tanh(x[i] / cap), by exp; relative error at most 16 eps */
     void (*softcap)(float *x, size_t n, float cap);
     /* sum of a[i] * b[i]; |error| <= n * eps * sum |a_i b_i|; order by i mod 64 as in exp_sum */

@@ -84,14 +84,18 @@ static void fetch_row(const struct work *work, const struct block *block, bool i
     memset(exact + block->read, 0, (block->to - block->from - block->read) * sizeof *exact);
 }
 
-static void exact_logits(struct work *work, const struct block *block)
+static const float *exact_queries(const struct work *work)
 {
     const struct kv_compare *compare = work->sweep->compare;
-    const struct kv_kept *kept = &compare->exact;
+    return compare->queries ? compare->queries : work->sweep->rows.queries;
+}
+
+static void exact_logits(struct work *work, const struct block *block)
+{
+    const struct kv_kept *kept = &work->sweep->compare->exact;
     if (block->first + block->n > kept->rows) {
-        kv_block_tile_logits(
-            work, block, compare->queries ? compare->queries : work->sweep->rows.queries,
-            work->sweep->geometry->key_dim, work->tile.exact_panels, work->exact_logits);
+        kv_block_compute(work->sweep, block, exact_queries(work), work->sweep->geometry->key_dim,
+                         work->tile.exact_panels, work->exact_logits, STRIDE);
         return;
     }
     const bool in_row = in_a_row(work, block);
@@ -100,8 +104,42 @@ static void exact_logits(struct work *work, const struct block *block)
                   work->exact_logits + (size_t)r * STRIDE + block->from);
 }
 
+/* Those of a packed tile's loaded lines, side by side. */
+static void close_exact_logits(struct work *work, const struct block *block, float *close)
+{
+    const struct kv_kept *kept = &work->sweep->compare->exact;
+    const struct tile *tile = &work->tile;
+    const uint32_t *position = work->sweep->lines.position + tile->first;
+    if (block->first + block->n > kept->rows) {
+        kv_block_close_logits(work, block, exact_queries(work), work->sweep->geometry->key_dim,
+                              tile->exact_panels, close);
+        return;
+    }
+    for (uint32_t r = 0; r < block->n; r++, close += STRIDE) {
+        const float *row = kept->logits + (size_t)(block->first + r) * kept->stride;
+        for (uint32_t i = block->alive_from; i < block->alive_to; i++)
+            close[i] = row[position[tile->alive[i]]];
+    }
+}
+
+/* Lines that are left out have no shift, and -infinity for both logits. */
+static void spread_shifts(struct work *work, const struct block *block)
+{
+    float *exact = work->shifts, *shifts = work->close;
+    close_exact_logits(work, block, exact);
+    kv_block_spread(work, block, exact, -INFINITY, work->exact_logits);
+    for (size_t r = 0; r < block->n; r++)
+        for (size_t i = block->alive_from; i < block->alive_to; i++)
+            shifts[r * STRIDE + i] -= exact[r * STRIDE + i];
+    kv_block_spread(work, block, shifts, 0, work->shifts);
+}
+
 void kv_compare_shifts(struct work *work, const struct block *block)
 {
+    if (work->tile.packed) {
+        spread_shifts(work, block);
+        return;
+    }
     exact_logits(work, block);
     for (uint32_t r = 0; r < block->n; r++)
         for (size_t j = block->from; j < block->to; j++) {

@@ -30,25 +30,24 @@ float *kv_block_kept(const struct kv_kept *kept, const struct work *work, const 
     return kept->logits + (size_t)block->first * kept->stride + work->tile.first;
 }
 
-void kv_block_tile_logits(struct work *work, const struct block *block, const float *queries,
-                          uint32_t dim, const float *panels, float *logits)
+void kv_block_close_logits(const struct work *work, const struct block *block,
+                           const float *queries, uint32_t dim, const float *panels, float *close)
 {
-    const struct tile *tile = &work->tile;
-    if (!tile->packed) {
-        kv_block_compute(work->sweep, block, queries, dim, panels, logits, STRIDE);
-        return;
-    }
-    struct block close = *block;
-    close.from = block->alive_from / work->sweep->kernels->panel * work->sweep->kernels->panel;
-    close.to = block->alive_to;
-    kv_block_compute(work->sweep, &close, queries, dim, panels, work->shifts, STRIDE);
-    const float left_out = block->masked ? -INFINITY : 0;
-    for (uint32_t r = 0; r < block->n; r++, logits += STRIDE) {
-        const float *from = work->shifts + (size_t)r * STRIDE;
-        for (uint32_t j = block->from; j < block->to; j++) logits[j] = left_out;
-        for (uint32_t i = block->alive_from; i < block->alive_to; i++)
-            logits[tile->alive[i]] = from[i];
-    }
+    const uint32_t panel = work->sweep->kernels->panel;
+    struct block loaded = *block;
+    loaded.from = block->alive_from / panel * panel;
+    loaded.to = block->alive_to;
+    kv_block_compute(work->sweep, &loaded, queries, dim, panels, close, STRIDE);
+}
+
+void kv_block_spread(const struct work *work, const struct block *block, const float *close,
+                     float rest, float *out)
+{
+    const uint16_t *places = work->tile.places + block->from / GRAIN;
+    const uint32_t columns = block->to - block->from;
+    close += block->alive_from, out += block->from;
+    for (uint32_t r = 0; r < block->n; r++, close += STRIDE, out += STRIDE)
+        work->sweep->kernels->spread_out(close, places, columns, rest, out);
 }
 
 void kv_block_logits(struct work *work, const struct block *block)
@@ -56,9 +55,15 @@ void kv_block_logits(struct work *work, const struct block *block)
     const struct kv_sweep *sweep = work->sweep;
     const uint32_t dim = kv_sweep_columns(sweep, 0), stride = sweep->kept.stride;
     float *kept = kv_block_kept(&sweep->kept, work, block);
+    if (work->tile.packed) {
+        kv_block_close_logits(work, block, sweep->rows.queries, dim, work->tile.panels,
+                              work->close);
+        kv_block_spread(work, block, work->close, -INFINITY, work->logits);
+        return;
+    }
     if (!kept) {
-        kv_block_tile_logits(work, block, sweep->rows.queries, dim, work->tile.panels,
-                             work->logits);
+        kv_block_compute(sweep, block, sweep->rows.queries, dim, work->tile.panels, work->logits,
+                         STRIDE);
         return;
     }
     kv_block_compute(sweep, block, sweep->rows.queries, dim, work->tile.panels, kept, stride);

@@ -45,6 +45,7 @@ struct tile {
     bool packed;   /* panels and values hold the alive lines only */
     uint32_t n_alive;
     uint32_t alive[TILE]; /* columns that a row of the chunk sees, ascending */
+    uint16_t places[TILE / GRAIN]; /* the same as bits */
     struct {
         int32_t first_begin, last_begin, first_end, last_end;
     } steps[STEPS];
@@ -55,6 +56,7 @@ struct work {
     struct states states;
     struct tile tile;
     float *logits, *exact_logits, *shifts; /* [BLOCK][STRIDE] */
+    float *close;                          /* the same, of a packed tile's loaded lines */
     float *next;                           /* scratch not yet handed out */
     size_t used;
 };
@@ -64,7 +66,6 @@ struct block {
     uint32_t from, to;             /* columns of the tile, multiples of STEP and of GRAIN */
     uint32_t read;                 /* columns from .. from + read - 1 hold lines */
     uint32_t alive_from, alive_to; /* of a packed tile: its loaded lines among those columns */
-    bool masked;                   /* what a packed tile left out is -infinity already */
     uint32_t open;                 /* every row sees the columns from .. open - 1 */
     int32_t last_begin, first_end; /* a token in [last_begin, first_end) sees every line read */
 };
@@ -114,9 +115,9 @@ bool kv_tile_open(const struct tile *tile, uint32_t first, uint32_t last);
 bool kv_block_choose(const struct tile *tile, const uint32_t *tokens, struct block *block);
 
 /* -infinity where the token may not look, in a row of logits and in one beside it unless that is
- * NULL; returns how many columns it may read. */
-uint32_t kv_block_mask(const struct tile *tile, const struct block *block, uint32_t token,
-                       float *restrict logits, float *restrict beside);
+ * NULL; returns how many columns it may read. What a packed tile left out is so already. */
+uint32_t kv_block_mask(const struct work *work, const struct block *block, uint32_t token,
+                       float *logits, float *beside);
 
 /* Begins the tile of lines from `first`; false when no token of tokens[0]..tokens[1] sees it. */
 bool kv_tile_enter(struct work *work, uint32_t first, const uint32_t tokens[2]);
@@ -138,10 +139,13 @@ void kv_block_compute(const struct kv_sweep *sweep, const struct block *block, c
 float *kv_block_kept(const struct kv_kept *kept, const struct work *work,
                      const struct block *block);
 
-/* kv_block_compute of the loaded tile, in the columns' places; 0 where a packed one left a line
- * out. */
-void kv_block_tile_logits(struct work *work, const struct block *block, const float *queries,
-                          uint32_t dim, const float *panels, float *logits);
+/* kv_block_compute of a packed tile's loaded lines, side by side: columns alive_from .. alive_to. */
+void kv_block_close_logits(const struct work *work, const struct block *block,
+                           const float *queries, uint32_t dim, const float *panels, float *close);
+
+/* Such columns in their places; `rest` where the tile left a line out. */
+void kv_block_spread(const struct work *work, const struct block *block, const float *close,
+                     float rest, float *out);
 
 /* The answer's logits of a block, kept where that is asked for. */
 void kv_block_logits(struct work *work, const struct block *block);

@@ -30,7 +30,7 @@ static void attend_row(struct work *work, const struct block *block, uint32_t r,
     struct states *states = &work->states;
     float *logits = work->logits + (size_t)r * STRIDE;
     float *exact = sweep->compare ? kv_compare_exact_row(work, block, r, state) : NULL;
-    states->seen[state] += kv_block_mask(&work->tile, block, sweep->rows.token[row], logits, exact);
+    states->seen[state] += kv_block_mask(work, block, sweep->rows.token[row], logits, exact);
     const struct step step =
         kv_soften(sweep->kernels, block, logits, &states->largest[state], &states->sum[state]);
     if (sweep->answers.outputs && step.factor != 1.0f)
@@ -49,11 +49,10 @@ static void add_values(struct work *work, const struct block *block)
     uint32_t first = block->from, n = block->read;
     if (tile->packed) {
         first = block->alive_from, n = block->alive_to - first;
-        for (uint32_t r = 0; r < block->n; r++)
-            for (uint32_t i = 0; i < n; i++)
-                work->shifts[(size_t)r * STRIDE + i] =
-                    work->logits[(size_t)r * STRIDE + tile->alive[first + i]];
-        weights = work->shifts;
+        for (size_t r = 0; r < block->n; r++)
+            sweep->kernels->close_up(weights + r * STRIDE, tile->places + block->from / GRAIN,
+                                     block->to - block->from, work->close + r * STRIDE);
+        weights = work->close;
     }
     sweep->kernels->accumulate(weights, block->n, STRIDE, tile->values + (size_t)first * dim, n,
                                dim, sweep->answers.outputs + (size_t)block->first * dim);

@@ -31,6 +31,7 @@ void kv_sweep_lay_out(struct work *work)
     work->logits = take(work, BLOCK * STRIDE);
     work->exact_logits = take(work, BLOCK * STRIDE);
     work->shifts = take(work, BLOCK * STRIDE);
+    work->close = take(work, BLOCK * STRIDE);
 }
 
 size_t kv_sweep_scratch(const struct kv_sweep *sweep)

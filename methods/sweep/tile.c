@@ -8,8 +8,12 @@
 static void choose_alive(struct tile *tile, const uint32_t tokens[2])
 {
     tile->n_alive = 0;
+    memset(tile->places, 0, sizeof tile->places);
     for (uint32_t j = 0; j < tile->n; j++)
-        if (kv_column_seen(tile, j, tokens[0], tokens[1])) tile->alive[tile->n_alive++] = j;
+        if (kv_column_seen(tile, j, tokens[0], tokens[1])) {
+            tile->alive[tile->n_alive++] = j;
+            tile->places[j / GRAIN] |= (uint16_t)(1u << j % GRAIN);
+        }
 }
 
 /* The alive rows side by side, in place. */

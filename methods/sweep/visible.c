@@ -61,16 +61,14 @@ bool kv_tile_open(const struct tile *tile, uint32_t first, uint32_t last)
     return s == STEPS;
 }
 
-/* Which of a packed tile's lines a block reads. Where no exact logits are subtracted, lines left
- * out can be -infinity from the beginning: what all rows see is then that of the others. */
+/* Which of a packed tile's lines a block reads. Those left out are -infinity from the beginning: what
+ * all rows see is that of the others. */
 static void choose_lines(const struct tile *tile, struct block *block)
 {
     uint32_t from = 0, to = tile->n_alive;
     while (from < to && tile->alive[from] < block->from) from++;
     while (to > from && tile->alive[to - 1] >= block->from + block->read) to--;
     block->alive_from = from, block->alive_to = to;
-    block->masked = tile->recorded;
-    if (!block->masked) return;
     block->last_begin = 0, block->first_end = INT32_MAX;
     for (uint32_t i = from; i < to; i++) {
         const int32_t begin = tile->begin[tile->alive[i]], end = tile->end[tile->alive[i]];
@@ -107,24 +105,15 @@ bool kv_block_choose(const struct tile *tile, const uint32_t *tokens, struct blo
     return true;
 }
 
-uint32_t kv_block_mask(const struct tile *tile, const struct block *block, uint32_t token,
-                       float *restrict logits, float *restrict beside)
+uint32_t kv_block_mask(const struct work *work, const struct block *block, uint32_t token,
+                       float *logits, float *beside)
 {
+    const struct tile *tile = &work->tile;
     const int32_t t = kv_clip_token(token);
     if (t >= block->last_begin && t < block->first_end)
-        return block->masked ? block->alive_to - block->alive_from : block->read;
-    uint32_t seen = block->open - block->from;
-    for (uint32_t j = block->open; beside && j < block->to; j++) {
-        const uint32_t visible = (tile->begin[j] <= t) & (t < tile->end[j]);
-        logits[j] = visible ? logits[j] : -INFINITY;
-        beside[j] = visible ? beside[j] : -INFINITY;
-        seen += visible;
-    }
-    if (beside) return seen;
-    for (uint32_t j = block->open; j < block->to; j++) {
-        const uint32_t visible = (tile->begin[j] <= t) & (t < tile->end[j]);
-        logits[j] = visible ? logits[j] : -INFINITY;
-        seen += visible;
-    }
-    return seen;
+        return tile->packed ? block->alive_to - block->alive_from : block->read;
+    const uint32_t open = block->open;
+    return open - block->from +
+           work->sweep->kernels->hide(tile->begin + open, tile->end + open, t, block->to - open,
+                                      logits + open, beside ? beside + open : NULL);
 }

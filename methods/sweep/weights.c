@@ -10,7 +10,7 @@ static void weigh_row(struct work *work, const struct block *block, uint32_t row
     const struct kv_sweep *sweep = work->sweep;
     const float shift = sweep->answers.log_sum_exp[row];
     const uint32_t columns = block->to - block->from;
-    kv_block_mask(&work->tile, block, sweep->rows.token[row], logits, NULL);
+    kv_block_mask(work, block, sweep->rows.token[row], logits, NULL);
     if (shift > -INFINITY)
         sweep->kernels->exp_sum(logits + block->from, columns, shift);
     else

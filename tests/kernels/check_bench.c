@@ -75,6 +75,19 @@ static void bench_add_wide(const struct kv_kernels *k)
 {
     k->add_wide(data.a, LINES, (double *)data.out);
 }
+static void bench_spread_out(const struct kv_kernels *k)
+{
+    k->spread_out(data.a, data.halves, N, 0.0f, data.out);
+}
+static void bench_close_up(const struct kv_kernels *k)
+{
+    k->close_up(data.a, data.halves, N, data.out);
+}
+static void bench_hide(const struct kv_kernels *k)
+{
+    const int32_t *begin = (const int32_t *)(const void *)data.b;
+    data.sink = (float)k->hide(begin, begin + N, 0, N, data.out, NULL);
+}
 static void bench_softcap(const struct kv_kernels *k)
 {
     memcpy(data.out, data.a, N * sizeof *data.a);
@@ -229,6 +242,9 @@ static const struct {
     {"max", bench_max, 4.0 * N, 0},
     {"scale", bench_scale, 8.0 * N, 0},
     {"add_wide", bench_add_wide, 20.0 * LINES, 0},
+    {"spread_out", bench_spread_out, 6.0 * N, 0},
+    {"close_up", bench_close_up, 6.0 * N, 0},
+    {"hide", bench_hide, 16.0 * N, 0},
     {"softcap", bench_softcap, 4.0 * N, 0},
     {"dot", bench_dot, 8.0 * N, 0},
     {"min_max", bench_min_max, 4.0 * N, 0},

@@ -147,6 +147,36 @@ static void add_wide_generic(const float *x, size_t n, double *sums)
 }
 
 /* tanh z = m / (m + 2) with m = exp(2z) - 1 = 2^n q + (2^n - 1): no cancellation near 0. */
+static void spread_out_generic(const float *close, const uint16_t *places, size_t n, float rest,
+                               float *out)
+{
+    for (size_t first = 0; first < n; first += 16) {
+        for (size_t i = 0; i < 16; i++) out[first + i] = rest;
+        for (uint32_t left = places[first / 16]; left; left &= left - 1)
+            out[first + (uint32_t)__builtin_ctz(left)] = *close++;
+    }
+}
+
+static void close_up_generic(const float *x, const uint16_t *places, size_t n, float *close)
+{
+    for (size_t first = 0; first < n; first += 16)
+        for (uint32_t left = places[first / 16]; left; left &= left - 1)
+            *close++ = x[first + (uint32_t)__builtin_ctz(left)];
+}
+
+static uint32_t hide_generic(const int32_t *begin, const int32_t *end, int32_t token, size_t n,
+                             float *x, float *beside)
+{
+    uint32_t seen = 0;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t visible = (begin[i] <= token) & (token < end[i]);
+        x[i] = visible ? x[i] : -INFINITY;
+        if (beside) beside[i] = visible ? beside[i] : -INFINITY;
+        seen += visible;
+    }
+    return seen;
+}
+
 static void softcap_generic(float *x, size_t n, float cap)
 {
     for (size_t i = 0; i < n; i++) {
@@ -524,6 +554,9 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .max = max_generic,
         .scale = scale_generic,
         .add_wide = add_wide_generic,
+        .spread_out = spread_out_generic,
+        .close_up = close_up_generic,
+        .hide = hide_generic,
         .softcap = softcap_generic,
         .dot = dot_generic,
         .stripes = stripes_generic,

@@ -30,12 +30,16 @@
 #include "methods/kernels/wide_sums.h"
 #include "methods/kernels/polar.h"
 #include "methods/kernels/projections.h"
+#include "methods/kernels/x86/places_avx512.h"
 #include "methods/kernels/x86/look_up_peak.h"
 #include "methods/kernels/entries.h"
 
 void kv_kernels_set_avx512(struct kv_kernels *kernels)
 {
     KERNEL(fill)(kernels);
+    kernels->spread_out = KERNEL(spread_out);
+    kernels->close_up = KERNEL(close_up);
+    kernels->hide = KERNEL(hide);
     kernels->narrow_bfloat = KERNEL(narrow_bfloat_pairs);
     kernels->cell_codes = KERNEL(cell_codes);
     kernels->grid_encode = KERNEL(grid_codes);
