@@ -270,7 +270,8 @@ static double fastest_look_ups(const struct decode *decode, const char **name)
                 {KV_STRIPE_SIGN, KV_LOOK_UP_JOINED_SIGNS, "floats joined of bytes"},
                 {KV_STRIPE_SIGN, KV_LOOK_UP_PERMUTED_SIGNS, "floats permuted"},
                 {KV_STRIPE_SIGN, KV_LOOK_UP_WHOLE_SIGNS, "whole numbers of 16 bits"},
-                {KV_STRIPE_SIGN, KV_LOOK_UP_FLIPPED_SIGNS, "flipped signs"}};
+                {KV_STRIPE_SIGN, KV_LOOK_UP_FLIPPED_SIGNS, "flipped signs"},
+                {KV_STRIPE_NIBBLE, KV_LOOK_UP_PRODUCTS, "products of three bytes"}};
     double best = 0;
     for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
         struct look_ups run = {decode->kernels, ways[w].way};
@@ -289,11 +290,10 @@ static int explain_look_ups(const struct decode *decode, double goal, char *reas
     const double rate = fastest_look_ups(decode, &name);
     if (rate <= 0) return 0;
     return snprintf(reason, KV_PERF_REASON,
-                    "look-ups and sums of codes out of registers, the fastest way known (%s), take "
-                    "codes at %.1f GB/s, %.0f %% %s the goal of %.1f%s; ",
+                    "codes summed out of registers, the fastest way known (%s), take "
+                    "%.1f GB/s, %.0f %% %s the goal of %.1f%s; ",
                     name, rate, 100 * fabs(rate / goal - 1), rate < goal ? "below" : "above", goal,
-                    rate < goal ? ": a limit of this core for look-ups by shuffles in registers at "
-                                  "that precision"
+                    rate < goal ? ": a limit of this core for the ways in registers at that precision"
                                 : ", which proves no limit");
 }
 
@@ -311,7 +311,8 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
         snprintf(reason, KV_PERF_REASON, "no reason found: out of memory");
         return;
     }
-    const int used = (tables ? explain_look_ups : explain_words)(decode, goal, reason);
+    int used = explain_look_ups(decode, goal, reason);
+    if (!used) used = explain_words(decode, goal, reason);
     snprintf(
         reason + used, (size_t)(KV_PERF_REASON - used),
         "the best loop known over keys alone (loads, %s), out of %s, %.1f GB/s, %s the goal%s; "

@@ -60,11 +60,13 @@ static inline size_t kv_stripe_bytes(enum kv_stripe_format format, uint32_t dept
  * planes of three bytes or permuted whole, times x (one multiply-add a vector); whole numbers of 23
  * bits, x times the book's entries in one unit, as many as a float's significand stores, byte planes
  * of which are summed exactly; +-x0 +-x1 +-x2 +-x3 for four rows' signs in the same three forms, of 16
- * bits where they are whole; and x of one row whose sign is flipped. Not among them: look-ups in
- * memory (gathers, tables of two codes), whole numbers that are cut shorter (which the bound of
- * `stripes` would allow for thousands of rows), sums that drop bits, products of whole numbers. */
+ * bits where they are whole; and x of one row whose sign is flipped. Codes that are their values are
+ * multiplied by x as a whole number of three bytes. Not among them: look-ups in memory (gathers, tables
+ * of two codes), whole numbers that are cut shorter (which the bound of `stripes` would allow for
+ * thousands of rows), sums that drop bits, products of x and a book's entries as whole numbers. */
 enum kv_look_up { KV_LOOK_UP_JOINED, KV_LOOK_UP_PERMUTED, KV_LOOK_UP_WHOLES, KV_LOOK_UP_JOINED_SIGNS,
-                  KV_LOOK_UP_PERMUTED_SIGNS, KV_LOOK_UP_WHOLE_SIGNS, KV_LOOK_UP_FLIPPED_SIGNS, KV_LOOK_UPS };
+                  KV_LOOK_UP_PERMUTED_SIGNS, KV_LOOK_UP_WHOLE_SIGNS, KV_LOOK_UP_FLIPPED_SIGNS,
+                  KV_LOOK_UP_PRODUCTS, KV_LOOK_UPS };
 
 /* -- codes of one scalar table --------------------------------------------------------------- */
 

@@ -218,8 +218,20 @@ static const char *judge_stripes(const struct kv_stripes *s, const float *x, con
     return NULL;
 }
 
+/* How x is made uneven beyond its kind. Whole numbers in one unit (stripes_fixed.h, stripes_whole.h)
+ * have parts, rows of their own, or leave to floats what is far below the rest. */
+enum unevenness { AS_IT_IS, ONE_FAR_BELOW, SOME_BELOW, MOST_BELOW, UNEVEN };
+
+static void make_uneven(float *x, uint32_t depth, enum unevenness how)
+{
+    if (how == ONE_FAR_BELOW) x[depth / 2] = 0x1p-120f;
+    for (uint32_t r = 0; r < depth && how >= SOME_BELOW; r++)
+        if (how == SOME_BELOW ? r % 11 == 3 : r % 4) x[r] *= r % 3 ? 0x1p-13f : 0x1p-25f;
+}
+
 static const char *check_stripes_once(const struct kv_kernels *set, enum kv_stripe_format format,
-                                      uint32_t n, uint32_t depth, enum input_kind kind)
+                                      uint32_t n, uint32_t depth, enum input_kind kind,
+                                      enum unevenness how)
 {
     const size_t bytes = n * kv_stripe_bytes(format, depth), columns = (size_t)n * KV_STRIPE;
     struct guarded codes = guarded_make(bytes, n % 3), x = make_floats(depth, n % 2);
@@ -231,7 +243,7 @@ static const char *check_stripes_once(const struct kv_kernels *set, enum kv_stri
         for (size_t b = 1; b < bytes; b += 2)
             if ((codes.data[b] & 0x7c) == 0x7c) codes.data[b] &= 0xbf;
     fill_floats(floats_of(&x), depth, kind, depth);
-    if (kind == OUTLIER && n == 3) floats_of(&x)[depth / 2] = 0x1p-120f; /* far below the others */
+    make_uneven(floats_of(&x), depth, how);
     fill_floats(floats_of(&before), columns, kind, n);
     memcpy(sums.data, before.data, sums.bytes);
     const struct kv_stripes stripes = {format, n, depth, codes.data, table};
@@ -245,19 +257,55 @@ static const char *check_stripes_once(const struct kv_kernels *set, enum kv_stri
     return why;
 }
 
+static const char *check_stripe_depths(const struct kv_kernels *set, enum kv_stripe_format format,
+                                       enum input_kind kind)
+{
+    static const uint32_t depths[] = {4, 8, 64, 80, 128, 260, 780, 1056, 2088, 1, 7, 33, 1023};
+    for (size_t d = 0; d < COUNT(depths) - (format == KV_STRIPE_SIGN ? 4 : 0); d++)
+        for (uint32_t n = 1; n <= 3; n++)
+            for (size_t i = 0; i < 2; i++) {
+                const size_t how = i ? 1 + (n + d + (size_t)kind) % (UNEVEN - 1) : AS_IT_IS;
+                if (!is_due()) continue;
+                const char *why = check_stripes_once(set, format, n, depths[d], kind,
+                                                     (enum unevenness)how);
+                if (why) return why;
+            }
+    return NULL;
+}
+
+/* One infinite or undefined x: a sum is infinite, or not a number, where the definition's is. */
+static const char *check_stripes_beyond(const struct kv_kernels *generic,
+                                        const struct kv_kernels *set, enum kv_stripe_format format,
+                                        float beyond)
+{
+    enum { DEPTH = 136 };
+    float x[DEPTH], table[16], sums[KV_STRIPE] = {0}, expected[KV_STRIPE] = {0};
+    uint8_t codes[128 * DEPTH];
+    fill_floats(x, DEPTH, NORMAL, 3);
+    fill_floats(table, 16, NORMAL, 4);
+    fill_bytes(codes, sizeof codes, format == KV_STRIPE_HALF ? 64 : 256, 5);
+    x[DEPTH / 2] = beyond;
+    const struct kv_stripes stripes = {format, 1, DEPTH, codes, table};
+    generic->stripes(&stripes, x, expected);
+    set->stripes(&stripes, x, sums);
+    for (uint32_t c = 0; c < KV_STRIPE; c++)
+        if (isnan(expected[c]) ? !isnan(sums[c]) : isinf(expected[c]) && sums[c] != expected[c])
+            return complain("format %d, x %g: %g, expected %g", (int)format, (double)beyond,
+                            (double)sums[c], (double)expected[c]);
+    return NULL;
+}
+
 const char *check_stripes(const struct kv_kernels *generic, const struct kv_kernels *set)
 {
-    static const uint32_t depths[] = {4, 8, 64, 80, 128, 260, 780, 1, 7, 33};
-    for (int kind = 0; kind < FINITE_KINDS; kind++)
-        for (int format = 0; format < KV_STRIPE_FORMATS; format++)
-            for (size_t d = 0; d < COUNT(depths) - (format == KV_STRIPE_SIGN ? 3 : 0); d++)
-                for (uint32_t n = 1; n <= 3; n++) {
-                    if (!is_due()) continue;
-                    const char *why = check_stripes_once(set, (enum kv_stripe_format)format, n,
-                                                         depths[d], (enum input_kind)kind);
-                    if (why) return why;
-                }
-    return NULL;
+    const char *why = NULL;
+    for (int format = 0; format < KV_STRIPE_FORMATS && !why; format++) {
+        const enum kv_stripe_format at = (enum kv_stripe_format)format;
+        for (int kind = 0; kind < FINITE_KINDS && !why; kind++)
+            why = check_stripe_depths(set, at, (enum input_kind)kind);
+        if (!why) why = check_stripes_beyond(generic, set, at, INFINITY);
+        if (!why) why = check_stripes_beyond(generic, set, at, NAN);
+    }
+    return why;
 }
 
 const char *check_rotate(const struct kv_kernels *generic, const struct kv_kernels *set)

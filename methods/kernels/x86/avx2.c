@@ -29,6 +29,7 @@
 #include "methods/kernels/minifloats.h"
 #include "methods/kernels/channels.h"
 #include "methods/kernels/x86/stripes_subnormal.h"
+#include "methods/kernels/x86/stripes_whole.h"
 #include "methods/kernels/x86/stripes_fixed.h"
 #include "methods/kernels/x86/wide_avx2.h"
 #include "methods/kernels/x86/magnitudes.h"
@@ -45,7 +46,9 @@ static bool looks_up(const struct kv_stripes *stripes)
 
 static void KERNEL(any_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
 {
-    (looks_up(stripes) ? KERNEL(fixed_stripes) : KERNEL(stripes))(stripes, x, sums);
+    (looks_up(stripes)                        ? KERNEL(fixed_stripes)
+     : stripes->format == KV_STRIPE_NIBBLE ? KERNEL(nibble_stripes)
+                                           : KERNEL(stripes))(stripes, x, sums);
 }
 
 static void KERNEL(any_stripes_subnormal)(const struct kv_stripes *stripes, const float *x,

@@ -22,6 +22,7 @@
 #include "methods/kernels/x86/blocks_avx512.h"
 #include "methods/kernels/stripe_rows.h"
 #include "methods/kernels/x86/stripes_avx512.h"
+#include "methods/kernels/x86/stripes_whole.h"
 #include "methods/kernels/x86/minifloat_avx512.h"
 #include "methods/kernels/minifloats.h"
 #include "methods/kernels/channels.h"
@@ -34,12 +35,19 @@
 #include "methods/kernels/x86/look_up_peak.h"
 #include "methods/kernels/entries.h"
 
+static void KERNEL(any_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
+{
+    const bool whole = stripes->format == KV_STRIPE_NIBBLE;
+    (whole ? KERNEL(nibble_stripes) : KERNEL(stripes))(stripes, x, sums);
+}
+
 void kv_kernels_set_avx512(struct kv_kernels *kernels)
 {
     KERNEL(fill)(kernels);
     kernels->spread_out = KERNEL(spread_out);
     kernels->close_up = KERNEL(close_up);
     kernels->hide = KERNEL(hide);
+    kernels->stripes = KERNEL(any_stripes);
     kernels->narrow_bfloat = KERNEL(narrow_bfloat_pairs);
     kernels->cell_codes = KERNEL(cell_codes);
     kernels->grid_encode = KERNEL(grid_codes);

@@ -10,15 +10,9 @@
 #include <stdbool.h>
 
 #ifndef __AVX512F__
-#define WIDE(operation) _mm256_##operation
-#define AS_FLOATS(v) _mm256_castsi256_ps(v)
-#define AS_BITS(v) _mm256_castps_si256(v)
 #define AND_BITS "vpand"
 #define XOR_BITS "vpxor"
 #else
-#define WIDE(operation) _mm512_##operation
-#define AS_FLOATS(v) _mm512_castsi512_ps(v)
-#define AS_BITS(v) _mm512_castps_si512(v)
 #define AND_BITS "vpandd"
 #define XOR_BITS "vpxord"
 #endif
@@ -78,8 +72,8 @@ ALWAYS_INLINE size_t sum_joined(struct look_up_peak *at, bool products)
         UNROLLED for (uint32_t h = 0; h < 2; h++)
         {
             const uint32_t k = 4 * i + 2 * h;
-            sum_value(at, products, k, AS_FLOATS(WIDE(unpacklo_epi16)(low[h], high[h])));
-            sum_value(at, products, k + 1, AS_FLOATS(WIDE(unpackhi_epi16)(low[h], high[h])));
+            sum_value(at, products, k, as_floats(WIDE(unpacklo_epi16)(low[h], high[h])));
+            sum_value(at, products, k + 1, as_floats(WIDE(unpackhi_epi16)(low[h], high[h])));
         }
     }
     return VALUES * LANES;
@@ -141,6 +135,31 @@ ALWAYS_INLINE size_t sum_wholes(struct look_up_peak *at, uint32_t sixes, uint32_
     return AT_ONCE * 4 * LANES;
 }
 
+/* Codes times three bytes, pairs of rows summed in words, those of 32 rows before they are widened. */
+ALWAYS_INLINE size_t sum_products(struct look_up_peak *at)
+{
+    const vec_int x = as_bits(at->factor);
+    vec_int index[2], words[3], product;
+    UNROLLED for (uint32_t r = 0; r < AT_ONCE; r++)
+    {
+        if (r % 2 == 0) isolate_codes(at, index);
+        UNROLLED for (uint32_t d = 0; d < 3; d++)
+        {
+            DO("vpmaddubsw", product, index[r % 2], x);
+            if (r)
+                DO("vpaddw", words[d], words[d], product);
+            else
+                words[d] = product;
+        }
+    }
+    UNROLLED for (uint32_t d = 0; d < 3; d++)
+    {
+        DO("vpmaddwd", product, words[d], x);
+        DO("vpaddd", at->words[d % 2], at->words[d % 2], product);
+    }
+    return AT_ONCE * 4 * LANES;
+}
+
 ALWAYS_INLINE size_t sum_look_ups(enum kv_look_up way, struct look_up_peak *at)
 {
     switch (way) {
@@ -156,6 +175,8 @@ ALWAYS_INLINE size_t sum_look_ups(enum kv_look_up way, struct look_up_peak *at)
         return sum_permuted(at, false);
     case KV_LOOK_UP_WHOLE_SIGNS:
         return sum_wholes(at, 1, 2);
+    case KV_LOOK_UP_PRODUCTS:
+        return sum_products(at);
     default:
         return sum_flipped(at);
     }
@@ -166,15 +187,15 @@ ALWAYS_INLINE double repeat_look_ups(enum kv_look_up way, size_t rounds)
     volatile float start = 0x1p-20f;
     const vec any = spread(start);
     struct look_up_peak at = {
-        .codes = AS_BITS(any), .table = AS_BITS(spread(-start)), .factor = any};
+        .codes = as_bits(any), .table = as_bits(spread(-start)), .factor = any};
     size_t codes = 0;
-    UNROLLED for (uint32_t k = 0; k < 2; k++) at.words[k] = at.odd[k] = AS_BITS(zeros());
+    UNROLLED for (uint32_t k = 0; k < 2; k++) at.words[k] = at.odd[k] = as_bits(zeros());
     UNROLLED for (uint32_t k = 0; k < VALUES; k++) at.sums[k] = spread(start);
     for (size_t i = 0; i < rounds; i++) /* several, so that what ends a round does not count */
         UNROLLED for (uint32_t k = 0; k < 4; k++) codes += sum_look_ups(way, &at);
     UNROLLED for (uint32_t k = 1; k < VALUES; k++) at.sums[0] = add(at.sums[0], at.sums[k]);
     UNROLLED for (uint32_t k = 0; k < 2; k++) at.sums[0] =
-        add(at.sums[0], add(AS_FLOATS(at.words[k]), AS_FLOATS(at.odd[k])));
+        add(at.sums[0], add(as_floats(at.words[k]), as_floats(at.odd[k])));
     start = sum_lanes(at.sums[0]);
     return (double)codes;
 }
@@ -194,6 +215,8 @@ static double KERNEL(look_up_peak)(enum kv_look_up way, size_t rounds)
         return repeat_look_ups(KV_LOOK_UP_PERMUTED_SIGNS, rounds);
     case KV_LOOK_UP_WHOLE_SIGNS:
         return repeat_look_ups(KV_LOOK_UP_WHOLE_SIGNS, rounds);
+    case KV_LOOK_UP_PRODUCTS:
+        return repeat_look_ups(KV_LOOK_UP_PRODUCTS, rounds);
     default:
         return repeat_look_ups(KV_LOOK_UP_FLIPPED_SIGNS, rounds);
     }

@@ -11,6 +11,7 @@
 #include "methods/kernels/x86/quads.h"
 
 #define KERNEL(name) name##_avx2
+#define WIDE(operation) _mm256_##operation
 
 /* 6 x 16: 12 accumulators, 2 columns, 1 row of the 16 registers; 16 KiB strips stay in L1. */
 enum { LANES = 8, TILE_ROWS = 6, TILE_VECS = 2, STRIP_DEPTH = 256, COPIES_STRIPS = 1,
@@ -23,6 +24,19 @@ static inline vec load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void store(float *p, vec v) { _mm256_storeu_ps(p, v); }
 static inline vec spread(float x) { return _mm256_set1_ps(x); }
 static inline vec zeros(void) { return _mm256_setzero_ps(); }
+
+static inline vec as_floats(vec_int v) { return _mm256_castsi256_ps(v); }
+static inline vec_int as_bits(vec v) { return _mm256_castps_si256(v); }
+static inline vec_int load_bits(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline void store_bits(void *p, vec_int v) { _mm256_storeu_si256((__m256i *)p, v); }
+static inline vec_int and_bits(vec_int a, vec_int b) { return _mm256_and_si256(a, b); }
+static inline vec_int difference_bits(vec_int a, vec_int b) { return _mm256_xor_si256(a, b); }
+
+/* 16 bytes, again and again. */
+static inline vec_int repeat_bytes(const void *p)
+{
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));
+}
 
 /* v, of which the compiler knows nothing from here on. */
 static inline vec as_if_changed(vec v)

@@ -11,6 +11,7 @@
 #include "methods/kernels/x86/quads.h"
 
 #define KERNEL(name) name##_avx512
+#define WIDE(operation) _mm512_##operation
 
 /* 6 x 64: 24 accumulators, 4 columns, 1 row of the 32 registers. Values need no copy: L2 gives a row
  * of them in the time of six rows' products, wherever it lies. */
@@ -24,6 +25,19 @@ static inline vec load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void store(float *p, vec v) { _mm512_storeu_ps(p, v); }
 static inline vec spread(float x) { return _mm512_set1_ps(x); }
 static inline vec zeros(void) { return _mm512_setzero_ps(); }
+
+static inline vec as_floats(vec_int v) { return _mm512_castsi512_ps(v); }
+static inline vec_int as_bits(vec v) { return _mm512_castps_si512(v); }
+static inline vec_int load_bits(const void *p) { return _mm512_loadu_si512(p); }
+static inline void store_bits(void *p, vec_int v) { _mm512_storeu_si512(p, v); }
+static inline vec_int and_bits(vec_int a, vec_int b) { return _mm512_and_si512(a, b); }
+static inline vec_int difference_bits(vec_int a, vec_int b) { return _mm512_xor_si512(a, b); }
+
+/* 16 bytes, again and again. */
+static inline vec_int repeat_bytes(const void *p)
+{
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)p));
+}
 
 /* v, of which the compiler knows nothing from here on. */
 static inline vec as_if_changed(vec v)

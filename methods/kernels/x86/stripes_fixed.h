@@ -268,19 +268,6 @@ static __attribute__((noinline)) void KERNEL(three_planes)(const uint8_t *codes,
     look_up_wholes(codes, from, true, sums);
 }
 
-/* Rows first .. of every stripe, as floats. */
-static void KERNEL(add_floats)(const struct kv_stripes *stripes, uint32_t first, uint32_t rows,
-                               const float *x, float *sums)
-{
-    struct kv_stripes part = *stripes;
-    const size_t bytes = kv_stripe_bytes(stripes->format, stripes->depth);
-    part.depth = rows;
-    if (rows != stripes->depth) part.n = 1;
-    part.codes += kv_stripe_bytes(stripes->format, first);
-    for (uint32_t i = 0; i < stripes->n; i += part.n, part.codes += bytes * part.n)
-        KERNEL(stripes)(&part, x + first, sums + (size_t)i * KV_STRIPE);
-}
-
 static void KERNEL(fixed_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
 {
     struct look_ups look_ups;
