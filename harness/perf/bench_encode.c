@@ -11,8 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/base/large.h"
 #include "harness/perf/benches.h"
 #include "harness/perf/coded_rows.h"
+#include "harness/perf/coding_steps.h"
 
 /* A row each: floats narrowed, floats of 8 and 4 bits, blocks, grids, codebooks, transforms,
  * floors, and two that work around another. */
@@ -26,6 +28,7 @@ enum { TIMES_READING = 3 }; /* the goal */
 struct encoding {
     struct kv_coded_rows coded;
     const uint16_t *halves;
+    const struct kv_spec *spec;
     float *rows; /* [block][dim] */
     bool turboquant;
 };
@@ -61,7 +64,7 @@ static int prepare(struct encoding *work, const struct kv_spec *spec,
                    const struct kv_kernels *kernels, const struct halves *data,
                    struct kv_error *err)
 {
-    *work = (struct encoding){.halves = data->halves};
+    *work = (struct encoding){.halves = data->halves, .spec = spec};
     int status = kv_coded_rows_create(&work->coded, spec, kernels, KV_KEYS, data->floats, data->n,
                                       data->dim, err);
     if (status != KV_OK) return status;
@@ -79,7 +82,7 @@ static int same_bytes(const struct encoding *ours, const struct encoding *plain,
     return kv_fail(err, KV_EGATE, "perf encode: %s: bytes differ from those of plain C", name);
 }
 
-/* What no encoder does without: the halves become floats. */
+/* What TurboQuant does not do without: the halves become floats. */
 static double widen_bytes(void *context)
 {
     struct encoding *work = context;
@@ -88,33 +91,6 @@ static double widen_bytes(void *context)
     for (uint32_t i = 0; i < work->coded.n; i += work->coded.code->block, from += size)
         work->coded.kernels.widen_half(from, work->rows, size);
     return 2.0 * work->coded.code->dim * work->coded.n;
-}
-
-/* The same, and as many bytes as an atom has, where atoms lie. */
-static double write_bytes(void *context)
-{
-    struct encoding *work = context;
-    const struct kv_code *code = work->coded.code;
-    const size_t size = (size_t)code->block * code->dim, atom_bytes = kv_atom_bytes(code);
-    const size_t most = size * sizeof *work->rows, bytes = atom_bytes < most ? atom_bytes : most;
-    const uint16_t *from = work->halves;
-    uint8_t *atom = work->coded.atoms;
-    for (uint32_t i = 0; i < work->coded.n; i += code->block, from += size, atom += atom_bytes) {
-        work->coded.kernels.widen_half(from, work->rows, size);
-        memcpy(atom, work->rows, bytes);
-    }
-    return 2.0 * code->dim * work->coded.n;
-}
-
-/* The rest: floats that lie there already, the same ones again and again. */
-static double encode_floats(void *context)
-{
-    struct encoding *work = context;
-    struct kv_code *code = work->coded.code;
-    uint8_t *atom = work->coded.atoms;
-    for (uint32_t i = 0; i < work->coded.n; i += code->block, atom += kv_atom_bytes(code))
-        code->type->encode(code, work->rows, atom);
-    return work->coded.n;
 }
 
 /* Floating-point operations that encoders ask of the kernels that project, in one pass. */
@@ -148,18 +124,22 @@ static double projection_flops(struct encoding *work)
     return counted.flops / rows;
 }
 
-/* What projections are of an encoder, all else that it does included in its time. */
-static size_t explain_projections(struct encoding *work, double read, char *reason)
+/* What projections are of an encoder, all else that it does included in its time; read: seconds a
+ * row. False: it has none. */
+static bool explain_projections(struct encoding *work, double read, char *reason)
 {
     const double flops = projection_flops(work);
-    if (!(flops > 0)) return 0;
+    if (!(flops > 0)) return false;
     const double peak = kv_perf_best(kv_perf_peak, &work->coded.kernels);
     const double rows = kv_perf_best(encode_all, work);
     const double least = flops / peak / read;
-    return (size_t)snprintf(reason, KV_PERF_REASON,
-                            "projections: %.0f flop a row, encoded at %.0f %% of the multiply-adds' "
-                            "peak; at the whole peak they alone take %.0f times the reading; ",
-                            flops, 100 * flops * rows / peak, least);
+    snprintf(reason, KV_PERF_REASON,
+             "projections: %.0f flop a row, encoded at %.0f %% of the multiply-adds' peak; at the "
+             "whole peak they alone take %.1f times the reading, %s",
+             flops, 100 * flops * rows / peak, least,
+             least > TIMES_READING ? "above the goal: a limit of this core for products of floats"
+                                   : "within the goal, which proves no limit");
+    return true;
 }
 
 struct rotated {
@@ -177,19 +157,53 @@ static double rotate_rows(void *context)
     return 64;
 }
 
-/* Operations a value for which there is time, and for which the encoder takes it: a multiply-add of
- * whole vectors counts as one, as any operation of theirs does at best. */
-struct operations {
-    double left, taken;
+struct stepped {
+    struct encoding *work;
+    struct kv_coding coding;
 };
 
-/* left: seconds a row. */
-static struct operations count_operations(struct encoding *work, double left)
+/* Steps of this encoder (coding_steps.h) over its input, and its atoms' bytes behind them. */
+static double take_steps(void *context)
 {
-    const double peak = kv_perf_best(kv_perf_peak, &work->coded.kernels) / 2;
-    const double a_value = peak / work->coded.code->dim;
-    return (struct operations){.left = left > 0 ? left * a_value : 0,
-                               .taken = a_value / kv_perf_best(encode_floats, work)};
+    struct stepped *stepped = context;
+    const struct kv_coded_rows *coded = &stepped->work->coded;
+    return 2 * coded->kernels.coding_peak(&stepped->coding, stepped->work->halves,
+                                          (size_t)coded->n * coded->code->dim, coded->atoms);
+}
+
+/* Bytes that are written for KV_CODING values. */
+static uint32_t written_bytes(const struct kv_coded_rows *coded)
+{
+    const uint32_t atoms = coded->n / coded->code->block;
+    double bytes = (double)atoms * coded->code->payload_bytes;
+    for (uint32_t a = 0; a < atoms; a++)
+        bytes += kv_metadata_used(coded->code, coded->atoms + a * kv_atom_bytes(coded->code));
+    return (uint32_t)(bytes * KV_CODING / ((double)coded->n * coded->code->dim));
+}
+
+/* A limit where the steps alone take longer than the goal allows. */
+static void explain_steps(struct encoding *work, double read, char *reason)
+{
+    struct stepped stepped = {.work = work};
+    char names[KV_CODING_NAMES];
+    const bool counted_steps = kv_coding_steps(work->spec->asked, &stepped.coding, names);
+    stepped.coding.bytes = written_bytes(&work->coded);
+    if (!counted_steps || take_steps(&stepped) <= 0) {
+        snprintf(reason, KV_PERF_REASON,
+                 "no reason found: this method's steps are not counted, or these kernels have no "
+                 "vectors of 512 bits to time them by");
+        return;
+    }
+    const struct kv_coding *coding = &stepped.coding;
+    const double least = 1 / kv_perf_best(take_steps, &stepped) / read;
+    snprintf(reason, KV_PERF_REASON,
+             "halves widened%s%s, and %u bytes of an atom written, by the fewest operations known "
+             "(%u on lanes, %u shifts, %u shuffles of 512 bits a row of %d), none of which waits "
+             "for another, take %.2f times the reading, %s",
+             *names ? ", " : "", names, coding->bytes, coding->lanes, coding->shifts,
+             coding->shuffles, KV_CODING, least,
+             least > TIMES_READING ? "above the goal: a limit of this core for these steps"
+                                   : "within the goal, which proves no limit");
 }
 
 /* Times of these steps alone, beside the limit's. */
@@ -210,17 +224,8 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
         return;
     }
     struct kv_perf_buffer buffer = {work->halves, (size_t)(bytes * work->coded.n), 0};
-    const double read = bytes / kv_perf_best(kv_perf_read, &buffer);
-    const double write = bytes / kv_perf_best(write_bytes, work);
-    const size_t said = explain_projections(work, read, reason);
-    const struct operations operations = count_operations(work, TIMES_READING * read - widen);
-    snprintf(reason + said, KV_PERF_REASON - said,
-             "what no encoder can leave out is %s the goal: widening the halves to floats alone "
-             "takes %.1f times the reading, with an atom's bytes written behind it %.1f; beside widening "
-             "there is time for %.1f operations a value at the multiply-adds' peak, and floats alone are "
-             "encoded in that of %.1f",
-             write > TIMES_READING * read ? "above" : "within", widen / read, write / read,
-             operations.left, operations.taken);
+    const double read = 1 / kv_perf_best(kv_perf_read, &buffer); /* seconds a byte, as below */
+    if (!explain_projections(work, read * bytes, reason)) explain_steps(work, read, reason);
 }
 
 static int measure(struct kv_perf *perf, const struct kv_spec *spec, const struct halves *data,
@@ -263,7 +268,8 @@ static int make_halves(struct halves *data, uint32_t n, uint32_t dim,
                        const struct kv_kernels *kernels)
 {
     const size_t size = (size_t)n * dim;
-    *data = (struct halves){malloc(size * sizeof *data->halves), kv_perf_normals(size, 1), n, dim};
+    *data = (struct halves){kv_large_alloc(size * sizeof *data->halves), kv_perf_normals(size, 1),
+                            n, dim};
     if (!data->halves || !data->floats) return KV_EMEMORY;
     kernels->narrow_half(data->floats, data->halves, size);
     kernels->widen_half(data->halves, data->floats, size);

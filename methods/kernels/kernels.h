@@ -68,6 +68,15 @@ enum kv_look_up { KV_LOOK_UP_JOINED, KV_LOOK_UP_PERMUTED, KV_LOOK_UP_WHOLES, KV_
                   KV_LOOK_UP_PERMUTED_SIGNS, KV_LOOK_UP_WHOLE_SIGNS, KV_LOOK_UP_FLIPPED_SIGNS,
                   KV_LOOK_UP_PRODUCTS, KV_LOOK_UPS };
 
+/* Operations on vectors of 512 bits, below 128 of a kind, for each KV_CODING values that are coded: on
+ * lanes, by any unit that computes; shifts and what moves or packs lanes, by one unit each; and the
+ * bytes that are written. */
+enum { KV_CODING = 128 };
+
+struct kv_coding {
+    uint32_t lanes, shifts, shuffles, bytes;
+};
+
 /* -- codes of one scalar table --------------------------------------------------------------- */
 
 /* Ascending thresholds whose codes many values ask for, made ready once (kv_cells_prepare): y = (x *
@@ -313,6 +322,12 @@ struct kv_kernels {
     /* Nothing but look-ups of codes and their sums in registers, by one of the ways below; returns how
      * many codes that were, 0 where the set has no such ways. */
     double (*look_up_peak)(enum kv_look_up way, size_t rounds);
+    /* Of n halves, KV_CODING at a time, each is widened from where it lies, such operations are done
+     * in registers, none of which waits for another, and bytes are written from `to` on: what coders
+     * that need them cannot exceed. Returns how many values that were, 0 where the set has no vectors
+     * of 512 bits. */
+    double (*coding_peak)(const struct kv_coding *coding, const uint16_t *halves, size_t n,
+                          uint8_t *to);
 };
 
 /* One overlay: fills its entries of *kernels and returns. Each set exports exactly this one symbol,

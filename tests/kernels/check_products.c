@@ -498,3 +498,30 @@ const char *check_look_up_peak(const struct kv_kernels *generic, const struct kv
     }
     return NULL;
 }
+
+/* Whole batches count, and no byte outside theirs is touched. */
+static const char *check_coding_batch(const struct kv_kernels *set, size_t n, uint32_t bytes,
+                                      int none)
+{
+    const struct kv_coding coding = {5, 3, 66, bytes};
+    const size_t whole = none ? 0 : n / KV_CODING * KV_CODING;
+    struct guarded halves = guarded_make(n * sizeof(uint16_t), 2);
+    struct guarded to = guarded_make(n / KV_CODING * bytes, bytes % 64);
+    const double values = set->coding_peak(&coding, (const uint16_t *)(const void *)halves.data, n, to.data);
+    const char *why = NULL;
+    if (values != (double)whole) why = complain("n %zu: counts %g", n, values);
+    else if (!guarded_intact(&to)) why = complain("n %zu, %u bytes: wrote outside", n, bytes);
+    guarded_free(&halves);
+    guarded_free(&to);
+    return why;
+}
+
+const char *check_coding_peak(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const int none = set->coding_peak == generic->coding_peak;
+    const char *why = NULL;
+    for (uint32_t bytes = 1; !why && bytes < 600; bytes = bytes * 3 + 1)
+        for (size_t n = 100; !why && n < 600; n += 156)
+            why = check_coding_batch(set, n, bytes, none);
+    return why;
+}

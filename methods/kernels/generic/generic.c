@@ -537,6 +537,13 @@ static double look_up_peak_generic(enum kv_look_up way, size_t rounds)
     return 0;
 }
 
+static double coding_peak_generic(const struct kv_coding *coding, const uint16_t *halves, size_t n,
+                                  uint8_t *to)
+{
+    (void)coding, (void)halves, (void)n, (void)to;
+    return 0;
+}
+
 void kv_kernels_set_generic(struct kv_kernels *kernels)
 {
     *kernels = (struct kv_kernels){
@@ -594,5 +601,6 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .peak = peak_generic,
         .isolating_peak = isolating_peak_generic,
         .look_up_peak = look_up_peak_generic,
+        .coding_peak = coding_peak_generic,
     };
 }

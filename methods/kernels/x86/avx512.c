@@ -33,6 +33,7 @@
 #include "methods/kernels/projections.h"
 #include "methods/kernels/x86/places_avx512.h"
 #include "methods/kernels/x86/look_up_peak.h"
+#include "methods/kernels/x86/coding_peak.h"
 #include "methods/kernels/entries.h"
 
 static void KERNEL(any_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
@@ -59,5 +60,6 @@ void kv_kernels_set_avx512(struct kv_kernels *kernels)
     kernels->hadamard = KERNEL(hadamard_far);
     kernels->hadamard_squares = KERNEL(hadamard_far_squares);
     kernels->look_up_peak = KERNEL(look_up_peak);
+    kernels->coding_peak = KERNEL(coding_peak);
     kernels->isa = "avx512";
 }
