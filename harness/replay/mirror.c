@@ -64,6 +64,20 @@ static void leave_slot(struct kv_mirror *mirror, uint32_t token)
     else free_slot(mirror, slot);
 }
 
+void kv_mirror_freeze(struct kv_mirror *mirror, const struct kv_tensor *keys, uint32_t head, uint32_t t,
+                      uint32_t n)
+{
+    uint32_t free = mirror->n_free;
+    mirror->frozen = true;
+    mirror->met = mirror->n_slots;
+    for (uint32_t i = 0; kv_view_is_recorded(&mirror->view) && i < n; i++) {
+        if (!free && mirror->met == mirror->capacity) return;
+        const uint32_t slot = free ? mirror->free_slots[--free] : mirror->met++;
+        kv_bank_widen(mirror->kernels, keys, head, t + i, mirror->exact_row);
+        kv_mirror_put_key(mirror, mirror->keys, slot, mirror->exact_row);
+    }
+}
+
 void kv_mirror_thaw(struct kv_mirror *mirror)
 {
     mirror->frozen = false;
@@ -96,6 +110,17 @@ void kv_mirror_key(const struct kv_mirror *mirror, uint32_t slot, float *key)
     for (uint32_t c = 0; c < dim; c++) key[c] = column[(size_t)c * panel];
 }
 
+/* Whether the queries under way have met this key at this slot. */
+static bool is_met(const struct kv_mirror *mirror, uint32_t slot, const float *key)
+{
+    const uint32_t panel = mirror->kernels->panel, dim = mirror->columns[0];
+    const float *column = mirror->keys + (size_t)(slot / panel) * panel * dim + slot % panel;
+    if (!mirror->frozen || slot >= mirror->met) return false;
+    for (uint32_t c = 0; c < dim; c++)
+        if (column[(size_t)c * panel] != key[c]) return false;
+    return true;
+}
+
 /* The forms of a row that is stored exactly are all the same numbers. */
 static bool stays_as_it_is(const struct kv_mirror *mirror, const struct kv_held *lane, uint32_t token)
 {
@@ -109,12 +134,14 @@ static void put_row(struct kv_mirror *mirror, struct kv_cache *cache, const stru
                     uint32_t token, const float *key, const float *value)
 {
     const uint32_t slot = slot_for(mirror, token), dim = mirror->columns[1];
-    mirror->changed[mirror->n_changed++] = slot;
-    kv_mirror_put_key(mirror, mirror->keys, slot, key);
+    if (!is_met(mirror, slot, key)) {
+        mirror->changed[mirror->n_changed++] = slot;
+        kv_mirror_put_key(mirror, mirror->keys, slot, key);
+    }
     memcpy(mirror->values + (size_t)slot * dim, value, dim * sizeof *value);
     mirror->coded[slot] = lane->lines.coded[lane->line_of[token]];
     if (mirror->exact_keys) {
-        kv_tensor_widen(cache->plan.source.keys, lane->head, token, 1, mirror->exact_row);
+        kv_bank_widen(mirror->kernels, cache->plan.source.keys, lane->head, token, mirror->exact_row);
         kv_mirror_put_key(mirror, mirror->exact_keys, slot, mirror->exact_row);
     }
 }

@@ -2,7 +2,9 @@
  * the kernels want them. A row is decoded again only when its stored form changed.
  *
  * While the mirror is frozen, answers under way still read what is there: a row that is dropped or
- * changes its form keeps its slot, dead, until the thaw, and a new form gets a slot of its own. */
+ * changes its form keeps its slot, dead, until the thaw, and a new form gets a slot of its own. The
+ * recorded keys of the tokens to come lie where these will find their slots, so that queries under way
+ * meet them together with those that are there. */
 #ifndef KVBENCH_HARNESS_MIRROR_H
 #define KVBENCH_HARNESS_MIRROR_H
 
@@ -20,8 +22,9 @@ struct kv_mirror {
     uint8_t *coded;                   /* [slots] */
     uint32_t *free_slots, n_free;
     bool frozen;
+    uint32_t met;                     /* slots whose keys of the freeze all queries under way have met */
     uint32_t *dead_slots, n_dead;     /* to be freed by the thaw */
-    uint32_t *changed, n_changed;     /* slots filled by the last refresh; [tokens] */
+    uint32_t *changed, n_changed;     /* slots whose keys the last refresh brought; [tokens] */
     float *keys;                      /* [slots / panel][key columns][panel] */
     float *exact_keys;                /* the recorded keys likewise, or NULL when the same */
     float *values;                    /* [slots][value columns] */
@@ -36,9 +39,12 @@ int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
                      struct kv_pool *pool, struct kv_error *err);
 
 /* Takes over what changed in the lane of one cache since the last call (empties its dirty list); the
- * slots that it filled are added to `changed`, which the caller empties. */
+ * slots of keys that nobody has met are added to `changed`, which the caller empties. */
 void kv_mirror_refresh(struct kv_mirror *mirror, struct kv_cache *cache, uint32_t lane);
 
+/* Until the thaw; what comes are mostly the rows of tokens t .. t + n - 1 of a head. */
+void kv_mirror_freeze(struct kv_mirror *mirror, const struct kv_tensor *keys, uint32_t head, uint32_t t,
+                      uint32_t n);
 /* Slots that a frozen mirror can still fill below `limit`. */
 uint32_t kv_mirror_room(const struct kv_mirror *mirror, uint32_t limit);
 void kv_mirror_thaw(struct kv_mirror *mirror);

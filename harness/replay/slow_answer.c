@@ -11,10 +11,14 @@
 #include "methods/spec/spec_wants.h"
 
 /* Answers are given a block of tokens at a time: the block's queries meet all rows that are held when
- * it begins in one product, rows that come (or change their form) under way are one column each, then
- * the rows of logits are masked, weighed and observed token by token, and the values are summed for the
- * whole block. The generic set takes one token at a time: its order of summation is the definition. */
-enum { BLOCK_TOKENS = 64, BLOCK_FLOATS = 1 << 18 };
+ * it begins, and the rows to come as they were recorded, in one product; other rows that come (or change
+ * their form) under way are one column each. Then the rows of logits are masked, weighed and observed
+ * token by token, and the values are summed for the whole block. The generic set takes one token at a
+ * time: its order of summation is the definition.
+ *
+ * A block has enough rows for the products' tiles, and so few that logits and weights of some thousand
+ * slots lie in L2 from one pass to the next; the fewer tokens, the fewer dead rows are multiplied. */
+enum { BLOCK_TOKENS = 32, BLOCK_ROWS = 96, BLOCK_FLOATS = 1 << 18 };
 
 struct lane_block {                    /* of one lane; rows are [token][group] */
     float *logits, *weights;           /* [rows][stride] by slot; weights of scored tokens only */
@@ -68,9 +72,11 @@ static bool renumbers(const struct kv_replay *replay)
 
 static uint32_t block_tokens(const struct kv_replay *replay)
 {
+    const uint32_t group = replay->owner->info->geometry.group;
     const bool whole = replay->owner == replay->reader && strcmp(replay->kernels->isa, "generic") &&
-                       !renumbers(replay);
-    return whole ? BLOCK_TOKENS : 1;
+                       !renumbers(replay) && group < BLOCK_ROWS;
+    if (!whole) return 1;
+    return BLOCK_ROWS / group < BLOCK_TOKENS ? BLOCK_ROWS / group : BLOCK_TOKENS;
 }
 
 /* Where a lane's rows are turned: queries and sums that are not recorded ones. */
@@ -192,8 +198,9 @@ static void multiply(const struct kv_slow *slow, const struct kv_geometry *geome
                      uint32_t rows, float *logits, uint32_t stride)
 {
     const uint32_t dim = panels == mirror->exact_keys ? geometry->key_dim : mirror->columns[0];
-    slow->replay->kernels->logits(queries, rows, dim, panels,
-                                  whole_panels(slow, mirror->n_slots), (float)geometry->scale, logits, stride);
+    const uint32_t slots = mirror->frozen && mirror->met > mirror->n_slots ? mirror->met : mirror->n_slots;
+    slow->replay->kernels->logits(queries, rows, dim, panels, whole_panels(slow, slots),
+                                  (float)geometry->scale, logits, stride);
 }
 
 /* Queries of the lane's group at tokens t, t + 1, ... as its view meets them; queries themselves where it
@@ -389,9 +396,10 @@ static void begin_block(struct kv_slow *slow, uint32_t t)
         }
         turn_queries(slow, lane, t, slow->n * geometry->group, geometry->group, block->queries,
                      block->turned);
+        if (slow->n > 1)
+            kv_mirror_freeze(mirror, &replay->owner->k, replay->first_head + lane, t + 1, slow->n - 1);
         multiply(slow, geometry, mirror, keys_of(slow, lane), block->turned, slow->n * geometry->group,
                  block->logits, block->stride);
-        mirror->frozen = slow->n > 1;
     }
 }
 
