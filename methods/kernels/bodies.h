@@ -104,11 +104,12 @@ ALWAYS_INLINE void multiply_lanes(const struct product *p, uint32_t rows, uint32
 ALWAYS_INLINE void multiply_tile(const struct product *p, uint32_t rows, uint32_t vecs, int adding)
 {
     const float *a = p->a, *b = p->b;
-    const size_t a_stride = p->a_stride, b_stride = p->b_stride;
+    const size_t a_stride = p->a_stride, b_stride = p->b_stride, c_stride = p->c_stride;
+    float *const c = p->c;
     vec sums[TILE_ROWS][TILE_VECS];
     UNROLLED for (uint32_t r = 0; r < rows; r++)
         UNROLLED for (uint32_t w = 0; w < vecs; w++)
-            sums[r][w] = adding ? load(p->c + r * p->c_stride + w * LANES) : zeros();
+            sums[r][w] = adding ? load(c + r * c_stride + w * LANES) : zeros_apart();
     const float *const end = a + p->depth;
 #if HAS_LANE_FACTORS
     for (; end - a >= LANES; a += LANES, b += LANES * b_stride)
@@ -126,8 +127,7 @@ ALWAYS_INLINE void multiply_tile(const struct product *p, uint32_t rows, uint32_
     const vec factor = spread(p->factor);
     UNROLLED for (uint32_t r = 0; r < rows; r++)
         UNROLLED for (uint32_t w = 0; w < vecs; w++)
-            store(p->c + r * p->c_stride + w * LANES,
-                  adding ? sums[r][w] : mul(factor, sums[r][w]));
+            store(c + r * c_stride + w * LANES, adding ? sums[r][w] : mul(factor, sums[r][w]));
 }
 
 /* Sums that the next tile adds to: they come from far when many rows take turns. */

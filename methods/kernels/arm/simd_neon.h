@@ -21,6 +21,7 @@ static inline vec load(const float *p) { return vld1q_f32(p); }
 static inline void store(float *p, vec v) { vst1q_f32(p, v); }
 static inline vec spread(float x) { return vdupq_n_f32(x); }
 static inline vec zeros(void) { return vdupq_n_f32(0); }
+static inline vec zeros_apart(void) { return zeros(); }
 
 /* v, of which the compiler knows nothing from here on. */
 static inline vec as_if_changed(vec v)

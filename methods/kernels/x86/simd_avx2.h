@@ -24,6 +24,7 @@ static inline vec load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void store(float *p, vec v) { _mm256_storeu_ps(p, v); }
 static inline vec spread(float x) { return _mm256_set1_ps(x); }
 static inline vec zeros(void) { return _mm256_setzero_ps(); }
+static inline vec zeros_apart(void) { return zeros(); }
 
 static inline vec as_floats(vec_int v) { return _mm256_castsi256_ps(v); }
 static inline vec_int as_bits(vec v) { return _mm256_castps_si256(v); }
