@@ -7,6 +7,7 @@
 #ifndef KVBENCH_METHODS_KERNELS_BODIES_H
 #define KVBENCH_METHODS_KERNELS_BODIES_H
 
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -309,15 +310,23 @@ ALWAYS_INLINE void exp_series(const vec *r, vec *sums, uint32_t many)
             fused(sums[k], r[k], spread(lower[i]));
 }
 
+/* x - shift, at most KV_EXP_HIGHEST where it may be above 0. */
+ALWAYS_INLINE void exp_arguments(const vec *x, vec shift, bool below, vec *y, uint32_t many)
+{
+    UNROLLED for (uint32_t k = 0; k < many; k++) y[k] = sub(x[k], shift);
+    if (below) return;
+    UNROLLED for (uint32_t k = 0; k < many; k++) y[k] = smaller(y[k], spread(KV_EXP_HIGHEST));
+}
+
 #if !HAS_ROOTS
 /* exp(x - shift), or 0 where that is too small, in place of x. There both r, which may be no number,
- * and the power become 0. */
-ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, uint32_t many)
+ * and the power become 0. below: x <= shift. */
+ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, bool below, uint32_t many)
 {
     const vec lowest = spread(KV_EXP_LOWEST);
     vec y[EXP_VECS], powers[EXP_VECS], series[EXP_VECS];
-    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = y[k] =
-        smaller(sub(x[k], shift), spread(KV_EXP_HIGHEST));
+    exp_arguments(x, shift, below, y, many);
+    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = y[k];
     exp_reduce(x, powers, many);
     UNROLLED for (uint32_t k = 0; k < many; k++)
     {
@@ -329,34 +338,31 @@ ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, uint32_t many)
     UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = fused(series[k], x[k], powers[k]);
 }
 #else
-/* The same by the table of roots. The product is masked as well as the sum: it may be subnormal. */
-ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, uint32_t many)
+/* The same by the table of roots; n counts in 32nds. */
+ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, bool below, uint32_t many)
 {
     const vec lowest = spread(KV_EXP_LOWEST), magic = spread(KV_EXP_ROOT_MAGIC);
-    vec y[EXP_VECS], n[EXP_VECS], powers[EXP_VECS], series[EXP_VECS];
-    UNROLLED for (uint32_t k = 0; k < many; k++) y[k] =
-        smaller(sub(x[k], shift), spread(KV_EXP_HIGHEST));
-    UNROLLED for (uint32_t k = 0; k < many; k++) n[k] =
-        fused(y[k], spread(32 * KV_EXP_INV_LN2), magic);
-    UNROLLED for (uint32_t k = 0; k < many; k++) powers[k] = root_power_in(n[k]);
+    vec y[EXP_VECS], n[EXP_VECS], roots[EXP_VECS], series[EXP_VECS];
+    exp_arguments(x, shift, below, y, many);
+    UNROLLED for (uint32_t k = 0; k < many; k++) n[k] = fused(y[k], spread(KV_EXP_INV_LN2), magic);
+    UNROLLED for (uint32_t k = 0; k < many; k++) roots[k] = root_of_two_in(n[k]);
     UNROLLED for (uint32_t k = 0; k < many; k++) n[k] = sub(n[k], magic);
-    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] =
-        fused_minus(n[k], spread(KV_EXP_LN2 / 32), y[k]);
+    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = fused_minus(n[k], spread(KV_EXP_LN2), y[k]);
     UNROLLED for (uint32_t k = 0; k < many; k++) series[k] =
         fused(x[k], spread(0.5f), spread(KV_EXP_ROOT_LINEAR));
+    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = mul(x[k], roots[k]);
+    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = fused(series[k], x[k], roots[k]);
     UNROLLED for (uint32_t k = 0; k < many; k++) x[k] =
-        unless_below(mul(x[k], powers[k]), y[k], lowest);
-    UNROLLED for (uint32_t k = 0; k < many; k++) x[k] =
-        unless_below(fused(series[k], x[k], powers[k]), y[k], lowest);
+        scaled_unless_below(x[k], n[k], y[k], lowest);
 }
 #endif
 
 /* `many` vectors from x on become exponentials and enter a sum each. */
-ALWAYS_INLINE void exp_vectors(float *x, vec shift, uint32_t many, vec *sums)
+ALWAYS_INLINE void exp_vectors(float *x, vec shift, bool below, uint32_t many, vec *sums)
 {
     vec e[EXP_VECS];
     UNROLLED for (uint32_t k = 0; k < many; k++) e[k] = load(x + k * LANES);
-    exp_or_zero(e, shift, many);
+    exp_or_zero(e, shift, below, many);
     UNROLLED for (uint32_t k = 0; k < many; k++)
     {
         store(x + k * LANES, e[k]);
@@ -364,32 +370,45 @@ ALWAYS_INLINE void exp_vectors(float *x, vec shift, uint32_t many, vec *sums)
     }
 }
 
+/* Fewer than four vectors, behind whole fours. */
+ALWAYS_INLINE void exp_rest(float *x, size_t n, vec shift, bool below, vec sums[4])
+{
+    switch (n / LANES) {
+    case 1: exp_vectors(x, shift, below, 1, sums); break;
+    case 3: exp_vectors(x + 2 * LANES, shift, below, 1, sums + 2); /* fall through */
+    case 2: exp_vectors(x, shift, below, 2, sums); break;
+    default: break;
+    }
+}
+
+ALWAYS_INLINE void exp_four(float *x, vec shift, bool below, vec sums[4])
+{
+    UNROLLED for (uint32_t k = 0; k < 4; k += EXP_VECS)
+        exp_vectors(x + k * LANES, shift, below, EXP_VECS, sums + k);
+}
+
+ALWAYS_INLINE float sum_of_four(const vec sums[4])
+{
+    return sum_lanes(add(add(sums[0], sums[1]), add(sums[2], sums[3])));
+}
+
 static float KERNEL(exp_sum)(float *x, size_t n, float shift)
 {
     const vec subtract = spread(shift);
     vec sums[4] = {zeros(), zeros(), zeros(), zeros()};
-    size_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
-        UNROLLED for (uint32_t first = 0; first < 4; first += EXP_VECS)
-            exp_vectors(x + i + first * LANES, subtract, EXP_VECS, sums + first);
-    uint32_t k = 0;
-    if (i + 2 * LANES <= n) {
-        exp_vectors(x + i, subtract, 2, sums);
-        i += 2 * LANES, k = 2;
-    }
-    if (i + LANES <= n) {
-        exp_vectors(x + i, subtract, 1, sums + k++);
-        i += LANES;
-    }
-    if (i < n) {
-        vec e = load_part(x + i, n - i);
-        exp_or_zero(&e, subtract, 1);
+    for (; n >= 4 * LANES; n -= 4 * LANES, x += 4 * LANES) exp_four(x, subtract, false, sums);
+    exp_rest(x, n, subtract, false, sums);
+    if (n % LANES) {
+        const size_t whole = n / LANES * LANES;
+        vec e = load_part(x + whole, n - whole);
+        exp_or_zero(&e, subtract, false, 1);
         float terms[LANES]; /* a part loads faster than it stores */
         store(terms, e);
-        sums[k] = add(sums[k], load_part(terms, n - i)); /* the others would add exp(-shift) */
-        for (uint32_t lane = 0; i < n; i++, lane++) x[i] = terms[lane];
+        UNROLLED for (uint32_t k = 0; k < 4; k++) /* the others would add exp(-shift) */
+            if (k == n / LANES) sums[k] = add(sums[k], load_part(terms, n - whole));
+        for (size_t i = whole; i < n; i++) x[i] = terms[i - whole];
     }
-    return sum_lanes(add(add(sums[0], sums[1]), add(sums[2], sums[3])));
+    return sum_of_four(sums);
 }
 
 static float KERNEL(max)(const float *x, size_t n)
@@ -408,6 +427,54 @@ static float KERNEL(max)(const float *x, size_t n)
     }
     for (; i < n; i++) max = x[i] > max ? x[i] : max;
     return max + 0.0f;
+}
+
+/* v, or 0 where y is -infinity. */
+ALWAYS_INLINE vec where_finite(vec v, vec y) { return unless_below(v, y, spread(-FLT_MAX)); }
+
+/* The softmaxes of rows move on to the largest logits that `factors` holds. */
+ALWAYS_INLINE void move_softmaxes(const struct kv_softmax *softmax, uint32_t rows)
+{
+    float *largest = softmax->largest, *factors = softmax->factors;
+    for (uint32_t r = 0; r < rows; r += LANES) {
+        const uint32_t some = rows - r < LANES ? rows - r : LANES;
+        const vec old = load_part(largest + r, some), now = load_part(factors + r, some);
+        vec factor = old;
+        exp_or_zero(&factor, now, true, 1);
+        const vec none = sub(spread(1), where_finite(spread(1), old));
+        store_part(largest + r, some, now);
+        store_part(factors + r, some, add(where_finite(factor, old), none));
+    }
+}
+
+/* Weights of a row and their sum; the largest of a later row's logits beside it: that the exponentials
+ * of one row wait for its own would leave a core idle that looks no row ahead. */
+ALWAYS_INLINE float soften_row(float *x, uint32_t n, vec shift, const float *later, float *most)
+{
+    vec sums[4] = {zeros(), zeros(), zeros(), zeros()}, top = load(later);
+    for (; n >= 4 * LANES; n -= 4 * LANES, x += 4 * LANES, later += 4 * LANES) {
+        exp_four(x, shift, true, sums);
+        UNROLLED for (uint32_t k = 0; k < 4; k++) top = larger(top, load(later + k * LANES));
+    }
+    exp_rest(x, n, shift, true, sums);
+    for (uint32_t i = 0; i < n; i += LANES) top = larger(top, load(later + i));
+    *most = max_lanes(top);
+    return sum_of_four(sums);
+}
+
+static void KERNEL(soften)(float *x, uint32_t rows, uint32_t stride, uint32_t n,
+                           const struct kv_softmax *softmax)
+{
+    float most = KERNEL(max)(x, n), next = rows > 1 ? KERNEL(max)(x + stride, n) : most;
+    for (uint32_t r = 0; r < rows; r++, x += stride) {
+        const float old = softmax->largest[r], now = most > old ? most : old;
+        const vec shift = spread(now > -INFINITY ? now : 0.0f);
+        most = next;
+        softmax->factors[r] = now;
+        softmax->added[r] =
+            soften_row(x, n, shift, r + 2 < rows ? x + 2 * (size_t)stride : x, &next);
+    }
+    move_softmaxes(softmax, rows);
 }
 
 static void KERNEL(scale)(float *x, size_t n, float factor)

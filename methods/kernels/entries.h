@@ -14,6 +14,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->accumulate = KERNEL(accumulate);
     kernels->exp_sum = KERNEL(exp_sum);
     kernels->max = KERNEL(max);
+    kernels->soften = KERNEL(soften);
     kernels->scale = KERNEL(scale);
     kernels->add_wide = KERNEL(add_wide);
     kernels->softcap = KERNEL(softcap);

@@ -14,10 +14,11 @@
  * where y <= 0, 2.6 above.
  *
  * Sets that look a float up in a table of 32 (HAS_ROOTS) sum exponentials without P: n = rint(32 y /
- * ln 2), |r| <= ln 2 / 64, and 2^(n / 32) is entry n mod 32, its exponent moved. exp(y) = 2^(n / 32) +
- * (LINEAR + r / 2) (r 2^(n / 32)), where LINEAR = 1 + (ln 2 / 64)^2 / 8 takes from r^3 / 6 what a line
- * can, and leaves 0.44 eps. Table and last rounding are half an eps each, r as above: 2.4 eps at the
- * lowest argument, 3.5 at the highest (seen: 2.3, 3.3). A tanh needs P: near 0 that line is off by 123. */
+ * ln 2), |r| <= ln 2 / 64, and R = 2^((n mod 32) / 32) is an entry. exp(y) = 2^floor(n / 32) (R + (LINEAR
+ * + r / 2) (r R)), where LINEAR = 1 + (ln 2 / 64)^2 / 8 takes from r^3 / 6 what a line can, and leaves
+ * 0.44 eps. y INV_LN2 + ROOT_MAGIC is n / 32, in steps of 1 / 32: n mod 32 are its lowest bits. Table and
+ * last rounding are half an eps each, r as above: 2.4 eps at the lowest argument, 3.5 at the highest
+ * (seen: 2.3, 3.3). A tanh needs P: near 0 that line is off by 123. */
 #ifndef KVBENCH_METHODS_KERNELS_EXP_H
 #define KVBENCH_METHODS_KERNELS_EXP_H
 
@@ -25,7 +26,7 @@
 #define KV_EXP_LN2_HIGH 0.693359375f
 #define KV_EXP_LN2_LOW -2.12194440054690583e-4f
 #define KV_EXP_LN2 0.693147180559945309f
-#define KV_EXP_ROOT_MAGIC 0x1.8p23f
+#define KV_EXP_ROOT_MAGIC 0x1.8p18f
 #define KV_EXP_ROOT_LINEAR 0x1.0000f6p+0f
 #define KV_EXP_MAGIC (0x1.8p23f + 127)
 #define KV_EXP_P0 0x1.fffffcp-2f

@@ -170,6 +170,14 @@ struct kv_projections {
     float reach;               /* at least sqrt(sum_c matrix[c][r]^2) of every r */
 };
 
+/* -- softmax from columns to columns ----------------------------------------------------------- */
+
+/* Of each row: its largest logit so far, which moves on; what sums of its weights so far shrink by,
+ * exp(largest before - largest) or 1 where there was none; and the sum of the weights that were added. */
+struct kv_softmax {
+    float *largest, *factors, *added;
+};
+
 struct kv_kernels {
     const char *isa;          /* the strongest set in use: "generic", "avx2", ... */
     uint32_t panel;           /* columns of a packed key panel, see pack_keys; divides 64 */
@@ -201,6 +209,11 @@ struct kv_kernels {
      * 64s of zeros in front change no bit. */
     float (*exp_sum)(float *x, size_t n, float shift);
     float (*max)(const float *x, size_t n);    /* exact; -infinity for n = 0; a zero is +0 */
+    /* Logits of rows `stride` floats apart become weights: of each row of n (a multiple of 16) floats
+     * largest becomes the max of itself and them, and they what exp_sum makes of them with that shift,
+     * or 0 where it still is -infinity. Errors of factors and sums are those of exp_sum. */
+    void (*soften)(float *x, uint32_t rows, uint32_t stride, uint32_t n,
+                   const struct kv_softmax *softmax);
     void (*scale)(float *x, size_t n, float factor);   /* exact: x[i] *= factor */
     void (*add_wide)(const float *x, size_t n, double *sums);   /* exact: sums[i] += (double)x[i] */
     /* Floats that lie side by side and their places among n, a multiple of 16: bit i % 16 of places[i /

@@ -22,21 +22,32 @@
 #include <math.h>
 #include <string.h>
 
-/* One row's logits become weights, in its softmax and in the comparison. */
-static void attend_row(struct work *work, const struct block *block, uint32_t r, uint32_t state)
+/* The block's logits become weights, in the softmaxes of its rows and in the comparison. */
+static void soften_block(struct work *work, const struct block *block, uint32_t state)
 {
     const struct kv_sweep *sweep = work->sweep;
-    const uint32_t row = block->first + r, value_dim = kv_sweep_columns(sweep, 1);
+    const uint32_t value_dim = kv_sweep_columns(sweep, 1);
     struct states *states = &work->states;
-    float *logits = work->logits + (size_t)r * STRIDE;
-    float *exact = sweep->compare ? kv_compare_exact_row(work, block, r, state) : NULL;
-    states->seen[state] += kv_block_mask(work, block, sweep->rows.token[row], logits, exact);
-    const struct step step =
-        kv_soften(sweep->kernels, block, logits, &states->largest[state], &states->sum[state]);
-    if (sweep->answers.outputs && step.factor != 1.0f)
-        sweep->kernels->scale(sweep->answers.outputs + (size_t)row * value_dim, value_dim,
-                              step.factor);
-    if (sweep->compare) kv_compare_row(work, block, r, state, exact, step);
+    float *exact[BLOCK], factors[BLOCK], added[BLOCK];
+    for (uint32_t r = 0; r < block->n; r++) {
+        exact[r] = sweep->compare ? kv_compare_exact_row(work, block, r, state + r) : NULL;
+        states->seen[state + r] +=
+            kv_block_mask(work, block, sweep->rows.token[block->first + r],
+                          work->logits + (size_t)r * STRIDE, exact[r]);
+    }
+    const struct kv_softmax softmax = {states->largest + state, factors, added};
+    sweep->kernels->soften(work->logits + block->from, block->n, STRIDE, block->to - block->from,
+                           &softmax);
+    for (uint32_t r = 0; r < block->n; r++) {
+        float *sum = &states->sum[state + r];
+        *sum = *sum * factors[r] + added[r];
+        if (sweep->answers.outputs && factors[r] != 1.0f)
+            sweep->kernels->scale(sweep->answers.outputs + (size_t)(block->first + r) * value_dim,
+                                  value_dim, factors[r]);
+        if (sweep->compare)
+            kv_compare_row(work, block, r, state + r, exact[r],
+                           (struct step){factors[r], added[r]});
+    }
 }
 
 /* Adds the block's weighted values to the outputs. */
@@ -65,7 +76,7 @@ static void attend_block(struct work *work, struct block *block, uint32_t chunk)
     if (!kv_block_choose(&work->tile, sweep->rows.token, block)) return;
     kv_block_logits(work, block);
     if (sweep->compare && !work->tile.recorded) kv_compare_shifts(work, block);
-    for (uint32_t r = 0; r < block->n; r++) attend_row(work, block, r, block->first + r - chunk);
+    soften_block(work, block, block->first - chunk);
     if (sweep->answers.outputs) add_values(work, block);
     for (uint32_t s = 0; sweep->compare && s < sweep->compare->spans.n; s++)
         kv_compare_spans(work, block, s);

@@ -2,31 +2,13 @@
 #include "methods/sweep/parts.h"
 
 #include <math.h>
-#include <string.h>
-
-/* exp(old - new) for a state that moves to a new, finite largest logit; an empty one holds zeros, which
- * need no factor. */
-static float rescale_factor(const struct kv_kernels *kernels, float old, float new)
-{
-    if (old == new || old == -INFINITY) return 1.0f;
-    kernels->exp_sum(&old, 1, new);
-    return old;
-}
 
 struct step kv_soften(const struct kv_kernels *kernels, const struct block *block, float *logits,
                       float *largest, float *sum)
 {
-    const uint32_t columns = block->to - block->from;
-    const float here = kernels->max(logits + block->from, columns);
-    const float old = *largest;
-    if (here > old) *largest = here;
-    struct step step = {1, 0};
-    if (*largest == -INFINITY) { /* nothing seen yet: -inf minus -inf is no number */
-        memset(logits + block->from, 0, columns * sizeof *logits);
-        return step;
-    }
-    step.factor = rescale_factor(kernels, old, *largest);
-    step.added = kernels->exp_sum(logits + block->from, columns, *largest);
+    struct step step;
+    const struct kv_softmax softmax = {largest, &step.factor, &step.added};
+    kernels->soften(logits + block->from, 1, STRIDE, block->to - block->from, &softmax);
     *sum = *sum * step.factor + step.added;
     return step;
 }

@@ -136,6 +136,22 @@ static float max_generic(const float *x, size_t n)
     return max + 0.0f;   /* -0 becomes +0 */
 }
 
+static void soften_generic(float *x, uint32_t rows, uint32_t stride, uint32_t n,
+                           const struct kv_softmax *softmax)
+{
+    for (uint32_t r = 0; r < rows; r++, x += stride) {
+        float *largest = &softmax->largest[r], *factor = &softmax->factors[r];
+        const float here = max_generic(x, n), old = *largest;
+        if (here > old) *largest = here;
+        *factor = old;
+        if (old == -INFINITY || old == *largest) *factor = 1.0f;
+        else exp_sum_generic(factor, 1, *largest);
+        softmax->added[r] = 0;
+        if (*largest == -INFINITY) memset(x, 0, n * sizeof *x);   /* -inf minus -inf is no number */
+        else softmax->added[r] = exp_sum_generic(x, n, *largest);
+    }
+}
+
 static void scale_generic(float *x, size_t n, float factor)
 {
     for (size_t i = 0; i < n; i++) x[i] *= factor;
@@ -559,6 +575,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .accumulate = accumulate_generic,
         .exp_sum = exp_sum_generic,
         .max = max_generic,
+        .soften = soften_generic,
         .scale = scale_generic,
         .add_wide = add_wide_generic,
         .spread_out = spread_out_generic,

@@ -94,20 +94,23 @@ static inline vec power_of_two_in(vec t)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23));
 }
 
-/* 2^(n / 32) where n lies in the low bits of t, see exp.h. Entry j is the word of 2^(j / 32) less
- * j 2^18, which n 2^18 has too much. */
-static inline vec root_power_in(vec t)
+/* 2^(j / 32) where j are the five lowest bits of t, see exp.h. */
+static inline vec root_of_two_in(vec t)
 {
-    static const int32_t roots[32] = {
-        0x3f800000, 0x3f7ecd87, 0x3f7daac3, 0x3f7c980f, 0x3f7b95c2, 0x3f7aa43a, 0x3f79c3d3,
-        0x3f78f4f0, 0x3f7837f0, 0x3f778d3a, 0x3f76f532, 0x3f767043, 0x3f75fed7, 0x3f75a15b,
-        0x3f75583f, 0x3f7523f6, 0x3f7504f3, 0x3f74fbaf, 0x3f7508a4, 0x3f752c4d, 0x3f75672a,
-        0x3f75b9be, 0x3f76248c, 0x3f76a81e, 0x3f7744fd, 0x3f77fbb8, 0x3f78ccdf, 0x3f79b907,
-        0x3f7ac0c7, 0x3f7be4ba, 0x3f7d257d, 0x3f7e83b3};
-    const __m512i n = _mm512_castps_si512(t);
-    const __m512i root = _mm512_permutex2var_epi32(_mm512_loadu_si512(roots), n,
-                                                   _mm512_loadu_si512(roots + 16));
-    return _mm512_castsi512_ps(_mm512_add_epi32(root, _mm512_slli_epi32(n, 18)));
+    static const uint32_t roots[32] = {
+        0x3f800000, 0x3f82cd87, 0x3f85aac3, 0x3f88980f, 0x3f8b95c2, 0x3f8ea43a, 0x3f91c3d3,
+        0x3f94f4f0, 0x3f9837f0, 0x3f9b8d3a, 0x3f9ef532, 0x3fa27043, 0x3fa5fed7, 0x3fa9a15b,
+        0x3fad583f, 0x3fb123f6, 0x3fb504f3, 0x3fb8fbaf, 0x3fbd08a4, 0x3fc12c4d, 0x3fc5672a,
+        0x3fc9b9be, 0x3fce248c, 0x3fd2a81e, 0x3fd744fd, 0x3fdbfbb8, 0x3fe0ccdf, 0x3fe5b907,
+        0x3feac0c7, 0x3fefe4ba, 0x3ff5257d, 0x3ffa83b3};
+    return _mm512_permutex2var_ps(_mm512_loadu_ps(roots), _mm512_castps_si512(t),
+                                  _mm512_loadu_ps(roots + 16));
+}
+
+/* v 2^floor(n) where y >= limit, else 0. */
+static inline vec scaled_unless_below(vec v, vec n, vec y, vec limit)
+{
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(y, limit, _CMP_GE_OQ), v, n);
 }
 
 /* v where y >= limit, else 0. */
