@@ -180,6 +180,20 @@ ALWAYS_INLINE void multiply_rows(struct product p, uint32_t rows, uint32_t vecs,
     }
 }
 
+ALWAYS_INLINE void multiply_strip(const struct product *p, uint32_t rows, uint32_t vecs, int adding)
+{
+    _Static_assert(TILE_VECS <= 4, "one case for each number of vectors");
+    switch (vecs) {
+    case 1: multiply_rows(*p, rows, 1, adding); break;
+    case 2: multiply_rows(*p, rows, 2, adding); break;
+#if WIDE_TILES
+    case 3: multiply_rows(*p, rows, 3, adding); break;
+    case 4: multiply_rows(*p, rows, 4, adding); break;
+#endif
+    default: break;
+    }
+}
+
 /* -- attention ------------------------------------------------------------------------------- */
 
 /* LANES keys from row `first` (zeros past n) into one column group of a panel. */
@@ -215,7 +229,8 @@ static void KERNEL(logits)(const float *queries, uint32_t rows, uint32_t dim, co
         const struct product p = {.a = queries, .a_stride = dim, .depth = dim,
                                   .b = panels + (size_t)first * dim, .b_stride = PANEL,
                                   .c = logits + first, .c_stride = stride, .factor = scale};
-        multiply_rows(p, rows, TILE_VECS, 0);
+        const bool whole = PANEL <= 16 || columns - first >= PANEL; /* columns come in sixteens */
+        multiply_strip(&p, rows, whole ? TILE_VECS : (columns - first) / LANES, 0);
     }
 }
 
@@ -228,20 +243,6 @@ static void KERNEL(copy_strip)(const float *values, uint32_t dim, uint32_t depth
         uint32_t c = 0;
         for (; c + LANES <= width; c += LANES) store(strip + c, load(values + c));
         if (c < width) store(strip + c, load_part(values + c, width - c));
-    }
-}
-
-ALWAYS_INLINE void add_strip(const struct product *p, uint32_t rows, uint32_t vecs)
-{
-    _Static_assert(TILE_VECS <= 4, "one case for each number of vectors");
-    switch (vecs) {
-    case 1: multiply_rows(*p, rows, 1, 1); break;
-    case 2: multiply_rows(*p, rows, 2, 1); break;
-#if WIDE_TILES
-    case 3: multiply_rows(*p, rows, 3, 1); break;
-    case 4: multiply_rows(*p, rows, 4, 1); break;
-#endif
-    default: break;
     }
 }
 
@@ -258,7 +259,7 @@ static void KERNEL(add_ragged_strip)(struct product p, uint32_t rows, uint32_t w
             memcpy(padded + i * PANEL, outputs + (r + i) * stride, width * sizeof *padded);
         p.c = padded;
         p.c_stride = PANEL;
-        add_strip(&p, n, (width + LANES - 1) / LANES);
+        multiply_strip(&p, n, (width + LANES - 1) / LANES, 1);
         for (uint32_t i = 0; i < n; i++)
             memcpy(outputs + (r + i) * stride, padded + i * PANEL, width * sizeof *padded);
         p.a += TILE_ROWS * p.a_stride;
@@ -283,7 +284,7 @@ static void KERNEL(accumulate)(const float *weights, uint32_t rows, uint32_t str
                 p.b_stride = PANEL;
             }
             if (width % LANES) KERNEL(add_ragged_strip)(p, rows, width);
-            else add_strip(&p, rows, width / LANES);
+            else multiply_strip(&p, rows, width / LANES, 1);
         }
 }
 

@@ -195,7 +195,7 @@ struct kv_kernels {
      * Missing columns of the last panel become 0. */
     void (*pack_keys)(const float *keys, uint32_t n, uint32_t dim, float *panels);
     /* logits[r][j] = scale * sum_c queries[r][c] * key_j[c], summed over c in ascending order, for
-     * all columns 0 .. columns-1 (a multiple of panel). queries [rows][dim], logits rows are
+     * all columns 0 .. columns-1 (a multiple of 16 or of panel). queries [rows][dim], logits rows are
      * `stride` floats apart. |error| <= (dim + 2) * eps * scale * sum_c |q_c k_c|. */
     void (*logits)(const float *queries, uint32_t rows, uint32_t dim, const float *panels,
                    uint32_t columns, float scale, float *logits, uint32_t stride);

@@ -8,10 +8,10 @@ void kv_block_compute(const struct kv_sweep *sweep, const struct block *block, c
                       uint32_t dim, const float *panels, float *logits, uint32_t stride)
 {
     const struct kv_geometry *geometry = sweep->geometry;
-    const uint32_t panel = sweep->kernels->panel, columns = block->to - block->from;
+    const uint32_t columns = block->to - block->from;
     sweep->kernels->logits(queries + (size_t)block->first * dim, block->n, dim,
                            panels + (size_t)block->from * dim,
-                           (columns + panel - 1) / panel * panel, (float)geometry->scale,
+                           (columns + GRAIN - 1) / GRAIN * GRAIN, (float)geometry->scale,
                            logits + block->from, stride);
     if (geometry->softcap == 0) return;
     for (uint32_t r = 0; r < block->n; r++)

@@ -54,6 +54,11 @@ static bool step_open(const struct tile *tile, uint32_t step, uint32_t first, ui
            (int64_t)tile->steps[step].first_end > last;
 }
 
+static bool column_open(const struct tile *tile, uint32_t column, uint32_t first, uint32_t last)
+{
+    return (int64_t)tile->begin[column] <= first && (int64_t)tile->end[column] > last;
+}
+
 bool kv_tile_open(const struct tile *tile, uint32_t first, uint32_t last)
 {
     uint32_t s = 0;
@@ -101,6 +106,7 @@ bool kv_block_choose(const struct tile *tile, const uint32_t *tokens, struct blo
         if (tile->steps[s].first_end < block->first_end)
             block->first_end = tile->steps[s].first_end;
     }
+    while (block->open < block->to && column_open(tile, block->open, first, last)) block->open++;
     if (tile->packed) choose_lines(tile, block);
     return true;
 }

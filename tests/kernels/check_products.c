@@ -69,11 +69,13 @@ static const char *judge_logits(const float *queries, const float *keys, const f
 static const char *check_logits_once(const struct kv_kernels *set, uint32_t rows, uint32_t dim,
                                      uint32_t n, enum input_kind kind)
 {
-    const uint32_t columns = (n + set->panel - 1) / set->panel * set->panel, stride = columns + 3;
+    const uint32_t least = set->panel < 16 ? set->panel : 16;
+    const uint32_t columns = (n + least - 1) / least * least, stride = columns + 3;
+    const uint32_t packed = (n + set->panel - 1) / set->panel * set->panel;
     const float scale = 0.088388f;
     struct guarded queries = make_floats((size_t)rows * dim, rows % 3);
     struct guarded keys = make_floats((size_t)n * dim, 0);
-    struct guarded panels = make_floats((size_t)columns * dim, rows % 2);
+    struct guarded panels = make_floats((size_t)packed * dim, rows % 2);
     struct guarded logits = make_floats((size_t)(rows - 1) * stride + columns, rows % 5);
     const size_t bytes = logits.bytes;
     fill_floats(floats_of(&queries), (size_t)rows * dim, kind, rows);
