@@ -6,12 +6,13 @@ full, [k_R | k_nope,h] and v_h, and met by [q_R | q_h before rotation].
 """
 import numpy as np
 
-import exact
-from exact import query_heads
-from makers import make_chain, make_policy
 from cache import Bank, HeadCache
 from codec import Codec
 import disturbed
+import exact
+from exact import query_heads
+from makers import make_chain, make_policy
+from objects import Place
 from prompt import Prompt
 from replay import LayerReplay, empty_answers, replay_layers
 from rotary import pair_columns, turned
@@ -104,12 +105,13 @@ class Latents:
         if shape.latent_already:
             own[1] = layer.k[0][:, shape.value:]
         row = np.hstack(own)
-        self.codec = make_chain(rest or [specs.Stage("f16")], row.shape[1], "k")
+        self.codec = make_chain(rest or [specs.Stage("f16")], row.shape[1], "k", place=Place(side="k" if shape.latent_already else "kv"))
         if self.codec.bytes_of:
             raise specs.Unknown("latents of mla whose atoms vary in size")
         self.codec.bind(None, layer, 0, "k")
         self.codec.fit(row[:prompt])
-        self.row = self.codec.round_trip(row)
+        coded = len(row) // self.codec.block * self.codec.block
+        self.row = np.vstack([self.codec.round_trip(row[:coded]), row[coded:]])
 
     def fit_rotary(self, prompt):
         """directions [kept, heads, pairs] and the frequency that each turns with."""
@@ -233,9 +235,9 @@ class Latents:
 class Given(Codec):
     """Rows that are known by their position."""
 
-    def __init__(self, rows, tiers):
+    def __init__(self, rows, tiers, block):
         super().__init__(rows.shape[1])
-        self.rows, self.tiers = rows, tiers
+        self.rows, self.tiers, self.block = rows, tiers, block
 
     def round_trip_at(self, positions):
         return self.rows[positions]
@@ -256,13 +258,15 @@ class LatentReplay(LayerReplay):
         tiers.recent, tiers.sinks = params.get("recent", tiers.recent), params.get("sinks", tiers.sinks)
         self.prompt = Prompt(owner, trace.tokens, trace.prefill_length, trace)
         self.policy = make_policy(stages, self.prompt)
+        if self.latents.codec.block > 1 and (tiers.sinks or self.policy.selects or len(stages) > len(codecs)):
+            raise specs.Unknown("latents in blocks that do not begin with the first row, or lose rows")
         self.heads = [self.head_cache(h, tiers) for h in range(len(owner.k))]
         self.meet = [self.latents.keys_to_meet(h) for h in range(len(owner.k))]
 
     def head_cache(self, head, tiers):
         rows = (self.owner.k[head], self.owner.v[head])
         read = (self.latents.recorded_keys(head), self.latents.values(head))
-        banks = [Bank(Given(decoded, tiers), recorded, 0) for recorded, decoded in zip(rows, read)]
+        banks = [Bank(Given(decoded, tiers, self.latents.codec.block), recorded, 0) for recorded, decoded in zip(rows, read)]
         return HeadCache(*banks, self.trace.tokens)
 
     def fit_bank(self, head, bank):
@@ -288,7 +292,7 @@ class LatentReplay(LayerReplay):
         owner, shape = self.owner, self.latents.shape
         width = shape.heads * (shape.key + (0 if shape.latent_already else shape.value))
         payload, metadata = self.latents.codec.atom_bytes()
-        atoms = int((held & coded).sum())
+        atoms = len(set().union(*(cache.keys.live_rows for cache in self.heads)))
         total = dict(payload=payload * atoms, metadata=metadata * atoms, basis=self.latents.basis_bytes(),
                      residual=int((held & ~coded).sum()) * width * owner.element_bytes, value=0)
         total.update(key=sum(total.values()), joint=not shape.latent_already)
