@@ -16,7 +16,7 @@ struct chunk {
 };
 
 struct kv_pool {
-    struct chunk *chunks;
+    struct chunk *chunks, *spare;   /* the newest first; of earlier use, in the order in which they came */
     size_t limit, reserved;
     int64_t used[KV_CLASSES], peak[KV_CLASSES];
 };
@@ -36,18 +36,46 @@ struct kv_pool *kv_pool_create(size_t limit_bytes)
     return pool;
 }
 
-void kv_pool_destroy(struct kv_pool *pool)
+static void free_chunks(struct chunk *chunk)
 {
-    if (!pool) return;
-    for (struct chunk *chunk = pool->chunks, *next; chunk; chunk = next) {
+    for (struct chunk *next; chunk; chunk = next) {
         next = chunk->next;
         free(chunk->bytes);
         free(chunk);
     }
+}
+
+void kv_pool_destroy(struct kv_pool *pool)
+{
+    if (!pool) return;
+    free_chunks(pool->chunks);
+    free_chunks(pool->spare);
     free(pool);
 }
 
-static struct chunk *add_chunk(struct kv_pool *pool, size_t at_least)
+void kv_pool_empty(struct kv_pool *pool)
+{
+    free_chunks(pool->spare);
+    struct chunk *spare = NULL;
+    for (struct chunk *chunk = pool->chunks, *next; chunk; chunk = next) {
+        next = chunk->next;
+        chunk->next = spare, chunk->used = 0;
+        spare = chunk;
+    }
+    *pool = (struct kv_pool){.spare = spare, .limit = pool->limit};
+}
+
+/* The first spare chunk that is large enough. */
+static struct chunk *take_spare(struct kv_pool *pool, size_t at_least)
+{
+    struct chunk **at = &pool->spare;
+    while (*at && (*at)->size < at_least) at = &(*at)->next;
+    struct chunk *found = *at;
+    if (found) *at = found->next;
+    return found;
+}
+
+static struct chunk *make_chunk(struct kv_pool *pool, size_t at_least)
 {
     size_t size = pool->chunks ? pool->chunks->size * 2 : FIRST_CHUNK;
     if (size > LARGEST_CHUNK) size = LARGEST_CHUNK;
@@ -60,6 +88,14 @@ static struct chunk *add_chunk(struct kv_pool *pool, size_t at_least)
         return NULL;
     }
     chunk->size = size;
+    return chunk;
+}
+
+static struct chunk *add_chunk(struct kv_pool *pool, size_t at_least)
+{
+    struct chunk *chunk = take_spare(pool, at_least);
+    if (!chunk) chunk = make_chunk(pool, at_least);
+    if (!chunk) return NULL;
     chunk->next = pool->chunks;
     pool->chunks = chunk;
     return chunk;

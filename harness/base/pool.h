@@ -1,6 +1,6 @@
 /* Memory whose use is counted by class: the only source of every byte that a cache is charged for.
  *
- * A pool hands out zeroed, 64-byte aligned blocks that stay valid until the pool is destroyed: a
+ * A pool hands out zeroed, 64-byte aligned blocks that stay valid until the pool is emptied or destroyed: a
  * released block leaves the count at once but its memory only with the pool, since a late reader
  * (the fast road sweeps after the last step) may still decode it. Counted bytes are what the caller
  * asked for, never the alignment padding. */
@@ -21,6 +21,9 @@ struct kv_pool;
  * the n-th reservation of the process fail (fault tests). */
 struct kv_pool *kv_pool_create(size_t limit_bytes);
 void kv_pool_destroy(struct kv_pool *pool);
+
+/* As created, but for memory that stays for the next use: its pages are there. */
+void kv_pool_empty(struct kv_pool *pool);
 
 /* Reserves and charges; NULL when memory or the limit is exhausted. bytes may be 0. */
 void *kv_pool_reserve(struct kv_pool *pool, enum kv_class class, size_t bytes);

@@ -68,11 +68,12 @@ int kv_replay_run(const struct kv_replay *replay, struct kv_replay_account *acco
                   struct kv_error *err);
 
 /* A group of n layers that some codec of the spec serves together: a replay and an account each, the
- * same spec, heads and seed. A replay without scored tokens is replayed, but not answered. */
+ * same spec, heads and seed. A replay without scored tokens is replayed, but not answered. All memory
+ * is of the pool, which is empty. */
 int kv_replay_group(const struct kv_replay *replays, uint32_t n, struct kv_replay_account *accounts,
-                    struct kv_error *err);
+                    struct kv_pool *pool, struct kv_error *err);
 
-/* The same, and hands the finished caches over (dump): pool owns everything. main [n], rest [n]. */
+/* The same, and hands the finished caches over (dump). main [n], rest [n]. */
 int kv_replay_keep(const struct kv_replay *replays, uint32_t n, struct kv_replay_account *accounts,
                    struct kv_pool *pool, struct kv_cache **main, struct kv_cache **rest,
                    struct kv_error *err);

@@ -86,7 +86,9 @@ static int add_prompts(struct kv_replay *replay, struct task *task, const struct
     return status;
 }
 
-static void replay_task(struct task *task, const struct kv_group_run *group, struct kv_pool *pool)
+/* `pool` is for what the task asks, `states` for the methods' own memory. */
+static void replay_task(struct task *task, const struct kv_group_run *group, struct kv_pool *pool,
+                        struct kv_pool *states)
 {
     struct kv_replay *replays = kv_pool_take(pool, group->n * sizeof *replays);
     task->status = replays ? KV_OK : kv_fail(&task->error, KV_EMEMORY, "out of memory for a layer group");
@@ -95,16 +97,17 @@ static void replay_task(struct task *task, const struct kv_group_run *group, str
         task->status = add_prompts(&replays[m], task, &group->layers[m], pool);
     }
     if (task->status == KV_OK)
-        task->status = kv_replay_group(replays, group->n, task->accounts, &task->error);
+        task->status = kv_replay_group(replays, group->n, task->accounts, states, &task->error);
+    kv_pool_empty(states);
 }
 
-static void run_task(struct task *task, const struct kv_group_run *group)
+static void run_task(struct task *task, const struct kv_group_run *group, struct kv_pool *states)
 {
     const double start = kv_clock_seconds();
     struct kv_pool *pool = task->job ? kv_pool_create(0) : NULL;
     for (uint32_t m = 0; !task->job && m < group->n; m++)
         kv_shared_prompts_compute(group->layers[m].prompts, task->first_head);
-    if (pool) replay_task(task, group, pool);
+    if (pool && states) replay_task(task, group, pool, states);
     else if (task->job) task->status = kv_fail(&task->error, KV_EMEMORY, "out of memory for a layer group");
     kv_pool_destroy(pool);
     if (task->job) {
@@ -228,8 +231,13 @@ int kv_tasks_run(struct kv_group_run *group, struct kv_error *err)
     if (status == KV_OK) status = begin_sharing(group, err);
     if (status == KV_OK) {
         list_tasks(&list, group);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(group->run->threads)
-        for (uint32_t i = 0; i < list.n; i++) run_task(&list.tasks[i], group);
+#pragma omp parallel num_threads(group->run->threads)
+        {
+            struct kv_pool *states = kv_pool_create(0);
+#pragma omp for schedule(dynamic, 1) nowait
+            for (uint32_t i = 0; i < list.n; i++) run_task(&list.tasks[i], group, states);
+            kv_pool_destroy(states);
+        }
         gather_tasks(&list, group);
     }
     end_sharing(group);

@@ -78,6 +78,24 @@ Test(pool, counts_what_was_asked_and_remembers_the_peak)
     kv_pool_destroy(pool);
 }
 
+Test(pool, an_emptied_one_counts_anew_and_gives_zeroed_memory_again)
+{
+    struct kv_pool *pool = kv_pool_create(0);
+    unsigned char *before = kv_pool_reserve(pool, KV_PAYLOAD, 3000);
+    cr_assert_not_null(before);
+    memset(before, 0x5c, 3000);
+    cr_assert_not_null(kv_pool_take(pool, 1 << 20));
+    kv_pool_empty(pool);
+    cr_expect_eq(kv_pool_used(pool, KV_PAYLOAD), 0);
+    cr_expect_eq(kv_pool_peak(pool, KV_PAYLOAD), 0);
+    cr_expect_eq(kv_pool_reserved(pool), 0);
+    const unsigned char *again = kv_pool_take(pool, 3000);
+    cr_assert_eq(again, before);
+    for (int i = 0; i < 3000; i++) cr_assert_eq(again[i], 0);
+    cr_assert_not_null(kv_pool_take(pool, 3 << 20));
+    kv_pool_destroy(pool);
+}
+
 Test(pool, reservation_past_the_limit_fails_and_changes_nothing)
 {
     struct kv_pool *pool = kv_pool_create(256);
