@@ -23,13 +23,12 @@ static inline uint32_t kv_bits_of_float(float value)
 
 static inline float kv_half_to_float(uint16_t half)
 {
-    const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
-    const uint32_t exponent = (half >> 10) & 31u, mantissa = half & 1023u;
-    if (exponent == 31) return kv_float_of_bits(sign | 0x7f800000u | mantissa << 13);
-    if (exponent) return kv_float_of_bits(sign | (exponent + 112u) << 23 | mantissa << 13);
-    /* Subnormal: mantissa units of 2^-24, exact in float. */
-    const float magnitude = (float)mantissa * 0x1p-24f;
-    return sign ? -magnitude : magnitude;
+    const uint32_t sign = (uint32_t)(half & 0x8000u) << 16, magnitude = half & 0x7fffu;
+    /* Subnormal: mantissa units of 2^-24, exact in float. Masks and not branches: lanes can do that. */
+    const uint32_t subnormal = kv_bits_of_float((float)(int32_t)magnitude * 0x1p-24f);
+    const uint32_t is_small = 0u - (magnitude < 0x400u), is_special = 0u - (magnitude >= 0x7c00u);
+    const uint32_t finite = (subnormal & is_small) | (((magnitude << 13) + (112u << 23)) & ~is_small);
+    return kv_float_of_bits(sign | finite | (is_special & 0x7f800000u));
 }
 
 static inline uint16_t kv_float_to_half(float value)

@@ -407,18 +407,32 @@ static int run_slow(struct unit *units, uint32_t n, struct kv_error *err)
 
 enum { COMPARED_ROWS = 256 };
 
-/* Rows of a lane as they are held, and a recorded one beside them. */
-struct compared { float *rows[2], *recorded; double error2[2], norm2[2]; };
+/* Rows of a lane as they are held, and recorded ones beside them. */
+struct compared { float *rows[2], *recorded[2]; double error2[2], norm2[2]; };
 
-static void compare_row(struct compared *sums, const struct unit *unit, int side, const struct kv_held *lane,
-                        uint32_t token, const float *row)
+static void add_values(struct compared *sums, int side, float row, float recorded)
 {
-    const struct kv_tensor *tensor = side ? &unit->replay->owner->v : &unit->replay->owner->k;
-    kv_widen_rows(tensor, lane->head, token, 1, unit->replay->kernels, sums->recorded);
-    for (uint32_t c = 0; c < tensor->dim; c++) {
-        const double x = sums->recorded[c], delta = row[c] - x;
-        sums->error2[side] += delta * delta, sums->norm2[side] += x * x;
+    const double x = recorded, delta = row - x;
+    sums->error2[side] += delta * delta, sums->norm2[side] += x * x;
+}
+
+/* One row of each side: keys and values by turns, since each sum waits for the one before it. */
+static void compare_row(struct compared *sums, const struct unit *unit, const struct kv_held *lane,
+                        uint32_t token, const float *const rows[2])
+{
+    const struct kv_tensor *tensors[2] = {&unit->replay->owner->k, &unit->replay->owner->v};
+    struct compared own = *sums;   /* which nothing else points to */
+    const float *keys = sums->recorded[0], *values = sums->recorded[1];
+    uint32_t c = 0;
+    for (int side = 0; side < 2; side++)
+        kv_widen_rows(tensors[side], lane->head, token, 1, unit->replay->kernels, sums->recorded[side]);
+    for (; c < tensors[0]->dim && c < tensors[1]->dim; c++) {
+        add_values(&own, 0, rows[0][c], keys[c]);
+        add_values(&own, 1, rows[1][c], values[c]);
     }
+    for (uint32_t k = c; k < tensors[0]->dim; k++) add_values(&own, 0, rows[0][k], keys[k]);
+    for (uint32_t v = c; v < tensors[1]->dim; v++) add_values(&own, 1, rows[1][v], values[v]);
+    *sums = own;
 }
 
 /* Errors of the decoded rows that are still held, against the recorded ones. */
@@ -426,17 +440,19 @@ static int compare_rows(struct unit *unit, struct kv_cache *cache, uint32_t inde
 {
     const struct kv_held *lane = &cache->lanes[index];
     const uint32_t dims[2] = {unit->geometry->key_dim, unit->geometry->value_dim};
-    struct compared sums = {.recorded = kv_pool_take(unit->pool, (dims[0] + dims[1]) * sizeof(float))};
+    struct compared sums = {.recorded = {kv_pool_take(unit->pool, (dims[0] + dims[1]) * sizeof(float))}};
     for (int side = 0; side < 2; side++)
         sums.rows[side] = kv_pool_take(unit->pool, COMPARED_ROWS * (size_t)dims[side] * sizeof(float));
-    if (!sums.rows[0] || !sums.rows[1] || !sums.recorded) return kv_fail(err, KV_EMEMORY, "out of memory for rows");
+    if (!sums.rows[0] || !sums.rows[1] || !sums.recorded[0]) return kv_fail(err, KV_EMEMORY, "out of memory for rows");
+    sums.recorded[1] = sums.recorded[0] + dims[0];
     for (uint32_t i = 0; i < lane->n; i++) {
         const uint32_t place = i % COMPARED_ROWS, left = lane->n - i;
         if (place == 0)
             kv_cache_read(cache, index, left < COMPARED_ROWS ? left : COMPARED_ROWS, lane->positions + i,
                           sums.rows[0], sums.rows[1]);
-        for (int side = 0; side < 2; side++)
-            compare_row(&sums, unit, side, lane, lane->positions[i], sums.rows[side] + (size_t)place * dims[side]);
+        const float *const rows[2] = {sums.rows[0] + (size_t)place * dims[0],
+                                      sums.rows[1] + (size_t)place * dims[1]};
+        compare_row(&sums, unit, lane, lane->positions[i], rows);
     }
     unit->account->key_error2 += sums.error2[0], unit->account->key_norm2 += sums.norm2[0];
     unit->account->value_error2 += sums.error2[1], unit->account->value_norm2 += sums.norm2[1];
