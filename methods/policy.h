@@ -44,7 +44,8 @@ struct kv_lane {                  /* one KV head as shown to a policy, for the l
     uint32_t stride;
     const float *logits;          /* [group][n] select, when wants.logits: scaled, capped */
     const struct kv_prompt *prompt;
-    float *keys, *values;         /* [n][dim] merge: the rows as a reader sees them, to be changed */
+    float *keys, *values;         /* [n][dim] merge: of rows that may change, as a reader sees them; NULL
+                                   * of a side that merges does not name */
     uint8_t *changed;             /* [n] out of merge: 1 = the row is another now */
 };
 
@@ -124,6 +125,7 @@ struct kv_policy {
     kv_hook *merge;     /* at a step, between fates and their execution: what goes may change what stays. A
                          * changed row is a new exact row at its old position. One lane at a time */
     uint32_t merges;    /* sides that merge changes: KV_MERGES_KEYS, KV_MERGES_VALUES */
+    uint32_t (*heirs)(const void *config);   /* staying rows behind a dropped one that merge may change */
     bool (*random)(const void *config);   /* optional: depends on the seed */
     bool oracle;        /* knows what no system can: flagged */
     bool in_blocks;     /* judges a row by the rows held beside it alone: the prompt may come in blocks */

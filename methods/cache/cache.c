@@ -241,28 +241,58 @@ static struct kv_step step_of(const struct kv_cache *cache, bool prompt, uint32_
 /* Writes back what a merge changed: a new row at its old position. */
 static void take_back(struct kv_cache *cache, struct kv_held *lane, const struct kv_lane *view)
 {
-    const uint32_t sides = kv_merged_sides(cache->plan.spec);
     for (uint32_t i = 0; i < lane->n; i++) {
         const uint32_t token = lane->positions[i];
         if (!view->changed[i] || view->fate[i] == KV_DROP) continue;
-        if (sides & KV_MERGES_KEYS) kv_bank_edit(lane->bank[0], token, view->keys + (size_t)i * view->key_dim);
-        if (sides & KV_MERGES_VALUES)
+        if (view->keys) kv_bank_edit(lane->bank[0], token, view->keys + (size_t)i * view->key_dim);
+        if (view->values)
             kv_bank_edit(lane->bank[1], token, view->values + (size_t)i * view->value_dim);
         renew_line(cache, lane, token);
     }
 }
 
-/* Shows every lane that loses rows what a reader would see of all of them. */
+/* Marks the rows that a merge reads: what goes, and so many behind each that stay. */
+static void mark_heirs(const struct kv_lane *view, uint32_t heirs, uint8_t *marks)
+{
+    memset(marks, 0, view->n);
+    for (uint32_t i = 0; i < view->n; i++) {
+        if (view->fate[i] == KV_STAYS) continue;
+        marks[i] = 1;
+        for (uint32_t j = i + 1, m = 0; j < view->n && m < heirs; j++)
+            if (view->fate[j] == KV_STAYS) marks[j] = 1, m++;
+    }
+}
+
+/* Fills the view's keys and values of marked rows. */
+static void read_marked(const struct kv_cache *cache, uint32_t l, const struct kv_lane *view,
+                        const uint8_t *marks)
+{
+    for (uint32_t i = 0, end; i < view->n; i = end) {
+        end = i + 1;
+        if (!marks[i]) continue;
+        while (end < view->n && marks[end]) end++;
+        kv_cache_read(cache, l, end - i, view->positions + i,
+                      view->keys ? view->keys + (size_t)i * view->key_dim : NULL,
+                      view->values ? view->values + (size_t)i * view->value_dim : NULL);
+    }
+}
+
+/* Shows every lane that loses rows what a reader would see of those that may change. */
 static void merge(struct kv_cache *cache, uint32_t p, const struct kv_step *step)
 {
+    const struct kv_policy *policy = cache->choosers[p]->type;
+    const uint32_t heirs = policy->heirs(cache->choosers[p]->config);
     for (uint32_t l = 0; l < cache->plan.n_heads; l++) {
         struct kv_held *lane = &cache->lanes[l];
         struct kv_lane *view = &cache->views[l];
         if (!memchr(view->fate, KV_DROP, lane->n)) continue;
-        view->keys = cache->rows[0], view->values = cache->rows[1], view->changed = cache->changed;
-        kv_cache_read(cache, l, lane->n, lane->positions, view->keys, view->values);
+        view->keys = policy->merges & KV_MERGES_KEYS ? cache->rows[0] : NULL;
+        view->values = policy->merges & KV_MERGES_VALUES ? cache->rows[1] : NULL;
+        view->changed = cache->changed;
+        mark_heirs(view, heirs, view->changed);
+        read_marked(cache, l, view, view->changed);
         memset(view->changed, 0, lane->n);
-        cache->choosers[p]->type->merge(cache->choosers[p], step, view, 1);
+        policy->merge(cache->choosers[p], step, view, 1);
         take_back(cache, lane, view);
     }
 }
@@ -440,10 +470,12 @@ void kv_cache_read_view(const struct kv_cache *cache, uint32_t index, const stru
             key_places[r] = lane->bank[0]->where[tokens[i + r]];
             value_places[r] = lane->bank[1]->where[tokens[i + r]];
         }
-        kv_view_read(view, lane, KV_KEYS, run, tokens + i, key_places,
-                     keys + (size_t)i * kv_view_columns(view, 0));
-        kv_view_read(view, lane, KV_VALUES, run, tokens + i, value_places,
-                     values + (size_t)i * kv_view_columns(view, 1));
+        if (keys)
+            kv_view_read(view, lane, KV_KEYS, run, tokens + i, key_places,
+                         keys + (size_t)i * kv_view_columns(view, 0));
+        if (values)
+            kv_view_read(view, lane, KV_VALUES, run, tokens + i, value_places,
+                         values + (size_t)i * kv_view_columns(view, 1));
     }
 }
 

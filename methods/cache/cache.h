@@ -103,7 +103,7 @@ struct kv_line_reader { const struct kv_cache *cache; uint32_t lane; struct kv_v
 kv_decode_lines kv_cache_decode_lines;
 
 /* Decodes the current version of held rows tokens[0..n-1] of a lane, as recorded rows; or as a view
- * has them. */
+ * has them. A side may be NULL. */
 void kv_cache_read(const struct kv_cache *cache, uint32_t lane, uint32_t n, const uint32_t *tokens,
                    float *keys, float *values);
 void kv_cache_read_view(const struct kv_cache *cache, uint32_t lane, const struct kv_view *view, uint32_t n,

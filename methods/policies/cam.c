@@ -72,6 +72,8 @@ static void spread(struct kv_lane *lane, uint32_t row, uint32_t m, double share)
     }
 }
 
+static uint32_t heirs(const void *config) { return ((const struct config *)config)->merge; }
+
 static void merge(struct kv_chooser *self, const struct kv_step *step, struct kv_lane *lanes,
                   uint32_t n_lanes)
 {
@@ -95,4 +97,4 @@ const struct kv_policy kv_policy_cam = {
     .params = params, .config_size = sizeof(struct config),
     .trim = {.budget = {.share = 0.2}, .recent_percent = 50},
     .wants = wants, .keep = kv_evidence_keep, .score = score, .observe = kv_evidence_observe,
-    .merge = merge, .merges = KV_MERGES_VALUES, .random = is_random};
+    .merge = merge, .merges = KV_MERGES_VALUES, .heirs = heirs, .random = is_random};
