@@ -20,6 +20,10 @@
  * slots lie in L2 from one pass to the next; the fewer tokens, the fewer dead rows are multiplied. */
 enum { BLOCK_TOKENS = 32, BLOCK_ROWS = 96, BLOCK_FLOATS = 1 << 18 };
 
+/* Rows whose answers are compared side by side: each sum is taken in ascending order, and its additions
+ * wait for each other. */
+enum { COMPARED = 4 };
+
 struct lane_block {                    /* of one lane; rows are [token][group] */
     float *logits, *weights;           /* [rows][stride] by slot; weights of scored tokens only */
     float *queries;                    /* [rows][key_dim] of the owner */
@@ -43,7 +47,7 @@ struct kv_slow {
     float *exact, *exact_queries;      /* of one lane's scored tokens */
     float *turned_queries, *sums;      /* of one lane, where its view turns: a reader's; of values */
     float *owner_weights;              /* [n_heads][group][slots] where a reader's own come after them */
-    float *column, *lane_values;       /* [key_dim]; [group][tokens] by held row, or [slots] */
+    float *column, *lane_values;       /* [key_dim]; [group][tokens] by held row, or [COMPARED][slots] */
     uint8_t *reads;                    /* [group][tokens] by held row */
     struct kv_observed *observed;      /* [n_heads] of this step */
     bool selects[2], observes;         /* the main cache; the rest */
@@ -117,7 +121,7 @@ static bool reserve_lanes(struct kv_slow *slow, uint32_t group, uint32_t dim, st
     slow->exact_queries = kv_pool_take(pool, (size_t)rows * dim * sizeof(float));
     const uint32_t shared = slow->replay->owner == slow->replay->reader ? 0 : heads;
     slow->owner_weights = kv_pool_take(pool, shared * group * slots * sizeof(float));
-    slow->lane_values = kv_pool_take(pool, group * slots * sizeof(float));
+    slow->lane_values = kv_pool_take(pool, (group > COMPARED ? group : COMPARED) * slots * sizeof(float));
     slow->reads = kv_pool_take(pool, group * slots);
     return done && slow->exact_queries && slow->owner_weights && slow->lane_values && slow->reads;
 }
@@ -298,34 +302,66 @@ static float softmax(const struct kv_kernels *kernels, const float *logits, uint
     return max + (float)log((double)sum);
 }
 
-/* What the answer's weights look like beside the exact ones; quantities as in methods/sweep/sweep.h. */
-static void compare(const struct kv_slow *slow, const struct kv_mirror *mirror, const float *logits,
-                    const float *weights, const float *exact_logits, float log_sum_exp, size_t row,
-                    const struct kv_answer_arrays *out, float *scratch)
+/* A row of weights beside the exact ones; quantities as in methods/sweep/sweep.h. */
+struct compared {
+    const float *logits, *exact_logits, *weights;
+    float *exact;                      /* [slots] exact weights, 0 where hidden */
+    double mass, divergence, drift;
+    bool coded;
+};
+
+/* Hidden slots have no mass. */
+static void weigh_exactly(const struct kv_kernels *kernels, struct compared *row, uint32_t n, float log_sum_exp)
+{
+    for (uint32_t s = 0; s < n; s++)
+        row->exact[s] = row->logits[s] == -INFINITY ? -INFINITY : row->exact_logits[s];
+    kernels->exp_sum(row->exact, n, log_sum_exp);
+}
+
+static void add_masses(struct compared rows[COMPARED], uint32_t n)
+{
+    double mass[COMPARED] = {0};
+    for (uint32_t s = 0; s < n; s++)
+        for (uint32_t r = 0; r < COMPARED; r++) mass[r] += rows[r].exact[s];
+    for (uint32_t r = 0; r < COMPARED; r++) rows[r].mass = mass[r];
+}
+
+/* What differs where keys or values are not the recorded ones. */
+static void add_differences(const struct kv_mirror *mirror, struct compared rows[COMPARED])
+{
+    double divergence[COMPARED] = {0}, drift[COMPARED] = {0};
+    bool coded[COMPARED] = {0};
+    for (uint32_t s = 0; s < mirror->n_slots; s++)
+        for (uint32_t r = 0; r < COMPARED; r++) {
+            const float weight = rows[r].weights[s];
+            const double moved = (double)rows[r].logits[s] - rows[r].exact_logits[s];
+            divergence[r] += weight > 0.0f ? (double)weight * moved : 0.0;
+            drift[r] += mirror->coded[s] ? (double)weight - rows[r].exact[s] : 0.0;
+            coded[r] |= mirror->coded[s] && rows[r].logits[s] > -INFINITY;
+        }
+    for (uint32_t r = 0; r < COMPARED; r++) {
+        rows[r].divergence = divergence[r], rows[r].drift = drift[r];
+        rows[r].coded = coded[r];
+    }
+}
+
+static void finish_compared(const struct kv_slow *slow, const struct kv_mirror *mirror,
+                            const struct compared *compared, size_t row)
 {
     const struct kv_replay *replay = slow->replay;
-    const float exact_lse = replay->exact_log_sum_exp[row];
-    const uint32_t n = mirror->n_slots;
-    for (uint32_t s = 0; s < n; s++)
-        scratch[s] = logits[s] == -INFINITY ? -INFINITY : exact_logits[s];
-    replay->kernels->exp_sum(scratch, n, exact_lse);
-    double divergence = 0.0, mass = 0.0, drift = 0.0;
-    bool coded = false;
-    for (uint32_t s = 0; s < n; s++) {
-        if (logits[s] == -INFINITY) continue;
-        mass += scratch[s];
-        if (weights[s] > 0.0f) divergence += (double)weights[s] * ((double)logits[s] - exact_logits[s]);
-        if (mirror->coded[s]) drift += (double)weights[s] - scratch[s], coded = true;
-    }
-    out->divergence[row] = mass > 0.0 ? (float)(divergence - log_sum_exp + exact_lse) : 0.0f;
-    out->held_mass[row] = (float)mass;
-    out->drift[row] = coded ? (float)drift : NAN;
+    const struct kv_answer_arrays *out = &replay->answers;
+    const double log_sums[2] = {(double)out->log_sum_exp[row], (double)replay->exact_log_sum_exp[row]};
+    out->divergence[row] =
+        compared->mass > 0.0 ? (float)(compared->divergence - log_sums[0] + log_sums[1]) : 0.0f;
+    out->held_mass[row] = (float)compared->mass;
+    out->drift[row] = compared->coded ? (float)compared->drift : NAN;
     for (uint32_t span = 0; span < replay->spans.n; span++) {
         double on_span = 0.0;
-        for (uint32_t s = 0; s < n; s++)
-            if (logits[s] != -INFINITY && mirror->token_of[s] >= replay->spans.range[span][0] &&
+        for (uint32_t s = 0; s < mirror->n_slots; s++)
+            if (compared->logits[s] != -INFINITY &&
+                mirror->token_of[s] >= replay->spans.range[span][0] &&
                 mirror->token_of[s] < replay->spans.range[span][1])
-                on_span += weights[s];
+                on_span += compared->weights[s];
         out->span_mass[row * replay->spans.n + span] = (float)on_span;
     }
 }
@@ -436,34 +472,65 @@ static void sum_values(struct kv_slow *slow, uint32_t lane, uint32_t rows, uint3
                             outputs + (size_t)r * value_dim);
 }
 
-/* The scored answers of a lane: outputs, and the comparison when there is an exact reference. */
-static void answer_lane(struct kv_slow *slow, uint32_t lane)
+/* Exact logits of the scored answers, where keys are not the recorded ones. */
+static void multiply_exactly(struct kv_slow *slow, uint32_t lane)
 {
     const struct kv_replay *replay = slow->replay;
     const struct kv_geometry *geometry = &replay->reader->info->geometry;
     const struct kv_mirror *mirror = &slow->mirrors[lane];
     const struct lane_block *block = &slow->blocks[lane];
     const uint32_t group = geometry->group, rows = slow->n_scored * group;
-    const size_t head = replay->first_head + lane, dim = geometry->key_dim;
+    const size_t dim = geometry->key_dim;
+    const bool blocks = replay->owner == replay->reader && !slow->renumbers;
+    const float *queries = blocks ? block->queries : slow->reader_queries + lane * group * dim;
+    for (uint32_t i = 0; i < slow->n_scored; i++)
+        memcpy(slow->exact_queries + i * group * dim, queries + slow->scored_at[i] * group * dim,
+               group * dim * sizeof *queries);
+    multiply(slow, geometry, mirror, mirror->exact_keys, slow->exact_queries, rows, slow->exact, block->stride);
+    for (uint32_t r = 0; r < rows && geometry->softcap > 0.0; r++)
+        replay->kernels->softcap(slow->exact + (size_t)r * block->stride, mirror->n_slots,
+                                 (float)geometry->softcap);
+}
+
+/* Answers r .. r + n - 1 of the block, 1 <= n <= COMPARED, of which the first is `row` in the arrays. */
+static void compare_rows(struct kv_slow *slow, uint32_t lane, uint32_t r, uint32_t n, size_t row)
+{
+    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    const struct lane_block *block = &slow->blocks[lane];
+    const uint32_t group = slow->replay->reader->info->geometry.group;
+    const size_t stride = block->stride;
+    struct compared rows[COMPARED];
+    for (uint32_t i = 0; i < COMPARED; i++) {
+        if (i >= n) {
+            rows[i] = rows[0];
+            continue;
+        }
+        const float *logits = block->logits + (slow->scored_at[(r + i) / group] * group + (r + i) % group) * stride;
+        rows[i] = (struct compared){.logits = logits,
+                                    .exact_logits = mirror->exact_keys ? slow->exact + (r + i) * stride : logits,
+                                    .weights = block->weights + (r + i) * stride,
+                                    .exact = slow->lane_values + (size_t)i * mirror->n_slots};
+        weigh_exactly(slow->replay->kernels, &rows[i], mirror->n_slots,
+                      slow->replay->exact_log_sum_exp[row + i]);
+    }
+    add_masses(rows, mirror->n_slots);
+    if (mirror->exact_keys || memchr(mirror->coded, 1, mirror->n_slots)) add_differences(mirror, rows);
+    for (uint32_t i = 0; i < n; i++) finish_compared(slow, mirror, &rows[i], row + i);
+}
+
+/* The scored answers of a lane: outputs, and the comparison when there is an exact reference. */
+static void answer_lane(struct kv_slow *slow, uint32_t lane)
+{
+    const struct kv_replay *replay = slow->replay;
+    const struct kv_geometry *geometry = &replay->reader->info->geometry;
+    const uint32_t group = geometry->group, rows = slow->n_scored * group;
+    const size_t head = replay->first_head + lane;
     const size_t row = (head * replay->n_scored + slow->first_scored) * group;
     sum_values(slow, lane, rows, geometry->value_dim, replay->answers.outputs + row * geometry->value_dim);
     if (!replay->exact_log_sum_exp) return;
-    const bool blocks = replay->owner == replay->reader && !slow->renumbers;
-    const float *queries = blocks ? block->queries : slow->reader_queries + lane * group * dim;
-    for (uint32_t i = 0; mirror->exact_keys && i < slow->n_scored; i++)
-        memcpy(slow->exact_queries + i * group * dim, queries + slow->scored_at[i] * group * dim,
-               group * dim * sizeof *queries);
-    if (mirror->exact_keys)
-        multiply(slow, geometry, mirror, mirror->exact_keys, slow->exact_queries, rows, slow->exact, block->stride);
-    for (uint32_t r = 0; r < rows; r++) {
-        const size_t place = (slow->scored_at[r / group] * group + r % group) * (size_t)block->stride;
-        const float *logits = block->logits + place;
-        float *exact = mirror->exact_keys ? slow->exact + (size_t)r * block->stride : NULL;
-        if (exact && geometry->softcap > 0.0)
-            replay->kernels->softcap(exact, mirror->n_slots, (float)geometry->softcap);
-        compare(slow, mirror, logits, block->weights + (size_t)r * block->stride, exact ? exact : logits,
-                replay->answers.log_sum_exp[row + r], row + r, &replay->answers, slow->lane_values);
-    }
+    if (slow->mirrors[lane].exact_keys) multiply_exactly(slow, lane);
+    for (uint32_t r = 0; r < rows; r += COMPARED)
+        compare_rows(slow, lane, r, rows - r < COMPARED ? rows - r : COMPARED, row + r);
 }
 
 static void end_block(struct kv_slow *slow)
