@@ -95,6 +95,9 @@ struct kv_codec {
     bool (*layer_stores)(const struct kv_code *code, uint32_t layer);
     /* rows [block][dim] -> atom (payload_bytes + metadata_bytes, the split is the codec's own). */
     void (*encode)(struct kv_code *code, const float *rows, uint8_t *atom);
+    /* Optional: n_atoms adjacent atoms of as many blocks of rows, bytes as encode's, in less time than one
+     * after the other takes (kv_encode_atoms). */
+    void (*encode_atoms)(struct kv_code *code, const float *rows, uint32_t n_atoms, uint8_t *atoms);
     /* n_atoms adjacent atoms -> columns first_column .. first_column + n_columns - 1 of their rows:
      * out [n_atoms * block][n_columns]. */
     void (*decode)(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
@@ -145,6 +148,19 @@ static inline uint32_t kv_metadata_used(const struct kv_code *code, const uint8_
 static inline size_t kv_atom_bytes(const struct kv_code *code)
 {
     return (size_t)code->payload_bytes + code->metadata_bytes;
+}
+
+/* rows [n_atoms * block][dim] -> n_atoms adjacent atoms. */
+static inline void kv_encode_atoms(struct kv_code *code, const float *rows, uint32_t n_atoms,
+                                   uint8_t *atoms)
+{
+    if (code->type->encode_atoms && n_atoms > 1) {
+        code->type->encode_atoms(code, rows, n_atoms, atoms);
+        return;
+    }
+    for (uint32_t a = 0; a < n_atoms; a++)
+        code->type->encode(code, rows + (size_t)a * code->block * code->dim,
+                           atoms + a * kv_atom_bytes(code));
 }
 
 /* Rows of single heads that an object's row consists of: 1 where it is a latent's. */

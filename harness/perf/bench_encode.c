@@ -1,11 +1,7 @@
-/* perf encode: rows of 16-bit floats, in the L2 cache, to atoms.
+/* perf encode: rows of 16-bit floats, in the L2 cache, to atoms, as a prompt's come: some at once.
  *
  * TurboQuant's four bits are counted in steps of 64 floating-point operations a row of 128 (goal:
  * 145, which are cycles with two 512-bit units); every other encoder beside reading its input once.
- * On Intel's two such units its parts alone take 14 (widening), 70 (transform and squares), 33
- * (cells) and 12 (packing); the row takes some 35 more, since cells wait for the row's length,
- * which ends a chain of 16 sums, a root and a quotient, and keep the next row's work out of the
- * core: without root and quotient it takes 17 less, without packing as much.
  * Each takes turns with itself in plain C, which must and does give the same bytes. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,21 +25,28 @@ struct encoding {
     struct kv_coded_rows coded;
     const uint16_t *halves;
     const struct kv_spec *spec;
-    float *rows; /* [block][dim] */
+    float *rows; /* [atoms_at_once * block][dim] */
     bool turboquant;
 };
+
+/* As many as a bank encodes by one call. */
+enum { AT_ONCE = 16 };
+
+static uint32_t atoms_at_once(const struct kv_code *code)
+{
+    return code->block < AT_ONCE ? AT_ONCE / code->block : 1;
+}
 
 static double encode_all(void *context)
 {
     struct encoding *work = context;
     struct kv_code *code = work->coded.code;
+    const uint32_t n_atoms = work->coded.n / code->block, at_once = atoms_at_once(code);
     const size_t size = (size_t)code->block * code->dim;
-    uint8_t *atom = work->coded.atoms;
-    const uint16_t *from = work->halves;
-    for (uint32_t i = 0; i < work->coded.n; i += code->block, from += size) {
-        work->coded.kernels.widen_half(from, work->rows, size);
-        code->type->encode(code, work->rows, atom);
-        atom += kv_atom_bytes(code);
+    for (uint32_t a = 0; a < n_atoms; a += at_once) {
+        const uint32_t some = n_atoms - a < at_once ? n_atoms - a : at_once;
+        work->coded.kernels.widen_half(work->halves + a * size, work->rows, some * size);
+        kv_encode_atoms(code, work->rows, some, work->coded.atoms + a * kv_atom_bytes(code));
     }
     return work->coded.n;
 }
@@ -68,8 +71,8 @@ static int prepare(struct encoding *work, const struct kv_spec *spec,
     int status = kv_coded_rows_create(&work->coded, spec, kernels, KV_KEYS, data->floats, data->n,
                                       data->dim, err);
     if (status != KV_OK) return status;
-    const size_t size = (size_t)work->coded.code->block * data->dim * sizeof *work->rows;
-    work->rows = kv_pool_take(work->coded.pool, size);
+    const size_t rows = (size_t)atoms_at_once(work->coded.code) * work->coded.code->block;
+    work->rows = kv_pool_take(work->coded.pool, rows * data->dim * sizeof *work->rows);
     return work->rows ? KV_OK : kv_fail(err, KV_EMEMORY, "perf encode: out of memory");
 }
 

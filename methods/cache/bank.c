@@ -7,6 +7,8 @@
 #include "harness/base/half.h"
 #include "methods/cache/bank_parts.h"
 
+enum { ROWS_AT_ONCE = 16 }; /* that are encoded by one call: a prompt's, or what a residual lets go */
+
 /* True when this codec changes rows of the recorded type. */
 static bool is_lossy(const struct kv_codec *codec, const struct kv_bank *bank)
 {
@@ -39,7 +41,8 @@ static int reserve_atoms(struct kv_bank *bank, struct kv_error *err)
     bank->atom_used = kv_pool_take(bank->pool, bank->max_atoms * sizeof *bank->atom_used);
     const uint32_t turned = kv_turned_columns(code, KV_KEYS);
     const size_t width = code->dim > turned ? code->dim : turned;
-    bank->block_rows = kv_pool_take(bank->pool, code->block * width * sizeof(float));
+    bank->block_rows =
+        kv_pool_take(bank->pool, kv_bank_at_once(bank) * code->block * width * sizeof(float));
     bank->decoded = kv_pool_take(bank->pool, sizeof *bank->decoded);
     if ((bank->edited && !bank->free_atoms) || !bank->atoms || !bank->atom_holders || !bank->atom_used ||
         !bank->block_rows || !bank->decoded)
@@ -394,25 +397,48 @@ int64_t kv_bank_row_bytes(const struct kv_bank *bank)
            bank->live_rows * (int64_t)kv_bank_exact_row_bytes(bank);
 }
 
-void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens)
+uint32_t kv_bank_at_once(const struct kv_bank *bank)
 {
-    struct kv_code *code = bank->code;
+    const uint32_t block = bank->code->block;
+    return bank->free_atoms || block >= ROWS_AT_ONCE ? 1 : ROWS_AT_ONCE / block;
+}
+
+/* The oldest waiting rows become an atom's, whose number is returned; they are gathered at `rows`. */
+static uint32_t place_block(struct kv_bank *bank, uint32_t *tokens, float *rows)
+{
+    const struct kv_code *code = bank->code;
     const uint32_t atom = bank->n_free ? bank->free_atoms[--bank->n_free] : bank->n_atoms++;
     assert(bank->n_queue >= code->block && atom < bank->max_atoms);
     leave_front(bank, code->block, tokens);
-    bank->decoded->atom = NULL;
     for (uint32_t i = 0; i < code->block; i++) {
-        if (!bank->counts_only) gather(bank, tokens[i], bank->block_rows + (size_t)i * code->dim);
+        if (!bank->counts_only) gather(bank, tokens[i], rows + (size_t)i * code->dim);
         bank->where[tokens[i]] = KV_CODED + atom * code->block + i;
         bank->atom_holders[atom] += bank->holders[tokens[i]];
     }
     charge_rows(bank, -(int)code->block);
-    uint8_t *bytes = bank->counts_only ? NULL : bank->atoms + atom * kv_atom_bytes(code);
-    if (bytes) code->type->encode(code, bank->block_rows, bytes);
-    bank->atom_used[atom] = kv_metadata_used(code, bytes);
-    charge_atoms(bank, 1, bank->atom_used[atom]);
-    if (!bytes) return;
-    for (size_t i = 0; bank->garble && i < kv_atom_bytes(code); i++) bytes[i] ^= 0x55;
+    return atom;
+}
+
+void kv_bank_encode(struct kv_bank *bank, uint32_t n_atoms, uint32_t *tokens)
+{
+    struct kv_code *code = bank->code;
+    uint32_t first = 0;
+    assert(n_atoms <= kv_bank_at_once(bank));
+    bank->decoded->atom = NULL;
+    for (uint32_t a = 0; a < n_atoms; a++) {
+        const size_t rows = (size_t)a * code->block;
+        const uint32_t atom = place_block(bank, tokens + rows, bank->block_rows + rows * code->dim);
+        if (a == 0) first = atom;
+    }
+    uint8_t *bytes = bank->counts_only ? NULL : bank->atoms + first * kv_atom_bytes(code);
+    if (bytes) kv_encode_atoms(code, bank->block_rows, n_atoms, bytes);
+    for (uint32_t a = 0; a < n_atoms; a++) {
+        const uint8_t *atom = bytes ? bytes + a * kv_atom_bytes(code) : NULL;
+        bank->atom_used[first + a] = kv_metadata_used(code, atom);
+        charge_atoms(bank, 1, bank->atom_used[first + a]);
+    }
+    for (size_t i = 0; bytes && bank->garble && i < n_atoms * kv_atom_bytes(code); i++)
+        bytes[i] ^= 0x55;
 }
 
 /* Bytes of live atoms that are not needed, recounted. */

@@ -71,7 +71,7 @@ struct kv_bank {
     int64_t shared_bytes;          /* likewise, of what was fitted on a calibration */
     bool fits_online, calibrated;  /* some codec of the chain fits nothing but the prompt; was fitted before */
     bool wants_queries, wants_lags;    /* some codec of the chain does, for its fit */
-    float *block_rows;             /* [block][dim] scratch, of the code's rows */
+    float *block_rows;             /* [kv_bank_at_once * block][dim] scratch, of the code's rows */
     struct kv_decoded *decoded;    /* what of an atom block_rows holds: lines take its rows one by one */
     float *recorded_row;           /* [dim] scratch, when must_turn */
     float *key_row;                /* [key_dim] scratch, when values are columns of keys */
@@ -113,10 +113,12 @@ void kv_bank_edit(struct kv_bank *bank, uint32_t token, const float *row);
 /* One lane drops its share of a row. */
 void kv_bank_release(struct kv_bank *bank, uint32_t token);
 
-/* Blocks that are due for encoding now; kv_bank_encode encodes the oldest block of the queue and
- * returns the first of its `block` tokens in tokens[]. */
+/* Blocks that are due for encoding now, and how many one call may encode, since their atoms lie one
+ * behind the other; kv_bank_encode encodes the n_atoms oldest blocks of the queue, whose tokens
+ * [n_atoms * block] it returns. */
 uint32_t kv_bank_due(const struct kv_bank *bank);
-void kv_bank_encode(struct kv_bank *bank, uint32_t *tokens);
+uint32_t kv_bank_at_once(const struct kv_bank *bank);
+void kv_bank_encode(struct kv_bank *bank, uint32_t n_atoms, uint32_t *tokens);
 
 /* A recorded row, widened: out [dim of the tensor]. */
 void kv_bank_widen(const struct kv_kernels *kernels, const struct kv_tensor *tensor, uint32_t head,

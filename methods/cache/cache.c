@@ -167,9 +167,11 @@ static void renew_lines(struct kv_cache *cache, const struct kv_bank *bank, uint
 /* Encodes what is due in the banks of one kind. */
 static void flush_bank(struct kv_cache *cache, struct kv_bank *bank)
 {
-    for (uint32_t due = kv_bank_due(bank); due > 0; due--) {
-        kv_bank_encode(bank, cache->block_tokens);
-        for (uint32_t i = 0; i < bank->code->block; i++)
+    const uint32_t at_once = kv_bank_at_once(bank);
+    for (uint32_t due = kv_bank_due(bank), some; due > 0; due -= some) {
+        some = due < at_once ? due : at_once;
+        kv_bank_encode(bank, some, cache->block_tokens);
+        for (uint32_t i = 0; i < some * bank->code->block; i++)
             renew_lines(cache, bank, cache->block_tokens[i]);
     }
 }

@@ -222,19 +222,20 @@ static int fit_bank(struct kv_cache *cache, struct kv_bank *bank, struct kv_erro
 /* Once all members of the group have lanes. */
 static int equip(struct kv_cache *cache, struct kv_error *err)
 {
-    uint32_t block = 1;
+    uint32_t rows = 1;
     int status = create_banks(cache, err);
     for (uint32_t b = 0; status == KV_OK && b < cache->n_banks; b++)
         status = fit_bank(cache, &cache->banks[b], err);
     if (status != KV_OK) return status;
     for (uint32_t b = 0; b < cache->n_banks; b++)
         for (const struct kv_bank *part = &cache->banks[b]; part; part = part->later)
-            if (part->code->block > block) block = part->code->block;
+            if (kv_bank_at_once(part) * part->code->block > rows)
+                rows = kv_bank_at_once(part) * part->code->block;
     const bool renumbers = kv_cache_renumbers(cache->plan.spec);
     const bool scattered = cache->drops || cache->plan.handed;
     for (int side = 0; side < 2; side++)
         if ((cache->lanes->bank[side]->unrotated || renumbers) && scattered) cache->position_bytes = 4;
-    cache->block_tokens = kv_pool_take(cache->plan.pool, block * sizeof *cache->block_tokens);
+    cache->block_tokens = kv_pool_take(cache->plan.pool, rows * sizeof *cache->block_tokens);
     return cache->block_tokens ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for a block");
 }
 

@@ -10,10 +10,15 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     return kv_words_create(out, setup, &kv_codec_f16, err);
 }
 
-static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
+static void encode_atoms(struct kv_code *code, const float *rows, uint32_t n_atoms, uint8_t *atoms)
 {
     const struct kv_words *self = (const struct kv_words *)code;
-    self->kernels->narrow_finite(rows, (uint16_t *)(void *)atom, code->dim);
+    self->kernels->narrow_finite(rows, (uint16_t *)(void *)atoms, (size_t)n_atoms * code->dim);
+}
+
+static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
+{
+    encode_atoms(code, rows, 1, atom);
 }
 
 static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
@@ -29,4 +34,5 @@ const struct kv_codec kv_codec_f16 = {.name = "f16",
                                       .traits = KV_EXACT_F16,
                                       .create = create,
                                       .encode = encode,
+                                      .encode_atoms = encode_atoms,
                                       .decode = decode};

@@ -19,9 +19,14 @@ static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_
     return KV_OK;
 }
 
+static void encode_atoms(struct kv_code *code, const float *rows, uint32_t n_atoms, uint8_t *atoms)
+{
+    memcpy(atoms, rows, (size_t)n_atoms * code->payload_bytes);
+}
+
 static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
 {
-    memcpy(atom, rows, code->payload_bytes);
+    encode_atoms(code, rows, 1, atom);
 }
 
 static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
@@ -39,4 +44,5 @@ const struct kv_codec kv_codec_f32 = {.name = "f32",
                                       .traits = KV_EXACT_F16 | KV_EXACT_BF16 | KV_EXACT_F32,
                                       .create = create,
                                       .encode = encode,
+                                      .encode_atoms = encode_atoms,
                                       .decode = decode};

@@ -47,6 +47,8 @@ enum mode { MODE_MSE, MODE_PROD };
 enum rotation { ROTATION_AUTO, ROTATION_HADAMARD, ROTATION_HAAR };
 enum norm { NORM_RAW, NORM_MATCHED, NORM_UNBIASED, NORM_LEAST_SQUARES };
 enum sketch { SKETCH_GAUSSIAN, SKETCH_ORTHOGONAL };
+/* Rows whose lengths are waited for together, as far as their turned values and codes fit the stack. */
+enum { AT_ONCE = 8, ROOM = KV_CODEC_SCRATCH / 4 * 3 };
 enum stream { STREAM_ROTATION = 0x7401, STREAM_SKETCH = 0x7402 };
 
 struct config {
@@ -258,18 +260,17 @@ static float extreme_length(const struct kv_kernels *kernels, float *x, uint32_t
     return *as_scaled * (large ? 0x1p80f : small ? 0x1p-90f : 1.0f);
 }
 
-/* Turns x; its length is returned. Where squares leave the floats, a copy is turned that
- * extreme_length makes. The largest of n values is at most the root of their sum of squares and at
- * least an n-th of it. */
-static float turn_row(struct turboquant_code *self, const struct part *part, const float *x,
-                      float *as_scaled)
+/* Length of x, whose squares sum up to `square` and whose turned row is there. Where squares leave the
+ * floats, a copy is turned that extreme_length makes. The largest of n values is at most the root of
+ * their sum of squares and at least an n-th of it. */
+static float length_of(struct turboquant_code *self, const struct part *part, const float *x,
+                       float square, float *turned, float *as_scaled)
 {
     const uint32_t n = part->n;
-    const float square = kv_rotation_apply_measured(&part->rotation, x, self->turned);
     if (square <= 0x1p100f && square >= 0x1p-100f * (float)n) return *as_scaled = sqrtf(square);
     memmove(self->gathered, x, n * sizeof *x);
     const float length = extreme_length(self->kernels, self->gathered, n, as_scaled);
-    kv_rotation_apply(&part->rotation, self->gathered, self->turned);
+    kv_rotation_apply(&part->rotation, self->gathered, turned);
     return length;
 }
 
@@ -324,7 +325,8 @@ static uint8_t *encode_part(struct turboquant_code *self, const struct part *par
 {
     const bool prod = self->config.mode == MODE_PROD;
     uint8_t *signs = atom + part->codes_bytes, *norms = signs + part->signs_bytes;
-    float as_scaled, size = turn_row(self, part, x, &as_scaled), rest = 0;
+    const float square = kv_rotation_apply_measured(&part->rotation, x, self->turned);
+    float as_scaled, size = length_of(self, part, x, square, self->turned, &as_scaled), rest = 0;
     if (!(as_scaled > 0)) {
         memset(atom, 0, part->codes_bytes + part->signs_bytes);
     } else {
@@ -345,6 +347,51 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
         for (uint32_t i = 0; self->n_parts > 1 && i < self->parts[p].n; i++)
             self->gathered[i] = rows[order[i]];
         atom = encode_part(self, &self->parts[p], self->n_parts > 1 ? self->gathered : rows, atom);
+    }
+}
+
+/* Codes and lengths alone of up to AT_ONCE rows: each step is taken by all of them before the next one
+ * begins, which has all their lengths to wait for and not one after the other. */
+static void encode_some(struct turboquant_code *self, const float *rows, uint32_t n_rows,
+                        uint8_t *atoms)
+{
+    const struct part *part = &self->parts[0];
+    const struct kv_kernels *kernels = self->kernels;
+    const uint32_t n = part->n;
+    float turned[ROOM], squares[AT_ONCE], lengths[AT_ONCE], as_scaled[AT_ONCE];
+    uint8_t codes[ROOM];
+    for (uint32_t r = 0; r < n_rows; r++)
+        squares[r] = kv_rotation_apply_measured(&part->rotation, rows + r * n, turned + r * n);
+    for (uint32_t r = 0; r < n_rows; r++)
+        lengths[r] =
+            length_of(self, part, rows + r * n, squares[r], turned + r * n, &as_scaled[r]);
+    for (uint32_t r = 0; r < n_rows; r++)
+        if (as_scaled[r] > 0)
+            kernels->cell_codes(&part->cells, turned + r * n, n, 1.0f / as_scaled[r],
+                                codes + r * n);
+        else
+            memset(codes + r * n, 0, n);
+    for (uint32_t r = 0; r < n_rows; r++, atoms += kv_atom_bytes(&self->code)) {
+        kernels->pack_bits(codes + r * n, n, part->bits, atoms);
+        kv_keep_half(atoms + part->codes_bytes, lengths[r]);
+    }
+}
+
+static void encode_atoms(struct kv_code *code, const float *rows, uint32_t n_atoms, uint8_t *atoms)
+{
+    struct turboquant_code *self = (struct turboquant_code *)code;
+    const bool plain = self->n_parts == 1 && self->config.mode == MODE_MSE &&
+                       self->config.norm == NORM_RAW;
+    const uint32_t fit = ROOM / code->dim, at_once = fit < AT_ONCE ? fit : AT_ONCE;
+    for (uint32_t a = 0, some; a < n_atoms; a += some) {
+        const float *from = rows + (size_t)a * code->dim;
+        some = plain && at_once ? at_once : 1;
+        if (some > n_atoms - a) some = n_atoms - a;
+        if (some > 1)
+            encode_some(self, from, some, atoms);
+        else
+            encode(code, from, atoms);
+        atoms += some * kv_atom_bytes(code);
     }
 }
 
@@ -463,7 +510,8 @@ static const struct kv_turn turn = {.columns = turned_columns,
 
 /* The face of whole bits, which need no prompt: the cache gathers all its rows for a fit. */
 static const struct kv_codec whole = {
-    .name = "turboquant", .traits = KV_RANDOM, .encode = encode, .decode = decode, .turn = &turn};
+    .name = "turboquant", .traits = KV_RANDOM, .encode = encode, .encode_atoms = encode_atoms,
+    .decode = decode, .turn = &turn};
 
 const struct kv_codec kv_codec_turboquant = {
     .name = "turboquant",
@@ -475,5 +523,6 @@ const struct kv_codec kv_codec_turboquant = {
     .create = create,
     .fit = fit,
     .encode = encode,
+    .encode_atoms = encode_atoms,
     .decode = decode,
     .turn = &turn};

@@ -334,6 +334,36 @@ static void check_isa(const char *spec, uint32_t dim, const char *isa)
     close_codec(&b);
 }
 
+/* Rows with a zero one, a huge one and a tiny one among them. */
+static void check_at_once(const char *spec, uint32_t dim)
+{
+    struct fixture f;
+    open_codec(&f, spec, dim, KV_KEYS);
+    const uint32_t block = f.code->block, n_atoms = MAX_ROWS / block;
+    float *in = malloc((size_t)n_atoms * block * dim * sizeof *in);
+    fill_normal(in, (size_t)n_atoms * block * dim, 5);
+    fit_codec(&f, in, n_atoms * block);
+    for (uint32_t c = 0; n_atoms * block > 4 && c < dim; c++)
+        in[c + dim] = 0, in[c + 3 * dim] *= 0x1p70f, in[c + 4 * dim] *= 0x1p-70f;
+    const size_t bytes = kv_atom_bytes(f.code);
+    uint8_t *each = malloc(n_atoms * bytes), *at_once = malloc(n_atoms * bytes);
+    for (uint32_t a = 0; a < n_atoms; a++)
+        f.code->type->encode(f.code, in + (size_t)a * block * dim, each + a * bytes);
+    for (uint32_t n = 1; n <= n_atoms; n += 5) {
+        kv_encode_atoms(f.code, in, n, at_once);
+        cr_assert_eq(memcmp(each, at_once, n * bytes), 0, "%s, dim %u: %u atoms at once", spec, dim, n);
+    }
+    free(in), free(each), free(at_once);
+    close_codec(&f);
+}
+
+Test(codecs, atoms_at_once_are_those_of_one_after_the_other)
+{
+    for (int s = 0; s < SPECS; s++)
+        for (int d = 0; d < DIMS; d++)
+            if (!whole_blocks_only(specs[s]) || dims[d] % 32 == 0) check_at_once(specs[s], dims[d]);
+}
+
 Test(codecs, every_instruction_set_gives_the_same_bits)
 {
     for (const struct kv_isa *isa = kv_isa_list(); isa->name; isa++)
