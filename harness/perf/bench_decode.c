@@ -354,10 +354,28 @@ static int measure(struct kv_perf *perf, const struct format *format, uint32_t t
     return status;
 }
 
-static bool wanted(const struct kv_perf *perf, const char *name)
+/* Whether a spec of the list begins as the format does, or is `all`. */
+static bool wanted(const char *list, const char *name)
 {
-    const char *method = perf->options.method;
-    return !method || !strcmp(method, "all") || !strncmp(name, method, strcspn(method, ":,"));
+    if (!list || !strcmp(list, "all")) return true;
+    for (const char *spec = list; *spec; spec += *spec == ',') {
+        const size_t length = strcspn(spec, ":,");
+        if (length && !strncmp(name, spec, length)) return true;
+        spec += strcspn(spec, ",");
+    }
+    return false;
+}
+
+static int expect_formats(const char *list, struct kv_error *err)
+{
+    char names[96] = "all";
+    bool any = false;
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++) {
+        any |= wanted(list, formats[f].name);
+        snprintf(names + strlen(names), sizeof names - strlen(names), ", %s", formats[f].name);
+    }
+    return any ? KV_OK
+               : kv_fail(err, KV_EUSAGE, "perf decode: --method %s: expected %s", list, names);
 }
 
 int kv_perf_decode(struct kv_perf *perf, struct kv_error *err)
@@ -367,9 +385,9 @@ int kv_perf_decode(struct kv_perf *perf, struct kv_error *err)
         kv_perf_sizes(perf, &perf->options.tokens, own_tokens, 2, 128);
     const struct kv_perf_sizes threads =
         kv_perf_sizes(perf, &perf->options.threads_list, own_threads, 2, 1);
-    int status = KV_OK;
+    int status = expect_formats(perf->options.method, err);
     for (size_t f = 0; f < sizeof formats / sizeof *formats; f++) {
-        if (!wanted(perf, formats[f].name)) continue;
+        if (!wanted(perf->options.method, formats[f].name)) continue;
         for (uint32_t n = 0; status == KV_OK && n < threads.n; n++)
             for (uint32_t t = 0; status == KV_OK && t < tokens.n; t++) {
                 if (tokens.at[t] % KV_STRIPE || threads.at[n] > MAX_THREADS)

@@ -56,4 +56,5 @@ expect 2 'perf: unknown option --reapeats; did you mean --repeats?' perf --reape
 expect 2 'perf: --tokens: expected up to 16 numbers from 1 to 16777216 such as 1,3-5, found 0' perf --tokens 0
 expect 2 'perf: --dims: expected LIST, found nothing' perf --dims
 expect 2 'perf fht: expected powers of two up to 4096, found 48' perf fht --dims 48 --tiny
+expect 2 'perf decode: --method nonsense: expected all, f16, int8, int4, turboquant4, qjl scores' perf decode --method nonsense --tiny
 finish
