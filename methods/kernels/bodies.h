@@ -13,15 +13,9 @@
 #include <string.h>
 
 #include "methods/kernels/exp.h"
+#include "methods/kernels/inlining.h"
 #include "methods/kernels/kernels.h"
 #include "methods/kernels/sets.h"
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLLED _Pragma("clang loop unroll(full)")
-#else
-#define UNROLLED _Pragma("GCC unroll 32")
-#endif
 
 enum { PANEL = TILE_VECS * LANES };
 

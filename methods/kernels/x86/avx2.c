@@ -16,6 +16,7 @@
 #define CELL_CODES block_cells
 #define LANES_DIVIDE_8 1
 #define HAS_HALF_ROTATION 0
+#define HAS_BYTE_DOTS 0
 
 #include "methods/kernels/bodies.h"
 #include "methods/kernels/x86/codes_avx2.h"
@@ -46,9 +47,7 @@ static bool looks_up(const struct kv_stripes *stripes)
 
 static void KERNEL(any_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
 {
-    (looks_up(stripes)                        ? KERNEL(fixed_stripes)
-     : stripes->format == KV_STRIPE_NIBBLE ? KERNEL(nibble_stripes)
-                                           : KERNEL(stripes))(stripes, x, sums);
+    (looks_up(stripes) ? KERNEL(fixed_stripes) : KERNEL(whole_stripes))(stripes, x, sums);
 }
 
 static void KERNEL(any_stripes_subnormal)(const struct kv_stripes *stripes, const float *x,

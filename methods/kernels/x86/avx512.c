@@ -10,6 +10,7 @@
 #define CELL_CODES block_cells
 #define LANES_DIVIDE_8 0
 #define HAS_HALF_ROTATION 1
+#define HAS_BYTE_DOTS 0
 
 #include "methods/kernels/bodies.h"
 #include "methods/kernels/grids.h"
@@ -36,19 +37,13 @@
 #include "methods/kernels/x86/coding_peak.h"
 #include "methods/kernels/entries.h"
 
-static void KERNEL(any_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
-{
-    const bool whole = stripes->format == KV_STRIPE_NIBBLE;
-    (whole ? KERNEL(nibble_stripes) : KERNEL(stripes))(stripes, x, sums);
-}
-
 void kv_kernels_set_avx512(struct kv_kernels *kernels)
 {
     KERNEL(fill)(kernels);
     kernels->spread_out = KERNEL(spread_out);
     kernels->close_up = KERNEL(close_up);
     kernels->hide = KERNEL(hide);
-    kernels->stripes = KERNEL(any_stripes);
+    kernels->stripes = KERNEL(whole_stripes);
     kernels->narrow_bfloat = KERNEL(narrow_bfloat_pairs);
     kernels->cell_codes = KERNEL(cell_codes);
     kernels->grid_encode = KERNEL(grid_codes);

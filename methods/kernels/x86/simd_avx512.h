@@ -10,7 +10,9 @@
 #include "methods/kernels/x86/block_bytes.h"
 #include "methods/kernels/x86/quads.h"
 
+#ifndef KERNEL
 #define KERNEL(name) name##_avx512
+#endif
 #define WIDE(operation) _mm512_##operation
 
 /* 6 x 64: 24 accumulators, 4 columns, 1 row of the 32 registers. Values need no copy: L2 gives a row

@@ -107,8 +107,45 @@ struct whole_sums {
     vec_int of[COLUMN_VECS][DIGITS];
 };
 
+/* x's bytes for rows 0 2 4 6 of a word, and for 1 3 5 7. */
+ALWAYS_INLINE void spread_digits(const int32_t digits[2][WORDS], vec_int factors[2][DIGITS])
+{
+    UNROLLED for (uint32_t d = 0; d < DIGITS; d++)
+    {
+        factors[0][d] = WIDE(set1_epi32)(digits[0][d]);
+        factors[1][d] = WIDE(set1_epi32)(digits[1][d]);
+    }
+}
+
+/* Bytes of those rows' codes. */
+ALWAYS_INLINE void split_words(const uint8_t *words, vec_int rows[2])
+{
+    const vec_int low = WIDE(set1_epi8)(15), both = load_bits(words);
+    rows[0] = and_bits(both, low), rows[1] = and_bits(WIDE(srli_epi16)(both, 4), low);
+}
+
+#if HAS_BYTE_DOTS
+/* Some columns of up to four words. */
+ALWAYS_INLINE void add_whole_words(const uint8_t *codes, const int32_t (*digits)[2][WORDS],
+                                   uint32_t words, vec_int of[PART_VECS][DIGITS])
+{
+    UNROLLED for (uint32_t w = 0; w < words; w++)
+    {
+        vec_int factors[2][DIGITS], rows[2];
+        const uint8_t *word = codes + w * 4 * KV_STRIPE;
+        prefetch_row(word, 4 * LANES * PART_VECS);
+        spread_digits(digits[w], factors);
+        UNROLLED for (uint32_t k = 0; k < PART_VECS; k++)
+        {
+            split_words(word + 4 * LANES * k, rows);
+            UNROLLED for (uint32_t i = 0; i < 2 * DIGITS; i++) of[k][i / 2] =
+                WIDE(dpbusd_epi32)(of[k][i / 2], rows[i % 2], factors[i % 2][i / 2]);
+        }
+    }
+}
+#else
 /* sum + products, in this order: compilers add by pairs, and spill. */
-ALWAYS_INLINE vec_int add_words_of(vec_int sum, vec_int products)
+ALWAYS_INLINE vec_int add_products(vec_int sum, vec_int products)
 {
     vec_int next = WIDE(add_epi16)(sum, products);
     __asm__("" : "+v"(next));
@@ -116,26 +153,20 @@ ALWAYS_INLINE vec_int add_words_of(vec_int sum, vec_int products)
 }
 
 /* Sums of eight rows' products onto those of the words before. */
-ALWAYS_INLINE void multiply_words(const uint8_t *codes, const int32_t digits[2][WORDS], bool first,
-                                  vec_int sums[PART_VECS][DIGITS])
+ALWAYS_INLINE void multiply_word(const uint8_t *word, const int32_t digits[2][WORDS], bool first,
+                                 vec_int sums[PART_VECS][DIGITS])
 {
-    const vec_int low = WIDE(set1_epi8)(15);
-    vec_int factors[2][DIGITS];
-    prefetch_row(codes, 4 * LANES * PART_VECS);
-    UNROLLED for (uint32_t d = 0; d < DIGITS; d++)
-    {
-        factors[0][d] = WIDE(set1_epi32)(digits[0][d]);
-        factors[1][d] = WIDE(set1_epi32)(digits[1][d]);
-    }
+    vec_int factors[2][DIGITS], rows[2];
+    prefetch_row(word, 4 * LANES * PART_VECS);
+    spread_digits(digits, factors);
     UNROLLED for (uint32_t k = 0; k < PART_VECS; k++)
     {
-        const vec_int both = load_bits(codes + 4 * LANES * k);
-        const vec_int even = and_bits(both, low), odd = and_bits(WIDE(srli_epi16)(both, 4), low);
+        split_words(word + 4 * LANES * k, rows);
         UNROLLED for (uint32_t d = 0; d < DIGITS; d++)
         {
-            const vec_int a = WIDE(maddubs_epi16)(even, factors[0][d]);
-            const vec_int b = WIDE(maddubs_epi16)(odd, factors[1][d]);
-            sums[k][d] = add_words_of(first ? a : add_words_of(sums[k][d], a), b);
+            const vec_int a = WIDE(maddubs_epi16)(rows[0], factors[0][d]);
+            const vec_int b = WIDE(maddubs_epi16)(rows[1], factors[1][d]);
+            sums[k][d] = add_products(first ? a : add_products(sums[k][d], a), b);
         }
     }
 }
@@ -147,11 +178,12 @@ ALWAYS_INLINE void add_whole_words(const uint8_t *codes, const int32_t (*digits)
     const vec_int ones = WIDE(set1_epi16)(1);
     vec_int sums[PART_VECS][DIGITS];
     UNROLLED for (uint32_t w = 0; w < words; w++)
-        multiply_words(codes + w * 4 * KV_STRIPE, digits[w], !w, sums);
+        multiply_word(codes + w * 4 * KV_STRIPE, digits[w], !w, sums);
     UNROLLED for (uint32_t k = 0; k < PART_VECS; k++)
         UNROLLED for (uint32_t d = 0; d < DIGITS; d++)
             of[k][d] = WIDE(add_epi32)(of[k][d], WIDE(madd_epi16)(sums[k][d], ones));
 }
+#endif
 
 /* All columns. Compilers would keep x's bytes of one part in memory for the next. */
 ALWAYS_INLINE void add_whole_parts(const uint8_t *codes, const int32_t (*digits)[2][WORDS],
@@ -234,6 +266,13 @@ static void KERNEL(nibble_stripes)(const struct kv_stripes *stripes, const float
                 add_small_row(codes, wholes.small[s], x[first + wholes.small[s]], place);
         }
     }
+}
+
+/* Nibbles as whole numbers, other formats as floats. */
+static void KERNEL(whole_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
+{
+    const bool whole = stripes->format == KV_STRIPE_NIBBLE;
+    (whole ? KERNEL(nibble_stripes) : KERNEL(stripes))(stripes, x, sums);
 }
 
 #endif

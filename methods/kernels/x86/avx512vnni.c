@@ -1,0 +1,20 @@
+/* What the AVX-512 set does better with products of four bytes that are summed at once (VNNI). */
+#define KERNEL(name) name##_avx512vnni
+#define HAS_BYTE_DOTS 1
+
+#include "methods/kernels/inlining.h"
+#include "methods/kernels/kernels.h"
+#include "methods/kernels/sets.h"
+#include "methods/kernels/x86/simd_avx512.h"
+
+#include "methods/kernels/stripe_rows.h"
+#include "methods/kernels/x86/stripes_avx512.h"
+#include "methods/kernels/x86/stripes_whole.h"
+#include "methods/kernels/x86/look_up_peak.h"
+
+void kv_kernels_set_avx512vnni(struct kv_kernels *kernels)
+{
+    kernels->stripes = KERNEL(whole_stripes);
+    kernels->look_up_peak = KERNEL(look_up_peak);
+    kernels->isa = "avx512vnni";
+}
