@@ -39,10 +39,12 @@ def caches():
 def print_head(options):
     print('# Performance\n')
     print('Made by `experiments/performance.py`; nothing here is written by hand. Limits, ours and yardsticks take '
-          'turns in one process. A pair is a stretch of ours of at least 2 ms beside one of the limit, half of it '
-          'before and half after (calls that take longer are taken whole, in turning order); its ratio is taken inside '
-          f'it. A turn is 30 ms of pairs, or one; of {options.repeats} turns (5 of long ones) each counts as the median '
-          'of its pairs, and printed are the medians over the turns. `spread` is (p90 - p10) / median of the ratio over '
+          'turns in one process. A pair is a stretch of ours of at least 2 ms, and as long as one call of the limit, '
+          'beside one of the limit, half of it before and half after (calls that take longer are taken whole, in '
+          'turning order; of short ones beside a long one as many as are as long, since only the first meets the caches '
+          f'that the long one left); its ratio is taken inside it. A turn is 30 ms of pairs, or one; of {options.repeats} '
+          'turns (5 of long ones) each counts as the median of its pairs, and printed are the medians over the turns. '
+          '`spread` is (p90 - p10) / median of the ratio over '
           'the turns. While it is above 15 % and a case has taken less than 6 s, as many pairs again are taken and '
           'turns become twice as long: every pair counts, and `of pairs` is the same spread over single pairs. `others` '
           'is the share of the CPUs that other processes took (empty: too short to tell). Above 15 % of spread or 10 % '
