@@ -110,11 +110,13 @@ static double share(const struct comparison *work, enum kv_stage_of_run one,
 }
 
 /* Products that a comparison cannot do without: 4 dim operations for each (query, key) pair of each
- * method's answers over the rows that it keeps, 2 dim once for the exact weights that answers are
- * compared with, and 2 dim for the column sums of the prompt, which one method asks for. Every
- * exact answer is 4 dim, too: those of all queries where `full`. */
+ * method's answers over the rows that it keeps, 2 dim for the exact weights that answers are compared
+ * with, once where memory has room to keep them (the allowance below) and again for each method where
+ * not, and 2 dim for the column sums of the prompt, which one method asks for. Every exact answer is
+ * 4 dim, too: those of all queries where `full`. Each logit is followed by an exponential. */
 struct products {
-    double reference, answers, distances, columns; /* GFLOP */
+    double reference, answers, distances, again, columns; /* GFLOP */
+    double all, logits;                                   /* GFLOP; thousands of millions */
 };
 
 static struct products products_of(const struct comparison *work, bool full)
@@ -123,10 +125,40 @@ static struct products products_of(const struct comparison *work, bool full)
     const double tokens = geometry->tokens, dim = geometry->key_dim, late = work->queries / 2.0;
     const double rows = (double)work->queries * GROUP, prompt = tokens - work->queries;
     const double pairs = GROUP * tokens * (tokens + 1) / 2, scored = rows * (tokens - late);
-    return (struct products){.reference = 4e-9 * dim * (full ? pairs : scored),
-                             .answers = 4e-9 * dim * rows * work->read_tokens,
-                             .distances = 2e-9 * dim * scored,
-                             .columns = 2e-9 * dim * GROUP * prompt * (prompt + 1) / 2};
+    struct products products = {.reference = 4e-9 * dim * (full ? pairs : scored),
+                                .answers = 4e-9 * dim * rows * work->read_tokens,
+                                .distances = 2e-9 * dim * scored,
+                                .again = 2e-9 * dim * (double)work->profile.logits_again,
+                                .columns = 2e-9 * dim * GROUP * prompt * (prompt + 1) / 2};
+    const double whole = products.reference + products.answers,
+                 half = products.distances + products.again + products.columns;
+    products.all = whole + half;
+    products.logits = (whole / 2 + half) / (2 * dim);
+    return products;
+}
+
+enum { WEIGHTS = 1 << 14 };
+
+/* Rows of a tile, in the cache. */
+struct weights {
+    const struct kv_kernels *kernels;
+    float logits[WEIGHTS];
+};
+
+static double exponentiate(void *context)
+{
+    enum { COLUMNS = 256 };
+    struct weights *weights = context;
+    for (int at = 0; at < WEIGHTS; at += COLUMNS)
+        weights->kernels->exp_sum(weights->logits + at, COLUMNS, 1);
+    return WEIGHTS;
+}
+
+static double exponential_rate(const struct kv_kernels *kernels)
+{
+    static struct weights weights;
+    weights.kernels = kernels;
+    return kv_perf_best(exponentiate, &weights) / 1e9;
 }
 
 /* At the multiply-add peak of this run, against the goal. Then where the last comparison's time
@@ -135,19 +167,20 @@ static void explain_products(const struct comparison *work, bool full, double go
                              char reason[KV_PERF_REASON])
 {
     const struct products products = products_of(work, full);
-    const double all =
-        products.reference + products.answers + products.distances + products.columns;
     const double peak = kv_perf_best(kv_perf_peak, &work->perf->kernels) / 1e9;
+    const double seconds = products.all / peak,
+                 weights = products.logits / exponential_rate(&work->perf->kernels);
     char goal[96] = "goal unknown without --vs baselines/torch_plain.py";
     if (!isnan(goal_seconds)) snprintf(goal, sizeof goal, "goal %.2f s", goal_seconds);
     snprintf(reason, KV_PERF_REASON,
-             "products alone: reference %.1f + answers over kept rows %.1f + exact weights %.1f + "
-             "column sums "
-             "%.1f GFLOP take %.2f s at the peak of %.1f GFLOP/s; %s; of %.2f s%s: reading %.0f "
-             "%%, scored "
-             "reference %.0f %%, prompt statistics %.0f %%, replays %.0f %%, measures %.0f %%",
-             products.reference, products.answers, products.distances, products.columns, all / peak,
-             peak, goal, work->wall_seconds, full ? " beside the reference of all queries" : "",
+             "GFLOP of reference %.1f + answers over kept rows %.1f + exact weights %.1f, again where "
+             "the memory goal has no room to keep them %.1f, + column sums %.1f take %.2f s at the "
+             "peak of %.0f GFLOP/s, their exponentials %.2f more by the fastest loop known: %.2f s; "
+             "%s; of %.2f s%s: reading %.0f %%, scored reference %.0f %%, prompt %.0f %%, replays "
+             "%.0f %%, measures %.0f %%",
+             products.reference, products.answers, products.distances, products.again,
+             products.columns, seconds, peak, weights, seconds + weights, goal, work->wall_seconds,
+             full ? " beside all queries' reference" : "",
              share(work, KV_STAGE_OPEN, KV_STAGE_READ),
              share(work, KV_STAGE_REFERENCE, KV_STAGE_AUDIT),
              share(work, KV_STAGE_PROMPT, KV_STAGE_PROMPT),

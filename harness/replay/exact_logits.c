@@ -18,6 +18,7 @@ struct kv_exact_logits {
     struct kv_scored scored;
     size_t bound;              /* bytes */
     atomic_size_t left, least; /* of the bound; at the fullest */
+    atomic_size_t again;       /* pairs of a query and a key that somebody asked for who did not get them */
     uint32_t n;
     struct head heads[];
 };
@@ -31,6 +32,7 @@ struct kv_exact_logits *kv_exact_logits_create(const struct kv_scored *scored, s
     shared->bound = bytes;
     atomic_init(&shared->left, bytes);
     atomic_init(&shared->least, bytes);
+    atomic_init(&shared->again, 0);
     for (uint32_t h = 0; h < n; h++) omp_init_lock(&shared->heads[h].lock);
     return shared;
 }
@@ -47,6 +49,20 @@ void kv_exact_logits_free(struct kv_exact_logits *shared)
 size_t kv_exact_logits_most(const struct kv_exact_logits *shared)
 {
     return shared ? shared->bound - atomic_load(&shared->least) : 0;
+}
+
+size_t kv_exact_logits_again(const struct kv_exact_logits *shared)
+{
+    return shared ? atomic_load(&shared->again) : 0;
+}
+
+/* Keys that the scored queries see whose rows are not kept. */
+static size_t pairs_beyond(const struct kv_exact_logits *shared, uint32_t rows)
+{
+    const uint32_t group = shared->scored.layer->info->geometry.group;
+    size_t pairs = 0;
+    for (uint32_t i = rows / group; i < shared->scored.n; i++) pairs += group * (shared->scored.tokens[i] + (size_t)1);
+    return pairs;
 }
 
 void kv_exact_logits_expect(struct kv_exact_logits *shared, uint32_t head)
@@ -108,6 +124,7 @@ struct kv_kept kv_exact_logits_take(struct kv_exact_logits *shared, uint32_t hea
     }
     const struct kv_kept kept = one->kept;
     omp_unset_lock(&one->lock);
+    atomic_fetch_add(&shared->again, pairs_beyond(shared, kept.rows));
     return kept;
 }
 

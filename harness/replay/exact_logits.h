@@ -16,6 +16,8 @@ struct kv_exact_logits *kv_exact_logits_create(const struct kv_scored *scored, s
 void kv_exact_logits_free(struct kv_exact_logits *shared);
 /* Bytes that were there at once, at most. */
 size_t kv_exact_logits_most(const struct kv_exact_logits *shared);
+/* Pairs of a query and a key that were asked for and not kept: each asks for a product of its own. */
+size_t kv_exact_logits_again(const struct kv_exact_logits *shared);
 
 /* Before the threads start: one more will ask for this head, or at least leave. */
 void kv_exact_logits_expect(struct kv_exact_logits *shared, uint32_t head);

@@ -30,6 +30,7 @@ enum kv_memory_of_run {
 struct kv_profile {
     double seconds[KV_STAGES];
     int64_t bytes[KV_MEMORY_CLASSES]; /* the most of each, not at the same time */
+    uint64_t logits_again; /* exact ones that methods computed for themselves, there being no room to keep them */
 };
 
 /* The profile keeps the most. */
