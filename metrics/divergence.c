@@ -132,7 +132,7 @@ static double sequence_form(const struct kv_pool_input *in)
     return sum / first;
 }
 
-struct token_sums { uint32_t n; double *value, *sorted, *top, *bottom, *spare; uint32_t *runs, *ends; };
+struct token_sums { uint32_t n; double *value, *sorted, *top, *bottom; uint32_t *runs, *ends; };
 
 static int divergence_interval(struct kv_pooled *out, const struct kv_pool_input *in,
                                struct token_sums *tokens)
@@ -157,7 +157,7 @@ static int measure_divergence(struct kv_pooled *out, const struct kv_pool_input 
     out->dkl = sum / tokens->n;
     if (isnan(out->dkl)) return KV_OK;
     memcpy(tokens->sorted, tokens->value, tokens->n * sizeof *tokens->sorted);
-    const uint32_t known = kv_sort_known(tokens->sorted, tokens->n, tokens->spare);
+    const uint32_t known = kv_sort_known(tokens->sorted, tokens->n);
     out->dkl_p99 = kv_quantile(tokens->sorted, known, 0.99);
     out->dkl_max = tokens->sorted[known - 1];
     out->dkl_seq = sequence_form(in);
@@ -168,13 +168,12 @@ static int measure_divergence(struct kv_pooled *out, const struct kv_pool_input 
 static int pool_fisher(struct kv_pooled *out, const struct kv_pool_input *in, uint32_t n)
 {
     struct token_sums tokens = {.n = n};
-    double *memory = malloc(5 * (size_t)n * sizeof *memory);
+    double *memory = malloc(4 * (size_t)n * sizeof *memory);
     uint32_t *counts = malloc((n + (size_t)in->n_windows) * sizeof *counts);
     int status = KV_EMEMORY;
     if (memory && counts) {
         tokens.value = memory, tokens.sorted = memory + n;
         tokens.top = memory + 2 * (size_t)n, tokens.bottom = memory + 3 * (size_t)n;
-        tokens.spare = memory + 4 * (size_t)n;
         tokens.ends = counts, tokens.runs = counts + n;
         status = measure_divergence(out, in, &tokens);
     }

@@ -9,8 +9,8 @@
 double kv_ratio(double top, double bottom);
 double kv_root_ratio(double top, double bottom);
 
-/* Sorts values and returns how many are not NaN (they stand first). spare: room for n more. */
-uint32_t kv_sort_known(double *values, uint32_t n, double *spare);
+/* Sorts values and returns how many are not NaN (they stand first). */
+uint32_t kv_sort_known(double *values, uint32_t n);
 
 /* gsl_stats_quantile_from_sorted_data: linear between the two order statistics around (n - 1) share
  * (type 7, numpy's default); NaN of nothing. */
