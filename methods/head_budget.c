@@ -12,6 +12,7 @@ static void raise_safe(const struct kv_trim *trim, struct kv_lane *lane, uint32_
     const uint32_t safe = share > 0 ? share : 1, shut = lane->n - n;
     const uint32_t raised = safe > shut ? safe - shut : 0;
     kv_drop_lowest(lane->score, candidates, n, n > raised ? n - raised : 0, lane->fate);
+    kv_trim_candidates(trim, lane, candidates);
     for (uint32_t c = 0; c < n; c++) {
         if (lane->fate[candidates[c]] == KV_STAYS) lane->score[candidates[c]] = INFINITY;
         lane->fate[candidates[c]] = KV_STAYS;

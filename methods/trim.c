@@ -17,15 +17,6 @@ bool kv_trim_acts(const struct kv_trim *trim, const struct kv_step *step,
     return false;
 }
 
-/* True when row a goes before row b. */
-static bool goes_first(const float *score, uint32_t a, uint32_t b)
-{
-    const bool a_nan = score[a] != score[a], b_nan = score[b] != score[b];
-    if (a_nan != b_nan) return a_nan;
-    if (a_nan || score[a] == score[b]) return a > b;
-    return score[a] < score[b];
-}
-
 /* A whole number in the order of scores: NaN is the least, zeros are equal. */
 static int32_t rank_of(float score)
 {
@@ -48,31 +39,31 @@ static uint32_t find_lowest(const float *score, uint32_t n)
     return n - 1;
 }
 
+/* Eight bits of a score's rank. */
+static uint32_t digit_of(float score, uint32_t shift)
+{
+    return ((uint32_t)rank_of(score) ^ UINT32_C(0x80000000)) >> shift & 255;
+}
+
 void kv_drop_lowest(const float *score, uint32_t *candidates, uint32_t n, uint32_t m, uint8_t *fate)
 {
     assert(m <= n);
-    /* Quickselect (Hoare): afterwards the first m candidates are those that go. The order is total,
-     * so the set does not depend on the pivots. */
-    int64_t low = 0, high = n;
-    while (high - low > 1 && low < m && m < high) {
-        const uint32_t pivot = candidates[low + (high - low) / 2];
-        int64_t i = low, j = high - 1;
-        while (i <= j) {
-            while (goes_first(score, candidates[i], pivot)) i++;
-            while (goes_first(score, pivot, candidates[j])) j--;
-            if (i > j) break;
-            const uint32_t swap = candidates[i];
-            candidates[i++] = candidates[j];
-            candidates[j--] = swap;
+    /* Digit by digit, the highest first: what is below the digit at which the m lowest end goes, what
+     * has that digit is looked at again. */
+    for (uint32_t shift = 32; shift > 0 && m > 0 && m < n;) {
+        uint32_t counts[256] = {0}, digit = 0, below = 0, left = 0;
+        shift -= 8;
+        for (uint32_t c = 0; c < n; c++) counts[digit_of(score[candidates[c]], shift)]++;
+        while (below + counts[digit] <= m) below += counts[digit++];
+        for (uint32_t c = 0; c < n; c++) {
+            const uint32_t i = candidates[c], own = digit_of(score[i], shift);
+            fate[i] |= own < digit ? KV_DROP : KV_STAYS;
+            candidates[left] = i;
+            left += own == digit;
         }
-        if (m <= j)
-            high = j + 1;
-        else if (m > i)
-            low = i;
-        else
-            break;
+        n = left, m -= below;
     }
-    for (uint32_t i = 0; i < m; i++) fate[candidates[i]] = KV_DROP;
+    while (m-- > 0) fate[candidates[--n]] = KV_DROP; /* of equal ones the last */
 }
 
 struct kv_protected kv_trim_protected(const struct kv_trim *trim, uint32_t budget, uint32_t sinks)
@@ -118,6 +109,7 @@ static void rescore(const struct kv_trim *trim, struct kv_lane *lane, uint32_t *
     const uint32_t first = (uint32_t)((uint64_t)lane->budget * (100 - trim->output_percent) / 100);
     const uint32_t shut = lane->n - n, chosen = first > shut ? first - shut : 0;
     kv_drop_lowest(lane->score, candidates, n, n > chosen ? n - chosen : 0, lane->fate);
+    kv_trim_candidates(trim, lane, candidates);
     for (uint32_t c = 0; c < n; c++) {
         const uint32_t i = candidates[c];
         const float norm = lane->prompt->output_norms[lane->positions[i]];

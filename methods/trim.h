@@ -40,8 +40,8 @@ uint32_t kv_trim_at_once(const struct kv_trim *trim, uint32_t budget);
 uint32_t kv_trim_candidates(const struct kv_trim *trim, const struct kv_lane *lane,
                             uint32_t *candidates);
 
-/* Marks the m lowest of candidates (n indices into score; all distinct) with KV_DROP; among equal
- * scores the later index goes. NaN counts as lowest. Reorders candidates. */
+/* Marks the m lowest of candidates (n ascending indices into score) with KV_DROP; among equal scores the
+ * later index goes. NaN counts as lowest. Uses up the candidates. */
 void kv_drop_lowest(const float *score, uint32_t *candidates, uint32_t n, uint32_t m, uint8_t *fate);
 
 #endif

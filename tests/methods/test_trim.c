@@ -68,6 +68,37 @@ Test(trim, the_single_row_that_goes_is_the_last_of_the_lowest)
             expect_rows(trim(&rule, false, ROWS - 1, scores[s]), h, expected[s][h]);
 }
 
+/* Whether row a goes before row b, said as the header says it. */
+static bool goes_before(const float *score, uint32_t a, uint32_t b)
+{
+    if (isnan(score[a]) || isnan(score[b])) return isnan(score[a]) && (!isnan(score[b]) || a > b);
+    return score[a] < score[b] || (score[a] == score[b] && a > b);
+}
+
+/* Every number of rows, of scores many of which are equal, or close, or no numbers. */
+Test(trim, the_lowest_go_and_of_equal_ones_the_latest)
+{
+    enum { MANY = 97 };
+    static const float kinds[] = {NAN,  -INFINITY, -3e38f, -2.385f, -2.3850002f, -1e-45f, -0.0f,    0.0f,
+                                  1e-45f, 1e-38f,  0.25f,  2.385f,  2.3850002f,  3e38f,   INFINITY, -0.25f};
+    float score[MANY];
+    uint32_t word = 1;
+    for (uint32_t i = 0; i < MANY; i++, word = word * 1664525 + 1013904223)
+        score[i] = word >> 31 ? kinds[word >> 27 & 15] : (float)(word >> 8 & 1023) - 500;
+    for (uint32_t m = 0; m <= MANY - 10; m++) {
+        uint32_t candidates[MANY];
+        uint8_t fate[MANY] = {0};
+        for (uint32_t c = 0; c < MANY - 10; c++) candidates[c] = c + 3;
+        kv_drop_lowest(score, candidates, MANY - 10, m, fate);
+        for (uint32_t i = 0; i < MANY; i++) {
+            const bool open = i >= 3 && i < MANY - 7;
+            uint32_t before = 0;
+            for (uint32_t j = 3; j < MANY - 7; j++) before += j != i && goes_before(score, j, i);
+            cr_expect_eq(fate[i], open && before < m ? KV_DROP : KV_STAYS, "row %u of %u that go", i, m);
+        }
+    }
+}
+
 Test(trim, of_equal_scores_the_earlier_row_stays)
 {
     const struct kv_trim rule = {.prompt_only = 1};
