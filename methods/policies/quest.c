@@ -29,7 +29,8 @@ static const struct kv_param params[] = {
 struct chooser {
     struct kv_chooser base;
     struct kv_pool *pool;
-    uint16_t *bounds;                /* [n_heads][pages][2][key_dim]: minima, maxima */
+    float *bounds;                   /* [n_heads][key_dim][2][pages]: minima, maxima; charged as the halves
+                                      * that they are */
     uint32_t *filled;                /* [n_heads] positions taken in so far */
     float *scores;                   /* [pages] */
     uint32_t *order; uint8_t *fate;  /* [pages] */
@@ -46,7 +47,7 @@ static int create(struct kv_chooser *base, const struct kv_setup *setup, struct 
     self->pool = setup->pool;
     self->first_head = setup->head;
     self->pages = (setup->geometry->tokens + config->page_size - 1) / config->page_size;
-    self->bounds = kv_pool_take(setup->pool, setup->n_heads * self->pages * 2 * dim * sizeof(uint16_t));
+    self->bounds = kv_pool_take(setup->pool, setup->n_heads * dim * 2 * self->pages * sizeof(float));
     self->filled = kv_pool_take(setup->pool, setup->n_heads * sizeof *self->filled);
     self->scores = kv_pool_reserve(setup->pool, KV_WORKSPACE, self->pages * sizeof *self->scores);
     self->order = kv_pool_reserve(setup->pool, KV_WORKSPACE, self->pages * sizeof *self->order);
@@ -55,21 +56,22 @@ static int create(struct kv_chooser *base, const struct kv_setup *setup, struct 
     return kv_fail(err, KV_EMEMORY, "quest: out of memory for %u pages", self->pages);
 }
 
-static uint16_t *page_of(const struct chooser *self, const struct kv_lane *lane, uint32_t page)
+/* All pages' minima of a channel; their maxima follow. */
+static float *channel_of(const struct chooser *self, const struct kv_lane *lane, uint32_t c)
 {
-    return self->bounds + ((size_t)(lane->head - self->first_head) * self->pages + page) * 2 * lane->key_dim;
+    return self->bounds + ((size_t)(lane->head - self->first_head) * lane->key_dim + c) * 2 * self->pages;
 }
 
 /* Takes a key into its page; a page is charged, whole, when its first key arrives. */
 static void take_in(struct chooser *self, const struct kv_lane *lane, uint32_t position, const float *key)
 {
     const uint32_t size = ((const struct config *)self->base.config)->page_size, dim = lane->key_dim;
-    uint16_t *minima = page_of(self, lane, position / size), *maxima = minima + dim;
     const bool first = self->filled[lane->head - self->first_head] <= position / size * size;
-    if (first) kv_pool_charge(self->pool, KV_METADATA, (int64_t)(2 * dim * sizeof *minima));
+    if (first) kv_pool_charge(self->pool, KV_METADATA, (int64_t)(2 * dim * sizeof(uint16_t)));
     for (uint32_t c = 0; c < dim; c++) {
-        if (first || key[c] < kv_half_to_float(minima[c])) minima[c] = kv_float_to_half(key[c]);
-        if (first || key[c] > kv_half_to_float(maxima[c])) maxima[c] = kv_float_to_half(key[c]);
+        float *least = channel_of(self, lane, c) + position / size, *largest = least + self->pages;
+        if (first || key[c] < *least) *least = kv_half_to_float(kv_float_to_half(key[c]));
+        if (first || key[c] > *largest) *largest = kv_half_to_float(kv_float_to_half(key[c]));
     }
     self->filled[lane->head - self->first_head] = position + 1;
 }
@@ -98,15 +100,18 @@ static int64_t arrays(const void *config, const struct kv_geometry *geometry, ui
     return (int64_t)((tokens + size - 1) / size) * 2 * geometry->key_dim * (int64_t)sizeof(uint16_t);
 }
 
-static float bound(const uint16_t *minima, const float *query, uint32_t dim)
+/* Scores of the first n pages; channels in ascending order. */
+static void score_pages(const struct chooser *self, const struct kv_lane *lane, const float *query, uint32_t n)
 {
-    float sum = 0.0f;
-    for (uint32_t c = 0; c < dim; c++) {
-        const float low = query[c] * kv_half_to_float(minima[c]);
-        const float high = query[c] * kv_half_to_float(minima[dim + c]);
-        sum += low > high ? low : high;
+    float *scores = self->scores;
+    memset(scores, 0, n * sizeof *scores);
+    for (uint32_t c = 0; c < lane->key_dim; c++) {
+        const float *minima = channel_of(self, lane, c), *maxima = minima + self->pages;
+        for (uint32_t page = 0; page < n; page++) {
+            const float low = query[c] * minima[page], high = query[c] * maxima[page];
+            scores[page] += low > high ? low : high;
+        }
     }
-    return sum;
 }
 
 /* Marks the pages that a query does not read with KV_DROP. Only pages of which a row is held compete. */
@@ -117,12 +122,13 @@ static void choose_pages(struct chooser *self, const struct kv_lane *lane, const
     for (uint32_t i = 0; i < lane->n; i++) {
         const uint32_t page = lane->positions[i] / page_size;
         if (n > 0 && page == newest) continue;
-        self->scores[page] = bound(page_of(self, lane, page), query, lane->key_dim);
         self->order[n++] = newest = page;
         self->fate[page] = KV_STAYS;
     }
+    if (n <= wanted) return;
+    score_pages(self, lane, query, newest + 1);
     self->scores[newest] = INFINITY;
-    if (n > wanted) kv_drop_lowest(self->scores, self->order, n, n - wanted, self->fate);
+    kv_drop_lowest(self->scores, self->order, n, n - wanted, self->fate);
 }
 
 static void select(struct kv_chooser *base, const struct kv_step *step, struct kv_lane *lanes,
