@@ -256,24 +256,32 @@ static void add_touched(struct kv_slow *slow, const struct kv_held *held, uint32
             kv_bank_touched(held->bank[side], n, held->positions, slow->reads);
 }
 
+/* Slots of the held rows. */
+static const uint32_t *find_places(const struct kv_slow *slow, uint32_t lane, const struct kv_held *held)
+{
+    const uint32_t *slot_of = slow->mirrors[lane].slot_of;
+    uint32_t *places = slow->blocks[lane].places;
+    for (uint32_t i = 0; i < held->n; i++) places[i] = slot_of[held->positions[i]];
+    return places;
+}
+
 /* Asks a cache's policy which rows are read and hides the others; adds the stored bytes touched. */
 static void hide_unread(struct kv_slow *slow, struct kv_cache *cache, const struct kv_geometry *reader,
                         uint32_t t, uint32_t lane, const float *queries, struct kv_read_bytes *bytes)
 {
     const struct kv_held *held = &cache->lanes[lane];
-    const struct kv_mirror *mirror = &slow->mirrors[lane];
     const uint32_t group = reader->group, n = held->n;
     const size_t stride = slow->blocks[lane].stride;
     float *logits = slow->blocks[lane].logits + (size_t)slow->next * slow->replay->owner->info->geometry.group * stride;
+    const uint32_t *places = find_places(slow, lane, held);
     for (uint32_t g = 0; g < group; g++)
-        for (uint32_t i = 0; i < n; i++)
-            slow->lane_values[g * n + i] =
-                logits[g * stride + mirror->slot_of[held->positions[i]]];
+        for (uint32_t i = 0; i < n; i++) slow->lane_values[g * n + i] = logits[g * stride + places[i]];
     kv_cache_select(cache, reader, t, lane, queries, slow->lane_values, slow->reads);
     for (uint32_t g = 0; g < group; g++)
-        for (uint32_t i = 0; i < n; i++)
-            if (!slow->reads[g * n + i])
-                logits[g * stride + mirror->slot_of[held->positions[i]]] = -INFINITY;
+        for (uint32_t i = 0; i < n; i++) {
+            const float own = slow->lane_values[g * n + i];
+            logits[g * stride + places[i]] = slow->reads[g * n + i] ? own : -INFINITY;
+        }
     add_touched(slow, held, group, bytes);
 }
 
@@ -384,11 +392,8 @@ static void weigh(const struct kv_slow *slow, const struct kv_geometry *geometry
 
 static void keep_observed(struct kv_slow *slow, uint32_t lane, const float *weights)
 {
-    const struct kv_held *held = &slow->main->lanes[lane];
-    const uint32_t *slot_of = slow->mirrors[lane].slot_of;
-    const struct lane_block *block = &slow->blocks[lane];
-    for (uint32_t i = 0; i < held->n; i++) block->places[i] = slot_of[held->positions[i]];
-    slow->observed[lane] = (struct kv_observed){weights, block->places, block->stride};
+    const uint32_t *places = find_places(slow, lane, &slow->main->lanes[lane]);
+    slow->observed[lane] = (struct kv_observed){weights, places, slow->blocks[lane].stride};
 }
 
 /* -- a block ------------------------------------------------------------------------------------ */

@@ -114,16 +114,22 @@ static void score_pages(const struct chooser *self, const struct kv_lane *lane, 
     }
 }
 
+/* The row behind those that lie in the page of row i. */
+static uint32_t end_of_page(const struct kv_lane *lane, uint32_t i, uint32_t page_size)
+{
+    const uint64_t next = ((uint64_t)lane->positions[i] / page_size + 1) * page_size;
+    while (i < lane->n && lane->positions[i] < next) i++;
+    return i;
+}
+
 /* Marks the pages that a query does not read with KV_DROP. Only pages of which a row is held compete. */
 static void choose_pages(struct chooser *self, const struct kv_lane *lane, const float *query,
                          uint32_t page_size, uint32_t wanted)
 {
     uint32_t n = 0, newest = 0;
-    for (uint32_t i = 0; i < lane->n; i++) {
-        const uint32_t page = lane->positions[i] / page_size;
-        if (n > 0 && page == newest) continue;
-        self->order[n++] = newest = page;
-        self->fate[page] = KV_STAYS;
+    for (uint32_t i = 0; i < lane->n; i = end_of_page(lane, i, page_size)) {
+        self->order[n++] = newest = lane->positions[i] / page_size;
+        self->fate[newest] = KV_STAYS;
     }
     if (n <= wanted) return;
     score_pages(self, lane, query, newest + 1);
@@ -144,9 +150,11 @@ static void select(struct kv_chooser *base, const struct kv_step *step, struct k
         for (uint32_t g = 0; g < lane->group; g++) {
             choose_pages(self, lane, lane->queries + (size_t)g * lane->key_dim,
                          config->page_size, wanted);
-            for (uint32_t i = 0; i < lane->n; i++)
+            for (uint32_t i = 0, end; i < lane->n; i = end) {
+                end = end_of_page(lane, i, config->page_size);
                 if (self->fate[lane->positions[i] / config->page_size] == KV_DROP)
-                    lane->reads[(size_t)g * lane->n + i] = 0;
+                    memset(lane->reads + (size_t)g * lane->n + i, 0, end - i);
+            }
         }
     }
 }

@@ -22,12 +22,13 @@ static void select(struct kv_chooser *self, const struct kv_step *step, struct k
     for (uint32_t l = 0; l < n_lanes; l++)
         for (uint32_t g = 0; g < lanes[l].group && lanes[l].n > budget; g++) {
             const uint32_t n = lanes[l].n;
+            const uint8_t *fate = lanes[l].fate;
+            uint8_t *reads = lanes[l].reads + (size_t)g * n;
             for (uint32_t i = 0; i < n; i++) lanes[l].scratch[i] = i;
             memset(lanes[l].fate, KV_STAYS, n);
             kv_drop_lowest(lanes[l].logits + (size_t)g * n, lanes[l].scratch, n, n - budget,
                            lanes[l].fate);
-            for (uint32_t i = 0; i < n; i++)
-                if (lanes[l].fate[i] == KV_DROP) lanes[l].reads[(size_t)g * n + i] = 0;
+            for (uint32_t i = 0; i < n; i++) reads[i] = fate[i] == KV_DROP ? 0 : reads[i];
         }
 }
 
