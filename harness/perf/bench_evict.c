@@ -151,8 +151,7 @@ static void explain_columns(void *context, const struct kv_perf_seen *seen,
     free(parts.memory);
 }
 
-/* A step reads what the budget holds; the prompt's weights are summed once before (a pass for the
- * log-sum-exps, one for the weights). */
+/* A step reads what the budget holds; the prompt's weights are summed once before. */
 static void explain_online(void *context, const struct kv_perf_seen *seen,
                            char reason[KV_PERF_REASON])
 {
@@ -163,13 +162,13 @@ static void explain_online(void *context, const struct kv_perf_seen *seen,
     struct parts parts;
     if (create_parts(&parts, online->kernels, geometry->key_dim)) {
         const double reference = all / seen->limit;
-        const double sums = prompt * (prompt + 1) * geometry->group / kv_perf_best(weigh, &parts);
+        const double pairs = prompt * (prompt + 1) / 2 * geometry->group;
+        const double sums = pairs / kv_perf_best(weigh, &parts);
         const double held = steps * prompt / kv_perf_best(attend, &parts);
         snprintf(reason, KV_PERF_REASON,
-                 "on tiles in the cache, of the reference's time: weights of the prompt, twice, "
-                 "%.2f, answers "
-                 "over the %.0f rows held %.2f; the rest of %.2f is scores and evictions, token by "
-                 "token",
+                 "on tiles in the cache, of the reference's time: weights of the prompt %.2f, "
+                 "answers over the %.0f rows held %.2f; the rest of %.2f is scores and evictions, "
+                 "token by token",
                  sums / reference, prompt, held / reference, seen->ratio);
     } else {
         snprintf(reason, KV_PERF_REASON, "no memory to look for a reason");
