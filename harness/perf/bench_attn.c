@@ -33,7 +33,7 @@ static double multiply(void *context)
     parts->kernels->logits(parts->queries, ROWS, parts->dim, parts->panels, COLUMNS, 1e-3f,
                            parts->logits, STRIDE);
     parts->kernels->accumulate(parts->logits, ROWS, STRIDE, parts->values, COLUMNS, parts->dim,
-                               parts->outputs);
+                               NULL, parts->outputs);
     return 4.0 * ROWS * COLUMNS * parts->dim;
 }
 

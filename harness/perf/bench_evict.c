@@ -129,7 +129,7 @@ static double attend(void *context)
     const struct parts *parts = context;
     const double pairs = weigh(context);
     parts->kernels->accumulate(parts->logits, ROWS, COLUMNS, parts->values, COLUMNS, parts->dim,
-                               parts->outputs);
+                               NULL, parts->outputs);
     return pairs;
 }
 

@@ -471,7 +471,7 @@ static void sum_values(struct kv_slow *slow, uint32_t lane, uint32_t rows, uint3
     float *sums = turned ? slow->sums : outputs;
     memset(sums, 0, rows * columns * sizeof *sums);
     slow->replay->kernels->accumulate(block->weights, rows, block->stride, mirror->values, mirror->n_slots,
-                                      mirror->columns[1], sums);
+                                      mirror->columns[1], NULL, sums);
     for (uint32_t r = 0; turned && r < rows; r++)
         kv_view_turn_output(&mirror->view, &slow->main->lanes[lane], sums + r * columns, value_dim,
                             outputs + (size_t)r * value_dim);

@@ -18,6 +18,7 @@
 #include "methods/kernels/sets.h"
 
 enum { PANEL = TILE_VECS * LANES };
+enum { LINE = 16 }; /* floats of a cache's line */
 
 /* -- conversions ----------------------------------------------------------------------------- */
 
@@ -66,7 +67,7 @@ static void KERNEL(narrow_bfloat)(const float *in, uint16_t *out, size_t n)
 
 /* -- the register tile ----------------------------------------------------------------------- */
 
-/* c [rows][vecs * LANES] = factor * (a b), or += a b, over `depth` in ascending order: a element is
+/* c [rows][vecs * LANES] = factor * (a b), or c * factors + a b, over `depth` in ascending order: a element is
  * one chain of fused multiply-adds whatever the tile's shape, so that a row's result does not
  * depend on its neighbours. */
 struct product {
@@ -74,7 +75,10 @@ struct product {
     float *c;
     size_t a_stride, b_stride, c_stride;   /* floats from row to row */
     size_t depth;
-    float factor;                          /* 0: add to c */
+    float factor;
+    const float *factors;                  /* [rows], of c's rows; NULL: 1 */
+    const float *ahead;                    /* to be fetched, `apart` floats a tile, while c is computed */
+    size_t apart;
 };
 
 #if HAS_LANE_FACTORS
@@ -101,10 +105,13 @@ ALWAYS_INLINE void multiply_tile(const struct product *p, uint32_t rows, uint32_
     const float *a = p->a, *b = p->b;
     const size_t a_stride = p->a_stride, b_stride = p->b_stride, c_stride = p->c_stride;
     float *const c = p->c;
+    static const float ones[6] = {1, 1, 1, 1, 1, 1};
+    const float *const factors = p->factors ? p->factors : ones;
     vec sums[TILE_ROWS][TILE_VECS];
     UNROLLED for (uint32_t r = 0; r < rows; r++)
         UNROLLED for (uint32_t w = 0; w < vecs; w++)
-            sums[r][w] = adding ? load(c + r * c_stride + w * LANES) : zeros_apart();
+            sums[r][w] = adding ? mul(load(c + r * c_stride + w * LANES), spread(factors[r]))
+                                : zeros_apart();
     const float *const end = a + p->depth;
 #if HAS_LANE_FACTORS
     for (; end - a >= LANES; a += LANES, b += LANES * b_stride)
@@ -126,10 +133,11 @@ ALWAYS_INLINE void multiply_tile(const struct product *p, uint32_t rows, uint32_
 }
 
 /* Sums that the next tile adds to: they come from far when many rows take turns. */
-ALWAYS_INLINE void prefetch_sums(const struct product *p, uint32_t rows)
+ALWAYS_INLINE void prefetch_sums(const struct product *p, uint32_t rows, uint32_t vecs)
 {
     UNROLLED for (uint32_t r = 0; r < TILE_ROWS; r++)
-        if (r < rows) __builtin_prefetch(p->c + (TILE_ROWS + r) * p->c_stride, 1);
+        UNROLLED for (uint32_t c = 0; c < vecs * LANES; c += LINE)
+            if (r < rows) __builtin_prefetch(p->c + (TILE_ROWS + r) * p->c_stride + c, 1);
 }
 
 /* Where a whole tile takes nearly all registers it is a function of its own: beside the loop over rows
@@ -154,12 +162,15 @@ WHOLE_TILE void KERNEL(add_whole)(const struct product *p)
 ALWAYS_INLINE void multiply_rows(struct product p, uint32_t rows, uint32_t vecs, int adding)
 {
     for (; rows >= TILE_ROWS; rows -= TILE_ROWS) {
-        if (adding) prefetch_sums(&p, rows - TILE_ROWS);
+        if (adding) prefetch_sums(&p, rows - TILE_ROWS, vecs);
+        for (size_t c = 0; !adding && c < p.apart; c += LINE) __builtin_prefetch(p.ahead + c);
         if (vecs < TILE_VECS) multiply_tile(&p, TILE_ROWS, vecs, adding);
         else if (adding) KERNEL(add_whole)(&p);
         else KERNEL(multiply_whole)(&p);
         p.a += TILE_ROWS * p.a_stride;
         p.c += TILE_ROWS * p.c_stride;
+        p.ahead += p.apart;
+        if (p.factors) p.factors += TILE_ROWS;
     }
     _Static_assert(TILE_ROWS == 5 || TILE_ROWS == 6, "one case for each number of rows left");
     switch (rows) {
@@ -174,6 +185,7 @@ ALWAYS_INLINE void multiply_rows(struct product p, uint32_t rows, uint32_t vecs,
     }
 }
 
+/* A product whose columns are `vecs` vectors. */
 ALWAYS_INLINE void multiply_strip(const struct product *p, uint32_t rows, uint32_t vecs, int adding)
 {
     _Static_assert(TILE_VECS <= 4, "one case for each number of vectors");
@@ -216,13 +228,18 @@ static void KERNEL(pack_keys)(const float *keys, uint32_t n, uint32_t dim, float
             pack_group(keys, n, dim, first + g, panels + g);
 }
 
+/* Rows come in blocks: those behind these ones are likely next, and are fetched bit by bit. */
 static void KERNEL(logits)(const float *queries, uint32_t rows, uint32_t dim, const float *panels,
                            uint32_t columns, float scale, float *logits, uint32_t stride)
 {
+    const size_t passes = (columns + PANEL - 1) / PANEL, block = rows * (size_t)dim;
+    const float *const next = queries + block;
     for (uint32_t first = 0; first < columns; first += PANEL) {
         const struct product p = {.a = queries, .a_stride = dim, .depth = dim,
                                   .b = panels + (size_t)first * dim, .b_stride = PANEL,
-                                  .c = logits + first, .c_stride = stride, .factor = scale};
+                                  .c = logits + first, .c_stride = stride, .factor = scale,
+                                  .ahead = next + first / PANEL * (block / passes),
+                                  .apart = TILE_ROWS * dim / passes};
         const bool whole = PANEL <= 16 || columns - first >= PANEL; /* columns come in sixteens */
         multiply_strip(&p, rows, whole ? TILE_VECS : (columns - first) / LANES, 0);
     }
@@ -257,11 +274,13 @@ static void KERNEL(add_ragged_strip)(struct product p, uint32_t rows, uint32_t w
         for (uint32_t i = 0; i < n; i++)
             memcpy(outputs + (r + i) * stride, padded + i * PANEL, width * sizeof *padded);
         p.a += TILE_ROWS * p.a_stride;
+        if (p.factors) p.factors += TILE_ROWS;
     }
 }
 
 static void KERNEL(accumulate)(const float *weights, uint32_t rows, uint32_t stride,
-                               const float *values, uint32_t n, uint32_t dim, float *outputs)
+                               const float *values, uint32_t n, uint32_t dim, const float *factors,
+                               float *outputs)
 {
     float strip[STRIP_DEPTH * PANEL] __attribute__((aligned(64)));
     for (uint32_t j = 0; j < n; j += STRIP_DEPTH)
@@ -270,7 +289,8 @@ static void KERNEL(accumulate)(const float *weights, uint32_t rows, uint32_t str
             const uint32_t width = dim - c < PANEL ? dim - c : PANEL;
             const float *columns = values + (size_t)j * dim + c;
             struct product p = {.a = weights + j, .a_stride = stride, .depth = depth,
-                                .b = columns, .b_stride = dim, .c = outputs + c, .c_stride = dim};
+                                .b = columns, .b_stride = dim, .c = outputs + c, .c_stride = dim,
+                                .factors = j ? NULL : factors};
             /* Copying pays from about four passes on, if at all. */
             if ((COPIES_STRIPS && rows > 4 * TILE_ROWS) || width % LANES) {
                 KERNEL(copy_strip)(columns, dim, depth, width, strip);

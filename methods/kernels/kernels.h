@@ -199,9 +199,10 @@ struct kv_kernels {
      * `stride` floats apart. |error| <= (dim + 2) * eps * scale * sum_c |q_c k_c|. */
     void (*logits)(const float *queries, uint32_t rows, uint32_t dim, const float *panels,
                    uint32_t columns, float scale, float *logits, uint32_t stride);
-    /* outputs[r][c] += sum_j weights[r][j] * values[j][c], j ascending; values [n][dim] */
+    /* outputs[r][c] = outputs[r][c] * factors[r] + sum_j weights[r][j] * values[j][c], j ascending, n > 0;
+     * values [n][dim]; factors NULL: 1 */
     void (*accumulate)(const float *weights, uint32_t rows, uint32_t stride, const float *values,
-                       uint32_t n, uint32_t dim, float *outputs);
+                       uint32_t n, uint32_t dim, const float *factors, float *outputs);
     /* x[i] = exp(y), y = x[i] - shift as a float, and exactly 0 where y < -60 ln 2: subnormal
      * weights cost some CPUs dearly and change no sum. Returns the sum. x[i] may be -infinity
      * (gives 0); y above 88 counts as 88. Relative error of each term at most 4 eps, of the sum

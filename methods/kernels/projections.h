@@ -28,20 +28,6 @@ static uint64_t KERNEL(settle_sign)(const struct kv_projections *p, const float 
     return sum > 0;
 }
 
-/* sums [rows][vecs * LANES], rows PANEL apart. */
-ALWAYS_INLINE void project_panel(const struct product *p, uint32_t rows, uint32_t vecs)
-{
-    switch (vecs) {
-    case 1: multiply_rows(*p, rows, 1, 0); break;
-    case 2: multiply_rows(*p, rows, 2, 0); break;
-#if WIDE_TILES
-    case 3: multiply_rows(*p, rows, 3, 0); break;
-    case 4: multiply_rows(*p, rows, 4, 0); break;
-#endif
-    default: break;
-    }
-}
-
 /* Of `vecs` vectors the lanes above 0, and those that say nothing. */
 ALWAYS_INLINE uint64_t lane_signs(const float *sums, uint32_t vecs, float bound, uint64_t *unsure)
 {
@@ -81,7 +67,7 @@ static void KERNEL(project_some)(const struct kv_projections *p, const float *x,
         const struct product product = {.a = x, .a_stride = p->columns, .depth = p->columns,
                                         .b = p->matrix + first, .b_stride = p->stride,
                                         .c = sums, .c_stride = PANEL, .factor = 1};
-        project_panel(&product, n, width / LANES);
+        multiply_strip(&product, n, width / LANES, 0);
         for (uint32_t i = 0; i < n; i++) {
             const uint64_t word = KERNEL(panel_signs)(p, x + (size_t)i * p->columns, first, width,
                                                       sums + (size_t)i * PANEL, bounds[i]);

@@ -114,6 +114,9 @@ bool kv_tile_open(const struct tile *tile, uint32_t first, uint32_t last);
  * the last column that is seen: weights past the end would be 0, which changes no sum. */
 bool kv_block_choose(const struct tile *tile, const uint32_t *tokens, struct block *block);
 
+/* Whether rows of tokens first..last see every line that the block reads: nothing to mask. */
+bool kv_block_open(const struct block *block, uint32_t first, uint32_t last);
+
 /* -infinity where the token may not look, in a row of logits and in one beside it unless that is
  * NULL; returns how many columns it may read. What a packed tile left out is so already. */
 uint32_t kv_block_mask(const struct work *work, const struct block *block, uint32_t token,

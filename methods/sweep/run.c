@@ -22,28 +22,35 @@
 #include <math.h>
 #include <string.h>
 
-/* The block's logits become weights, in the softmaxes of its rows and in the comparison. */
-static void soften_block(struct work *work, const struct block *block, uint32_t state)
+/* Masks the logits of the block's rows, and of those beside them that are to be softened as well. */
+static void mask_block(struct work *work, const struct block *block, uint32_t state,
+                       float *exact[BLOCK])
 {
     const struct kv_sweep *sweep = work->sweep;
-    const uint32_t value_dim = kv_sweep_columns(sweep, 1);
-    struct states *states = &work->states;
-    float *exact[BLOCK], factors[BLOCK], added[BLOCK];
+    const uint32_t *tokens = sweep->rows.token + block->first;
+    if (!sweep->compare && kv_block_open(block, tokens[0], tokens[block->n - 1])) return;
     for (uint32_t r = 0; r < block->n; r++) {
         exact[r] = sweep->compare ? kv_compare_exact_row(work, block, r, state + r) : NULL;
-        states->seen[state + r] +=
-            kv_block_mask(work, block, sweep->rows.token[block->first + r],
-                          work->logits + (size_t)r * STRIDE, exact[r]);
+        work->states.seen[state + r] += kv_block_mask(work, block, tokens[r],
+                                                      work->logits + (size_t)r * STRIDE, exact[r]);
     }
+}
+
+/* The block's logits become weights, in the softmaxes of its rows and in the comparison; factors: what
+ * older outputs shrink by. */
+static void soften_block(struct work *work, const struct block *block, uint32_t state,
+                         float factors[BLOCK])
+{
+    const struct kv_sweep *sweep = work->sweep;
+    struct states *states = &work->states;
+    float *exact[BLOCK], added[BLOCK];
+    mask_block(work, block, state, exact);
     const struct kv_softmax softmax = {states->largest + state, factors, added};
     sweep->kernels->soften(work->logits + block->from, block->n, STRIDE, block->to - block->from,
                            &softmax);
     for (uint32_t r = 0; r < block->n; r++) {
         float *sum = &states->sum[state + r];
         *sum = *sum * factors[r] + added[r];
-        if (sweep->answers.outputs && factors[r] != 1.0f)
-            sweep->kernels->scale(sweep->answers.outputs + (size_t)(block->first + r) * value_dim,
-                                  value_dim, factors[r]);
         if (sweep->compare)
             kv_compare_row(work, block, r, state + r, exact[r],
                            (struct step){factors[r], added[r]});
@@ -51,7 +58,7 @@ static void soften_block(struct work *work, const struct block *block, uint32_t 
 }
 
 /* Adds the block's weighted values to the outputs. */
-static void add_values(struct work *work, const struct block *block)
+static void add_values(struct work *work, const struct block *block, const float factors[BLOCK])
 {
     const struct kv_sweep *sweep = work->sweep;
     const struct tile *tile = &work->tile;
@@ -66,7 +73,7 @@ static void add_values(struct work *work, const struct block *block)
         weights = work->close;
     }
     sweep->kernels->accumulate(weights, block->n, STRIDE, tile->values + (size_t)first * dim, n,
-                               dim, sweep->answers.outputs + (size_t)block->first * dim);
+                               dim, factors, sweep->answers.outputs + (size_t)block->first * dim);
 }
 
 /* One block of rows against the loaded tile. chunk = the row whose state is the first. */
@@ -76,8 +83,9 @@ static void attend_block(struct work *work, struct block *block, uint32_t chunk)
     if (!kv_block_choose(&work->tile, sweep->rows.token, block)) return;
     kv_block_logits(work, block);
     if (sweep->compare && !work->tile.recorded) kv_compare_shifts(work, block);
-    soften_block(work, block, block->first - chunk);
-    if (sweep->answers.outputs) add_values(work, block);
+    float factors[BLOCK];
+    soften_block(work, block, block->first - chunk, factors);
+    if (sweep->answers.outputs) add_values(work, block, factors);
     for (uint32_t s = 0; sweep->compare && s < sweep->compare->spans.n; s++)
         kv_compare_spans(work, block, s);
 }
@@ -98,6 +106,16 @@ static void attend_rows(struct work *work, uint32_t first, uint32_t n, uint32_t 
     attend_block(work, &block, chunk);
 }
 
+/* Its sums, beside softmaxes that begin. */
+static void begin_comparison(const struct states *states, uint32_t n)
+{
+    memcpy(states->exact_largest, states->largest, n * sizeof *states->largest);
+    memcpy(states->exact_sum, states->sum, n * sizeof *states->sum);
+    float *const sums[] = {states->exact_held, states->coded, states->exact_coded, states->shift};
+    for (size_t i = 0; i < sizeof sums / sizeof *sums; i++) memset(sums[i], 0, n * sizeof *sums[i]);
+    memset(states->seen, 0, n * sizeof *states->seen);
+}
+
 static void begin_rows(struct work *work, uint32_t first, uint32_t n)
 {
     const struct kv_sweep *sweep = work->sweep;
@@ -105,15 +123,15 @@ static void begin_rows(struct work *work, uint32_t first, uint32_t n)
     struct states *states = &work->states;
     for (uint32_t i = 0; i < n; i++) {
         const float sink = sinks ? sinks[first + i] : -INFINITY;
-        states->largest[i] = states->exact_largest[i] = sink;
-        states->sum[i] = states->exact_sum[i] = sink > -INFINITY ? 1.0f : 0.0f;
-        states->exact_held[i] = states->coded[i] = states->exact_coded[i] = states->shift[i] = 0;
-        states->seen[i] = 0;
+        states->largest[i] = sink;
+        states->sum[i] = sink > -INFINITY ? 1.0f : 0.0f;
     }
     const size_t value_dim = kv_sweep_columns(sweep, 1);
     if (sweep->answers.outputs)
         memset(sweep->answers.outputs + first * value_dim, 0, n * value_dim * sizeof(float));
-    if (sweep->compare && sweep->compare->spans.n)
+    if (!sweep->compare) return;
+    begin_comparison(states, n);
+    if (sweep->compare->spans.n)
         memset(sweep->compare->span_mass + (size_t)first * sweep->compare->spans.n, 0,
                (size_t)n * sweep->compare->spans.n * sizeof(float));
 }
@@ -124,10 +142,13 @@ static void finish_rows(struct work *work, uint32_t first, uint32_t n)
     const struct states *states = &work->states;
     const uint32_t value_dim = kv_sweep_columns(sweep, 1);
     for (uint32_t i = 0; i < n; i++) {
+        const double sum = (double)states->sum[i];
+        sweep->answers.log_sum_exp[first + i] =
+            sum > 0 ? (float)((double)states->largest[i] + kv_logarithm(sum)) : -INFINITY;
+    }
+    for (uint32_t i = 0; i < n; i++) {
         const uint32_t row = first + i;
         const double sum = (double)states->sum[i];
-        sweep->answers.log_sum_exp[row] =
-            sum > 0 ? (float)((double)states->largest[i] + kv_logarithm(sum)) : -INFINITY;
         if (sweep->answers.outputs && sum > 0)
             sweep->kernels->scale(sweep->answers.outputs + (size_t)row * value_dim, value_dim,
                                   (float)(1 / sum));

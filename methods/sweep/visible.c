@@ -111,12 +111,17 @@ bool kv_block_choose(const struct tile *tile, const uint32_t *tokens, struct blo
     return true;
 }
 
+bool kv_block_open(const struct block *block, uint32_t first, uint32_t last)
+{
+    return kv_clip_token(first) >= block->last_begin && kv_clip_token(last) < block->first_end;
+}
+
 uint32_t kv_block_mask(const struct work *work, const struct block *block, uint32_t token,
                        float *logits, float *beside)
 {
     const struct tile *tile = &work->tile;
     const int32_t t = kv_clip_token(token);
-    if (t >= block->last_begin && t < block->first_end)
+    if (kv_block_open(block, token, token))
         return tile->packed ? block->alive_to - block->alive_from : block->read;
     const uint32_t open = block->open;
     return open - block->from +

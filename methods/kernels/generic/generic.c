@@ -70,10 +70,12 @@ static void logits_generic(const float *queries, uint32_t rows, uint32_t dim, co
 }
 
 static void accumulate_generic(const float *weights, uint32_t rows, uint32_t stride,
-                               const float *values, uint32_t n, uint32_t dim, float *outputs)
+                               const float *values, uint32_t n, uint32_t dim, const float *factors,
+                               float *outputs)
 {
     for (uint32_t r = 0; r < rows; r++) {
         float *output = outputs + (size_t)r * dim;
+        for (uint32_t c = 0; factors && c < dim; c++) output[c] *= factors[r];
         for (uint32_t j = 0; j < n; j++) {
             const float weight = weights[(size_t)r * stride + j];
             const float *value = values + (size_t)j * dim;
