@@ -8,34 +8,45 @@
 
 #include "harness/base/clock.h"
 #include "harness/base/rng.h"
-#include "harness/replay/reference_store.h"
 #include "harness/replay/scored_sweep.h"
 #include "metrics/exact.h"
 #include "metrics/measures.h"
 
 enum { AUDITED = 4, STREAM = 0x41554449 };   /* queries a layer; "AUDI" */
 
-static size_t rows_of(const struct kv_reference_input *input)
+enum { ARRAYS = 4 };            /* outputs, log-sum-exps, masses of spans, and a double */
+
+/* Bytes of each; their sum. */
+static size_t sizes_of(const struct kv_reference_input *input, size_t bytes[ARRAYS])
 {
-    return (size_t)input->layer->info->geometry.q_heads * input->n_scored;
+    const struct kv_geometry *geometry = &input->layer->info->geometry;
+    const size_t rows = (size_t)geometry->q_heads * input->n_scored * sizeof(float);
+    const size_t sizes[ARRAYS] = {rows * geometry->value_dim, rows, rows * input->spans.n, sizeof(double)};
+    memcpy(bytes, sizes, sizeof sizes);
+    return sizes[0] + sizes[1] + sizes[2] + sizes[3];
 }
 
-static int reserve(struct kv_reference *reference, const struct kv_reference_input *input,
-                   struct kv_error *err)
+static int reserve(struct kv_reference *reference, const size_t bytes[ARRAYS], struct kv_error *err)
 {
-    const size_t rows = rows_of(input);
     reference->pool = kv_pool_create(0);
     if (reference->pool) {
-        reference->outputs = kv_pool_take(
-            reference->pool, rows * input->layer->info->geometry.value_dim * sizeof(float));
-        reference->log_sum_exp = kv_pool_take(reference->pool, rows * sizeof(float));
-        reference->span_mass = kv_pool_take(reference->pool, rows * input->spans.n * sizeof(float));
-        reference->projected2 = kv_pool_take(reference->pool, sizeof *reference->projected2);
+        reference->outputs = kv_pool_take(reference->pool, bytes[0]);
+        reference->log_sum_exp = kv_pool_take(reference->pool, bytes[1]);
+        reference->span_mass = kv_pool_take(reference->pool, bytes[2]);
     }
-    if (reference->pool && reference->outputs && reference->log_sum_exp && reference->span_mass &&
-        reference->projected2)
-        return KV_OK;
+    if (reference->pool && reference->outputs && reference->log_sum_exp && reference->span_mass) return KV_OK;
     return kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
+}
+
+/* Whether an earlier run kept it. */
+static bool load(struct kv_reference *reference, const char *path, const size_t bytes[ARRAYS])
+{
+    if (!kv_store_map(&reference->stored, path, bytes, ARRAYS)) return false;
+    reference->outputs = reference->stored.arrays;
+    reference->log_sum_exp = reference->outputs + bytes[0] / sizeof(float);
+    reference->span_mass = reference->log_sum_exp + bytes[1] / sizeof(float);
+    memcpy(&reference->projected2, reference->span_mass + bytes[2] / sizeof(float), sizeof(double));
+    return true;
 }
 
 /* The reference is the replay of the identity: everything stays, as recorded. So a lossless method
@@ -100,7 +111,7 @@ static void project(struct kv_reference *reference, const struct kv_reference_in
         .exact = reference->outputs, .w_o = input->layer->w_o, .hidden = input->layer->hidden};
 #pragma omp parallel num_threads(input->threads)
 #pragma omp single
-    *reference->projected2 = kv_projected_energy(&exact);
+    reference->projected2 = kv_projected_energy(&exact);
 }
 
 static bool store_path(const struct kv_reference_input *input, char *path, size_t capacity)
@@ -203,29 +214,34 @@ static int audit(struct kv_reference *reference, const struct kv_reference_input
     return status;
 }
 
+/* Computes it, and keeps it where `path` is one. */
+static int make(struct kv_reference *reference, const struct kv_reference_input *input, const char *path,
+                const size_t bytes[ARRAYS], struct kv_error *err)
+{
+    int status = reserve(reference, bytes, err);
+    if (status == KV_OK) status = compute(reference, input, err);
+    if (status != KV_OK) return status;
+    project(reference, input);
+    const void *const arrays[ARRAYS] = {reference->outputs, reference->log_sum_exp, reference->span_mass,
+                                        &reference->projected2};
+    if (path) kv_store_save(path, arrays, bytes, ARRAYS);
+    return KV_OK;
+}
+
 int kv_reference_get(struct kv_reference **out, const struct kv_reference_input *input,
                      struct kv_error *err)
 {
     const double start = kv_clock_seconds();
     struct kv_reference *reference = calloc(1, sizeof *reference);
     if (!reference) return kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
-    int status = reserve(reference, input, err);
-    if (status == KV_OK) {
-        const size_t rows = rows_of(input) * sizeof(float);
-        const size_t bytes[4] = {rows * input->layer->info->geometry.value_dim, rows, rows * input->spans.n,
-                                 sizeof *reference->projected2};
-        void *arrays[4] = {reference->outputs, reference->log_sum_exp, reference->span_mass, reference->projected2};
-        char path[4096];
-        const bool keeps = store_path(input, path, sizeof path);
-        reference->from_disk = keeps && kv_store_load(path, arrays, bytes, 4);
-        if (!reference->from_disk) {
-            status = compute(reference, input, err);
-            if (status == KV_OK) project(reference, input);
-            if (status == KV_OK && keeps) kv_store_save(path, (const void *const *)arrays, bytes, 4);
-        }
-    }
+    char path[4096];
+    size_t bytes[ARRAYS];
+    const bool keeps = store_path(input, path, sizeof path);
+    reference->bytes = sizes_of(input, bytes);
+    reference->from_disk = keeps && load(reference, path, bytes);
+    int status = reference->from_disk ? KV_OK : make(reference, input, keeps ? path : NULL, bytes, err);
     /* A dump, which reads no W_o, may have been first. */
-    if (status == KV_OK && input->layer->w_o && *reference->projected2 == 0.0) project(reference, input);
+    if (status == KV_OK && input->layer->w_o && reference->projected2 == 0.0) project(reference, input);
     const double computed = kv_clock_seconds();
     if (status == KV_OK && !input->audited) status = audit(reference, input, err);
     reference->audit_seconds = kv_clock_seconds() - computed;
@@ -242,5 +258,6 @@ void kv_reference_free(struct kv_reference *reference)
 {
     if (!reference) return;
     kv_pool_destroy(reference->pool);
+    kv_store_unmap(&reference->stored);
     free(reference);
 }

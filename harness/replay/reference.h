@@ -4,17 +4,20 @@
 #ifndef KVBENCH_HARNESS_REFERENCE_H
 #define KVBENCH_HARNESS_REFERENCE_H
 
+#include "harness/replay/reference_store.h"
 #include "harness/replay/replay.h"
 
 struct kv_reference {
     float *outputs;               /* [kv_heads][n_scored][group][value_dim] */
     float *log_sum_exp;           /* [kv_heads][n_scored][group] */
     float *span_mass;             /* ... [n_spans] */
-    double *projected2;           /* [1] squares of the outputs through W_o; 0 without it */
+    double projected2;            /* squares of the outputs through W_o; 0 without it */
     bool from_disk;
     double seconds, audit_seconds;   /* the second is in the first */
     double worst_deviation, worst_bound;   /* of the audited query closest to its bound */
+    size_t bytes;                 /* of the arrays, which are the pool's or, from disk, the file's */
     struct kv_pool *pool;
+    struct kv_stored stored;
 };
 
 struct kv_reference_input {

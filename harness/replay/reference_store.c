@@ -1,10 +1,13 @@
 /* References on disk; see reference_store.h. */
 #include "harness/replay/reference_store.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -49,17 +52,45 @@ static uint64_t checksum(const void *const *arrays, const size_t *bytes, uint32_
     return sum;
 }
 
-bool kv_store_load(const char *path, void *const *arrays, const size_t *bytes, uint32_t n)
+/* The whole file, if it is of that size; its pages are there already when it was read of late. */
+static void *map_file(const char *path, size_t size)
 {
-    FILE *file = fopen(path, "rb");
-    if (!file) return false;
-    bool whole = true;
-    for (uint32_t i = 0; whole && i < n; i++)
-        whole = bytes[i] == 0 || fread(arrays[i], bytes[i], 1, file) == 1;
-    uint64_t stored = 0;
-    whole = whole && fread(&stored, sizeof stored, 1, file) == 1 && fgetc(file) == EOF;
-    fclose(file);
-    return whole && stored == checksum((const void *const *)arrays, bytes, n);
+    const int file = open(path, O_RDONLY);
+    struct stat found;
+    if (file < 0) return NULL;
+    void *map = MAP_FAILED;
+    if (fstat(file, &found) == 0 && (uint64_t)found.st_size == size)
+        map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+    close(file);
+    if (map == MAP_FAILED) return NULL;
+#ifdef MADV_POPULATE_READ
+    madvise(map, size, MADV_POPULATE_READ); /* advice: no matter if refused */
+#endif
+    return map;
+}
+
+bool kv_store_map(struct kv_stored *out, const char *path, const size_t *bytes, uint32_t n)
+{
+    enum { MOST = 8 };
+    const void *arrays[MOST];
+    uint64_t stored;
+    size_t all = 0;
+    assert(n <= MOST);
+    for (uint32_t i = 0; i < n; i++) all += bytes[i];
+    char *map = map_file(path, all + sizeof stored);
+    *out = (struct kv_stored){map, all + sizeof stored};
+    if (!map) return false;
+    for (uint32_t i = 0; i < n; i++, map += bytes[i - 1]) arrays[i] = map;
+    memcpy(&stored, map, sizeof stored);
+    const bool whole = stored == checksum(arrays, bytes, n);
+    if (!whole) kv_store_unmap(out);
+    return whole;
+}
+
+void kv_store_unmap(struct kv_stored *stored)
+{
+    if (stored->arrays) munmap(stored->arrays, stored->bytes);
+    stored->arrays = NULL;
 }
 
 void kv_store_save(const char *path, const void *const *arrays, const size_t *bytes, uint32_t n)

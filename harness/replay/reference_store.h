@@ -12,8 +12,16 @@
 bool kv_store_path(char *path, size_t capacity, const char *content_hash, const void *key,
                    size_t key_bytes);
 
-/* Reads exactly n arrays of the given sizes; false unless all is there and the checksum fits. */
-bool kv_store_load(const char *path, void *const *arrays, const size_t *bytes, uint32_t n);
+/* Arrays one behind the other as the file holds them: its pages in the system's memory, and own copies of
+ * those that are written to. */
+struct kv_stored {
+    void *arrays;              /* NULL: none */
+    size_t bytes;
+};
+
+/* n arrays of the given sizes; false, and none, unless all is there and the checksum fits. */
+bool kv_store_map(struct kv_stored *out, const char *path, const size_t *bytes, uint32_t n);
+void kv_store_unmap(struct kv_stored *stored);
 /* Writes aside and renames. */
 void kv_store_save(const char *path, const void *const *arrays, const size_t *bytes, uint32_t n);
 

@@ -46,7 +46,7 @@ static void note_memory(const struct kv_group_run *group)
         const struct kv_geometry *geometry = &layer->reader->info->geometry;
         layers += kv_layer_bytes(layer->reader->info);
         if (layer->owner != layer->reader) layers += kv_layer_bytes(layer->owner->info);
-        reference += kv_pool_reserved(layer->reference->pool);
+        reference += layer->reference->bytes;
         if (layer->answered)
             answers += group->n_jobs * kv_answer_floats(geometry, run) * sizeof(float);
     }
