@@ -35,16 +35,6 @@ static void wants(const void *config, struct kv_wants *wants)
     wants->state_floats = words_of(config);
 }
 
-/* Sets or clears the bit of query t in a row's history. The state's floats are only carried. */
-static void remember(const struct config *config, float *state, uint32_t t, bool pivotal)
-{
-    const uint32_t slot = t % config->history_window, bit = UINT32_C(1) << slot % WORD_BITS;
-    uint32_t word;
-    memcpy(&word, state + slot / WORD_BITS, sizeof word);
-    word = pivotal ? word | bit : word & ~bit;
-    memcpy(state + slot / WORD_BITS, &word, sizeof word);
-}
-
 /* Whether the group's mean weight, one value per query head `stride` apart, is above 1 / (t + 1).
  */
 static bool is_pivotal(const float *weights, uint32_t group, size_t stride, uint32_t t)
@@ -54,11 +44,27 @@ static bool is_pivotal(const float *weights, uint32_t group, size_t stride, uint
     return sum * (t + 1.0) > group;
 }
 
+/* Sets or clears the bit of query t in the rows' histories; columns[i] is row i's in weights. The
+ * state's floats are only carried. */
+static void remember(const struct config *config, struct kv_lane *lane, uint32_t t,
+                     const float *weights, const uint32_t *columns, size_t stride)
+{
+    const uint32_t words = words_of(config), slot = t % config->history_window;
+    const uint32_t group = lane->group, n = lane->n, bit = UINT32_C(1) << slot % WORD_BITS;
+    float *state = lane->state + slot / WORD_BITS;
+    for (uint32_t i = 0; i < n; i++, state += words) {
+        const uint32_t now = is_pivotal(weights + columns[i], group, stride, t) ? bit : 0;
+        uint32_t word;
+        memcpy(&word, state, sizeof word);
+        word = (word & ~bit) | now;
+        memcpy(state, &word, sizeof word);
+    }
+}
+
 static void keep(struct kv_chooser *self, const struct kv_step *step, struct kv_lane *lanes,
                  uint32_t n_lanes)
 {
     const struct config *config = self->config;
-    const uint32_t words = words_of(config);
     for (uint32_t l = 0; l < n_lanes; l++) {
         struct kv_lane *lane = &lanes[l];
         const struct kv_prompt *prompt = lane->prompt;
@@ -66,10 +72,7 @@ static void keep(struct kv_chooser *self, const struct kv_step *step, struct kv_
             config->history_window < prompt->tail ? config->history_window : prompt->tail;
         for (uint32_t q = prompt->tail - n; q < prompt->tail; q++) {
             const float *row = prompt->tail_weights + (size_t)q * lane->group * prompt->n;
-            const uint32_t t = prompt->n - prompt->tail + q;
-            for (uint32_t i = 0; i < lane->n; i++)
-                remember(config, lane->state + (size_t)i * words, t,
-                         is_pivotal(row + lane->positions[i], lane->group, prompt->n, t));
+            remember(config, lane, prompt->n - prompt->tail + q, row, lane->positions, prompt->n);
         }
     }
 }
@@ -77,12 +80,9 @@ static void keep(struct kv_chooser *self, const struct kv_step *step, struct kv_
 static void observe(struct kv_chooser *self, const struct kv_step *step, struct kv_lane *lanes,
                     uint32_t n_lanes)
 {
-    const uint32_t words = words_of(self->config);
     for (uint32_t l = 0; l < n_lanes; l++)
-        for (uint32_t i = 0; i < lanes[l].n; i++)
-            remember(self->config, lanes[l].state + (size_t)i * words, step->token,
-                     is_pivotal(lanes[l].weights + lanes[l].places[i], lanes[l].group,
-                                lanes[l].stride, step->token));
+        remember(self->config, &lanes[l], step->token, lanes[l].weights, lanes[l].places,
+                 lanes[l].stride);
 }
 
 static uint32_t bits_set(uint32_t word)
