@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <string.h>
 
-#include "harness/base/half.h"
 #include "methods/cache/bank_parts.h"
 
 enum { ROWS_AT_ONCE = 16 }; /* that are encoded by one call: a prompt's, or what a residual lets go */
@@ -311,18 +310,25 @@ void kv_bank_release(struct kv_bank *bank, uint32_t token)
     if (bank->holders[token] == 0) bank->where[token] = KV_ABSENT;
 }
 
-static float within(float x, float limit) { return x > limit ? limit : x < -limit ? -limit : x; }
-
 /* An exact row takes the bits of a recorded one, so it has no more precision than they have; what is
  * too large for a half becomes the largest one. */
 static void round_row(const struct kv_bank *bank, float *row)
 {
-    for (uint32_t c = 0; c < bank->dim; c++)
+    uint16_t words[256];
+    for (uint32_t c = 0, n; c < bank->dim; c += n, row += n) {
+        n = bank->dim - c < 256 ? bank->dim - c : 256;
         switch (bank->sources->keys->dtype) {
-        case KV_F16: row[c] = kv_half_to_float(kv_float_to_half(within(row[c], 65504.0f))); break;
-        case KV_BF16: row[c] = kv_bfloat_to_float(kv_float_to_bfloat(row[c])); break;
+        case KV_F16:
+            bank->kernels->narrow_finite(row, words, n);
+            bank->kernels->widen_half(words, row, n);
+            break;
+        case KV_BF16:
+            bank->kernels->narrow_bfloat(row, words, n);
+            bank->kernels->widen_bfloat(words, row, n);
+            break;
         case KV_F32: break;
         }
+    }
 }
 
 /* The row in its place of `handed`, as read, becomes the one that is stored. */
