@@ -55,7 +55,7 @@ gqa:heads=1:align=procrustes interleave:budget=100 interleave:budget=64:locals=2
 layer-share layer-share:shared=0.5:choose=similar+int:bits=4 k.layer-share:shared=3
 layer-share:span=heads:choose=similar:shared=3
 layer-share:map=0-1-2-3-4-5-6-2-8-5-10-11-12-9-14-15-16-12-18-19-20-21-22-23-24-25-26-27-24-29
-mla:fold=4 mla:rank=0.3:rope=128:recent=24+int:bits=8 mla:rank=64+int:bits=3:axis=channel:group_size=32:residual_length=32 h2o:budget=64+mla:rank=96:rope=1.0
+mla:fold=4 mla:rank=0.3:rope=128:recent=24+int:bits=8 mla:rank=64+int:bits=3:axis=channel:group_size=32:residual_length=32 h2o:budget=64+mla:rank=96:rope=1.0 quest:budget=96+mla:rank=64
 linear-state linear-state:features=elu linear-state:features=elu:sharpness=1:decay=1
 linear-state:sharpness=0.5
 k.int:bits=2+v.kivi:bits=4 v.svd:rank=16:where=host+v.int:bits=8 svd:rank=16:side=keys int:bits=2:side=values h2o:budget=64+k.kivi:bits=2:residual_length=32

@@ -10,7 +10,6 @@ from cache import Bank, HeadCache
 from codec import Codec
 import disturbed
 import exact
-from exact import query_heads
 from makers import make_chain, make_policy
 from objects import Place
 from prompt import Prompt
@@ -272,15 +271,14 @@ class LatentReplay(LayerReplay):
     def fit_bank(self, head, bank):
         """The latents' maps are."""
 
-    def weights(self, layer, head, cache, positions, t):
+    def logits(self, layer, group, cache, positions, t):
         """Coded rows meet the query in the latents' space, exact ones as recorded."""
-        group = query_heads(layer, head)
-        queries = layer.q[group, t]
+        queries, head = layer.q[group, t], group.start // layer.group
         logits = exact.logits_of(layer, queries, cache.keys.recorded[positions])
         coded = cache.keys.coded_mask()[positions]
         turned_queries = self.latents.queries_to_meet(layer, head, queries, t)
         logits[:, coded] = exact.logits_of(layer, turned_queries, self.meet[head][positions[coded]])
-        return exact.softmax(logits, exact.sink_logits(layer, group))
+        return logits
 
     def host_read_bytes(self):
         return 0

@@ -118,10 +118,7 @@ class LayerReplay:
         group = query_heads(layer, head)
         if not len(positions):                            # nothing held is visible
             return np.zeros((layer.group, 0))
-        queries, keys = layer.q[group, t], cache.read_keys()[span_of(positions)]
-        if self.policy.cache_positions:
-            queries, keys = self.in_slots(layer, cache, queries, keys, positions, t)
-        logits = exact.logits_of(layer, queries, keys)
+        logits = self.logits(layer, group, cache, positions, t)
         selects = any(policy.selects for _, policy in self.parts_of(cache))
         held = np.flatnonzero(cache.held[:t + 1]) if selects else None
         for row, query_head in zip(logits, range(group.start, group.stop) if selects else ()):
@@ -130,6 +127,12 @@ class LayerReplay:
                 row[~reads] = -np.inf
             self.looked_at |= True if reads is None else reads
         return exact.softmax(logits, exact.sink_logits(layer, group))
+
+    def logits(self, layer, group, cache, positions, t):
+        queries, keys = layer.q[group, t], cache.read_keys()[span_of(positions)]
+        if self.policy.cache_positions:
+            queries, keys = self.in_slots(layer, cache, queries, keys, positions, t)
+        return exact.logits_of(layer, queries, keys)
 
     def select(self, layer, query_head, cache, t, positions, row, held):
         """Which rows a query reads, or None: all."""
