@@ -205,8 +205,10 @@ static double values_alone(void *context)
            (double)kv_stripe_bytes(head->keys.format, head->keys.depth);
 }
 
-/* Best GB/s of `run` by all threads, with `key_bytes` of codes of keys; negative: no memory. */
-static double best_rate(const struct decode *decode, kv_perf_work *run, uint32_t key_bytes)
+/* Best GB/s of `run` by all threads, with `key_bytes` of codes of keys, by `kernels`; negative: no
+ * memory. */
+static double best_rate(const struct decode *decode, kv_perf_work *run, uint32_t key_bytes,
+                        const struct kv_kernels *kernels)
 {
     const enum kv_stripe_format format = decode->format->format;
     const uint32_t depth = format == KV_STRIPE_SIGN ? SKETCH : DIM;
@@ -218,9 +220,25 @@ static double best_rate(const struct decode *decode, kv_perf_work *run, uint32_t
                            .threads = 1};
     struct kv_error err;
     double rate = -1;
-    if (create(&small, &err) == KV_OK) rate = kv_perf_best(run, &small) * decode->threads / 1e9;
+    if (create(&small, &err) == KV_OK) {
+        small.kernels = kernels;
+        rate = kv_perf_best(run, &small) * decode->threads / 1e9;
+    }
     free_heads(&small);
     return rate;
+}
+
+static void no_stripes(const struct kv_stripes *stripes, const float *x, float *sums)
+{
+    (void)stripes, (void)x, (void)sums;
+}
+
+/* GB/s of codes, none of which is looked at: scales and softmax of tokens in the L1 cache. */
+static double rate_without_codes(const struct decode *decode)
+{
+    struct kv_kernels kernels = *decode->kernels;
+    kernels.stripes = no_stripes;
+    return best_rate(decode, decode_all, 1u << 17, &kernels);
 }
 
 /* Multiply-adds of values that share words, each vector of them told apart by one operation, out of
@@ -233,7 +251,7 @@ static double isolate(void *context)
     return values / kv_stripe_rows(decode->format->format) * 4;
 }
 
-/* A limit of the core where there is one: loads, scales and softmax come on top of it. */
+/* A limit of the core where it is below the goal: loads, scales and softmax come on top of it. */
 static int explain_words(const struct decode *decode, double goal, char *reason)
 {
     if (kv_stripe_rows(decode->format->format) == 1) return 0;
@@ -243,7 +261,7 @@ static int explain_words(const struct decode *decode, double goal, char *reason)
                     "out of registers, take codes at %.1f GB/s, %s the goal of %.1f%s; ",
                     rate, rate < goal ? "below" : "above", goal,
                     rate < goal ? ": a limit of this core for products in floats"
-                                : ", which proves no limit");
+                                : ", loads, scales and softmax on top");
 }
 
 struct look_ups {
@@ -282,19 +300,22 @@ static double fastest_look_ups(const struct decode *decode, const char **name)
     return best;
 }
 
-/* A limit for the ways of kv_look_up and no others, which is what a reason says: loads, tables and
- * what joins the sums come on top of them. */
+/* What an answer by the ways of kv_look_up takes at least, one part after the other: codes are told
+ * apart and summed, tokens scaled and weighed. Loads, tables and what joins the sums come on top. A
+ * limit for these ways and no others, which is what a reason says. */
 static int explain_look_ups(const struct decode *decode, double goal, char *reason)
 {
     const char *name = NULL;
-    const double rate = fastest_look_ups(decode, &name);
-    if (rate <= 0) return 0;
+    const double codes = fastest_look_ups(decode, &name), others = rate_without_codes(decode);
+    if (codes <= 0 || others <= 0) return 0;
+    const double both = 1 / (1 / codes + 1 / others);
     return snprintf(reason, KV_PERF_REASON,
-                    "codes summed out of registers, the fastest way known (%s), take "
-                    "%.1f GB/s, %.0f %% %s the goal of %.1f%s; ",
-                    name, rate, 100 * fabs(rate / goal - 1), rate < goal ? "below" : "above", goal,
-                    rate < goal ? ": a limit of this core for the ways in registers at that precision"
-                                : ", which proves no limit");
+                    "codes summed out of registers, the fastest way known (%s), take %.1f GB/s, "
+                    "with scales%s, in L1, %.1f, %.0f %% %s the goal of %.1f%s; ",
+                    name, codes, decode->format->format == KV_STRIPE_SIGN ? "" : " and softmax",
+                    both, 100 * fabs(both / goal - 1), both < goal ? "below" : "above", goal,
+                    both < goal ? ": a limit of this core for the ways in registers at that precision"
+                                : ", loads and memory on top");
 }
 
 /* The goal beside what the arithmetic of this format alone takes here, without which no answer is,
@@ -304,8 +325,9 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
 {
     const struct decode *decode = context;
     const bool tables = has_tables(decode);
-    const double alone = best_rate(decode, values_alone, tables ? 1u << 18 : 1u << 14);
-    const double cached = best_rate(decode, decode_all, 1u << 17);
+    const double alone =
+        best_rate(decode, values_alone, tables ? 1u << 18 : 1u << 14, decode->kernels);
+    const double cached = best_rate(decode, decode_all, 1u << 17, decode->kernels);
     const double goal = decode->goal * seen->limit / 1e9;
     if (alone < 0 || cached < 0) {
         snprintf(reason, KV_PERF_REASON, "no reason found: out of memory");
@@ -313,13 +335,11 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
     }
     int used = explain_look_ups(decode, goal, reason);
     if (!used) used = explain_words(decode, goal, reason);
-    snprintf(
-        reason + used, (size_t)(KV_PERF_REASON - used),
-        "the best loop known over keys alone (loads, %s), out of %s, %.1f GB/s, %s the goal%s; "
-        "whole answers out of L2 %.1f, reading %.1f",
-        tables ? "look-ups, sums" : "unpacking, multiply-adds", tables ? "L2" : "L1", alone,
-        alone < goal ? "below" : "above",
-        tables && !used ? ", which proves no limit of the machine" : "", cached, seen->limit / 1e9);
+    snprintf(reason + used, (size_t)(KV_PERF_REASON - used),
+             "the best loop known over keys alone (loads, %s), out of %s, %.1f GB/s, %s the goal; "
+             "whole answers out of L2 %.1f, reading %.1f",
+             tables ? "look-ups, sums" : "unpacking, multiply-adds", tables ? "L2" : "L1", alone,
+             alone < goal ? "below" : "above", cached, seen->limit / 1e9);
 }
 
 static int measure(struct kv_perf *perf, const struct format *format, uint32_t tokens,

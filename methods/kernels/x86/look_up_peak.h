@@ -2,7 +2,8 @@
  * (kv_look_up in kernels.h): no sum of such look-ups by these ways is faster, since loads of codes
  * and tables, the making of tables and what joins the sums come on top.
  *
- * Bytes hold two codes: one takes a mask, the other a shift and a mask. Results mean nothing; what
+ * Bytes hold two codes: one takes a mask, the other a shift and a mask, but where it is told. Results
+ * mean nothing; what
  * is written as assembly is so that compilers neither merge equal operations nor copy registers. */
 #ifndef KVBENCH_METHODS_KERNELS_X86_LOOK_UP_PEAK_H
 #define KVBENCH_METHODS_KERNELS_X86_LOOK_UP_PEAK_H
@@ -79,14 +80,18 @@ ALWAYS_INLINE size_t sum_joined(struct look_up_peak *at, bool products)
     return VALUES * LANES;
 }
 
-/* Floats by a permute of the table; of eight lanes it takes a symmetric one, whose sign is a bit of
- * the code, at its place for nothing. */
+/* Floats by a permute of the table, which reads a word's lowest bits and no others: what lies in a
+ * byte's low half is there when words are read from its address, what lies in its high half takes a
+ * shift. Of eight lanes it takes a symmetric table, whose sign is a bit of the code, at its place for
+ * nothing. */
 ALWAYS_INLINE size_t sum_permuted(struct look_up_peak *at, bool products)
 {
     UNROLLED for (uint32_t k = 0; k < VALUES; k++)
     {
         vec value;
-        __asm__ volatile("vpermps %1, %2, %0" : "=v"(value) : "v"(at->table), "v"(at->codes));
+        vec_int index = at->codes;
+        if (k % 2) __asm__ volatile("vpsrld $4, %1, %0" : "=v"(index) : "v"(at->codes));
+        __asm__ volatile("vpermps %1, %2, %0" : "=v"(value) : "v"(at->table), "v"(index));
         if (LANES == 8) DO(XOR_BITS, value, value, at->codes);
         sum_value(at, products, k, value);
     }
