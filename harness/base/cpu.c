@@ -26,7 +26,8 @@ unsigned kv_cpu_features(void)
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         features |= KV_CPU_AVX512;
-    if ((features & KV_CPU_AVX512) && __builtin_cpu_supports("avx512vnni"))
+    if ((features & KV_CPU_AVX512) && __builtin_cpu_supports("avx512vnni") &&
+        __builtin_cpu_supports("avx512vbmi"))
         features |= KV_CPU_AVX512_VNNI;
     if (__builtin_cpu_is("amdfam17h")) features |= KV_CPU_FREE_SUBNORMALS;
     return features;

@@ -141,22 +141,47 @@ ALWAYS_INLINE size_t sum_wholes(struct look_up_peak *at, uint32_t sixes, uint32_
 }
 
 #if HAS_BYTE_DOTS
-/* Codes times three bytes, sums of four rows in one operation. */
+/* Four bytes times those of x onto the sum of a column. */
+ALWAYS_INLINE void sum_dots(struct look_up_peak *at, uint32_t k, vec_int bytes)
+{
+    __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(at->sums[k % VALUES]) : "v"(bytes), "v"(at->factor));
+}
+
+/* Codes times three bytes. */
 ALWAYS_INLINE size_t sum_products(struct look_up_peak *at)
 {
-    const vec_int x = as_bits(at->factor);
     vec_int index[2];
     UNROLLED for (uint32_t r = 0; r < AT_ONCE; r++)
     {
         if (r % 2 == 0) isolate_codes(at, index);
-        UNROLLED for (uint32_t d = 0; d < 3; d++) __asm__ volatile(
-            "vpdpbusd %2, %1, %0"
-            : "+v"(at->sums[(3 * r + d) % VALUES])
-            : "v"(index[r % 2]), "v"(x));
+        UNROLLED for (uint32_t d = 0; d < 3; d++) sum_dots(at, 3 * r + d, index[r % 2]);
+    }
+    return AT_ONCE * 4 * LANES;
+}
+
+/* Two planes of bytes, looked up where two permutes have put four groups' codes into each word. */
+ALWAYS_INLINE size_t sum_whole_signs(struct look_up_peak *at)
+{
+    vec_int index[2], bytes;
+    UNROLLED for (uint32_t r = 0; r < AT_ONCE; r++)
+    {
+        if (r % 2 == 0) {
+            DO("vpermd", bytes, at->codes, at->table);
+            DO("vpermb", bytes, bytes, at->table);
+            isolate_codes(at, index);
+        }
+        UNROLLED for (uint32_t p = 0; p < 2; p++)
+        {
+            DO("vpermb", bytes, index[r % 2], at->table);
+            sum_dots(at, 2 * r + p, bytes);
+        }
     }
     return AT_ONCE * 4 * LANES;
 }
 #else
+/* Three planes of six and five bits. */
+ALWAYS_INLINE size_t sum_whole_signs(struct look_up_peak *at) { return sum_wholes(at, 1, 2); }
+
 /* Codes times three bytes, pairs of rows summed in words, those of 32 rows before they are widened. */
 ALWAYS_INLINE size_t sum_products(struct look_up_peak *at)
 {
@@ -197,7 +222,7 @@ ALWAYS_INLINE size_t sum_look_ups(enum kv_look_up way, struct look_up_peak *at)
     case KV_LOOK_UP_PERMUTED_SIGNS:
         return sum_permuted(at, false);
     case KV_LOOK_UP_WHOLE_SIGNS:
-        return sum_wholes(at, 1, 2);
+        return sum_whole_signs(at);
     case KV_LOOK_UP_PRODUCTS:
         return sum_products(at);
     default:
