@@ -35,7 +35,7 @@ struct kv_lane {                  /* one KV head as shown to a policy, for the l
     float *state;                 /* [n][state_floats] the policy's; 0 for a new row; dies with the row */
     float *score;                 /* [n] out of score: higher stays */
     uint8_t *fate;                /* [n] out of keep and evict */
-    uint32_t *scratch;            /* [n] of trim; lanes' arrays lie at one distance from each other */
+    uint32_t *scratch;            /* [n] of trim and hooks; lanes' arrays lie at one distance from each other */
     uint8_t *reads;               /* [group][n] out of select: 1 = read */
     const float *queries;         /* [group][key_dim] of this step; NULL after the prompt */
     const float *key, *value;     /* this step's new row as recorded; NULL after the prompt */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/base/large.h"
 #include "harness/check/check_layer.h"
 #include "harness/perf/benches.h"
 #include "harness/perf/full_attention.h"
@@ -16,7 +17,7 @@ enum { GROUP = 4 };
  * 3d). */
 struct columns {
     struct kv_full_attention *attention;
-    double *sums; /* [tokens] */
+    double *sums; /* [tokens], where a pool's begin: vectors do not straddle lines */
 };
 
 static double sum_columns(void *context)
@@ -179,7 +180,7 @@ static void explain_online(void *context, const struct kv_perf_seen *seen,
 static int measure_columns(struct kv_perf *perf, struct kv_full_attention *attention,
                            const char *name, struct kv_error *err)
 {
-    struct columns columns = {attention, calloc(attention->sweep.lines.n, sizeof(double))};
+    struct columns columns = {attention, kv_large_alloc(attention->sweep.lines.n * sizeof(double))};
     if (!columns.sums) return kv_fail(err, KV_EMEMORY, "out of memory for column sums");
     kv_full_attention_run(attention); /* the log-sum-exps */
     char text[96];

@@ -503,7 +503,7 @@ static void KERNEL(scale)(float *x, size_t n, float factor)
 static void KERNEL(add_wide)(const float *x, size_t n, double *sums)
 {
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES) add_doubles(sums + i, load(x + i));
+    for (; i + LANES <= n; i += LANES) add_doubles(sums + i, x + i);
     for (; i < n; i++) sums[i] += (double)x[i];
 }
 
