@@ -39,6 +39,22 @@ static void weigh_block(struct work *work, struct block *block, double *column_s
     }
 }
 
+/* Rows first .. end - 1: their queries stay in L2 from tile to tile. */
+static void weigh_chunk(struct work *work, uint32_t first, uint32_t end, double *column_sum,
+                        float *weights)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    const uint32_t tokens[2] = {sweep->rows.token[first], sweep->rows.token[end - 1]};
+    for (uint32_t line = 0; line < sweep->lines.n; line += TILE) {
+        if (!kv_tile_enter(work, line, tokens)) continue;
+        if (sweep->kept.rows < end) kv_tile_load_keys(work);
+        for (uint32_t row = first; row < end; row += BLOCK) {
+            struct block block = {row, end - row < BLOCK ? end - row : BLOCK};
+            weigh_block(work, &block, column_sum, weights);
+        }
+    }
+}
+
 void kv_sweep_weights(const struct kv_sweep *sweep, double *column_sum, float *weights,
                       float *scratch)
 {
@@ -47,15 +63,8 @@ void kv_sweep_weights(const struct kv_sweep *sweep, double *column_sum, float *w
     struct work work = {.sweep = &plain, .next = scratch};
     kv_sweep_lay_out(&work);
     if (weights) memset(weights, 0, (size_t)sweep->rows.n * sweep->lines.n * sizeof *weights);
-    if (!sweep->rows.n) return;
-    const uint32_t tokens[2] = {sweep->rows.token[0], sweep->rows.token[sweep->rows.n - 1]};
-    for (uint32_t line = 0; line < sweep->lines.n; line += TILE) {
-        if (!kv_tile_enter(&work, line, tokens)) continue;
-        if (sweep->kept.rows < sweep->rows.n) kv_tile_load_keys(&work);
-        for (uint32_t row = 0; row < sweep->rows.n; row += BLOCK) {
-            const uint32_t left = sweep->rows.n - row;
-            struct block block = {row, left < BLOCK ? left : BLOCK};
-            weigh_block(&work, &block, column_sum, weights);
-        }
+    for (uint32_t row = 0, end; row < sweep->rows.n; row = end) {
+        end = sweep->rows.n - row < CHUNK ? sweep->rows.n : row + CHUNK;
+        weigh_chunk(&work, row, end, column_sum, weights);
     }
 }
