@@ -37,6 +37,7 @@
 #include "methods/kernels/wide_sums.h"
 #include "methods/kernels/polar.h"
 #include "methods/kernels/projections.h"
+#include "methods/kernels/x86/places_avx2.h"
 #include "methods/kernels/x86/look_up_peak.h"
 #include "methods/kernels/entries.h"
 
@@ -61,6 +62,7 @@ void kv_kernels_set_avx2(struct kv_kernels *kernels)
     KERNEL(fill)(kernels);
     kernels->stripes = kv_cpu_features() & KV_CPU_FREE_SUBNORMALS ? KERNEL(any_stripes_subnormal)
                                                                   : KERNEL(any_stripes);
+    kernels->hide = KERNEL(hide);
     kernels->cell_codes = KERNEL(cell_codes);
     kernels->grid_encode = KERNEL(grid_codes);
     kernels->pack_bits = KERNEL(pack_codes);
