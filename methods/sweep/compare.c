@@ -25,22 +25,37 @@ void kv_compare_spans(struct work *work, const struct block *block, uint32_t spa
 
 /* The exact softmax of a row beside the answer's, whose step this was; `exact` NULL: it is the
  * same. */
-static struct step soften_exact(struct work *work, const struct block *block, uint32_t state,
-                                float *exact, struct step own)
+static struct step soften_exact_row(struct work *work, const struct block *block, uint32_t state,
+                                    float *exact, struct step own)
 {
     struct states *states = &work->states;
     if (exact)
-        own = kv_soften(work->sweep->kernels, block, exact, &states->exact_largest[state],
-                        &states->exact_sum[state]);
-    else
-        states->exact_largest[state] = states->largest[state],
-        states->exact_sum[state] = states->sum[state];
-    states->exact_held[state] = states->exact_held[state] * own.factor + own.added;
+        return kv_soften(work->sweep->kernels, block, exact, &states->exact_largest[state],
+                         &states->exact_sum[state]);
+    states->exact_largest[state] = states->largest[state];
+    states->exact_sum[state] = states->sum[state];
     return own;
 }
 
-void kv_compare_row(struct work *work, const struct block *block, uint32_t r, uint32_t state,
-                    float *exact_row, struct step own)
+/* Those of all rows at once, where each has exact logits of its own. */
+static void soften_exact_block(struct work *work, const struct block *block, uint32_t state,
+                               struct step *steps)
+{
+    struct states *states = &work->states;
+    float factors[BLOCK], added[BLOCK];
+    const struct kv_softmax softmax = {states->exact_largest + state, factors, added};
+    work->sweep->kernels->soften(work->exact_logits + block->from, block->n, STRIDE,
+                                 block->to - block->from, &softmax);
+    for (uint32_t r = 0; r < block->n; r++) {
+        float *sum = &states->exact_sum[state + r];
+        *sum = *sum * factors[r] + added[r];
+        steps[r] = (struct step){factors[r], added[r]};
+    }
+}
+
+/* Adds a row's weights, and the exact ones, to the sums of the comparison. */
+static void compare_row(struct work *work, const struct block *block, uint32_t r, uint32_t state,
+                        const float *exact_row, const struct step steps[2])
 {
     const struct kv_sweep *sweep = work->sweep;
     const struct kv_kernels *kernels = sweep->kernels;
@@ -49,7 +64,8 @@ void kv_compare_row(struct work *work, const struct block *block, uint32_t r, ui
     const float *weights = work->logits + offset,
                 *exact_weights = exact_row ? exact_row + block->from : weights;
     const float *coded = work->tile.coded + block->from;
-    const struct step exact = soften_exact(work, block, state, exact_row, own);
+    const struct step own = steps[0], exact = steps[1];
+    states->exact_held[state] = states->exact_held[state] * exact.factor + exact.added;
     states->shift[state] =
         states->shift[state] * own.factor +
         (work->tile.recorded ? 0.0f : kernels->dot(weights, work->shifts + offset, columns));
@@ -63,6 +79,20 @@ void kv_compare_row(struct work *work, const struct block *block, uint32_t r, ui
     if (own.factor != 1.0f && spans)
         kernels->scale(sweep->compare->span_mass + (size_t)(block->first + r) * spans, spans,
                        own.factor);
+}
+
+void kv_compare_rows(struct work *work, const struct block *block, uint32_t state,
+                     float *const exact[], const struct step own[])
+{
+    struct step exact_steps[BLOCK];
+    if (!work->tile.recorded) soften_exact_block(work, block, state, exact_steps);
+    for (uint32_t r = 0; r < block->n; r++) {
+        const struct step steps[2] = {
+            own[r], work->tile.recorded
+                        ? soften_exact_row(work, block, state + r, exact[r], own[r])
+                        : exact_steps[r]};
+        compare_row(work, block, r, state + r, exact[r], steps);
+    }
 }
 
 /* Whether the block's columns are lines of ascending positions without a gap. */

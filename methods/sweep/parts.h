@@ -165,9 +165,10 @@ double kv_logarithm(double x);
 /* Masses of spans: outputs of compare that serve as their own accumulators. */
 void kv_compare_spans(struct work *work, const struct block *block, uint32_t span);
 
-/* Adds a row's weights (already softened in `logits`) to the sums of the comparison. */
-void kv_compare_row(struct work *work, const struct block *block, uint32_t r, uint32_t state,
-                    float *exact_row, struct step own);
+/* Adds the block's weights (already softened in `logits`, by the steps `own`) to the sums of the
+ * comparison. exact [block->n]: kv_compare_exact_row's. */
+void kv_compare_rows(struct work *work, const struct block *block, uint32_t state,
+                     float *const exact[], const struct step own[]);
 
 /* logit - exact logit before masking, so that no infinity meets another. */
 void kv_compare_shifts(struct work *work, const struct block *block);

@@ -44,6 +44,7 @@ static void soften_block(struct work *work, const struct block *block, uint32_t 
     const struct kv_sweep *sweep = work->sweep;
     struct states *states = &work->states;
     float *exact[BLOCK], added[BLOCK];
+    struct step steps[BLOCK];
     mask_block(work, block, state, exact);
     const struct kv_softmax softmax = {states->largest + state, factors, added};
     sweep->kernels->soften(work->logits + block->from, block->n, STRIDE, block->to - block->from,
@@ -51,10 +52,9 @@ static void soften_block(struct work *work, const struct block *block, uint32_t 
     for (uint32_t r = 0; r < block->n; r++) {
         float *sum = &states->sum[state + r];
         *sum = *sum * factors[r] + added[r];
-        if (sweep->compare)
-            kv_compare_row(work, block, r, state + r, exact[r],
-                           (struct step){factors[r], added[r]});
+        steps[r] = (struct step){factors[r], added[r]};
     }
+    if (sweep->compare) kv_compare_rows(work, block, state, exact, steps);
 }
 
 /* Adds the block's weighted values to the outputs. */
