@@ -4,6 +4,7 @@
  *
  * The keys include some that every query is far from, so that weights would be subnormal (weights
  * below 2^-60 of a row's largest are exactly 0: kernels.h). */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +20,7 @@ static double goal_of(const struct kv_kernels *kernels, uint32_t dim)
     return 0.75;
 }
 
-/* The parts of a sweep, each alone on one tile in the cache: products, and exponentials (a weight).
- */
+/* The parts of a sweep, each alone on one tile in the cache: products, and softmax (a weight). */
 struct parts {
     const struct kv_kernels *kernels;
     uint32_t dim;
@@ -37,13 +37,13 @@ static double multiply(void *context)
     return 4.0 * ROWS * COLUMNS * parts->dim;
 }
 
-static double exponentiate(void *context)
+static double soften(void *context)
 {
     const struct parts *parts = context;
-    for (uint32_t r = 0; r < ROWS; r++) {
-        float *row = parts->logits + r * STRIDE;
-        parts->kernels->exp_sum(row, COLUMNS, parts->kernels->max(row, COLUMNS));
-    }
+    float largest[ROWS], factors[ROWS], added[ROWS];
+    for (uint32_t r = 0; r < ROWS; r++) largest[r] = -INFINITY;
+    const struct kv_softmax softmax = {largest, factors, added};
+    parts->kernels->soften(parts->logits, ROWS, STRIDE, COLUMNS, &softmax);
     return ROWS * COLUMNS;
 }
 
@@ -59,8 +59,16 @@ static double masked(const struct kv_sweep_case *work)
     return 4.0 * work->geometry.key_dim * computed / work->flops;
 }
 
-/* What the clock leaves of the peak, and what the parts come to at best: a bound of these kernels,
- * not of the machine. */
+/* Vector operations that a weight takes with nothing else done: difference, argument in powers of two,
+ * a root of two, rest and line (two), product (two), scale, cut, maximum, sum, and the argument's whole
+ * part; without a table a polynomial of degree 4. One takes a lane the time of a multiply-add. */
+static uint32_t least_operations(const struct kv_kernels *kernels)
+{
+    return !strncmp(kernels->isa, "avx512", strlen("avx512")) ? 12 : 17;
+}
+
+/* All of it in shares of the row's limit: what the clock leaves behind products, what any loop can make of
+ * that, and what these kernels and this sweep do when nothing has to come from memory. */
 static void explain(void *context, const struct kv_perf_seen *seen, char reason[KV_PERF_REASON])
 {
     const struct kv_sweep_case *work = context;
@@ -71,19 +79,22 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
     parts.queries = memory, parts.outputs = memory + ROWS * dim,
     parts.panels = memory + 2 * ROWS * dim;
     parts.values = parts.panels + COLUMNS * dim, parts.logits = parts.values + COLUMNS * dim;
-    const double peak = kv_perf_best(kv_perf_peak, (void *)parts.kernels);
     const double products = kv_perf_best(multiply, &parts),
-                 weights = kv_perf_best(exponentiate, &parts);
+                 weights = kv_perf_best(soften, &parts);
     const struct kv_perf_side busy = {"products", multiply, &parts};
     const double behind = kv_perf_median_behind(&busy, kv_perf_peak, (void *)parts.kernels);
+    const double again = kv_perf_best(kv_sweep_case_run, context);
     const double flops = 4.0 * parts.dim; /* a weight */
+    const uint32_t operations = least_operations(parts.kernels);
     snprintf(
         reason, KV_PERF_REASON,
-        "under vectors the clock gives way: right behind products in cache the multiply-adds' own peak is "
-        "%.2f of what it is alone, and this sweep %.2f of that; products alone %.2f, %.2f G exponentials/s, "
-        "%.2f columns computed for each that counts: at most %.2f of the peak alone by these kernels",
-        behind / peak, seen->ours / behind, products / behind, weights / 1e9, masked(work),
-        flops / peak / (flops / products + 1 / weights) / masked(work));
+        "right behind products in cache the multiply-adds' own peak is %.2f of the limit above; that and the %u "
+        "vector operations of a weight leave any loop at most %.2f; these kernels come to %.2f on one tile in cache "
+        "(products %.2f, %.2f G weights/s, %.2f columns computed for each that counts), this sweep to %.2f when it "
+        "runs again at once, and to %.2f here, where what was measured in between took the caches",
+        behind / seen->limit, operations, behind / seen->limit * flops / (flops + 2 * operations),
+        flops / seen->limit / (flops / products + 1 / weights) / masked(work),
+        products / seen->limit, weights / 1e9, masked(work), again / seen->limit, seen->ratio);
     free(memory);
 }
 
