@@ -100,6 +100,12 @@ ALWAYS_INLINE void multiply_lanes(const struct product *p, uint32_t rows, uint32
 }
 #endif
 
+/* v by a factor; 0, whatever v is, where that is 0. */
+ALWAYS_INLINE vec shrunk(vec v, vec factor)
+{
+    return unless_below(mul(v, factor), factor, spread(FLT_MIN));
+}
+
 ALWAYS_INLINE void multiply_tile(const struct product *p, uint32_t rows, uint32_t vecs, int adding)
 {
     const float *a = p->a, *b = p->b;
@@ -110,7 +116,7 @@ ALWAYS_INLINE void multiply_tile(const struct product *p, uint32_t rows, uint32_
     vec sums[TILE_ROWS][TILE_VECS];
     UNROLLED for (uint32_t r = 0; r < rows; r++)
         UNROLLED for (uint32_t w = 0; w < vecs; w++)
-            sums[r][w] = adding ? mul(load(c + r * c_stride + w * LANES), spread(factors[r]))
+            sums[r][w] = adding ? shrunk(load(c + r * c_stride + w * LANES), spread(factors[r]))
                                 : zeros_apart();
     const float *const end = a + p->depth;
 #if HAS_LANE_FACTORS
@@ -444,9 +450,6 @@ static float KERNEL(max)(const float *x, size_t n)
     return max + 0.0f;
 }
 
-/* v, or 0 where y is -infinity. */
-ALWAYS_INLINE vec where_finite(vec v, vec y) { return unless_below(v, y, spread(-FLT_MAX)); }
-
 /* The softmaxes of rows move on to the largest logits that `factors` holds. */
 ALWAYS_INLINE void move_softmaxes(const struct kv_softmax *softmax, uint32_t rows)
 {
@@ -456,9 +459,8 @@ ALWAYS_INLINE void move_softmaxes(const struct kv_softmax *softmax, uint32_t row
         const vec old = load_part(largest + r, some), now = load_part(factors + r, some);
         vec factor = old;
         exp_or_zero(&factor, now, true, 1);
-        const vec none = sub(spread(1), where_finite(spread(1), old));
         store_part(largest + r, some, now);
-        store_part(factors + r, some, add(where_finite(factor, old), none));
+        store_part(factors + r, some, factor);
     }
 }
 

@@ -173,7 +173,7 @@ struct kv_projections {
 /* -- softmax from columns to columns ----------------------------------------------------------- */
 
 /* Of each row: its largest logit so far, which moves on; what sums of its weights so far shrink by,
- * exp(largest before - largest) or 1 where there was none; and the sum of the weights that were added. */
+ * exp(largest before - largest), 0 where there was none; and the sum of the weights that were added. */
 struct kv_softmax {
     float *largest, *factors, *added;
 };
@@ -200,7 +200,7 @@ struct kv_kernels {
     void (*logits)(const float *queries, uint32_t rows, uint32_t dim, const float *panels,
                    uint32_t columns, float scale, float *logits, uint32_t stride);
     /* outputs[r][c] = outputs[r][c] * factors[r] + sum_j weights[r][j] * values[j][c], j ascending, n > 0;
-     * values [n][dim]; factors NULL: 1 */
+     * values [n][dim]; factors NULL: 1; where a factor is 0 (else 2^-60 at least) outputs may be anything */
     void (*accumulate)(const float *weights, uint32_t rows, uint32_t stride, const float *values,
                        uint32_t n, uint32_t dim, const float *factors, float *outputs);
     /* x[i] = exp(y), y = x[i] - shift as a float, and exactly 0 where y < -60 ln 2: subnormal

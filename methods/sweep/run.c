@@ -127,7 +127,7 @@ static void begin_rows(struct work *work, uint32_t first, uint32_t n)
         states->sum[i] = sink > -INFINITY ? 1.0f : 0.0f;
     }
     const size_t value_dim = kv_sweep_columns(sweep, 1);
-    if (sweep->answers.outputs)
+    if (sweep->answers.outputs && sinks) /* others' first values take the place of what is there */
         memset(sweep->answers.outputs + first * value_dim, 0, n * value_dim * sizeof(float));
     if (!sweep->compare) return;
     begin_comparison(states, n);
@@ -136,24 +136,31 @@ static void begin_rows(struct work *work, uint32_t first, uint32_t n)
                (size_t)n * sweep->compare->spans.n * sizeof(float));
 }
 
+/* Outputs are divided by their sums; rows that saw nothing, which nobody wrote, become 0. */
+static void finish_outputs(const struct kv_sweep *sweep, const float *sums, uint32_t first,
+                           uint32_t n)
+{
+    const size_t value_dim = kv_sweep_columns(sweep, 1);
+    float *output = sweep->answers.outputs + first * value_dim;
+    for (uint32_t i = 0; i < n; i++, output += value_dim) {
+        if (sums[i] > 0)
+            sweep->kernels->scale(output, value_dim, (float)(1 / (double)sums[i]));
+        else
+            memset(output, 0, value_dim * sizeof *output);
+    }
+}
+
 static void finish_rows(struct work *work, uint32_t first, uint32_t n)
 {
     const struct kv_sweep *sweep = work->sweep;
     const struct states *states = &work->states;
-    const uint32_t value_dim = kv_sweep_columns(sweep, 1);
     for (uint32_t i = 0; i < n; i++) {
         const double sum = (double)states->sum[i];
         sweep->answers.log_sum_exp[first + i] =
             sum > 0 ? (float)((double)states->largest[i] + kv_logarithm(sum)) : -INFINITY;
     }
-    for (uint32_t i = 0; i < n; i++) {
-        const uint32_t row = first + i;
-        const double sum = (double)states->sum[i];
-        if (sweep->answers.outputs && sum > 0)
-            sweep->kernels->scale(sweep->answers.outputs + (size_t)row * value_dim, value_dim,
-                                  (float)(1 / sum));
-        if (sweep->compare) kv_compare_finish(work, row, i);
-    }
+    if (sweep->answers.outputs) finish_outputs(sweep, states->sum, first, n);
+    for (uint32_t i = 0; sweep->compare && i < n; i++) kv_compare_finish(work, first + i, i);
 }
 
 void kv_sweep_run(const struct kv_sweep *sweep, float *scratch)

@@ -283,7 +283,7 @@ static const char *judge_softened(const struct kv_kernels *set, const float *bef
 {
     const float most = set->max(before, n), largest = most > old ? most : old;
     if (state[0] != largest) return complain("largest %.9g, not %.9g", (double)state[0], (double)largest);
-    const double factor = old > -INFINITY ? exp((double)(old - largest)) : 1;
+    const double factor = old > -INFINITY ? exp((double)(old - largest)) : 0;
     if (fabs((double)state[1] - factor) > 4 * FLT_EPSILON * factor + 0x1p-60)
         return complain("factor %.9g, not %.9g", (double)state[1], factor);
     if (old == largest && state[1] != 1.0f) return complain("a row that stays shrinks");

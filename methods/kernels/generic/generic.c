@@ -75,7 +75,8 @@ static void accumulate_generic(const float *weights, uint32_t rows, uint32_t str
 {
     for (uint32_t r = 0; r < rows; r++) {
         float *output = outputs + (size_t)r * dim;
-        for (uint32_t c = 0; factors && c < dim; c++) output[c] *= factors[r];
+        for (uint32_t c = 0; factors && c < dim; c++)
+            output[c] = factors[r] > 0 ? output[c] * factors[r] : 0.0f;
         for (uint32_t j = 0; j < n; j++) {
             const float weight = weights[(size_t)r * stride + j];
             const float *value = values + (size_t)j * dim;
@@ -146,7 +147,7 @@ static void soften_generic(float *x, uint32_t rows, uint32_t stride, uint32_t n,
         const float here = max_generic(x, n), old = *largest;
         if (here > old) *largest = here;
         *factor = old;
-        if (old == -INFINITY || old == *largest) *factor = 1.0f;
+        if (old == -INFINITY) *factor = 0.0f;
         else exp_sum_generic(factor, 1, *largest);
         softmax->added[r] = 0;
         if (*largest == -INFINITY) memset(x, 0, n * sizeof *x);   /* -inf minus -inf is no number */
