@@ -336,10 +336,10 @@ struct kv_kernels {
     /* Nothing but look-ups of codes and their sums in registers, by one of the ways below; returns how
      * many codes that were, 0 where the set has no such ways. */
     double (*look_up_peak)(enum kv_look_up way, size_t rounds);
-    /* Of n halves, KV_CODING at a time, each is widened from where it lies, such operations are done
-     * in registers, none of which waits for another, and bytes are written from `to` on: what coders
-     * that need them cannot exceed. Returns how many values that were, 0 where the set has no vectors
-     * of 512 bits. */
+    /* Of n halves, KV_CODING at a time, each is widened from where it lies (NULL: none is), such
+     * operations are done in registers, none of which waits for another, and bytes are written from
+     * `to` on: what coders that need them cannot exceed. Returns how many values that were, 0 where
+     * the set has no vectors of 512 bits. */
     double (*coding_peak)(const struct kv_coding *coding, const uint16_t *halves, size_t n,
                           uint8_t *to);
 };

@@ -523,7 +523,8 @@ static const char *check_coding_batch(const struct kv_kernels *set, size_t n, ui
     struct guarded to = guarded_make(n / KV_CODING * bytes, bytes % 64);
     const double values = set->coding_peak(&coding, (const uint16_t *)(const void *)halves.data, n, to.data);
     const char *why = NULL;
-    if (values != (double)whole) why = complain("n %zu: counts %g", n, values);
+    if (set->coding_peak(&coding, NULL, n, to.data) != values) why = complain("n %zu: no halves", n);
+    else if (values != (double)whole) why = complain("n %zu: counts %g", n, values);
     else if (!guarded_intact(&to)) why = complain("n %zu, %u bytes: wrote outside", n, bytes);
     guarded_free(&halves);
     guarded_free(&to);

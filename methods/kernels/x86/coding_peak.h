@@ -50,7 +50,7 @@ static double KERNEL(coding_peak)(const struct kv_coding *coding, const uint16_t
     const struct kv_coding times = *coding;
     size_t done = 0;
     for (; done + KV_CODING <= n; done += KV_CODING, to += times.bytes) {
-        widen_batch(halves + done);
+        if (halves) widen_batch(halves + done);
         repeat(BY_SHIFTS, times.shifts, any);
         repeat(BY_SHUFFLES, times.shuffles, any);
         repeat(BY_LANES, times.lanes, any);
