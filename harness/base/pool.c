@@ -65,21 +65,18 @@ void kv_pool_empty(struct kv_pool *pool)
     *pool = (struct kv_pool){.spare = spare, .limit = pool->limit};
 }
 
-/* The first spare chunk that is large enough. */
-static struct chunk *take_spare(struct kv_pool *pool, size_t at_least)
+/* The first spare chunk that is large enough, and not so large that another need is meant for it. */
+static struct chunk *take_spare(struct kv_pool *pool, size_t at_least, size_t size)
 {
     struct chunk **at = &pool->spare;
-    while (*at && (*at)->size < at_least) at = &(*at)->next;
+    while (*at && ((*at)->size < at_least || (*at)->size > 2 * size)) at = &(*at)->next;
     struct chunk *found = *at;
     if (found) *at = found->next;
     return found;
 }
 
-static struct chunk *make_chunk(struct kv_pool *pool, size_t at_least)
+static struct chunk *make_chunk(size_t size)
 {
-    size_t size = pool->chunks ? pool->chunks->size * 2 : FIRST_CHUNK;
-    if (size > LARGEST_CHUNK) size = LARGEST_CHUNK;
-    if (size < at_least) size = at_least;
     struct chunk *chunk = calloc(1, sizeof *chunk);
     if (!chunk) return NULL;
     chunk->bytes = kv_large_alloc(size);
@@ -91,10 +88,19 @@ static struct chunk *make_chunk(struct kv_pool *pool, size_t at_least)
     return chunk;
 }
 
+/* Where no spare chunk will do, the others go first: a pool never holds more than the larger of two uses
+ * in succession. */
 static struct chunk *add_chunk(struct kv_pool *pool, size_t at_least)
 {
-    struct chunk *chunk = take_spare(pool, at_least);
-    if (!chunk) chunk = make_chunk(pool, at_least);
+    size_t size = pool->chunks ? pool->chunks->size * 2 : FIRST_CHUNK;
+    if (size > LARGEST_CHUNK) size = LARGEST_CHUNK;
+    if (size < at_least) size = at_least;
+    struct chunk *chunk = take_spare(pool, at_least, size);
+    if (!chunk) {
+        free_chunks(pool->spare);
+        pool->spare = NULL;
+        chunk = make_chunk(size);
+    }
     if (!chunk) return NULL;
     chunk->next = pool->chunks;
     pool->chunks = chunk;
