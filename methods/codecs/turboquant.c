@@ -47,8 +47,8 @@ enum mode { MODE_MSE, MODE_PROD };
 enum rotation { ROTATION_AUTO, ROTATION_HADAMARD, ROTATION_HAAR };
 enum norm { NORM_RAW, NORM_MATCHED, NORM_UNBIASED, NORM_LEAST_SQUARES };
 enum sketch { SKETCH_GAUSSIAN, SKETCH_ORTHOGONAL };
-/* Rows whose lengths are waited for together, as far as their turned values and codes fit the stack. */
-enum { AT_ONCE = 8, ROOM = KV_CODEC_SCRATCH / 4 * 3 };
+/* Rows whose lengths are waited for together, as far as the stack holds them turned. */
+enum { AT_ONCE = 8 };
 enum stream { STREAM_ROTATION = 0x7401, STREAM_SKETCH = 0x7402 };
 
 struct config {
@@ -339,9 +339,8 @@ static uint8_t *encode_part(struct turboquant_code *self, const struct part *par
     return norms + (prod ? 4 : 2);
 }
 
-static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
+static void encode_parts(struct turboquant_code *self, const float *rows, uint8_t *atom)
 {
-    struct turboquant_code *self = (struct turboquant_code *)code;
     const uint32_t *order = self->order;
     for (uint32_t p = 0; p < self->n_parts; order += self->parts[p++].n) {
         for (uint32_t i = 0; self->n_parts > 1 && i < self->parts[p].n; i++)
@@ -358,41 +357,46 @@ static void encode_some(struct turboquant_code *self, const float *rows, uint32_
     const struct part *part = &self->parts[0];
     const struct kv_kernels *kernels = self->kernels;
     const uint32_t n = part->n;
-    float turned[ROOM], squares[AT_ONCE], lengths[AT_ONCE], as_scaled[AT_ONCE];
-    uint8_t codes[ROOM];
+    const size_t atom_bytes = kv_atom_bytes(&self->code);
+    float turned[KV_CODEC_SCRATCH], squares[AT_ONCE], lengths[AT_ONCE] = {0};
+    float as_scaled[AT_ONCE], units[AT_ONCE];
+    uint16_t kept[AT_ONCE];
     for (uint32_t r = 0; r < n_rows; r++)
         squares[r] = kv_rotation_apply_measured(&part->rotation, rows + r * n, turned + r * n);
     for (uint32_t r = 0; r < n_rows; r++)
         lengths[r] =
             length_of(self, part, rows + r * n, squares[r], turned + r * n, &as_scaled[r]);
-    for (uint32_t r = 0; r < n_rows; r++)
-        if (as_scaled[r] > 0)
-            kernels->cell_codes(&part->cells, turned + r * n, n, 1.0f / as_scaled[r],
-                                codes + r * n);
-        else
-            memset(codes + r * n, 0, n);
-    for (uint32_t r = 0; r < n_rows; r++, atoms += kv_atom_bytes(&self->code)) {
-        kernels->pack_bits(codes + r * n, n, part->bits, atoms);
-        kv_keep_half(atoms + part->codes_bytes, lengths[r]);
+    for (uint32_t r = 0; r < n_rows; r++) units[r] = as_scaled[r] > 0 ? 1.0f / as_scaled[r] : 0;
+    kernels->pack_cells(&part->cells,
+                        &(struct kv_cell_rows){turned, units, n_rows, n, part->bits, atom_bytes},
+                        atoms);
+    kernels->narrow_finite(lengths, kept, n_rows);
+    for (uint32_t r = 0; r < n_rows; r++, atoms += atom_bytes) {
+        if (!(as_scaled[r] > 0)) memset(atoms, 0, part->codes_bytes);
+        memcpy(atoms + part->codes_bytes, &kept[r], sizeof kept[r]);
     }
 }
 
 static void encode_atoms(struct kv_code *code, const float *rows, uint32_t n_atoms, uint8_t *atoms)
 {
     struct turboquant_code *self = (struct turboquant_code *)code;
+    const uint32_t fit = KV_CODEC_SCRATCH / code->dim, most = fit < AT_ONCE ? fit : AT_ONCE;
     const bool plain = self->n_parts == 1 && self->config.mode == MODE_MSE &&
-                       self->config.norm == NORM_RAW;
-    const uint32_t fit = ROOM / code->dim, at_once = fit < AT_ONCE ? fit : AT_ONCE;
-    for (uint32_t a = 0, some; a < n_atoms; a += some) {
-        const float *from = rows + (size_t)a * code->dim;
-        some = plain && at_once ? at_once : 1;
-        if (some > n_atoms - a) some = n_atoms - a;
-        if (some > 1)
-            encode_some(self, from, some, atoms);
+                       self->config.norm == NORM_RAW && most > 0;
+    for (uint32_t some; n_atoms > 0; n_atoms -= some) {
+        some = !plain ? 1 : n_atoms < most ? n_atoms : most;
+        if (plain)
+            encode_some(self, rows, some, atoms);
         else
-            encode(code, from, atoms);
+            encode_parts(self, rows, atoms);
+        rows += (size_t)some * code->dim;
         atoms += some * kv_atom_bytes(code);
     }
+}
+
+static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
+{
+    encode_atoms(code, rows, 1, atom);
 }
 
 /* ---- decode ---- */

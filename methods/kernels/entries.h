@@ -22,8 +22,9 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->min_max = KERNEL(min_max);
     kernels->grid_encode = KERNEL(grid_encode);
     kernels->grid_decode = KERNEL(grid_decode);
-    kernels->cell_codes = KERNEL(plain_cell_codes);
-    kernels->pack_bits = KERNEL(pack_bits);
+    kernels->cell_codes = ALL_CELLS;
+    kernels->pack_cells = KERNEL(pack_cells);
+    kernels->pack_bits = ALL_PACKED;
     kernels->unpack_bits = KERNEL(unpack_bits);
     kernels->sign_bits = KERNEL(sign_bits);
     kernels->lookup_packed = KERNEL(lookup_unpacked);

@@ -102,6 +102,13 @@ struct kv_cells {
     uint16_t sums[KV_CELLS];                   /* by (cell - KV_CELLS / 2) mod KV_CELLS */
 };
 
+/* Rows with a factor each, whose codes of `bits` bits are packed, `apart` bytes from row to row. */
+struct kv_cell_rows {
+    const float *x, *factors;                  /* [n_rows][n], [n_rows] */
+    uint32_t n_rows, n, bits;
+    size_t apart;
+};
+
 /* thresholds stay the caller's. */
 void kv_cells_prepare(struct kv_cells *cells, const float *thresholds, uint32_t n, float unit);
 
@@ -290,6 +297,9 @@ struct kv_kernels {
      * for tables that many rows share. */
     void (*cell_codes)(const struct kv_cells *cells, const float *x, size_t n, float factor,
                        uint8_t *codes);
+    /* cell_codes of each row, packed as by pack_bits; all codes are below 2^bits. */
+    void (*pack_cells)(const struct kv_cells *cells, const struct kv_cell_rows *rows,
+                       uint8_t *packed);
     /* out[i] = table[codes[i]] * factor */
     void (*lookup)(const uint8_t *codes, size_t n, const float *table, float factor, float *out);
     /* The same of codes packed as by pack_bits, and a table of 2^bits entries. */

@@ -810,6 +810,15 @@ static void call_cell_codes(const struct kv_kernels *set, const void *in, void *
 }
 
 /* Every threshold of the codebook, and the floats around it and around where its short cut rounds. */
+static void near_each(const struct kv_cells *cells, float x[15 * 16])
+{
+    for (int i = 0; i < 15 * 16; i++) {
+        const float t = cells->thresholds[i / 16], step = (float)(i % 16 / 2 - 4) / (4 * cells->steps);
+        x[i] = nextafterf(t + step, i % 2 ? INFINITY : -INFINITY);
+        if (i % 16 == 8) x[i] = t;
+    }
+}
+
 static const char *near_thresholds(const struct kv_kernels *generic, const struct kv_kernels *set)
 {
     struct kv_cells cells;
@@ -817,11 +826,7 @@ static const char *near_thresholds(const struct kv_kernels *generic, const struc
     uint8_t ours[15 * 16], theirs[15 * 16];
     make_cells(&cells, 1, &factor);
     if (!(cells.steps > 0)) return complain("the codebook has no cells");
-    for (int i = 0; i < 15 * 16; i++) {
-        const float t = cells.thresholds[i / 16], step = (float)(i % 16 / 2 - 4) / (4 * cells.steps);
-        x[i] = nextafterf(t + step, i % 2 ? INFINITY : -INFINITY);
-        if (i % 16 == 8) x[i] = t;
-    }
+    near_each(&cells, x);
     set->cell_codes(&cells, x, 15 * 16, 1, ours);
     generic->cell_codes(&cells, x, 15 * 16, 1, theirs);
     return memcmp(ours, theirs, sizeof ours) ? complain("codes near thresholds differ") : NULL;
@@ -832,6 +837,71 @@ const char *check_cell_codes(const struct kv_kernels *generic, const struct kv_k
     const struct adapter adapter = {.in_size = 4, .out_size = 1, .kinds = ALL_KINDS, .variants = 8,
                                     .call = call_cell_codes};
     const char *why = near_thresholds(generic, set);
+    return why ? why : check_elements(generic, set, &adapter);
+}
+
+/* Bits for as many codes as the table has, and more. */
+static void call_pack_cells(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                            uint32_t variant, float *results)
+{
+    static const uint8_t tables[8] = {6, 4, 2, 0, 1, 3, 5, 7};
+    struct kv_cells cells;
+    float factor;
+    make_cells(&cells, tables[variant], &factor);
+    set->pack_cells(&cells, &(struct kv_cell_rows){in, &factor, 1, (uint32_t)n, variant + 1, 0}, out);
+}
+
+/* Several rows with a factor each, whose bytes are apart or, for the last one, at the end. */
+static const char *several_rows(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    enum { ROWS = 5, WIDEST = 300 };
+    static const float factors[ROWS] = {0.0813f, 0, 1e30f, -0.5f, 0.09f};
+    const uint32_t widths[] = {1, 64, 127, 128, 256, WIDEST};
+    struct kv_cells cells;
+    float factor, x[ROWS * WIDEST];
+    const char *why = NULL;
+    make_cells(&cells, 0, &factor);
+    fill_floats(x, ROWS * WIDEST, NORMAL, 7);
+    for (size_t w = 0; !why && w < sizeof widths / sizeof *widths; w++) {
+        const uint32_t bytes = (widths[w] + 1) / 2, apart = bytes + 2;
+        const struct kv_cell_rows rows = {x, factors, ROWS, widths[w], 4, apart};
+        struct guarded ours = guarded_make((ROWS - 1) * apart + bytes, w);
+        struct guarded theirs = guarded_make((ROWS - 1) * apart + bytes, 0);
+        memset(ours.data, 0xaa, ours.bytes);
+        memset(theirs.data, 0xaa, theirs.bytes);
+        set->pack_cells(&cells, &rows, ours.data);
+        generic->pack_cells(&cells, &rows, theirs.data);
+        if (!guarded_intact(&ours)) why = complain("%u columns: wrote outside", widths[w]);
+        else if (memcmp(ours.data, theirs.data, ours.bytes))
+            why = complain("%u columns: rows differ from generic", widths[w]);
+        guarded_free(&ours);
+        guarded_free(&theirs);
+    }
+    return why;
+}
+
+/* What cells leave in doubt, in steps of packed codes as well. */
+static const char *packed_near_thresholds(const struct kv_kernels *generic,
+                                          const struct kv_kernels *set)
+{
+    enum { N = 15 * 16 };
+    struct kv_cells cells;
+    float factor, x[N];
+    uint8_t ours[N / 2], theirs[N / 2];
+    make_cells(&cells, 1, &factor);
+    near_each(&cells, x);
+    const struct kv_cell_rows rows = {x, &factor, 1, N, 4, 0};
+    set->pack_cells(&cells, &rows, ours);
+    generic->pack_cells(&cells, &rows, theirs);
+    return memcmp(ours, theirs, sizeof ours) ? complain("packed codes near thresholds differ") : NULL;
+}
+
+const char *check_pack_cells(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_bits = 1, .kinds = ALL_KINDS, .variants = 8,
+                                    .call = call_pack_cells};
+    const char *why = packed_near_thresholds(generic, set);
+    if (!why) why = several_rows(generic, set);
     return why ? why : check_elements(generic, set, &adapter);
 }
 

@@ -5,7 +5,7 @@ cd "$1" || exit 2
 shift
 status=0
 # Not headers but lists and bodies to be expanded, or for another machine.
-skipped='harness/output/columns\.h|methods/kernels/(bodies|stripes|grids|blocks_simd|minifloats|fields|stripe_rows|wide_sums|channels|polar|projections|entries)\.h|methods/kernels/(x86|arm)/.*|tests/.*'
+skipped='harness/output/columns\.h|methods/kernels/(bodies|stripes|grids|blocks_simd|minifloats|fields|stripe_rows|wide_sums|pack_cells|channels|polar|projections|entries)\.h|methods/kernels/(x86|arm)/.*|tests/.*'
 flags=$(pkg-config --cflags hdf5 libcjson libxxhash gsl 2>/dev/null)
 empty=$(mktemp) || exit 2
 trap 'rm -f "$empty"' EXIT

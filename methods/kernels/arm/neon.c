@@ -8,6 +8,8 @@
 #define HAS_ROOTS 0
 #define HAS_CODE_WORDS 0
 #define CELL_CODES KERNEL(plain_cell_codes)
+#define ALL_CELLS KERNEL(plain_cell_codes)
+#define ALL_PACKED KERNEL(pack_bits)
 #define BOOK_PARTS 1
 #define LANES_DIVIDE_8 1
 #define HAS_HALF_ROTATION 0
@@ -24,6 +26,7 @@
 #include "methods/kernels/wide_sums.h"
 #include "methods/kernels/polar.h"
 #include "methods/kernels/projections.h"
+#include "methods/kernels/pack_cells.h"
 #include "methods/kernels/entries.h"
 
 void kv_kernels_set_neon(struct kv_kernels *kernels)

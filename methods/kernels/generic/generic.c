@@ -508,6 +508,19 @@ static double sum_wide_generic(const float *x, const float *factors, size_t n)
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }
 
+static void pack_cells_generic(const struct kv_cells *cells, const struct kv_cell_rows *rows,
+                               uint8_t *packed)
+{
+    const float *x = rows->x;
+    for (uint32_t r = 0; r < rows->n_rows; r++, x += rows->n, packed += rows->apart)
+        for (uint32_t i = 0; i < rows->n; i += 8) {
+            uint8_t codes[8];
+            const uint32_t some = rows->n - i < 8 ? rows->n - i : 8;
+            cell_codes_generic(cells, x + i, some, rows->factors[r], codes);
+            pack_bits_generic(codes, some, rows->bits, packed + i / 8 * rows->bits);
+        }
+}
+
 static void sign_bits_generic(const float *x, size_t n, uint8_t *bits)
 {
     for (size_t i = 0; i < n; i += 8) {
@@ -606,6 +619,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .near_angles = near_angles_generic,
         .bucket = bucket_generic,
         .cell_codes = cell_codes_generic,
+        .pack_cells = pack_cells_generic,
         .lookup = lookup_generic,
         .lookup_packed = lookup_packed_generic,
         .pack_bits = pack_bits_generic,

@@ -14,6 +14,8 @@
 #define HAS_CODE_WORDS 1
 #define BOOK_PARTS 2
 #define CELL_CODES block_cells
+#define ALL_CELLS KERNEL(cell_codes)
+#define ALL_PACKED KERNEL(pack_codes)
 #define LANES_DIVIDE_8 1
 #define HAS_HALF_ROTATION 0
 #define HAS_BYTE_DOTS 0
@@ -39,6 +41,7 @@
 #include "methods/kernels/projections.h"
 #include "methods/kernels/x86/places_avx2.h"
 #include "methods/kernels/x86/look_up_peak.h"
+#include "methods/kernels/pack_cells.h"
 #include "methods/kernels/entries.h"
 
 static bool looks_up(const struct kv_stripes *stripes)
@@ -63,9 +66,7 @@ void kv_kernels_set_avx2(struct kv_kernels *kernels)
     kernels->stripes = kv_cpu_features() & KV_CPU_FREE_SUBNORMALS ? KERNEL(any_stripes_subnormal)
                                                                   : KERNEL(any_stripes);
     kernels->hide = KERNEL(hide);
-    kernels->cell_codes = KERNEL(cell_codes);
     kernels->grid_encode = KERNEL(grid_codes);
-    kernels->pack_bits = KERNEL(pack_codes);
     kernels->unpack_bits = KERNEL(unpack_codes);
     kernels->hadamard = KERNEL(hadamard_far);
     kernels->hadamard_squares = KERNEL(hadamard_far_squares);

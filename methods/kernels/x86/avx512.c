@@ -8,6 +8,8 @@
 #define HAS_ROOTS 1
 #define HAS_CODE_WORDS 0
 #define CELL_CODES block_cells
+#define ALL_CELLS KERNEL(cell_codes)
+#define ALL_PACKED KERNEL(pack_all)
 #define LANES_DIVIDE_8 0
 #define HAS_HALF_ROTATION 1
 #define HAS_BYTE_DOTS 0
@@ -35,6 +37,8 @@
 #include "methods/kernels/x86/places_avx512.h"
 #include "methods/kernels/x86/look_up_peak.h"
 #include "methods/kernels/x86/coding_peak.h"
+#include "methods/kernels/pack_cells.h"
+#include "methods/kernels/x86/pack_cells_avx512.h"
 #include "methods/kernels/entries.h"
 
 void kv_kernels_set_avx512(struct kv_kernels *kernels)
@@ -45,11 +49,10 @@ void kv_kernels_set_avx512(struct kv_kernels *kernels)
     kernels->hide = KERNEL(hide);
     kernels->stripes = KERNEL(whole_stripes);
     kernels->narrow_bfloat = KERNEL(narrow_bfloat_pairs);
-    kernels->cell_codes = KERNEL(cell_codes);
+    kernels->pack_cells = KERNEL(pack_nibbles);
     kernels->grid_encode = KERNEL(grid_codes);
     kernels->grid_row = KERNEL(grid_passes);
     kernels->encode_blocks = KERNEL(encode_four_blocks);
-    kernels->pack_bits = KERNEL(pack_all);
     kernels->unpack_bits = KERNEL(unpack_all);
     kernels->lookup_packed = KERNEL(lookup_packed);
     kernels->hadamard = KERNEL(hadamard_far);

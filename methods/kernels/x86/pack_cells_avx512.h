@@ -1,0 +1,65 @@
+/* Codes of cells, of four bits, for the AVX-512 set: 128 of them stay in registers until they are 64
+ * bytes. */
+#ifndef KVBENCH_METHODS_KERNELS_X86_PACK_CELLS_AVX512_H
+#define KVBENCH_METHODS_KERNELS_X86_PACK_CELLS_AVX512_H
+
+enum { PACKED_STEP = 2 * STEP, PACKED_WORDS = PACKED_STEP / (2 * LANES) };
+
+/* Codes in the upper bits of words that lie as those of round_words. Packing works inside quarters:
+ * pair l of each 16 codes is in quarter l, and these go back to their place. */
+ALWAYS_INLINE __m512i nibbles_of_words(const __m512i words[PACKED_WORDS])
+{
+    static const uint16_t places[2 * LANES] = {0, 8,  16, 24, 1, 9,  17, 25, 2, 10, 18,
+                                               26, 3, 11, 19, 27, 4, 12, 20, 28, 5, 13,
+                                               21, 29, 6, 14, 22, 30, 7, 15, 23, 31};
+    __m512i pairs[2];
+    UNROLLED for (uint32_t h = 0; h < 2; h++)
+    {
+        const __m512i low = _mm512_srli_epi16(words[2 * h], 12);
+        const __m512i high = _mm512_srli_epi16(words[2 * h + 1], 12);
+        pairs[h] = _mm512_maddubs_epi16(_mm512_packs_epi16(low, high), _mm512_set1_epi16(0x1001));
+    }
+    return _mm512_permutexvar_epi16(_mm512_loadu_si512(places),
+                                    _mm512_packus_epi16(pairs[0], pairs[1]));
+}
+
+/* Of a row, as many as fill whole steps; how many that were. */
+ALWAYS_INLINE size_t pack_steps(const struct kv_cells *cells, const float *x, size_t n, float factor,
+                                uint8_t *packed)
+{
+    const vec by = spread(factor * cells->steps);
+    const __m512i sums = _mm512_loadu_si512(cells->sums), inside = _mm512_set1_epi16(0x0fff);
+    size_t i = 0;
+    for (; i + PACKED_STEP <= n; i += PACKED_STEP) {
+        __m512i words[PACKED_WORDS];
+        __mmask32 sure = (__mmask32)~0u; /* no word at an edge */
+        UNROLLED for (uint32_t k = 0; k < PACKED_WORDS; k++)
+        {
+            words[k] = sum_words(round_words(x + i + k * 2 * LANES, by), sums);
+            sure = _mm512_mask_test_epi16_mask(sure, words[k], inside);
+        }
+        _mm512_storeu_si512(packed + i / 2, nibbles_of_words(words));
+        if (__builtin_expect(!_kortestc_mask32_u8(sure, sure), 0))
+            KERNEL(pack_cells_of)(cells, x + i, PACKED_STEP, factor, 4, packed + i / 2);
+    }
+    return i;
+}
+
+static void KERNEL(pack_nibbles)(const struct kv_cells *cells, const struct kv_cell_rows *rows,
+                                 uint8_t *packed)
+{
+    if (rows->bits != 4) {
+        KERNEL(pack_cells)(cells, rows, packed);
+        return;
+    }
+    const float *x = rows->x;
+    for (uint32_t r = 0; r < rows->n_rows; r++, x += rows->n, packed += rows->apart) {
+        const float factor = rows->factors[r];
+        const size_t done =
+            is_short_cut(cells, factor) ? pack_steps(cells, x, rows->n, factor, packed) : 0;
+        if (done < rows->n)
+            KERNEL(pack_cells_of)(cells, x + done, rows->n - done, factor, 4, packed + done / 2);
+    }
+}
+
+#endif
