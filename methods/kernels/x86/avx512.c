@@ -49,6 +49,7 @@ void kv_kernels_set_avx512(struct kv_kernels *kernels)
     kernels->hide = KERNEL(hide);
     kernels->stripes = KERNEL(whole_stripes);
     kernels->narrow_bfloat = KERNEL(narrow_bfloat_pairs);
+    kernels->narrow_finite = KERNEL(narrow_finite_pairs);
     kernels->pack_cells = KERNEL(pack_nibbles);
     kernels->grid_encode = KERNEL(grid_codes);
     kernels->grid_row = KERNEL(grid_passes);

@@ -1,5 +1,5 @@
-/* Floats to bfloat16 for the AVX-512 set: two vectors fill a store, and what is no number is looked
- * for in both at once and makes the shared body begin again. (Pairs gain nothing for halves.) */
+/* Floats to 16 bits for the AVX-512 set: two vectors fill a store, of which a line of L2 takes one in
+ * less time than two of half its size. */
 #ifndef KVBENCH_METHODS_KERNELS_X86_NARROW_AVX512_H
 #define KVBENCH_METHODS_KERNELS_X86_NARROW_AVX512_H
 
@@ -13,6 +13,7 @@ static inline __m512i round_to_words(__m512i bits)
     return _mm512_mask_add_epi32(rounded, odd, bits, _mm512_set1_epi32(0x8000));
 }
 
+/* What is no number is looked for in both at once and makes the shared body begin again. */
 static void KERNEL(narrow_bfloat_pairs)(const float *in, uint16_t *out, size_t n)
 {
     uint16_t places[TWO_VECS]; /* upper words of two vectors, one in the gaps of the other */
@@ -30,6 +31,23 @@ static void KERNEL(narrow_bfloat_pairs)(const float *in, uint16_t *out, size_t n
     }
     if (rare) i = 0;
     if (i < n) KERNEL(narrow_bfloat)(in + i, out + i, n - i);
+}
+
+static inline __m256i to_halves(vec v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+
+/* An infinite half becomes the one below it. */
+static void KERNEL(narrow_finite_pairs)(const float *in, uint16_t *out, size_t n)
+{
+    const __m512i infinity = _mm512_set1_epi16(0x7c00), size = _mm512_set1_epi16(0x7fff);
+    size_t i = 0;
+    for (; i + TWO_VECS <= n; i += TWO_VECS) {
+        const __m512i low = _mm512_castsi256_si512(to_halves(load(in + i)));
+        const __m512i both = _mm512_inserti64x4(low, to_halves(load(in + i + LANES)), 1);
+        const __mmask32 beyond = _mm512_cmpeq_epi16_mask(_mm512_and_si512(both, size), infinity);
+        _mm512_storeu_si512(out + i,
+                            _mm512_mask_sub_epi16(both, beyond, both, _mm512_set1_epi16(1)));
+    }
+    if (i < n) KERNEL(narrow_finite)(in + i, out + i, n - i);
 }
 
 #endif
