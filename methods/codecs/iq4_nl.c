@@ -26,4 +26,5 @@ const struct kv_codec kv_codec_iq4_nl = {.name = "iq4_nl",
                                          .paper = "ggml (llama.cpp), quantize_row_iq4_nl_ref",
                                          .create = create,
                                          .encode = kv_llama_encode,
+                                         .encode_atoms = kv_llama_encode_atoms,
                                          .decode = kv_llama_decode};

@@ -22,4 +22,5 @@ const struct kv_codec kv_codec_q4_1 = {.name = "q4_1",
                                        .paper = "ggml (llama.cpp), quantize_row_q4_1_ref",
                                        .create = create,
                                        .encode = kv_llama_encode,
+                                       .encode_atoms = kv_llama_encode_atoms,
                                        .decode = kv_llama_decode};

@@ -23,4 +23,5 @@ const struct kv_codec kv_codec_q5_0 = {.name = "q5_0",
                                        .paper = "ggml (llama.cpp), quantize_row_q5_0_ref",
                                        .create = create,
                                        .encode = kv_llama_encode,
+                                       .encode_atoms = kv_llama_encode_atoms,
                                        .decode = kv_llama_decode};

@@ -20,4 +20,5 @@ const struct kv_codec kv_codec_q8_0 = {.name = "q8_0",
                                        .paper = "ggml (llama.cpp), quantize_row_q8_0_ref",
                                        .create = create,
                                        .encode = kv_llama_encode,
+                                       .encode_atoms = kv_llama_encode_atoms,
                                        .decode = kv_llama_decode};

@@ -34,10 +34,17 @@ int kv_llama_create(struct kv_code **out, const struct kv_setup *setup, enum kv_
     return KV_OK;
 }
 
-void kv_llama_encode(struct kv_code *code, const float *rows, uint8_t *atom)
+/* Atoms are blocks without gaps: rows, however many, are one call, here and below. */
+void kv_llama_encode_atoms(struct kv_code *code, const float *rows, uint32_t n_atoms,
+                           uint8_t *atoms)
 {
     const struct llama_code *self = (const struct llama_code *)code;
-    self->kernels->encode_blocks(self->format, rows, self->blocks, atom);
+    self->kernels->encode_blocks(self->format, rows, (size_t)n_atoms * self->blocks, atoms);
+}
+
+void kv_llama_encode(struct kv_code *code, const float *rows, uint8_t *atom)
+{
+    kv_llama_encode_atoms(code, rows, 1, atom);
 }
 
 /* Some columns of a row: blocks that are wanted whole go where they belong. */
@@ -55,7 +62,6 @@ static void decode_row(const struct llama_code *self, const uint8_t *atom, uint3
     }
 }
 
-/* Atoms are blocks without gaps: whole rows, however many, are one call. */
 void kv_llama_decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
                      uint32_t first_column, uint32_t n_columns, float *out)
 {

@@ -16,6 +16,8 @@
 int kv_llama_create(struct kv_code **out, const struct kv_setup *setup, enum kv_block_format format,
                     const struct kv_codec *codec, struct kv_error *err);
 void kv_llama_encode(struct kv_code *code, const float *rows, uint8_t *atom);
+void kv_llama_encode_atoms(struct kv_code *code, const float *rows, uint32_t n_atoms,
+                           uint8_t *atoms);
 void kv_llama_decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_atoms,
                      uint32_t first_column, uint32_t n_columns, float *out);
 
