@@ -73,6 +73,18 @@ static void encode(struct kv_code *code, const float *rows, uint8_t *atom)
     }
 }
 
+/* Rows that share one scale are one call: their atoms are codes without gaps. */
+static void encode_atoms(struct kv_code *code, const float *rows, uint32_t n_atoms, uint8_t *atoms)
+{
+    struct fp8_code *self = (struct fp8_code *)code;
+    const bool one = self->scales.n == 1 && !self->per_token;
+    if (one)
+        self->kernels->minifloat_encode(self->format, rows, (size_t)n_atoms * code->dim,
+                                        self->scales.of[0], atoms);
+    for (uint32_t a = 0; !one && a < n_atoms; a++)
+        encode(code, rows + (size_t)a * code->dim, atoms + a * kv_atom_bytes(code));
+}
+
 static void decode_row(const struct fp8_code *self, const uint8_t *atom, uint32_t first, uint32_t n,
                        float *out)
 {
@@ -96,7 +108,8 @@ static void decode(const struct kv_code *code, const uint8_t *atoms, uint32_t n_
 
 /* The face of an object whose scales are fitted. */
 static const struct kv_codec fitted = {
-    .name = "fp8", .traits = KV_FITS_PROMPT, .fit = fit, .encode = encode, .decode = decode};
+    .name = "fp8", .traits = KV_FITS_PROMPT, .fit = fit, .encode = encode,
+    .encode_atoms = encode_atoms, .decode = decode};
 
 static int create(struct kv_code **out, const struct kv_setup *setup, struct kv_error *err)
 {
@@ -129,4 +142,5 @@ const struct kv_codec kv_codec_fp8 = {
     .span = span,
     .create = create,
     .encode = encode,
+    .encode_atoms = encode_atoms,
     .decode = decode};
