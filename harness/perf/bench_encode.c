@@ -189,12 +189,12 @@ static void explain_steps(struct encoding *work, double read, char *reason)
 {
     struct stepped stepped = {.work = work};
     char names[KV_CODING_NAMES];
-    const bool counted_steps = kv_coding_steps(work->spec->asked, &stepped.coding, names);
+    const bool known = kv_coding_steps(work->spec->asked, &stepped.coding, names);
     stepped.coding.bytes = written_bytes(&work->coded);
-    if (!counted_steps || take_steps(&stepped) <= 0) {
-        snprintf(reason, KV_PERF_REASON,
-                 "no reason found: this method's steps are not counted, or these kernels have no "
-                 "vectors of 512 bits to time them by");
+    if (!known || take_steps(&stepped) <= 0) {
+        snprintf(reason, KV_PERF_REASON, "no reason found: %s",
+                 known ? "these kernels have no vectors of 512 bits, which steps are counted in"
+                       : "this method's steps are not counted");
         return;
     }
     const struct kv_coding *coding = &stepped.coding;

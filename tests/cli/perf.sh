@@ -18,6 +18,7 @@ for row in rows:
     if row["verdict"] == "skipped":
         assert row["reason"], row
         continue
+    assert "not counted" not in (row.get("reason") or ""), row
     ours = row["ours"]["median"]
     if row["unit"] == "exponent":     # of times this short: below 0 for threads, and by chance
         assert ours is None or math.isfinite(ours), row
