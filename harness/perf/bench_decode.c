@@ -191,18 +191,29 @@ static bool has_tables(const struct decode *decode)
     return decode->format->format == KV_STRIPE_SIGN || decode->format->format == KV_STRIPE_BOOK;
 }
 
+/* Often enough that asking the clock does not count. */
+enum { TIMES = 32 };
+
 /* Keys alone, in the L1 cache (with tables, in L2): loads, unpacking and a multiply-add a value, or
  * look-ups and their sums, by the best loop that is known here; no scales, no softmax, nothing from
- * memory. Often enough that asking the clock does not count. */
+ * memory. */
 static double values_alone(void *context)
 {
-    enum { TIMES = 32 };
     const struct decode *decode = context;
     const struct head *head = &decode->heads[0];
     for (int i = 0; i < TIMES; i++)
         decode->kernels->stripes(&head->keys, head->query, decode->logits[0]);
     return TIMES * (double)head->keys.n *
            (double)kv_stripe_bytes(head->keys.format, head->keys.depth);
+}
+
+/* One head's answer, by this thread. */
+static double answers(void *context)
+{
+    const struct decode *decode = context;
+    for (int i = 0; i < TIMES; i++)
+        answer(decode->kernels, &decode->heads[0], decode->logits[0], decode->tokens);
+    return TIMES * (double)decode->heads[0].bytes;
 }
 
 /* Best GB/s of `run` by all threads, with `key_bytes` of codes of keys, by `kernels`; negative: no
@@ -238,7 +249,7 @@ static double rate_without_codes(const struct decode *decode)
 {
     struct kv_kernels kernels = *decode->kernels;
     kernels.stripes = no_stripes;
-    return best_rate(decode, decode_all, 1u << 17, &kernels);
+    return best_rate(decode, answers, 1u << 17, &kernels);
 }
 
 /* Multiply-adds of values that share words, each vector of them told apart by one operation, out of
@@ -327,7 +338,7 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
     const bool tables = has_tables(decode);
     const double alone =
         best_rate(decode, values_alone, tables ? 1u << 18 : 1u << 14, decode->kernels);
-    const double cached = best_rate(decode, decode_all, 1u << 17, decode->kernels);
+    const double cached = best_rate(decode, answers, 1u << 17, decode->kernels);
     const double goal = decode->goal * seen->limit / 1e9;
     if (alone < 0 || cached < 0) {
         snprintf(reason, KV_PERF_REASON, "no reason found: out of memory");

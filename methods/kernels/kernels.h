@@ -63,7 +63,9 @@ static inline size_t kv_stripe_bytes(enum kv_stripe_format format, uint32_t dept
  * bits where they are whole; and x of one row whose sign is flipped. Codes that are their values are
  * multiplied by x as a whole number of three bytes. Not among them: look-ups in memory (gathers, tables
  * of two codes), whole numbers that are cut shorter (which the bound of `stripes` would allow for
- * thousands of rows), sums that drop bits, products of x and a book's entries as whole numbers. */
+ * thousands of rows), sums that drop bits, products of x and a book's entries as whole numbers, and
+ * permutes of bytes that read a book's entries times x of four rows: their tables take three vectors
+ * for 128 bytes of codes, which one query's values are read against but once. */
 enum kv_look_up { KV_LOOK_UP_JOINED, KV_LOOK_UP_PERMUTED, KV_LOOK_UP_WHOLES, KV_LOOK_UP_JOINED_SIGNS,
                   KV_LOOK_UP_PERMUTED_SIGNS, KV_LOOK_UP_WHOLE_SIGNS, KV_LOOK_UP_FLIPPED_SIGNS,
                   KV_LOOK_UP_PRODUCTS, KV_LOOK_UPS };
