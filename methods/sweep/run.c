@@ -90,20 +90,20 @@ static void attend_block(struct work *work, struct block *block, uint32_t chunk)
         kv_compare_spans(work, block, s);
 }
 
-/* A block that some of its rows see parts of only goes in halves, each of which reads less; whoever
+/* A block that some of its rows see parts of only goes in pieces, each of which reads less; whoever
  * keeps logits or compares wants those of whole blocks. */
 static void attend_rows(struct work *work, uint32_t first, uint32_t n, uint32_t chunk)
 {
-    enum { LEAST = BLOCK / 2 };
+    enum { PIECE = BLOCK / 4 };
     const struct kv_sweep *sweep = work->sweep;
     const uint32_t *tokens = sweep->rows.token;
-    const bool splits = n > LEAST && !sweep->compare && !sweep->kept.rows && !work->tile.packed &&
+    const bool splits = !sweep->compare && !sweep->kept.rows && !work->tile.packed &&
                         !kv_tile_open(&work->tile, tokens[first], tokens[first + n - 1]);
-    struct block block = {first, splits ? LEAST : n};
-    attend_block(work, &block, chunk);
-    if (!splits) return;
-    block = (struct block){first + LEAST, n - LEAST};
-    attend_block(work, &block, chunk);
+    const uint32_t piece = splits ? PIECE : n;
+    for (uint32_t r = 0; r < n; r += piece) {
+        struct block block = {first + r, n - r < piece ? n - r : piece};
+        attend_block(work, &block, chunk);
+    }
 }
 
 /* Its sums, beside softmaxes that begin. */
