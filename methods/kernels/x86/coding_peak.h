@@ -17,11 +17,22 @@ ALWAYS_INLINE void operate(enum coded_by unit, vec any)
         __asm__ volatile("vpackuswb %1, %1, %0" : "=v"(out) : "v"(any));
 }
 
-/* So many, below 128, by few jumps: those of a loop would count beside so short a body. */
+ALWAYS_INLINE void operate_times(enum coded_by unit, uint32_t times, vec any)
+{
+    UNROLLED for (uint32_t i = 0; i < times; i++) operate(unit, any);
+}
+
+/* So many, below 128, by jumps that never turn: those of a loop would count beside so short a body,
+ * and so would its end. Written out, since compilers unroll halves of 64 as they like. */
 ALWAYS_INLINE void repeat(enum coded_by unit, uint32_t times, vec any)
 {
-    UNROLLED for (uint32_t bit = 64; bit; bit /= 2) if (times & bit)
-        UNROLLED for (uint32_t i = 0; i < bit; i++) operate(unit, any);
+    if (times & 64) operate_times(unit, 64, any);
+    if (times & 32) operate_times(unit, 32, any);
+    if (times & 16) operate_times(unit, 16, any);
+    if (times & 8) operate_times(unit, 8, any);
+    if (times & 4) operate_times(unit, 4, any);
+    if (times & 2) operate_times(unit, 2, any);
+    if (times & 1) operate(unit, any);
 }
 
 ALWAYS_INLINE void widen_batch(const uint16_t *halves)
