@@ -13,8 +13,10 @@ enum step {
     ARITHMETIC,
     COMPARISON,
     WORDS,
+    CLAMP,
     CELLS,
     DOUBT,
+    GATHERED,
     CODES,
     BYTES,
     BLOCKS,
@@ -46,9 +48,12 @@ enum step {
  *                  their difference, since words of 16 would leave too many in doubt
  *     comparison   of each vector with one
  *     words        two vectors of such sums become one of words: a shift and a blend
+ *     clamp        what leaves 16 bits is cut off by conversions (8) and packs (4) in place of shifts
+ *                  and blends (8), which spares the order of bytes (2)
  *     cells        words to codes of a table: a shift, a look-up of words, a sum
  *     doubt        where the product with an inverse may tell another code than the quotient: a
- *                  test
+ *                  test of each vector, and one of their mask
+ *     gathered     likewise of differences that one vector has gathered
  *     codes        words to codes: a shift
  *     bytes        two vectors of words become one of bytes, and words that were joined in turn
  *                  go apart
@@ -82,7 +87,9 @@ static const struct {
                   [COMPARISON] = {"comparisons", {0, 0, 8, 0}},
                   [WORDS] = {"words", {4, 4, 0, 0}},
                   [CELLS] = {"cells", {4, 4, 4, 0}},
-                  [DOUBT] = {"doubt", {0, 0, 4, 0}},
+                  [CLAMP] = {"clamp", {2, 0, 0, 0}},
+                  [DOUBT] = {"doubt", {0, 1, 4, 0}},
+                  [GATHERED] = {"doubt", {0, 1, 1, 0}},
                   [CODES] = {"codes", {0, 4, 0, 0}},
                   [BYTES] = {"bytes", {0, 0, 4, 0}},
                   [BLOCKS] = {"blocks", {2, 0, 3, 0}},
@@ -124,7 +131,7 @@ static const struct {
     {"mxfp4", {[EXTREME] = 1, [MEETING] = 1, [ARITHMETIC] = 1, [WORDS] = 1, [CELLS] = 1,
                [DOUBT] = 1, [CODES] = 1, [BYTES] = 1, [PAIRS] = 1}},
     {"q8_0", {[EXTREME] = 1, [MEETING] = 1, [GRID] = 1, [ARITHMETIC] = 3, [WORDS] = 1,
-              [BYTES] = 1}},
+              [GATHERED] = 1, [BYTES] = 1}},
     {"q5_1", {[EXTREME] = 2, [MEETING] = 2, [GRID] = 1, [ARITHMETIC] = 1, [WORDS] = 1, [DOUBT] = 1,
               [CODES] = 1, [BLOCKS] = 1, [FIFTHS] = 1}},
     {"q5_0", {[EXTREME] = 1, [MEETING] = 1, [GRID] = 1, [ARITHMETIC] = 1, [WORDS] = 1, [DOUBT] = 1,
@@ -136,13 +143,13 @@ static const struct {
     {"iq4_nl", {[EXTREME] = 1, [MEETING] = 1, [ARITHMETIC] = 8, [WORDS] = 1, [CELLS] = 1,
                 [DOUBT] = 1, [CODES] = 1, [BLOCKS] = 1}},
     {"int:bits=8", {[EXTREME] = 2, [MEETING] = 1, [GRID] = 1, [ARITHMETIC] = 3, [WORDS] = 1,
-                    [BYTES] = 1, [LIMIT] = 1}},
+                    [CLAMP] = 1, [GATHERED] = 1, [BYTES] = 1}},
     {"int:bits=4", {[EXTREME] = 2, [MEETING] = 1, [GRID] = 1, [ARITHMETIC] = 1, [WORDS] = 1,
-                    [DOUBT] = 1, [CODES] = 1, [BYTES] = 1, [PAIRS] = 1}},
-    {"kivi", {[EXTREME] = 2, [GRID] = 1, [ARITHMETIC] = 1, [WORDS] = 1, [DOUBT] = 1, [CODES] = 1,
-              [BYTES] = 1, [PAIRS] = 1, [FOURS] = 1}},
-    {"kvquant:weights=none", {[COMPARISON] = 1, [ARITHMETIC] = 1, [WORDS] = 1, [CELLS] = 1,
-                              [DOUBT] = 1, [CODES] = 1, [BYTES] = 1, [PAIRS] = 1}},
+                    [CLAMP] = 1, [DOUBT] = 1, [CODES] = 1, [BYTES] = 1, [PAIRS] = 1}},
+    {"kivi", {[EXTREME] = 2, [GRID] = 1, [ARITHMETIC] = 1, [WORDS] = 1, [CLAMP] = 1, [DOUBT] = 1,
+              [CODES] = 1, [BYTES] = 1, [PAIRS] = 1, [FOURS] = 1}},
+    {"kvquant:weights=none", {[COMPARISON] = 1, [ARITHMETIC] = 1, [WORDS] = 1, [CLAMP] = 1,
+                              [CELLS] = 1, [DOUBT] = 1, [CODES] = 1, [BYTES] = 1, [PAIRS] = 1}},
     {"gear", {[COMPARISON] = 2, [ARITHMETIC] = 9, [WORDS] = 1, [DOUBT] = 1, [CODES] = 1,
               [BYTES] = 1, [PAIRS] = 1}},
     {"polar-han", {[BUTTERFLIES] = 1, [ANGLES] = 1}},

@@ -22,22 +22,25 @@ ALWAYS_INLINE void operate_times(enum coded_by unit, uint32_t times, vec any)
     UNROLLED for (uint32_t i = 0; i < times; i++) operate(unit, any);
 }
 
-/* So many, below 128, by jumps that never turn: those of a loop would count beside so short a body,
- * and so would its end. Written out, since compilers unroll halves of 64 as they like. */
-ALWAYS_INLINE void repeat(enum coded_by unit, uint32_t times, vec any)
+/* Of so many rows, so many times each, below 128, by few jumps: those of a loop would count beside so
+ * short a body, and so would its end. Written out, since compilers unroll halves of 64 as they like. */
+ALWAYS_INLINE void repeat(enum coded_by unit, uint32_t times, uint32_t rows, vec any)
 {
-    if (times & 64) operate_times(unit, 64, any);
-    if (times & 32) operate_times(unit, 32, any);
-    if (times & 16) operate_times(unit, 16, any);
-    if (times & 8) operate_times(unit, 8, any);
-    if (times & 4) operate_times(unit, 4, any);
-    if (times & 2) operate_times(unit, 2, any);
-    if (times & 1) operate(unit, any);
+    if (times == 0) return;
+    if (times >= 16) {
+        if (times & 64) operate_times(unit, 64 * rows, any);
+        if (times & 32) operate_times(unit, 32 * rows, any);
+        if (times & 16) operate_times(unit, 16 * rows, any);
+    }
+    if (times & 8) operate_times(unit, 8 * rows, any);
+    if (times & 4) operate_times(unit, 4 * rows, any);
+    if (times & 2) operate_times(unit, 2 * rows, any);
+    if (times & 1) operate_times(unit, rows, any);
 }
 
-ALWAYS_INLINE void widen_batch(const uint16_t *halves)
+ALWAYS_INLINE void widen_rows(const uint16_t *halves, uint32_t rows)
 {
-    UNROLLED for (uint32_t k = 0; k < KV_CODING; k += LANES)
+    UNROLLED for (uint32_t k = 0; k < KV_CODING * rows; k += LANES)
     {
         vec out;
         const __m256i *from = (const __m256i *)(const void *)(halves + k);
@@ -45,7 +48,7 @@ ALWAYS_INLINE void widen_batch(const uint16_t *halves)
     }
 }
 
-ALWAYS_INLINE void store_batch(uint8_t *out, uint32_t bytes, vec any)
+ALWAYS_INLINE void store_bytes(uint8_t *out, uint32_t bytes, vec any)
 {
     const vec_int bits = _mm512_castps_si512(any);
     uint32_t done = 0;
@@ -54,20 +57,29 @@ ALWAYS_INLINE void store_batch(uint8_t *out, uint32_t bytes, vec any)
         _mm512_mask_storeu_epi8(out + done, ((__mmask64)1 << (bytes - done)) - 1, bits);
 }
 
+ALWAYS_INLINE void take_steps(const struct kv_coding *times, const uint16_t *halves, uint32_t rows,
+                              uint8_t *to)
+{
+    const vec any = zeros();
+    if (halves) widen_rows(halves, rows);
+    repeat(BY_SHIFTS, times->shifts, rows, any);
+    repeat(BY_SHUFFLES, times->shuffles, rows, any);
+    repeat(BY_LANES, times->lanes, rows, any);
+    store_bytes(to, times->bytes * rows, any);
+}
+
 static double KERNEL(coding_peak)(const struct kv_coding *coding, const uint16_t *halves, size_t n,
                                   uint8_t *to)
 {
-    const vec any = zeros();
+    enum { ROWS = 2 };
     const struct kv_coding times = *coding;
-    size_t done = 0;
-    for (; done + KV_CODING <= n; done += KV_CODING, to += times.bytes) {
-        if (halves) widen_batch(halves + done);
-        repeat(BY_SHIFTS, times.shifts, any);
-        repeat(BY_SHUFFLES, times.shuffles, any);
-        repeat(BY_LANES, times.lanes, any);
-        store_batch(to, times.bytes, any);
-    }
-    return (double)done;
+    const size_t whole = n / KV_CODING;
+    for (size_t r = 0; r + ROWS <= whole; r += ROWS)
+        take_steps(&times, halves ? halves + r * KV_CODING : NULL, ROWS, to + r * times.bytes);
+    if (whole % ROWS)
+        take_steps(&times, halves ? halves + (whole - 1) * KV_CODING : NULL, 1,
+                   to + (whole - 1) * times.bytes);
+    return (double)(whole * KV_CODING);
 }
 
 #endif
