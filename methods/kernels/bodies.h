@@ -175,7 +175,7 @@ ALWAYS_INLINE void multiply_rows(struct product p, uint32_t rows, uint32_t vecs,
         else KERNEL(multiply_whole)(&p);
         p.a += TILE_ROWS * p.a_stride;
         p.c += TILE_ROWS * p.c_stride;
-        p.ahead += p.apart;
+        if (p.apart) p.ahead += p.apart;
         if (p.factors) p.factors += TILE_ROWS;
     }
     _Static_assert(TILE_ROWS == 5 || TILE_ROWS == 6, "one case for each number of rows left");
