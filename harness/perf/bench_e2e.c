@@ -291,7 +291,7 @@ static void explain_kept(void *context, const struct kv_perf_seen *seen,
     const struct kv_geometry *geometry = &work->attention.layer->info->geometry;
     const size_t floats = (size_t)work->queries * geometry->q_heads * (geometry->value_dim + 1);
     float *answers = kv_perf_normals(floats, 1);
-    struct kv_perf_buffer buffer = {answers, answers ? floats * sizeof *answers : 0, 0};
+    struct kv_perf_buffer buffer = kv_perf_buffer_of(answers, answers ? floats * sizeof *answers : 0);
     const double read = (double)buffer.bytes / kv_perf_best(kv_perf_read, &buffer);
     snprintf(reason, KV_PERF_REASON,
              "%.2f MB of answers are mapped and their checksum is taken in %.3f ms; reading as much "

@@ -233,7 +233,7 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
                  widen * steps, transform, seen->ratio, seen->ratio - widen * steps - transform);
         return;
     }
-    struct kv_perf_buffer buffer = {work->halves, (size_t)(bytes * work->coded.n), 0};
+    struct kv_perf_buffer buffer = kv_perf_buffer_of(work->halves, (size_t)(bytes * work->coded.n));
     const double read = 1 / kv_perf_best(kv_perf_read, &buffer); /* seconds a byte, as below */
     if (!explain_projections(work, read * bytes, reason)) explain_steps(work, read, reason);
 }
@@ -243,7 +243,7 @@ static int measure(struct kv_perf *perf, const struct kv_spec *spec, const struc
 {
     char name[64];
     struct encoding ours = {0}, plain = {0};
-    struct kv_perf_buffer buffer = {data->halves, (size_t)data->n * data->dim * 2, 0};
+    struct kv_perf_buffer buffer = kv_perf_buffer_of(data->halves, (size_t)data->n * data->dim * 2);
     const bool turboquant = data->dim == 128 && strstr(spec->text, "turboquant:bits=4") &&
                             !strstr(spec->text, "mode=prod");
     snprintf(name, sizeof name, "%.40s d=%u", spec->asked, data->dim);

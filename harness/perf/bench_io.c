@@ -59,7 +59,7 @@ static double pread_file(void *context)
 static void explain(void *context, const struct kv_perf_seen *seen, char reason[KV_PERF_REASON])
 {
     struct reading *reading = context;
-    struct kv_perf_buffer buffer = {reading->buffer, reading->bytes, 0};
+    struct kv_perf_buffer buffer = kv_perf_buffer_of(reading->buffer, reading->bytes);
     const double read = kv_perf_best(kv_perf_read, &buffer) / 1e9,
                  raw = kv_perf_best(pread_file, reading) / 1e9;
     snprintf(reason, KV_PERF_REASON,

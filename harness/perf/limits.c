@@ -16,17 +16,20 @@ double kv_perf_wide_steps(void *context)
     return kv_perf_peak(context) / 64;
 }
 
-/* Eight sums, so that loads and not additions are what is waited for; compilers make vectors of it.
- */
+struct kv_perf_buffer kv_perf_buffer_of(const void *data, size_t bytes)
+{
+    struct kv_kernels strongest;
+    struct kv_error err;
+    if (kv_kernels_fill(&strongest, "auto", &err) != KV_OK) kv_kernels_fill(&strongest, "generic", &err);
+    return (struct kv_perf_buffer){data, bytes, strongest.max, 0};
+}
+
+/* A comparison a vector is the least that a loop can do with what it reads: two a cycle, as loads. */
 double kv_perf_read(void *context)
 {
     struct kv_perf_buffer *buffer = context;
-    const uint64_t *words = buffer->data;
-    const size_t n = buffer->bytes / sizeof *words;
-    uint64_t sums[8] = {0};
-    for (size_t i = 0; i + 8 <= n; i += 8)
-        for (int k = 0; k < 8; k++) sums[k] += words[i + k];
-    for (int k = 0; k < 8; k++) buffer->sum += sums[k];
+    const float most = buffer->max(buffer->data, buffer->bytes / sizeof *buffer->data);
+    buffer->most = most > buffer->most ? most : buffer->most;
     return (double)buffer->bytes;
 }
 

@@ -129,10 +129,13 @@ kv_perf_work kv_perf_read;   /* bytes read in order */
 kv_perf_work kv_perf_wide_steps;
 
 struct kv_perf_buffer {
-    const void *data;
-    size_t bytes;
-    uint64_t sum;
+    const float *data;
+    size_t bytes; /* whole floats */
+    float (*max)(const float *x, size_t n); /* of the strongest set: reads by its widest loads */
+    float most;
 };
+
+struct kv_perf_buffer kv_perf_buffer_of(const void *data, size_t bytes);
 
 /* Normally distributed floats, the same at every call with the same seed; aligned to 64 bytes;
  * free(). NULL without memory. */
