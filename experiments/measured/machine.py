@@ -39,7 +39,7 @@ def caches():
 def print_head(options):
     print('# Performance\n')
     print('Made by `experiments/performance.py`; nothing here is written by hand. Limits, ours and yardsticks take '
-          'turns in one process. A pair is a stretch of ours of at least 2 ms, and as long as one call of the limit, '
+          'turns in one process. A pair is a stretch of ours of at least 2 ms, and as long as one call of the limit or of a yardstick\'s script, '
           'beside one of the limit, half of it before and half after (calls that take longer are taken whole, in '
           'turning order; of short ones beside a long one as many as are as long, since only the first meets the caches '
           f'that the long one left); its ratio is taken inside it. A turn is 30 ms of pairs, or one; of {options.repeats} '

@@ -202,12 +202,12 @@ static double long_call(struct measured *measured, double least)
     return measured->calls[KV_PERF_LIMIT] == 1 ? seconds : 0;
 }
 
-/* Stretches of ours and of the yardstick in this process; a script's turn has ours an eighth as
- * long. Ours is as long as a call of the limit: a short one behind a long one would be nothing but
- * what the caches lost in the meantime, of which the long one has a small share. */
+/* Stretches of ours and of the yardstick in this process. Ours is as long as a call of the limit, or
+ * a turn of a script: a short one behind a long one would be nothing but what the caches lost in the
+ * meantime, of which the long one has a small share. */
 static void calibrate_all(struct measured *measured, double script)
 {
-    const double least = fmax(measured->least, limit_share * script);
+    const double least = fmax(measured->least, script);
     const double ours = calibrate(measured, KV_PERF_OURS, fmax(least, long_call(measured, least)));
     calibrate(measured, KV_PERF_YARDSTICK, least);
     calibrate(measured, KV_PERF_LIMIT, fmax(least, limit_share * ours));

@@ -3,7 +3,7 @@
  *
  * A bench (benches.h) prepares data and measures cases; a case is one printed row. Each side of a
  * case does some work and says how much, in the case's unit. A pair is a stretch of at least 2 ms
- * of ours, and as long as one call of the limit, beside one of the limit of at least an eighth of
+ * of ours, and as long as one call of the limit or of a script, beside one of the limit of at least an eighth of
  * that, half of it before and half after (or whole, in turning order, where it is one call); its ratio is taken inside it. A turn is a run
  * of pairs, 30 ms of them or one, its figures are the medians of its pairs (turns.h); printed are
  * medians over the turns. While (p90 - p10) / median of the turns' ratios exceeds 15 % and the case
