@@ -2,6 +2,7 @@
  * bytes of the same file, contiguous and in chunks; and as floats, beside HDF5's own conversion of
  * one head. All warm, from the page cache. */
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -130,6 +131,8 @@ static double widen_layer(void *context)
     return (double)reading->bytes;
 }
 
+enum { TIMES_CONVERTING = 300 }; /* the goal */
+
 static void explain_widening(void *context, const struct kv_perf_seen *seen,
                              char reason[KV_PERF_REASON])
 {
@@ -137,10 +140,11 @@ static void explain_widening(void *context, const struct kv_perf_seen *seen,
     const double raw = kv_perf_best(pread_file, reading) / 1e9;
     const double read = kv_perf_best(read_layer, reading) / 1e9;
     snprintf(reason, KV_PERF_REASON,
-             "the library converts %.3f GB/s, pread alone reads %.1f, %.0f times that; the layer "
-             "as words comes "
-             "at %.1f GB/s alone",
-             seen->limit / 1e9, raw, 1e9 * raw / seen->limit, read);
+             "the library converts %.3f GB/s; pread alone reads %.1f, %.0f times that%s; the layer "
+             "as words comes at %.1f GB/s alone",
+             seen->limit / 1e9, raw, 1e9 * raw / seen->limit,
+             1e9 * fmax(raw, read) < TIMES_CONVERTING * seen->limit
+                 ? ", below the goal: a limit of copying out of the page cache here" : "", read);
 }
 
 /* Loading, which is what the goal is about, or loading and widening. */
@@ -160,7 +164,7 @@ static int measure_conversion(struct kv_perf *perf, const char *path, bool widen
                                      .limit = {"HDF5 to floats", kv_hdf5_reading_run, &library},
                                      .ours = {"layer", widens ? widen_layer : read_layer, &reading},
                                      .kind = KV_PERF_AT_LEAST,
-                                     .goal = widens ? 0 : 300,
+                                     .goal = widens ? 0 : TIMES_CONVERTING,
                                      .explain = explain_widening};
     if (status == KV_OK) status = kv_perf_measure(perf, &row, err);
     kv_hdf5_reading_close(&library);
