@@ -62,9 +62,15 @@ static double masked(const struct kv_sweep_case *work)
 /* Vector operations that a weight takes with nothing else done: difference, argument in powers of two,
  * a root of two, rest and line (two), product (two), scale, cut, maximum, sum, and the argument's whole
  * part; without a table a polynomial of degree 4. One takes a lane the time of a multiply-add. */
-static uint32_t least_operations(const struct kv_kernels *kernels)
+struct exponential {
+    uint32_t operations;
+    const char *by;
+};
+
+static struct exponential least_exponential(const struct kv_kernels *kernels)
 {
-    return !strncmp(kernels->isa, "avx512", strlen("avx512")) ? 12 : 17;
+    static const struct exponential by_roots = {12, "a table of roots"}, by_series = {17, "a polynomial"};
+    return strncmp(kernels->isa, "avx512", strlen("avx512")) ? by_series : by_roots;
 }
 
 /* All of it in shares of the row's limit: what the clock leaves behind products, what any loop can make of
@@ -75,7 +81,10 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
     struct parts parts = {.kernels = work->sweep.kernels, .dim = work->geometry.key_dim};
     const size_t dim = parts.dim;
     float *memory = kv_perf_normals((2 * ROWS + 2 * COLUMNS) * dim + ROWS * STRIDE, 7);
-    if (!memory) return (void)snprintf(reason, KV_PERF_REASON, "no memory to look for a reason");
+    if (!memory) {
+        snprintf(reason, KV_PERF_REASON, "no memory to look for a reason");
+        return;
+    }
     parts.queries = memory, parts.outputs = memory + ROWS * dim,
     parts.panels = memory + 2 * ROWS * dim;
     parts.values = parts.panels + COLUMNS * dim, parts.logits = parts.values + COLUMNS * dim;
@@ -85,14 +94,15 @@ static void explain(void *context, const struct kv_perf_seen *seen, char reason[
     const double behind = kv_perf_median_behind(&busy, kv_perf_peak, (void *)parts.kernels);
     const double again = kv_perf_best(kv_sweep_case_run, context);
     const double flops = 4.0 * parts.dim; /* a weight */
-    const uint32_t operations = least_operations(parts.kernels);
+    const struct exponential least = least_exponential(parts.kernels);
     snprintf(
         reason, KV_PERF_REASON,
         "right behind products in cache the multiply-adds' own peak is %.2f of the limit above; that and the %u "
-        "vector operations of a weight leave any loop at most %.2f; these kernels come to %.2f on one tile in cache "
+        "vector operations of a weight by %s leave a loop at most %.2f; these kernels come to %.2f on one tile in cache "
         "(products %.2f, %.2f G weights/s, %.2f columns computed for each that counts), this sweep to %.2f when it "
         "runs again at once, and to %.2f here, where what was measured in between took the caches",
-        behind / seen->limit, operations, behind / seen->limit * flops / (flops + 2 * operations),
+        behind / seen->limit, least.operations, least.by,
+        behind / seen->limit * flops / (flops + 2 * least.operations),
         flops / seen->limit / (flops / products + 1 / weights) / masked(work),
         products / seen->limit, weights / 1e9, masked(work), again / seen->limit, seen->ratio);
     free(memory);
