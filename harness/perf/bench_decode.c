@@ -1,7 +1,8 @@
 /* perf decode: one query of each head over keys and values in their stored bytes, beside the read
- * bandwidth of the same bytes. Every row is a whole answer: logits by key, the keys' scales,
- * softmax, the tokens' scales, the weighted sum; for sign (QJL) the scores alone, which is what it
- * stores. Goals are for contexts that lie in memory. */
+ * bandwidth of the same bytes: codes, and but for halves a float a key and a float a value that scale
+ * them. Every row is a whole answer: logits by key, the keys' scales, softmax, the values' scales, the
+ * weighted sum; for sign (QJL) the scores alone, which is what it stores. Goals are for contexts that
+ * lie in memory. */
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -29,8 +30,8 @@ static const struct format formats[] = {
 struct head {                       /* one KV head with one query */
     struct kv_stripes keys, values; /* values.n 0: none are stored */
     uint8_t *codes;
-    size_t bytes;
-    float *scale; /* [tokens] of keys and of values */
+    size_t code_bytes, bytes; /* scales lie behind the codes */
+    float *scales;            /* [tokens] of keys, [tokens] of values; NULL: none */
     float *query, *output;
 };
 
@@ -45,16 +46,21 @@ struct decode {
     uint64_t sums[MAX_THREADS][8]; /* of the reading, a line each */
 };
 
+static void apply_scales(float *x, const float *scales, uint32_t n)
+{
+    for (uint32_t t = 0; scales && t < n; t++) x[t] *= scales[t];
+}
+
 /* A lower logit scale than 1 / sqrt(dim) would do; the numbers only have to stay ordinary. */
 static float answer(const struct kv_kernels *kernels, struct head *head, float *logits,
                     uint32_t tokens)
 {
     memset(logits, 0, tokens * sizeof *logits);
     kernels->stripes(&head->keys, head->query, logits);
-    for (uint32_t t = 0; t < tokens; t++) logits[t] *= head->scale[t];
+    apply_scales(logits, head->scales, tokens);
     if (!head->values.n) return logits[0];
     const float sum = kernels->exp_sum(logits, tokens, kernels->max(logits, tokens));
-    for (uint32_t t = 0; t < tokens; t++) logits[t] *= head->scale[t];
+    apply_scales(logits, head->scales ? head->scales + tokens : NULL, tokens);
     memset(head->output, 0, DIM * sizeof *head->output);
     kernels->stripes(&head->values, logits, head->output);
     kernels->scale(head->output, DIM, 1 / sum);
@@ -101,12 +107,19 @@ static void fill_codes(struct head *head, bool halves, uint32_t seed)
 {
     struct kv_rng rng = kv_rng_stream(seed, 0, 0, 0);
     uint64_t word = 0;
-    for (size_t b = 0; b + 8 <= head->bytes; b += 8) {
+    for (size_t b = 0; b + 8 <= head->code_bytes; b += 8) {
         const uint64_t low = kv_rng_word(&rng);
         word = low | (uint64_t)kv_rng_word(&rng) << 32;
         if (halves) word = (word & 0x83ff83ff83ff83ffu) | 0x3400340034003400u;
         memcpy(head->codes + b, &word, sizeof word);
     }
+}
+
+static void fill_scales(struct head *head, size_t n, uint32_t seed)
+{
+    struct kv_rng rng = kv_rng_stream(seed, 0, 0, 1);
+    for (size_t i = 0; i < n; i++)
+        head->scales[i] = 0.01f + 0.001f * fabsf((float)kv_rng_normal(&rng));
 }
 
 static bool fill_head(struct head *head, const struct format *format, uint32_t tokens,
@@ -120,14 +133,16 @@ static bool fill_head(struct head *head, const struct format *format, uint32_t t
     head->values =
         (struct kv_stripes){format->format, scores ? 0 : DIM / KV_STRIPE, tokens, NULL, table};
     const size_t key_bytes = stripes * kv_stripe_bytes(format->format, depth);
-    head->bytes = key_bytes + head->values.n * kv_stripe_bytes(format->format, tokens);
+    const size_t n_scales = format->format == KV_STRIPE_HALF ? 0 : scores ? tokens : 2 * (size_t)tokens;
+    head->code_bytes = key_bytes + head->values.n * kv_stripe_bytes(format->format, tokens);
+    head->bytes = head->code_bytes + n_scales * sizeof *head->scales;
     head->codes = kv_large_alloc(head->bytes); /* huge pages: addresses are no limit */
     head->query = kv_perf_normals(depth, seed);
-    head->scale = kv_perf_normals(tokens, seed + 1);
     head->output = kv_perf_normals(DIM, seed + 3);
-    if (!head->codes || !head->query || !head->scale || !head->output) return false;
+    if (!head->codes || !head->query || !head->output) return false;
     head->keys.codes = head->codes, head->values.codes = head->codes + key_bytes;
-    for (uint32_t t = 0; t < tokens; t++) head->scale[t] = 0.01f + 0.001f * fabsf(head->scale[t]);
+    if (n_scales) head->scales = (float *)(void *)(head->codes + head->code_bytes);
+    fill_scales(head, n_scales, seed);
     fill_codes(head, format->format == KV_STRIPE_HALF, seed);
     return true;
 }
@@ -136,7 +151,7 @@ static void free_heads(struct decode *decode)
 {
     for (uint32_t h = 0; decode->heads && h < decode->n_heads; h++) {
         struct head *head = &decode->heads[h];
-        void *const blocks[] = {head->codes, head->query, head->scale, head->output};
+        void *const blocks[] = {head->codes, head->query, head->output};
         for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     }
     for (int t = 0; t < decode->threads; t++) free(decode->logits[t]);
@@ -191,6 +206,12 @@ static bool has_tables(const struct decode *decode)
     return decode->format->format == KV_STRIPE_SIGN || decode->format->format == KV_STRIPE_BOOK;
 }
 
+/* Of the bytes of a head. */
+static double code_share(const struct decode *decode)
+{
+    return (double)decode->heads[0].code_bytes / (double)decode->heads[0].bytes;
+}
+
 /* Often enough that asking the clock does not count. */
 enum { TIMES = 32 };
 
@@ -204,7 +225,7 @@ static double values_alone(void *context)
     for (int i = 0; i < TIMES; i++)
         decode->kernels->stripes(&head->keys, head->query, decode->logits[0]);
     return TIMES * (double)head->keys.n *
-           (double)kv_stripe_bytes(head->keys.format, head->keys.depth);
+           (double)kv_stripe_bytes(head->keys.format, head->keys.depth) / code_share(decode);
 }
 
 /* One head's answer, by this thread. */
@@ -244,7 +265,7 @@ static void no_stripes(const struct kv_stripes *stripes, const float *x, float *
     (void)stripes, (void)x, (void)sums;
 }
 
-/* GB/s of codes, none of which is looked at: scales and softmax of tokens in the L1 cache. */
+/* GB/s, no code of which is looked at: scales and softmax of tokens in the L1 cache. */
 static double rate_without_codes(const struct decode *decode)
 {
     struct kv_kernels kernels = *decode->kernels;
@@ -266,7 +287,8 @@ static double isolate(void *context)
 static int explain_words(const struct decode *decode, double goal, char *reason)
 {
     if (kv_stripe_rows(decode->format->format) == 1) return 0;
-    const double rate = kv_perf_best(isolate, (void *)decode) * decode->threads / 1e9;
+    const double codes = kv_perf_best(isolate, (void *)decode) * decode->threads / 1e9;
+    const double rate = codes / code_share(decode);
     return snprintf(reason, KV_PERF_REASON,
                     "a multiply-add and one operation that isolates it for each vector of values, "
                     "out of registers, take codes at %.1f GB/s, %s the goal of %.1f%s; ",
@@ -286,7 +308,7 @@ static double look_up(void *context)
     return run->kernels->look_up_peak(run->way, 5000) / 2;
 }
 
-/* The fastest of the ways to look a format's codes up, GB/s of codes; 0: this set has none. */
+/* The fastest of the ways to look a format's codes up, GB/s with their scales; 0: this set has none. */
 static double fastest_look_ups(const struct decode *decode, const char **name)
 {
     static const struct {
@@ -305,7 +327,8 @@ static double fastest_look_ups(const struct decode *decode, const char **name)
     for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
         struct look_ups run = {decode->kernels, ways[w].way};
         if (ways[w].format != decode->format->format || look_up(&run) <= 0) continue;
-        const double rate = kv_perf_best(look_up, &run) * decode->threads / 1e9;
+        const double rate =
+            kv_perf_best(look_up, &run) * decode->threads / 1e9 / code_share(decode);
         if (rate > best) best = rate, *name = ways[w].name;
     }
     return best;
