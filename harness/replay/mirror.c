@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "methods/cache/view.h"
+#include "methods/kernels/recorded_rows.h"
 
 enum { CHUNK = 64 };   /* rows decoded at a time */
 
@@ -73,7 +74,7 @@ void kv_mirror_freeze(struct kv_mirror *mirror, const struct kv_tensor *keys, ui
     for (uint32_t i = 0; kv_view_is_recorded(&mirror->view) && i < n; i++) {
         if (!free && mirror->met == mirror->capacity) return;
         const uint32_t slot = free ? mirror->free_slots[--free] : mirror->met++;
-        kv_bank_widen(mirror->kernels, keys, head, t + i, mirror->exact_row);
+        kv_widen_rows(keys, head, t + i, 1, mirror->kernels, mirror->exact_row);
         kv_mirror_put_key(mirror, mirror->keys, slot, mirror->exact_row);
     }
 }
@@ -141,7 +142,7 @@ static void put_row(struct kv_mirror *mirror, struct kv_cache *cache, const stru
     memcpy(mirror->values + (size_t)slot * dim, value, dim * sizeof *value);
     mirror->coded[slot] = lane->lines.coded[lane->line_of[token]];
     if (mirror->exact_keys) {
-        kv_bank_widen(mirror->kernels, cache->plan.source.keys, lane->head, token, mirror->exact_row);
+        kv_widen_rows(cache->plan.source.keys, lane->head, token, 1, mirror->kernels, mirror->exact_row);
         kv_mirror_put_key(mirror, mirror->exact_keys, slot, mirror->exact_row);
     }
 }

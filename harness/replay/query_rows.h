@@ -2,16 +2,13 @@
 #ifndef KVBENCH_HARNESS_QUERY_ROWS_H
 #define KVBENCH_HARNESS_QUERY_ROWS_H
 
+#include "methods/kernels/recorded_rows.h"
 #include "methods/sweep/sweep.h"
 #include "traces/trace.h"
 
 /* queries [n][group][key_dim] of tokens[0..n-1]. */
 void kv_widen_queries(const struct kv_layer *layer, uint32_t kv_head, const uint32_t *tokens,
                       uint32_t n, const struct kv_kernels *kernels, float *queries);
-
-/* n rows of a tensor from (head, first), by kernels: out [n][dim]. */
-void kv_widen_rows(const struct kv_tensor *tensor, uint32_t head, uint32_t first, uint32_t n,
-                   const struct kv_kernels *kernels, float *out);
 
 /* The recorded rows of a KV head as lines. */
 struct kv_recorded { const struct kv_layer *layer; const struct kv_kernels *kernels; uint32_t head; };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "methods/cache/bank_parts.h"
+#include "methods/kernels/recorded_rows.h"
 
 enum { ROWS_AT_ONCE = 16 }; /* that are encoded by one call: a prompt's, or what a residual lets go */
 
@@ -150,27 +151,16 @@ int kv_bank_create(struct kv_bank *bank, const struct kv_setup *setup, const str
     return status == KV_OK && kv_later_code(bank->code) ? create_later(bank, err) : status;
 }
 
-void kv_bank_widen(const struct kv_kernels *kernels, const struct kv_tensor *tensor, uint32_t head,
-                   uint32_t token, float *out)
-{
-    const void *row = kv_tensor_row(tensor, head, token);
-    switch (tensor->dtype) {
-    case KV_F16: kernels->widen_half(row, out, tensor->dim); break;
-    case KV_BF16: kernels->widen_bfloat(row, out, tensor->dim); break;
-    case KV_F32: memcpy(out, row, tensor->dim * sizeof *out); break;
-    }
-}
-
 float *kv_bank_gather_lane(const struct kv_bank *bank, const struct kv_source *source,
                            const struct kv_rotary *rotary, uint32_t head, uint32_t token, float *out)
 {
     if (bank->side != KV_VALUES) {
-        kv_bank_widen(bank->kernels, source->keys, head, token, out);
+        kv_widen_rows(source->keys, head, token, 1, bank->kernels, out);
         if (rotary) kv_rotary_undo(rotary, token, out);
         out += source->keys->dim;
     }
     if (bank->side != KV_KEYS) {
-        kv_bank_widen(bank->kernels, source->values, head, token, out);
+        kv_widen_rows(source->values, head, token, 1, bank->kernels, out);
         out += source->values->dim;
     }
     return out;

@@ -120,10 +120,6 @@ uint32_t kv_bank_due(const struct kv_bank *bank);
 uint32_t kv_bank_at_once(const struct kv_bank *bank);
 void kv_bank_encode(struct kv_bank *bank, uint32_t n_atoms, uint32_t *tokens);
 
-/* A recorded row, widened: out [dim of the tensor]. */
-void kv_bank_widen(const struct kv_kernels *kernels, const struct kv_tensor *tensor, uint32_t head,
-                   uint32_t token, float *out);
-
 /* Rows of one lane and side as a reader sees them: out [n][dim of that side]. places[i] is what
  * `where` was for tokens[i] at the time that is asked for. */
 void kv_bank_read(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t n,

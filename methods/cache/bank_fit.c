@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "methods/cache/bank_parts.h"
+#include "methods/kernels/recorded_rows.h"
 #include "methods/lags.h"
 #include "methods/parts/eigen.h"
 
@@ -53,7 +54,7 @@ static bool gather_squares(const struct fit *fit, bool label, const float **out)
 static void gather_head(const struct fit *fit, const struct kv_fit_rows *from, uint32_t head, float *out)
 {
     for (uint32_t i = 0; i < fit->n; i++, out += from->source.queries->dim) {
-        kv_bank_widen(fit->bank->kernels, from->source.queries, head, from->first + i, out);
+        kv_widen_rows(from->source.queries, head, from->first + i, 1, fit->bank->kernels, out);
         if (fit->rotary) kv_rotary_undo(fit->rotary, from->first + i, out);
     }
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "methods/cache/bank_parts.h"
+#include "methods/kernels/recorded_rows.h"
 
 /* Columns of one lane and side inside a row of the bank; values in keys are the first of the key's. */
 static void columns_of(const struct kv_bank *bank, uint32_t lane, enum kv_side side, uint32_t *first,
@@ -18,8 +19,8 @@ static void read_exact(const struct kv_bank *bank, uint32_t lane, enum kv_side s
 {
     if (!kv_bank_is_handed(bank, token)) {
         const struct kv_source *source = &bank->sources[lane / bank->n_heads];
-        kv_bank_widen(bank->kernels, side == KV_KEYS ? source->keys : source->values,
-              bank->first_head + lane % bank->n_heads, token, out);
+        kv_widen_rows(side == KV_KEYS ? source->keys : source->values,
+                      bank->first_head + lane % bank->n_heads, token, 1, bank->kernels, out);
         return;
     }
     uint32_t first, n;

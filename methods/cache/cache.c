@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "methods/cache/view.h"
+#include "methods/kernels/recorded_rows.h"
 #include "methods/spec/spec_wants.h"
 #include "methods/trim.h"
 
@@ -389,9 +390,9 @@ static void widen_new_rows(struct kv_cache *cache, uint32_t t)
     const struct kv_source *source = &cache->plan.source;
     float *row = cache->new_rows;
     for (uint32_t i = 0; i < cache->plan.n_heads; i++) {
-        kv_bank_widen(cache->plan.kernels, source->keys, cache->plan.first_head + i, t, row);
+        kv_widen_rows(source->keys, cache->plan.first_head + i, t, 1, cache->plan.kernels, row);
         row += source->keys->dim;
-        kv_bank_widen(cache->plan.kernels, source->values, cache->plan.first_head + i, t, row);
+        kv_widen_rows(source->values, cache->plan.first_head + i, t, 1, cache->plan.kernels, row);
         row += source->values->dim;
     }
 }

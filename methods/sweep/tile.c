@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "methods/kernels/recorded_rows.h"
+
 /* Lines that any row of tokens[0]..tokens[1] sees; products leave the others out where those are
  * many. */
 static void choose_alive(struct tile *tile, const uint32_t tokens[2])
@@ -28,17 +30,10 @@ static void close_ranks(const struct tile *tile, float *rows, size_t dim)
 static void widen_exact_keys(const struct kv_sweep *sweep, const struct tile *tile, float *rows)
 {
     const struct kv_tensor *keys = sweep->compare->keys;
-    const uint32_t dim = keys->dim;
     for (uint32_t i = 0; i < kv_tile_loaded(tile); i++) {
         const uint32_t line = tile->first + (tile->packed ? tile->alive[i] : i);
-        const void *row = kv_tensor_row(keys, sweep->compare->head, sweep->lines.position[line]);
-        float *out = rows + (size_t)i * dim;
-        if (keys->dtype == KV_F16)
-            sweep->kernels->widen_half(row, out, dim);
-        else if (keys->dtype == KV_BF16)
-            sweep->kernels->widen_bfloat(row, out, dim);
-        else
-            memcpy(out, row, dim * sizeof *out);
+        kv_widen_rows(keys, sweep->compare->head, sweep->lines.position[line], 1, sweep->kernels,
+                      rows + (size_t)i * keys->dim);
     }
 }
 
