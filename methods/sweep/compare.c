@@ -30,27 +30,12 @@ static struct step soften_exact_row(struct work *work, const struct block *block
 {
     struct states *states = &work->states;
     if (exact)
-        return kv_soften(work->sweep->kernels, block, exact, &states->exact_largest[state],
-                         &states->exact_sum[state]);
-    states->exact_largest[state] = states->largest[state];
-    states->exact_sum[state] = states->sum[state];
+        kv_soften(work->sweep->kernels, block, 1, exact, &states->exact_largest[state],
+                  &states->exact_sum[state], &own);
+    else
+        states->exact_largest[state] = states->largest[state],
+        states->exact_sum[state] = states->sum[state];
     return own;
-}
-
-/* Those of all rows at once, where each has exact logits of its own. */
-static void soften_exact_block(struct work *work, const struct block *block, uint32_t state,
-                               struct step *steps)
-{
-    struct states *states = &work->states;
-    float factors[BLOCK], added[BLOCK];
-    const struct kv_softmax softmax = {states->exact_largest + state, factors, added};
-    work->sweep->kernels->soften(work->exact_logits + block->from, block->n, STRIDE,
-                                 block->to - block->from, &softmax);
-    for (uint32_t r = 0; r < block->n; r++) {
-        float *sum = &states->exact_sum[state + r];
-        *sum = *sum * factors[r] + added[r];
-        steps[r] = (struct step){factors[r], added[r]};
-    }
 }
 
 /* Adds a row's weights, and the exact ones, to the sums of the comparison. */
@@ -84,13 +69,15 @@ static void compare_row(struct work *work, const struct block *block, uint32_t r
 void kv_compare_rows(struct work *work, const struct block *block, uint32_t state,
                      float *const exact[], const struct step own[])
 {
+    struct states *states = &work->states;
     struct step exact_steps[BLOCK];
-    if (!work->tile.recorded) soften_exact_block(work, block, state, exact_steps);
+    if (!work->tile.recorded) /* each row has exact logits of its own */
+        kv_soften(work->sweep->kernels, block, block->n, work->exact_logits,
+                  states->exact_largest + state, states->exact_sum + state, exact_steps);
     for (uint32_t r = 0; r < block->n; r++) {
-        const struct step steps[2] = {
-            own[r], work->tile.recorded
-                        ? soften_exact_row(work, block, state + r, exact[r], own[r])
-                        : exact_steps[r]};
+        if (work->tile.recorded)
+            exact_steps[r] = soften_exact_row(work, block, state + r, exact[r], own[r]);
+        const struct step steps[2] = {own[r], exact_steps[r]};
         compare_row(work, block, r, state + r, exact[r], steps);
     }
 }

@@ -153,10 +153,10 @@ void kv_block_spread(const struct work *work, const struct block *block, const f
 /* The answer's logits of a block, kept where that is asked for. */
 void kv_block_logits(struct work *work, const struct block *block);
 
-/* Turns a row's logits into weights relative to the row's largest logit so far; everything summed
- * before must shrink by the factor returned. */
-struct step kv_soften(const struct kv_kernels *kernels, const struct block *block, float *logits,
-                      float *largest, float *sum);
+/* Turns the logits of rows, STRIDE floats apart, into weights relative to each row's largest logit so
+ * far, and adds them to its sum; everything summed before must shrink by its step's factor. */
+void kv_soften(const struct kv_kernels *kernels, const struct block *block, uint32_t rows,
+               float *logits, float *largest, float *sums, struct step *steps);
 
 /* Natural logarithm of a positive double: x = 2^n m, log m = 2 atanh((m - 1) / (m + 1)), by its
  * series (terms up to s^19: 2e-16 for m in [sqrt 1/2, sqrt 2)). libm's differs between CPUs. */

@@ -43,17 +43,12 @@ static void soften_block(struct work *work, const struct block *block, uint32_t 
 {
     const struct kv_sweep *sweep = work->sweep;
     struct states *states = &work->states;
-    float *exact[BLOCK], added[BLOCK];
+    float *exact[BLOCK];
     struct step steps[BLOCK];
     mask_block(work, block, state, exact);
-    const struct kv_softmax softmax = {states->largest + state, factors, added};
-    sweep->kernels->soften(work->logits + block->from, block->n, STRIDE, block->to - block->from,
-                           &softmax);
-    for (uint32_t r = 0; r < block->n; r++) {
-        float *sum = &states->sum[state + r];
-        *sum = *sum * factors[r] + added[r];
-        steps[r] = (struct step){factors[r], added[r]};
-    }
+    kv_soften(sweep->kernels, block, block->n, work->logits, states->largest + state,
+              states->sum + state, steps);
+    for (uint32_t r = 0; r < block->n; r++) factors[r] = steps[r].factor;
     if (sweep->compare) kv_compare_rows(work, block, state, exact, steps);
 }
 

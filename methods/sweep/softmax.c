@@ -3,14 +3,16 @@
 
 #include <math.h>
 
-struct step kv_soften(const struct kv_kernels *kernels, const struct block *block, float *logits,
-                      float *largest, float *sum)
+void kv_soften(const struct kv_kernels *kernels, const struct block *block, uint32_t rows,
+               float *logits, float *largest, float *sums, struct step *steps)
 {
-    struct step step;
-    const struct kv_softmax softmax = {largest, &step.factor, &step.added};
-    kernels->soften(logits + block->from, 1, STRIDE, block->to - block->from, &softmax);
-    *sum = *sum * step.factor + step.added;
-    return step;
+    float factors[BLOCK], added[BLOCK];
+    const struct kv_softmax softmax = {largest, factors, added};
+    kernels->soften(logits + block->from, rows, STRIDE, block->to - block->from, &softmax);
+    for (uint32_t r = 0; r < rows; r++) {
+        steps[r] = (struct step){factors[r], added[r]};
+        sums[r] = sums[r] * factors[r] + added[r];
+    }
 }
 
 double kv_logarithm(double x)
