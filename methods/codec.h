@@ -150,6 +150,13 @@ static inline size_t kv_atom_bytes(const struct kv_code *code)
     return (size_t)code->payload_bytes + code->metadata_bytes;
 }
 
+/* Atoms that are encoded by one call: a prompt's, or what a residual lets go. */
+static inline uint32_t kv_atoms_at_once(const struct kv_code *code)
+{
+    enum { ROWS = 16 };
+    return code->block < ROWS ? ROWS / code->block : 1;
+}
+
 /* rows [n_atoms * block][dim] -> n_atoms adjacent atoms. */
 static inline void kv_encode_atoms(struct kv_code *code, const float *rows, uint32_t n_atoms,
                                    uint8_t *atoms)

@@ -25,23 +25,15 @@ struct encoding {
     struct kv_coded_rows coded;
     const uint16_t *halves;
     const struct kv_spec *spec;
-    float *rows; /* [atoms_at_once * block][dim] */
+    float *rows; /* [kv_atoms_at_once * block][dim] */
     bool turboquant;
 };
-
-/* As many as a bank encodes by one call. */
-enum { AT_ONCE = 16 };
-
-static uint32_t atoms_at_once(const struct kv_code *code)
-{
-    return code->block < AT_ONCE ? AT_ONCE / code->block : 1;
-}
 
 static double encode_all(void *context)
 {
     struct encoding *work = context;
     struct kv_code *code = work->coded.code;
-    const uint32_t n_atoms = work->coded.n / code->block, at_once = atoms_at_once(code);
+    const uint32_t n_atoms = work->coded.n / code->block, at_once = kv_atoms_at_once(code);
     const size_t size = (size_t)code->block * code->dim;
     for (uint32_t a = 0; a < n_atoms; a += at_once) {
         const uint32_t some = n_atoms - a < at_once ? n_atoms - a : at_once;
@@ -71,7 +63,7 @@ static int prepare(struct encoding *work, const struct kv_spec *spec,
     int status = kv_coded_rows_create(&work->coded, spec, kernels, KV_KEYS, data->floats, data->n,
                                       data->dim, err);
     if (status != KV_OK) return status;
-    const size_t rows = (size_t)atoms_at_once(work->coded.code) * work->coded.code->block;
+    const size_t rows = (size_t)kv_atoms_at_once(work->coded.code) * work->coded.code->block;
     work->rows = kv_pool_take(work->coded.pool, rows * data->dim * sizeof *work->rows);
     return work->rows ? KV_OK : kv_fail(err, KV_EMEMORY, "perf encode: out of memory");
 }

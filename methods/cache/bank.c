@@ -7,8 +7,6 @@
 #include "methods/cache/bank_parts.h"
 #include "methods/kernels/recorded_rows.h"
 
-enum { ROWS_AT_ONCE = 16 }; /* that are encoded by one call: a prompt's, or what a residual lets go */
-
 /* True when this codec changes rows of the recorded type. */
 static bool is_lossy(const struct kv_codec *codec, const struct kv_bank *bank)
 {
@@ -395,8 +393,7 @@ int64_t kv_bank_row_bytes(const struct kv_bank *bank)
 
 uint32_t kv_bank_at_once(const struct kv_bank *bank)
 {
-    const uint32_t block = bank->code->block;
-    return bank->free_atoms || block >= ROWS_AT_ONCE ? 1 : ROWS_AT_ONCE / block;
+    return bank->free_atoms ? 1 : kv_atoms_at_once(bank->code);
 }
 
 /* The oldest waiting rows become an atom's, whose number is returned; they are gathered at `rows`. */
