@@ -9,7 +9,8 @@ enum kv_cpu_feature {
     /* Multiply-adds of subnormal operands as fast as others: AMD's family 17h. Timed on its model 1;
      * no other CPU was at hand. */
     KV_CPU_FREE_SUBNORMALS = 8,
-    KV_CPU_AVX512_VNNI = 16 /* KV_CPU_AVX512, VNNI and VBMI */
+    KV_CPU_AVX512_VNNI = 16, /* KV_CPU_AVX512, VNNI and VBMI */
+    KV_CPU_AMX_BF16 = 32     /* KV_CPU_AVX512_VNNI, and tiles of bfloats, which the system lets us use */
 };
 
 /* The features that can be used here, or-ed together. Constant over the life of the process. */

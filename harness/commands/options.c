@@ -103,7 +103,7 @@ static const struct kv_argument table[] = {
      .take = take_traces},
     {"--layers", KV_LIST, FIELD(layers), "LIST", "layers of the model, of those recorded: 2,7-12",
      0, KV_MOST_NUMBERS - 1, KV_MOST_NUMBERS},
-    {"--isa", KV_TEXT, FIELD(isa), "NAME", "kernel set: auto, generic, avx2, avx512, avx512vnni, neon"},
+    {"--isa", KV_TEXT, FIELD(isa), "NAME", "kernel set: auto, generic, avx2, avx512, avx512vnni, avx512amx, neon"},
     {"--threads", KV_WHOLE, FIELD(threads), "N", "threads (default: all cores)", 1, 4096},
     {"--seed", KV_SEED, FIELD(seed), "N", "seed of everything random (default 1)"},
     {"--seeds", KV_WHOLE, FIELD(seeds), "N", "runs of methods that depend on the seed", 1, 10000},

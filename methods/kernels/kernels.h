@@ -190,6 +190,8 @@ struct kv_softmax {
 struct kv_kernels {
     const char *isa;          /* the strongest set in use: "generic", "avx2", ... */
     uint32_t panel;           /* columns of a packed key panel, see pack_keys; divides 64 */
+    uint32_t ready_cell;      /* floats of a cell, see ready_keys; 0: the set has no such entries */
+    float ready_least;
 
     /* -- conversions, exact -------------------------------------------------------------------- */
     void (*widen_half)(const uint16_t *in, float *out, size_t n);
@@ -212,6 +214,18 @@ struct kv_kernels {
      * values [n][dim]; factors NULL: 1; where a factor is 0 (else 2^-60 at least) outputs may be anything */
     void (*accumulate)(const float *weights, uint32_t rows, uint32_t stride, const float *values,
                        uint32_t n, uint32_t dim, const float *factors, float *outputs);
+    /* For many rows, of sets that multiply faster in another format than floats: what the rows meet is
+     * made ready once, in cells of 32 lines by 32 columns (of lines and of dim; ready lies at a multiple of
+     * 64 bytes). Panels of so many columns, a multiple of 32; values [n][dim]. NULL where ready_cell is 0. */
+    void (*ready_keys)(const float *panels, uint32_t columns, uint32_t dim, float *ready);
+    void (*ready_values)(const float *values, uint32_t n, uint32_t dim, float *ready);
+    /* logits and accumulate with panels from column `first` on and values from line `first` on, a multiple
+     * of 32; as near to exact sums, but that a product may lose ready_least. The order of a sum is its own,
+     * and depends on a line's place mod 64 behind `first`. */
+    void (*ready_logits)(const float *queries, uint32_t rows, uint32_t dim, const float *ready,
+                         uint32_t first, uint32_t columns, float scale, float *logits, uint32_t stride);
+    void (*ready_sums)(const float *weights, uint32_t rows, uint32_t stride, const float *ready,
+                       uint32_t first, uint32_t n, uint32_t dim, const float *factors, float *outputs);
     /* x[i] = exp(y), y = x[i] - shift as a float, and exactly 0 where y < -60 ln 2: subnormal
      * weights cost some CPUs dearly and change no sum. Returns the sum. x[i] may be -infinity
      * (gives 0); y above 88 counts as 88. Relative error of each term at most 4 eps, of the sum

@@ -5,6 +5,6 @@
 #include "methods/kernels/kernels.h"
 
 kv_kernel_set kv_kernels_set_generic, kv_kernels_set_avx2, kv_kernels_set_avx512,
-    kv_kernels_set_avx512vnni, kv_kernels_set_neon;
+    kv_kernels_set_avx512vnni, kv_kernels_set_avx512amx, kv_kernels_set_neon;
 
 #endif

@@ -111,8 +111,8 @@ static void exact_logits(struct work *work, const struct block *block)
 {
     const struct kv_kept *kept = &work->sweep->compare->exact;
     if (block->first + block->n > kept->rows) {
-        kv_block_compute(work->sweep, block, exact_queries(work), work->sweep->geometry->key_dim,
-                         work->tile.exact_panels, work->exact_logits, STRIDE);
+        kv_block_compute(work, block, exact_queries(work), &work->tile.exact, work->exact_logits,
+                         STRIDE);
         return;
     }
     const bool in_row = in_a_row(work, block);
@@ -128,8 +128,7 @@ static void close_exact_logits(struct work *work, const struct block *block, flo
     const struct tile *tile = &work->tile;
     const uint32_t *position = work->sweep->lines.position + tile->first;
     if (block->first + block->n > kept->rows) {
-        kv_block_close_logits(work, block, exact_queries(work), work->sweep->geometry->key_dim,
-                              tile->exact_panels, close);
+        kv_block_close_logits(work, block, exact_queries(work), &tile->exact, close);
         return;
     }
     for (uint32_t r = 0; r < block->n; r++, close += STRIDE) {

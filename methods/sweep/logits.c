@@ -4,18 +4,24 @@
 #include <math.h>
 #include <string.h>
 
-void kv_block_compute(const struct kv_sweep *sweep, const struct block *block, const float *queries,
-                      uint32_t dim, const float *panels, float *logits, uint32_t stride)
+void kv_block_compute(const struct work *work, const struct block *block, const float *queries,
+                      const struct tile_keys *keys, float *logits, uint32_t stride)
 {
-    const struct kv_geometry *geometry = sweep->geometry;
-    const uint32_t columns = block->to - block->from;
-    sweep->kernels->logits(queries + (size_t)block->first * dim, block->n, dim,
-                           panels + (size_t)block->from * dim,
-                           (columns + GRAIN - 1) / GRAIN * GRAIN, (float)geometry->scale,
-                           logits + block->from, stride);
+    const struct kv_kernels *kernels = work->sweep->kernels;
+    const struct kv_geometry *geometry = work->sweep->geometry;
+    const uint32_t columns = block->to - block->from, dim = keys->dim;
+    const uint32_t grains = (columns + GRAIN - 1) / GRAIN * GRAIN;
+    const float *rows = queries + (size_t)block->first * dim;
+    const float scale = (float)geometry->scale;
+    if (work->tile.ready)
+        kernels->ready_logits(rows, block->n, dim, keys->ready, block->from, grains, scale,
+                              logits + block->from, stride);
+    else
+        kernels->logits(rows, block->n, dim, keys->panels + (size_t)block->from * dim, grains, scale,
+                        logits + block->from, stride);
     if (geometry->softcap == 0) return;
     for (uint32_t r = 0; r < block->n; r++)
-        sweep->kernels->softcap(logits + (size_t)r * stride + block->from, columns,
+        kernels->softcap(logits + (size_t)r * stride + block->from, columns,
                                 (float)geometry->softcap);
 }
 
@@ -31,13 +37,13 @@ float *kv_block_kept(const struct kv_kept *kept, const struct work *work, const 
 }
 
 void kv_block_close_logits(const struct work *work, const struct block *block,
-                           const float *queries, uint32_t dim, const float *panels, float *close)
+                           const float *queries, const struct tile_keys *keys, float *close)
 {
     const uint32_t panel = work->sweep->kernels->panel;
     struct block loaded = *block;
     loaded.from = block->alive_from / panel * panel;
     loaded.to = block->alive_to;
-    kv_block_compute(work->sweep, &loaded, queries, dim, panels, close, STRIDE);
+    kv_block_compute(work, &loaded, queries, keys, close, STRIDE);
 }
 
 void kv_block_spread(const struct work *work, const struct block *block, const float *close,
@@ -53,20 +59,19 @@ void kv_block_spread(const struct work *work, const struct block *block, const f
 void kv_block_logits(struct work *work, const struct block *block)
 {
     const struct kv_sweep *sweep = work->sweep;
-    const uint32_t dim = kv_sweep_columns(sweep, 0), stride = sweep->kept.stride;
+    const struct tile_keys *keys = &work->tile.keys;
+    const uint32_t stride = sweep->kept.stride;
     float *kept = kv_block_kept(&sweep->kept, work, block);
     if (work->tile.packed) {
-        kv_block_close_logits(work, block, sweep->rows.queries, dim, work->tile.panels,
-                              work->close);
+        kv_block_close_logits(work, block, sweep->rows.queries, keys, work->close);
         kv_block_spread(work, block, work->close, -INFINITY, work->logits);
         return;
     }
     if (!kept) {
-        kv_block_compute(sweep, block, sweep->rows.queries, dim, work->tile.panels, work->logits,
-                         STRIDE);
+        kv_block_compute(work, block, sweep->rows.queries, keys, work->logits, STRIDE);
         return;
     }
-    kv_block_compute(sweep, block, sweep->rows.queries, dim, work->tile.panels, kept, stride);
+    kv_block_compute(work, block, sweep->rows.queries, keys, kept, stride);
     for (uint32_t r = 0; r < block->n; r++)
         memcpy(work->logits + (size_t)r * STRIDE + block->from,
                kept + (size_t)r * stride + block->from, (block->to - block->from) * sizeof *kept);

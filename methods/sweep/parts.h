@@ -13,9 +13,11 @@ enum {
     CHUNK = 22 * BLOCK, /* rows of 128 columns: 2 MiB of queries and outputs */
     STEP = 64,
     STEPS = TILE / STEP,
-    MAX_PANEL = 64
+    MAX_PANEL = 64,
+    READY_ROWS = 32 /* rows of a chunk from which making keys and values ready pays */
 };
 enum { GRAIN = 16 };         /* columns that a block reads end at a multiple */
+enum { READY = 32 };         /* lines of a cell that is made ready, see kernels.h */
 enum { STRIDE = TILE + 16 }; /* rows a KiB apart would share few sets of a cache */
 
 _Static_assert(STEP % MAX_PANEL == 0, "a step is whole panels in every set");
@@ -32,11 +34,20 @@ struct states {
     uint32_t *seen;                   /* lines seen */
 };
 
+/* Keys of a tile. */
+struct tile_keys {
+    float *panels; /* [dim][panel] each */
+    float *ready;  /* the same, where tile.ready */
+    uint32_t dim;
+};
+
 /* One decoded tile, and which of its lines a token may read: begin <= token < end. */
 struct tile {
     uint32_t first, n;
-    float *panels, *exact_panels; /* [key_dim][panel] each */
+    struct tile_keys keys, exact; /* as read, and as recorded */
     float *values;                /* [TILE][value_dim] */
+    float *ready_values;
+    bool ready; /* products by keys and values made ready (kernels.h): the chunk has many rows */
     float *rows;                  /* [TILE][key_dim] before packing */
     float *coded, *span;          /* [TILE] 1 or 0: dot with weights gives a mass */
     int32_t *begin, *end;         /* [TILE]; lines past n have begin = end = 0 */
@@ -84,6 +95,12 @@ static inline uint32_t kv_sweep_columns(const struct kv_sweep *sweep, int side)
 static inline int32_t kv_clip_token(uint64_t token)
 {
     return token > INT32_MAX ? INT32_MAX : (int32_t)token;
+}
+
+/* Whether so many rows of a chunk multiply by what was made ready. */
+static inline bool kv_sweep_ready(const struct kv_sweep *sweep, uint32_t rows)
+{
+    return sweep->kernels->ready_cell && rows >= READY_ROWS;
 }
 
 /* Lines that panels and values hold. */
@@ -134,9 +151,9 @@ void kv_tile_load_keys(struct work *work);
 bool kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2], uint32_t end);
 
 /* Capped logits of the block's rows and columns, not yet masked, rows `stride` floats apart;
- * queries and panels have `dim` columns. */
-void kv_block_compute(const struct kv_sweep *sweep, const struct block *block, const float *queries,
-                      uint32_t dim, const float *panels, float *logits, uint32_t stride);
+ * queries have as many columns as keys. */
+void kv_block_compute(const struct work *work, const struct block *block, const float *queries,
+                      const struct tile_keys *keys, float *logits, uint32_t stride);
 
 /* The block's kept logits, from the tile's first line on; NULL: they are not kept. */
 float *kv_block_kept(const struct kv_kept *kept, const struct work *work,
@@ -144,7 +161,7 @@ float *kv_block_kept(const struct kv_kept *kept, const struct work *work,
 
 /* kv_block_compute of a packed tile's loaded lines, side by side: columns alive_from .. alive_to. */
 void kv_block_close_logits(const struct work *work, const struct block *block,
-                           const float *queries, uint32_t dim, const float *panels, float *close);
+                           const float *queries, const struct tile_keys *keys, float *close);
 
 /* Such columns in their places; `rest` where the tile left a line out. */
 void kv_block_spread(const struct work *work, const struct block *block, const float *close,

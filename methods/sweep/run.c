@@ -52,23 +52,39 @@ static void soften_block(struct work *work, const struct block *block, uint32_t 
     if (sweep->compare) kv_compare_rows(work, block, state, exact, steps);
 }
 
+/* The block's weights of a packed tile's loaded lines, side by side behind `lead` zeros. */
+static const float *close_weights(struct work *work, const struct block *block, uint32_t lead)
+{
+    const float *weights = work->logits + block->from;
+    float *close = work->close;
+    for (uint32_t r = 0; r < block->n; r++, weights += STRIDE, close += STRIDE) {
+        memset(close, 0, lead * sizeof *close);
+        work->sweep->kernels->close_up(weights, work->tile.places + block->from / GRAIN,
+                                       block->to - block->from, close + lead);
+    }
+    return work->close;
+}
+
 /* Adds the block's weighted values to the outputs. */
 static void add_values(struct work *work, const struct block *block, const float factors[BLOCK])
 {
     const struct kv_sweep *sweep = work->sweep;
+    const struct kv_kernels *kernels = sweep->kernels;
     const struct tile *tile = &work->tile;
     const uint32_t dim = kv_sweep_columns(sweep, 1);
     const float *weights = work->logits + block->from;
+    float *outputs = sweep->answers.outputs + (size_t)block->first * dim;
     uint32_t first = block->from, n = block->read;
     if (tile->packed) {
-        first = block->alive_from, n = block->alive_to - first;
-        for (size_t r = 0; r < block->n; r++)
-            sweep->kernels->close_up(weights + r * STRIDE, tile->places + block->from / GRAIN,
-                                     block->to - block->from, work->close + r * STRIDE);
-        weights = work->close;
+        const uint32_t lead = tile->ready ? block->alive_from % READY : 0;
+        first = block->alive_from - lead, n = block->alive_to - first;
+        weights = close_weights(work, block, lead);
     }
-    sweep->kernels->accumulate(weights, block->n, STRIDE, tile->values + (size_t)first * dim, n,
-                               dim, factors, sweep->answers.outputs + (size_t)block->first * dim);
+    if (tile->ready)
+        kernels->ready_sums(weights, block->n, STRIDE, tile->ready_values, first, n, dim, factors, outputs);
+    else
+        kernels->accumulate(weights, block->n, STRIDE, tile->values + (size_t)first * dim, n, dim, factors,
+                            outputs);
 }
 
 /* One block of rows against the loaded tile. chunk = the row whose state is the first. */
@@ -89,12 +105,12 @@ static void attend_block(struct work *work, struct block *block, uint32_t chunk)
  * keeps logits or compares wants those of whole blocks. */
 static void attend_rows(struct work *work, uint32_t first, uint32_t n, uint32_t chunk)
 {
-    enum { PIECE = BLOCK / 4 };
+    const uint32_t pieces = work->tile.ready ? BLOCK / READY : 4;
     const struct kv_sweep *sweep = work->sweep;
     const uint32_t *tokens = sweep->rows.token;
     const bool splits = !sweep->compare && !sweep->kept.rows && !work->tile.packed &&
                         !kv_tile_open(&work->tile, tokens[first], tokens[first + n - 1]);
-    const uint32_t piece = splits ? PIECE : n;
+    const uint32_t piece = splits ? BLOCK / pieces : n;
     for (uint32_t r = 0; r < n; r += piece) {
         struct block block = {first + r, n - r < piece ? n - r : piece};
         attend_block(work, &block, chunk);
@@ -166,6 +182,7 @@ void kv_sweep_run(const struct kv_sweep *sweep, float *scratch)
         const uint32_t left = sweep->rows.n - chunk, n = left < CHUNK ? left : CHUNK;
         const uint32_t tokens[2] = {sweep->rows.token[chunk], sweep->rows.token[chunk + n - 1]};
         begin_rows(&work, chunk, n);
+        work.tile.ready = kv_sweep_ready(sweep, n);
         for (uint32_t line = 0; line < sweep->lines.n; line += TILE) {
             if (!kv_tile_load(&work, line, tokens, chunk + n)) continue;
             for (uint32_t row = 0; row < n; row += BLOCK)

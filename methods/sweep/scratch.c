@@ -1,6 +1,8 @@
 /* Scratch of a sweep: what lies where in it. */
 #include "methods/sweep/parts.h"
 
+enum { LINE = 64 / sizeof(float) };
+
 /* Hands out n floats; with next NULL it only counts. Multiples of 16 keep 64-byte alignment. */
 static float *take(struct work *work, size_t n)
 {
@@ -9,10 +11,19 @@ static float *take(struct work *work, size_t n)
     return place;
 }
 
+/* A tile of lines of `dim` columns, made ready: at a multiple of 64 bytes, wherever the scratch begins. */
+static float *take_ready(struct work *work, uint32_t dim)
+{
+    const size_t cells = TILE / READY * (size_t)((dim + READY - 1) / READY);
+    float *place = take(work, cells * work->sweep->kernels->ready_cell + LINE);
+    const size_t past = (uintptr_t)place / sizeof *place % LINE;
+    return place ? place + (LINE - past) % LINE : NULL;
+}
+
 void kv_sweep_lay_out(struct work *work)
 {
-    const size_t key_dim = work->sweep->geometry->key_dim;
-    const size_t key_columns = kv_sweep_columns(work->sweep, 0);
+    const uint32_t key_dim = work->sweep->geometry->key_dim;
+    const uint32_t key_columns = kv_sweep_columns(work->sweep, 0);
     struct states *states = &work->states;
     struct tile *tile = &work->tile;
     float **const arrays[] = {&states->largest,     &states->sum,        &states->exact_largest,
@@ -20,10 +31,11 @@ void kv_sweep_lay_out(struct work *work)
                               &states->exact_coded, &states->shift};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) *arrays[i] = take(work, CHUNK);
     states->seen = (uint32_t *)(void *)take(work, CHUNK);
-    tile->panels = take(work, TILE * key_columns);
-    tile->exact_panels = take(work, TILE * key_dim);
-    tile->rows = take(work, TILE * (key_columns > key_dim ? key_columns : key_dim));
+    tile->keys = (struct tile_keys){take(work, (size_t)TILE * key_columns), take_ready(work, key_columns), key_columns};
+    tile->exact = (struct tile_keys){take(work, (size_t)TILE * key_dim), take_ready(work, key_dim), key_dim};
+    tile->rows = take(work, TILE * (size_t)(key_columns > key_dim ? key_columns : key_dim));
     tile->values = take(work, TILE * (size_t)kv_sweep_columns(work->sweep, 1));
+    tile->ready_values = take_ready(work, kv_sweep_columns(work->sweep, 1));
     tile->coded = take(work, TILE);
     tile->span = take(work, TILE);
     tile->begin = (int32_t *)(void *)take(work, TILE);

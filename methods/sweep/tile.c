@@ -38,13 +38,15 @@ static void widen_exact_keys(const struct kv_sweep *sweep, const struct tile *ti
 }
 
 /* Packs rows, and zeros for the panels that they do not reach. */
-static void pack_rows(const struct kv_sweep *sweep, const struct tile *tile, uint32_t dim,
-                      float *panels)
+static void pack_rows(const struct kv_sweep *sweep, const struct tile *tile, const struct tile_keys *keys)
 {
-    const uint32_t panel = sweep->kernels->panel;
-    const uint32_t columns = (kv_tile_loaded(tile) + panel - 1) / panel * panel;
-    sweep->kernels->pack_keys(tile->rows, kv_tile_loaded(tile), dim, panels);
-    memset(panels + (size_t)columns * dim, 0, (size_t)(TILE - columns) * dim * sizeof *panels);
+    const struct kv_kernels *kernels = sweep->kernels;
+    const uint32_t panel = kernels->panel, n = kv_tile_loaded(tile);
+    const uint32_t columns = (n + panel - 1) / panel * panel, ready = (n + READY - 1) / READY * READY;
+    kernels->pack_keys(tile->rows, n, keys->dim, keys->panels);
+    memset(keys->panels + (size_t)columns * keys->dim, 0,
+           (size_t)(TILE - columns) * keys->dim * sizeof *keys->panels);
+    if (tile->ready) kernels->ready_keys(keys->panels, ready, keys->dim, keys->ready);
 }
 
 bool kv_tile_enter(struct work *work, uint32_t first, const uint32_t tokens[2])
@@ -66,7 +68,7 @@ void kv_tile_load_keys(struct work *work)
     const struct kv_lines *lines = &work->sweep->lines;
     struct tile *tile = &work->tile;
     lines->decode(lines->source, tile->first, tile->n, tile->rows, NULL);
-    pack_rows(work->sweep, tile, kv_sweep_columns(work->sweep, 0), tile->panels);
+    pack_rows(work->sweep, tile, &tile->keys);
 }
 
 /* What a comparison needs of the loaded lines, for rows before `end`. */
@@ -86,11 +88,11 @@ static void load_comparison(struct work *work, uint32_t end)
     }
     const bool may_be = !tile->any_coded && kv_sweep_columns(sweep, 0) == dim &&
                         (!compare->queries || compare->queries == sweep->rows.queries);
-    if (may_be || end > compare->exact.rows) widen_exact_keys(sweep, tile, tile->exact_panels);
-    tile->recorded = may_be && !memcmp(tile->rows, tile->exact_panels, bytes);
+    if (may_be || end > compare->exact.rows) widen_exact_keys(sweep, tile, tile->exact.panels);
+    tile->recorded = may_be && !memcmp(tile->rows, tile->exact.panels, bytes);
     if (tile->recorded || end <= compare->exact.rows) return;
-    memcpy(tile->rows, tile->exact_panels, bytes);
-    pack_rows(sweep, tile, dim, tile->exact_panels);
+    memcpy(tile->rows, tile->exact.panels, bytes);
+    pack_rows(sweep, tile, &tile->exact);
 }
 
 bool kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2], uint32_t end)
@@ -107,7 +109,10 @@ bool kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2], u
         close_ranks(tile, tile->rows, kv_sweep_columns(sweep, 0));
         if (values) close_ranks(tile, values, kv_sweep_columns(sweep, 1));
     }
-    pack_rows(sweep, tile, kv_sweep_columns(sweep, 0), tile->panels);
+    pack_rows(sweep, tile, &tile->keys);
+    if (values && tile->ready)
+        sweep->kernels->ready_values(values, kv_tile_loaded(tile), kv_sweep_columns(sweep, 1),
+                                     tile->ready_values);
     if (sweep->compare) load_comparison(work, end);
     return true;
 }

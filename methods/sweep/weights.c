@@ -24,8 +24,7 @@ static void weigh_block(struct work *work, struct block *block, double *column_s
     if (!kv_block_choose(tile, sweep->rows.token, block)) return;
     float *kept = kv_block_kept(&sweep->kept, work, block);
     if (!kept)
-        kv_block_compute(sweep, block, sweep->rows.queries, kv_sweep_columns(sweep, 0),
-                         tile->panels, work->logits, STRIDE);
+        kv_block_compute(work, block, sweep->rows.queries, &tile->keys, work->logits, STRIDE);
     for (uint32_t r = 0; r < block->n; r++) {
         const uint32_t row = block->first + r;
         float *logits =
@@ -45,6 +44,7 @@ static void weigh_chunk(struct work *work, uint32_t first, uint32_t end, double 
 {
     const struct kv_sweep *sweep = work->sweep;
     const uint32_t tokens[2] = {sweep->rows.token[first], sweep->rows.token[end - 1]};
+    work->tile.ready = kv_sweep_ready(sweep, end - first);
     for (uint32_t line = 0; line < sweep->lines.n; line += TILE) {
         if (!kv_tile_enter(work, line, tokens)) continue;
         if (sweep->kept.rows < end) kv_tile_load_keys(work);

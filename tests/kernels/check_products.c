@@ -1,13 +1,18 @@
 /* Checks of the kernels with two dimensions: packing, logits, accumulation, transforms. */
 #include <float.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/base/status.h"
 #include "tests/kernels/checkkern.h"
 
 static const uint32_t dims[] = {1, 2, 3, 5, 8, 15, 17, 24, 64, 72, 80, 96, 128, 192, 256};
 static const uint32_t row_counts[] = {1, 2, 3, 4, 5, 6, 7, 11, 12, 24, 31};
+
+/* What a product or sum may lose beside its rounding: at most half the smallest subnormal. */
+#define LEAST 0x1p-149
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -46,7 +51,7 @@ const char *check_pack_keys(const struct kv_kernels *generic, const struct kv_ke
 }
 
 static const char *judge_logits(const float *queries, const float *keys, const float *logits,
-                                const uint32_t shape[4], float scale)
+                                const uint32_t shape[4], float scale, double least)
 {
     const uint32_t rows = shape[0], dim = shape[1], n = shape[2], stride = shape[3];
     for (uint32_t r = 0; r < rows; r++)
@@ -58,8 +63,7 @@ static const char *judge_logits(const float *queries, const float *keys, const f
                 size += fabs(term);
             }
             const double error = fabs((double)logits[r * stride + j] - (double)scale * sum);
-            /* each product and sum may also lose up to half the smallest subnormal */
-            if (error > (dim + 2) * (FLT_EPSILON * (double)scale * size + 0x1p-149))
+            if (error > (dim + 2) * (FLT_EPSILON * (double)scale * size + least))
                 return complain("row %u of %u, key %u, dim %u: error %.3g of %.3g", r, rows, j, dim,
                                 error, (double)scale * size);
         }
@@ -87,7 +91,7 @@ static const char *check_logits_once(const struct kv_kernels *set, uint32_t rows
     const uint32_t shape[4] = {rows, dim, n, stride};
     const char *why = guarded_intact(&logits) ? NULL : complain("wrote outside");
     if (!why)
-        why = judge_logits(floats_of(&queries), floats_of(&keys), floats_of(&logits), shape, scale);
+        why = judge_logits(floats_of(&queries), floats_of(&keys), floats_of(&logits), shape, scale, LEAST);
     for (uint32_t r = 0; r + 1 < rows && !why; r++)   /* between the rows */
         for (size_t i = 4 * ((size_t)r * stride + columns); i < 4 * (size_t)(r + 1) * stride; i++)
             if (logits.data[i] != 0x5c) why = complain("wrote between rows");
@@ -119,7 +123,7 @@ static float factor_of(uint32_t r) { return r % 5 == 4 ? 0.0f : r % 3 ? 0.75f / 
 static int has_factors(struct sum_shape s) { return s.n % 2; }
 
 static const char *judge_accumulate(const float *weights, const float *values, const float *before,
-                                    const float *outputs, struct sum_shape s)
+                                    const float *outputs, struct sum_shape s, double least)
 {
     for (uint32_t r = 0; r < s.rows; r++)
         for (uint32_t c = 0; c < s.dim; c++) {
@@ -133,15 +137,33 @@ static const char *judge_accumulate(const float *weights, const float *values, c
                 size += fabs(term);
             }
             const double error = fabs((double)outputs[r * s.dim + c] - sum);
-            if (error > (s.n + 2) * (FLT_EPSILON * size + 0x1p-149))
+            if (error > (s.n + 2) * (FLT_EPSILON * size + least))
                 return complain("row %u of %u, column %u of %u, n %u: error %.3g of %.3g", r,
                                 s.rows, c, s.dim, s.n, error, size);
         }
     return NULL;
 }
 
+/* How rows meet values: accumulate, or ready_sums behind `first` lines that have no weights. */
+enum sums { PLAIN, READY };
+
+static void sum_ready(const struct kv_kernels *set, struct sum_shape s, const float *weights, const float *values,
+                      const float *factors, float *outputs)
+{
+    const uint32_t first = s.n % 3 * 32;
+    const size_t size = (size_t)(first + s.n + 31) / 32 * ((s.dim + 31) / 32) * set->ready_cell;
+    float *lines = calloc((size_t)(first + s.n) * s.dim + 1, sizeof *lines);
+    float *ready = aligned_alloc(64, size * sizeof *ready + 64);
+    for (size_t i = 0; i < (size_t)first * s.dim; i++) lines[i] = 1e9f;
+    memcpy(lines + (size_t)first * s.dim, values, (size_t)s.n * s.dim * sizeof *lines);
+    set->ready_values(lines, first + s.n, s.dim, ready);
+    set->ready_sums(weights, s.rows, s.stride, ready, first, s.n, s.dim, factors, outputs);
+    free(lines);
+    free(ready);
+}
+
 static const char *check_accumulate_once(const struct kv_kernels *set, struct sum_shape s,
-                                         enum input_kind kind)
+                                         enum input_kind kind, enum sums how)
 {
     const size_t n_weights = s.n ? (size_t)(s.rows - 1) * s.stride + s.n : 0;
     const size_t n_outputs = (size_t)s.rows * s.dim;
@@ -158,12 +180,13 @@ static const char *check_accumulate_once(const struct kv_kernels *set, struct su
         for (uint32_t c = 0; has_factors(s) && factor_of(r) == 0 && c < s.dim; c++)
             floats_of(&outputs)[r * s.dim + c] = NAN;
     }
-    set->accumulate(floats_of(&weights), s.rows, s.stride, floats_of(&values), s.n, s.dim,
-                    has_factors(s) ? floats_of(&factors) : NULL, floats_of(&outputs));
+    const float *by = has_factors(s) ? floats_of(&factors) : NULL;
+    if (how == READY) sum_ready(set, s, floats_of(&weights), floats_of(&values), by, floats_of(&outputs));
+    else set->accumulate(floats_of(&weights), s.rows, s.stride, floats_of(&values), s.n, s.dim, by, floats_of(&outputs));
     const char *why = guarded_intact(&outputs) ? NULL : complain("wrote outside");
     if (!why)
         why = judge_accumulate(floats_of(&weights), floats_of(&values), floats_of(&before),
-                               floats_of(&outputs), s);
+                               floats_of(&outputs), s, how == READY ? (double)set->ready_least : LEAST);
     guarded_free(&weights);
     guarded_free(&values);
     guarded_free(&outputs);
@@ -180,10 +203,92 @@ const char *check_accumulate(const struct kv_kernels *generic, const struct kv_k
                 const uint32_t n = (uint32_t)(61 * r + 29 * d) % 300;
                 const struct sum_shape shape = {row_counts[r], dims[d], n, n + (uint32_t)d % 7};
                 if (!is_due()) continue;
-                const char *why = check_accumulate_once(set, shape, (enum input_kind)kind);
+                const char *why = check_accumulate_once(set, shape, (enum input_kind)kind, PLAIN);
                 if (why) return why;
             }
     return NULL;
+}
+
+/* -- what is made ready for many rows ----------------------------------------------------------- */
+
+static const uint32_t many_rows[] = {1, 5, 16, 31, 32, 33, 64, 97};
+
+/* The set over those below it, whose panels it takes; false where it makes nothing ready. */
+static bool fill_ready(struct kv_kernels *all, const struct kv_kernels *set)
+{
+    struct kv_error err;
+    return set->ready_cell && kv_kernels_fill(all, set->isa, &err) == KV_OK;
+}
+
+/* Logits of columns first .. columns - 1, n of them keys. */
+static const char *check_ready_once(const struct kv_kernels *set, uint32_t rows, uint32_t dim, uint32_t n,
+                                    enum input_kind kind)
+{
+    const uint32_t columns = (n + 15) / 16 * 16, first = n > 80 ? 32 : 0, stride = columns + 3;
+    const uint32_t packed = (n + 63) / 64 * 64, left = columns - first;
+    const float scale = 0.088388f;
+    struct guarded queries = make_floats((size_t)rows * dim, rows % 3), keys = make_floats((size_t)n * dim, 0);
+    struct guarded logits = make_floats((size_t)(rows - 1) * stride + left, rows % 5);
+    float *panels = calloc((size_t)packed * dim, sizeof *panels);
+    float *ready = aligned_alloc(64, (size_t)packed / 32 * ((dim + 31) / 32) * set->ready_cell * sizeof *ready);
+    fill_floats(floats_of(&queries), (size_t)rows * dim, kind, rows);
+    fill_floats(floats_of(&keys), (size_t)n * dim, kind, n);
+    set->pack_keys(floats_of(&keys), n, dim, panels);
+    set->ready_keys(panels, packed, dim, ready);
+    memset(logits.data, 0x5c, logits.bytes);
+    set->ready_logits(floats_of(&queries), rows, dim, ready, first, left, scale, floats_of(&logits), stride);
+    const uint32_t shape[4] = {rows, dim, n - first, stride};
+    const char *why = guarded_intact(&logits) ? NULL : complain("wrote outside");
+    if (!why)
+        why = judge_logits(floats_of(&queries), floats_of(&keys) + (size_t)first * dim, floats_of(&logits), shape,
+                           scale, (double)set->ready_least);
+    for (uint32_t r = 0; r + 1 < rows && !why; r++)
+        for (size_t i = 4 * ((size_t)r * stride + left); i < 4 * (size_t)(r + 1) * stride; i++)
+            if (logits.data[i] != 0x5c) why = complain("wrote between rows");
+    free(panels);
+    free(ready);
+    guarded_free(&queries);
+    guarded_free(&keys);
+    guarded_free(&logits);
+    return why;
+}
+
+const char *check_ready_logits(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    struct kv_kernels all;
+    const char *why = NULL;
+    for (int kind = 0; kind < FINITE_KINDS && fill_ready(&all, set); kind++)
+        for (size_t d = 0; d < COUNT(dims) && !why; d++)
+            for (size_t r = 0; r < COUNT(many_rows) && !why; r++) {
+                const uint32_t n = 1 + (uint32_t)(37 * r + 11 * d) % 150;
+                if (is_due()) why = check_ready_once(&all, many_rows[r], dims[d], n, (enum input_kind)kind);
+            }
+    return why;
+}
+
+const char *check_ready_sums(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    struct kv_kernels all;
+    const char *why = NULL;
+    for (int kind = 0; kind < FINITE_KINDS && fill_ready(&all, set); kind++)
+        for (size_t d = 0; d < COUNT(dims) && !why; d++)
+            for (size_t r = 0; r < COUNT(many_rows) && !why; r++) {
+                const uint32_t n = 1 + (uint32_t)(61 * r + 29 * d) % 300;
+                const struct sum_shape shape = {many_rows[r], dims[d], n, n + (uint32_t)d % 7};
+                if (is_due()) why = check_accumulate_once(&all, shape, (enum input_kind)kind, READY);
+            }
+    return why;
+}
+
+/* Products tell what was made of keys and of values: nobody else reads it. */
+const char *check_ready_keys(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    return check_ready_logits(generic, set);
+}
+
+const char *check_ready_values(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    return check_ready_sums(generic, set);
 }
 
 /* The value of a code, from the description in kernels.h and not from the generic kernel. */

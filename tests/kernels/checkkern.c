@@ -21,7 +21,8 @@ static const struct {
     check_function *check;
 } entries[] = {
     ENTRY(widen_half), ENTRY(widen_bfloat), ENTRY(narrow_half), ENTRY(narrow_bfloat), ENTRY(narrow_finite),
-    ENTRY(pack_keys), ENTRY(logits), ENTRY(accumulate), ENTRY(exp_sum), ENTRY(max), ENTRY(soften), ENTRY(scale),
+    ENTRY(pack_keys), ENTRY(logits), ENTRY(accumulate), ENTRY(ready_keys), ENTRY(ready_values),
+    ENTRY(ready_logits), ENTRY(ready_sums), ENTRY(exp_sum), ENTRY(max), ENTRY(soften), ENTRY(scale),
     ENTRY(add_wide), ENTRY(spread_out), ENTRY(close_up), ENTRY(hide), ENTRY(softcap), ENTRY(dot), ENTRY(stripes), ENTRY(min_max), ENTRY(grid_encode), ENTRY(grid_row), ENTRY(grid_columns),
     ENTRY(encode_blocks), ENTRY(decode_blocks), ENTRY(minifloat_encode),
     ENTRY(minifloat_decode), ENTRY(fp4_encode), ENTRY(fp4_decode), ENTRY(grid_decode), ENTRY(channel_encode), ENTRY(channel_decode), ENTRY(channel_quotients), ENTRY(polar), ENTRY(polar_floats), ENTRY(near_angles),
@@ -32,7 +33,7 @@ static const struct {
 
 enum { N_ENTRIES = sizeof entries / sizeof entries[0] };
 
-/* Entries are all function pointers after isa and panel: none may be missing above. */
+/* Entries are all function pointers, behind isa and what is no function: none may be missing above. */
 _Static_assert(sizeof(struct kv_kernels) ==
                    offsetof(struct kv_kernels, widen_half) + N_ENTRIES * sizeof(void (*)(void)),
                "a kernel without a check");
