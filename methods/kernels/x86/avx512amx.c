@@ -29,7 +29,7 @@ static void KERNEL(ready_values)(const float *values, uint32_t n, uint32_t dim, 
                           dim - c < CELL ? dim - c : CELL, cell++);
 }
 
-/* c [rows][columns] += (factor * a) b over `depth`; with `adding` unset c begins at 0. */
+/* c [rows][columns] = factor * (a b) over `depth`, or c + a b where a are weights. */
 struct cells_product {
     const float *a;
     size_t a_stride;
@@ -39,7 +39,7 @@ struct cells_product {
     float *c;
     size_t c_stride;
     uint32_t rows, depth, columns;
-    bool adding;
+    bool weights;              /* a needs no factor, and c has sums already */
 };
 
 /* Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 columns. */
@@ -140,11 +140,14 @@ static void multiply_slab(const struct cells_product *p, uint32_t first, uint32_
 {
     struct cell a[SLAB];
     const uint32_t rows = p->rows - first < CELL ? p->rows - first : CELL;
-    const bool adding = p->adding || k;
+    const bool adding = p->weights || k;
     uint32_t cells = 0;
-    for (uint32_t at = k; at < p->depth && cells < SLAB; at += CELL, cells++)
-        split_rows(p->a + first * p->a_stride + at, p->a_stride, rows, p->depth - at < CELL ? p->depth - at : CELL,
-                   spread(p->factor), a + cells);
+    for (uint32_t at = k; at < p->depth && cells < SLAB; at += CELL, cells++) {
+        const uint32_t steps = p->depth - at < CELL ? p->depth - at : CELL;
+        const float *x = p->a + first * p->a_stride + at;
+        if (p->weights) split_weights(x, p->a_stride, rows, steps, a + cells);
+        else split_rows(x, p->a_stride, rows, steps, p->factor, a + cells);
+    }
     const struct cell *b = p->b + k / CELL * p->b_deeper;
     float *c = p->c + first * p->c_stride;
     for (uint32_t j = 0; j < p->columns; j += CELL, b += p->b_beside, c += CELL) {
@@ -193,10 +196,10 @@ static void KERNEL(ready_sums)(const float *weights, uint32_t rows, uint32_t str
                                uint32_t first, uint32_t n, uint32_t dim, const float *factors, float *outputs)
 {
     const struct cell *cells = (const struct cell *)(const void *)ready;
-    const struct cells_product p = {.a = weights, .a_stride = stride, .factor = 1,
+    const struct cells_product p = {.a = weights, .a_stride = stride,
                                     .b = cells + (size_t)first / CELL * cells_of(dim),
                                     .b_deeper = cells_of(dim), .b_beside = 1, .c = outputs, .c_stride = dim,
-                                    .rows = rows, .depth = n, .columns = dim, .adding = true};
+                                    .rows = rows, .depth = n, .columns = dim, .weights = true};
     if (factors) shrink_rows(outputs, rows, dim, factors);
     multiply(&p);
 }

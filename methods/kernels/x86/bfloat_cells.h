@@ -78,16 +78,29 @@ ALWAYS_INLINE vec load_some(const float *p, uint32_t n)
 }
 
 /* `rows` <= 32 rows of `depth` <= 32 steps, `stride` floats apart, times a factor. */
-ALWAYS_INLINE void split_rows(const float *x, size_t stride, uint32_t rows, uint32_t depth, vec factor,
+ALWAYS_INLINE void split_rows(const float *x, size_t stride, uint32_t rows, uint32_t depth, float factor,
                               struct cell *cell)
 {
     struct parts_seen seen = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     const __mmask16 early = first_lanes(depth < LANES ? depth : LANES);
     const __mmask16 later = first_lanes(depth > LANES ? depth - LANES : 0);
     for (uint32_t r = 0; r < rows; r++, x += stride)
-        split_pair(mul(_mm512_maskz_loadu_ps(early, x), factor),
-                   mul(_mm512_maskz_loadu_ps(later, x + LANES), factor), cell->part[0][0] + r * LANES, &seen);
+        split_pair(mul(_mm512_maskz_loadu_ps(early, x), spread(factor)),
+                   mul(_mm512_maskz_loadu_ps(later, x + LANES), spread(factor)), cell->part[0][0] + r * LANES,
+                   &seen);
     count_parts(cell, &seen);
+}
+
+/* The same of weights, which nearly always have all parts. */
+ALWAYS_INLINE void split_weights(const float *x, size_t stride, uint32_t rows, uint32_t depth, struct cell *cell)
+{
+    struct parts_seen unused = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    const __mmask16 early = first_lanes(depth < LANES ? depth : LANES);
+    const __mmask16 later = first_lanes(depth > LANES ? depth - LANES : 0);
+    for (uint32_t r = 0; r < rows; r++, x += stride)
+        split_pair(_mm512_maskz_loadu_ps(early, x), _mm512_maskz_loadu_ps(later, x + LANES),
+                   cell->part[0][0] + r * LANES, &unused);
+    cell->parts = PARTS;
 }
 
 /* `columns` <= 32 columns of n <= 32 steps, which lie `stride` floats apart. */
