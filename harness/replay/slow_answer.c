@@ -8,6 +8,7 @@
 #include "harness/replay/query_rows.h"
 #include "harness/replay/renumber.h"
 #include "methods/cache/view.h"
+#include "methods/kernels/many_rows.h"
 #include "methods/spec/spec_wants.h"
 
 /* Answers are given a block of tokens at a time: the block's queries meet all rows that are held when
@@ -47,6 +48,7 @@ struct kv_slow {
     float *exact, *exact_queries;      /* of one lane's scored tokens */
     float *turned_queries, *sums;      /* of one lane, where its view turns: a reader's; of values */
     float *owner_weights;              /* [n_heads][group][slots] where a reader's own come after them */
+    float *ready;                      /* scratch of products of many rows; NULL: the set has none */
     float *column, *lane_values;       /* [key_dim]; [group][tokens] by held row, or [COMPARED][slots] */
     uint8_t *reads;                    /* [group][tokens] by held row */
     struct kv_observed *observed;      /* [n_heads] of this step */
@@ -138,6 +140,14 @@ static int create_renumbers(struct kv_slow *slow, struct kv_pool *pool, struct k
     return status;
 }
 
+/* Columns of the widest rows that products meet. */
+static uint32_t widest(const struct kv_geometry *geometry, const struct kv_view *view)
+{
+    const uint32_t keys = kv_view_columns(view, 0), values = kv_view_columns(view, 1);
+    const uint32_t more = keys > values ? keys : values;
+    return more > geometry->key_dim ? more : geometry->key_dim;
+}
+
 int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct kv_cache *main,
                    struct kv_cache *rest, struct kv_pool *pool, struct kv_error *err)
 {
@@ -159,9 +169,11 @@ int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct 
     slow->exact = compares ? kv_pool_take(pool, slow->floats * sizeof(float)) : NULL;
     const struct kv_view view = kv_view_of_lane(main, 0);
     slow->column = kv_pool_take(pool, kv_view_columns(&view, 0) * sizeof(float));
+    const size_t ready = kv_many_scratch(replay->kernels, widest(owner, &view));
+    slow->ready = ready ? kv_pool_take(pool, ready * sizeof(float)) : NULL;
     slow->scored_at = kv_pool_take(pool, BLOCK_TOKENS * sizeof *slow->scored_at);
     done = done && slow->queries && slow->reader_queries && (slow->exact || !compares) && slow->column &&
-           slow->scored_at;
+           slow->scored_at && (slow->ready || !ready);
     int status = done ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
     for (uint32_t i = 0; status == KV_OK && i < replay->n_heads; i++)
         status = kv_mirror_create(&slow->mirrors[i], replay->kernels, owner, &view, compares, pool, err);
@@ -196,6 +208,14 @@ static const float *keys_of(const struct kv_slow *slow, uint32_t lane)
     return slow->renumbers ? slow->renumbers[lane].keys : slow->mirrors[lane].keys;
 }
 
+/* By what a block's products are made, those of a few scored rows of it as well: logits that are equal are
+ * so to the last bit. */
+static float *ready_of(const struct kv_slow *slow)
+{
+    const uint32_t rows = slow->n * slow->replay->owner->info->geometry.group;
+    return rows >= KV_MANY_ROWS ? slow->ready : NULL;
+}
+
 /* logits[row][slot] of query rows, scaled, neither capped nor masked. */
 static void multiply(const struct kv_slow *slow, const struct kv_geometry *geometry,
                      const struct kv_mirror *mirror, const float *panels, const float *queries,
@@ -203,8 +223,8 @@ static void multiply(const struct kv_slow *slow, const struct kv_geometry *geome
 {
     const uint32_t dim = panels == mirror->exact_keys ? geometry->key_dim : mirror->columns[0];
     const uint32_t slots = mirror->frozen && mirror->met > mirror->n_slots ? mirror->met : mirror->n_slots;
-    slow->replay->kernels->logits(queries, rows, dim, panels, whole_panels(slow, slots),
-                                  (float)geometry->scale, logits, stride);
+    kv_many_logits(slow->replay->kernels, ready_of(slow), queries, rows, dim, panels, whole_panels(slow, slots),
+                   (float)geometry->scale, logits, stride);
 }
 
 /* Queries of the lane's group at tokens t, t + 1, ... as its view meets them; queries themselves where it
@@ -470,8 +490,8 @@ static void sum_values(struct kv_slow *slow, uint32_t lane, uint32_t rows, uint3
     const size_t columns = mirror->columns[1];
     float *sums = turned ? slow->sums : outputs;
     memset(sums, 0, rows * columns * sizeof *sums);
-    slow->replay->kernels->accumulate(block->weights, rows, block->stride, mirror->values, mirror->n_slots,
-                                      mirror->columns[1], NULL, sums);
+    kv_many_sums(slow->replay->kernels, ready_of(slow), block->weights, rows, block->stride, mirror->values,
+                 mirror->n_slots, mirror->columns[1], sums);
     for (uint32_t r = 0; turned && r < rows; r++)
         kv_view_turn_output(&mirror->view, &slow->main->lanes[lane], sums + r * columns, value_dim,
                             outputs + (size_t)r * value_dim);
