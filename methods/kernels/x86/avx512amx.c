@@ -10,23 +10,29 @@
 
 enum { SLAB = 2 }; /* cells of depth that rows are split for at a time: they, and the cells they meet, stay in L1 */
 
+static uint32_t at_most(uint32_t n, uint32_t most) { return n < most ? n : most; }
+
 static void KERNEL(ready_keys)(const float *panels, uint32_t columns, uint32_t dim, float *ready)
 {
     enum { PANEL = TILE_VECS * LANES };
     struct cell *cell = (struct cell *)(void *)ready;
     for (uint32_t j = 0; j < columns; j += CELL)
-        for (uint32_t c = 0; c < dim; c += CELL)
-            split_columns(panels + (size_t)(j / PANEL) * PANEL * dim + (size_t)c * PANEL + j % PANEL, PANEL,
-                          dim - c < CELL ? dim - c : CELL, CELL, cell++);
+        for (uint32_t c = 0; c < dim; c += CELL) {
+            const float *at = panels + (size_t)(j / PANEL) * PANEL * dim + (size_t)c * PANEL + j % PANEL;
+            const struct cell_columns some = cell_columns_of(at, PANEL, at_most(dim - c, CELL), CELL);
+            split_columns(&some, cell++);
+        }
 }
 
 static void KERNEL(ready_values)(const float *values, uint32_t n, uint32_t dim, float *ready)
 {
     struct cell *cell = (struct cell *)(void *)ready;
     for (uint32_t j = 0; j < n; j += CELL)
-        for (uint32_t c = 0; c < dim; c += CELL)
-            split_columns(values + (size_t)j * dim + c, dim, n - j < CELL ? n - j : CELL,
-                          dim - c < CELL ? dim - c : CELL, cell++);
+        for (uint32_t c = 0; c < dim; c += CELL) {
+            const struct cell_columns some = cell_columns_of(values + (size_t)j * dim + c, dim, at_most(n - j, CELL),
+                                                             at_most(dim - c, CELL));
+            split_columns(&some, cell++);
+        }
 }
 
 /* c [rows][columns] = factor * (a b) over `depth`, or c + a b where a are weights. */
@@ -39,7 +45,7 @@ struct cells_product {
     float *c;
     size_t c_stride;
     uint32_t rows, depth, columns;
-    bool weights;              /* a needs no factor, and c has sums already */
+    bool weights;              /* of all parts, as they nearly always are; c has sums already */
 };
 
 /* Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 columns. */
@@ -139,19 +145,19 @@ static void multiply_corner(const struct cell *a, const struct cell *b, size_t d
 static void multiply_slab(const struct cells_product *p, uint32_t first, uint32_t k)
 {
     struct cell a[SLAB];
-    const uint32_t rows = p->rows - first < CELL ? p->rows - first : CELL;
+    const uint32_t rows = at_most(p->rows - first, CELL);
     const bool adding = p->weights || k;
     uint32_t cells = 0;
     for (uint32_t at = k; at < p->depth && cells < SLAB; at += CELL, cells++) {
-        const uint32_t steps = p->depth - at < CELL ? p->depth - at : CELL;
-        const float *x = p->a + first * p->a_stride + at;
-        if (p->weights) split_weights(x, p->a_stride, rows, steps, a + cells);
-        else split_rows(x, p->a_stride, rows, steps, p->factor, a + cells);
+        const struct cell_rows some = cell_rows_of(p->a + first * p->a_stride + at, p->a_stride, rows,
+                                                   at_most(p->depth - at, CELL));
+        if (p->weights) split_weights(&some, a + cells);
+        else split_rows(&some, p->factor, a + cells);
     }
     const struct cell *b = p->b + k / CELL * p->b_deeper;
     float *c = p->c + first * p->c_stride;
     for (uint32_t j = 0; j < p->columns; j += CELL, b += p->b_beside, c += CELL) {
-        const uint32_t columns = p->columns - j < CELL ? p->columns - j : CELL;
+        const uint32_t columns = at_most(p->columns - j, CELL);
         if (rows == CELL && columns == CELL)
             multiply_square(a, b, p->b_deeper, cells, adding, c, p->c_stride);
         else
@@ -186,8 +192,8 @@ static void shrink_rows(float *x, uint32_t rows, uint32_t dim, const float *fact
     for (uint32_t r = 0; r < rows; r++, x += dim) {
         const vec factor = spread(factors[r]);
         for (uint32_t c = 0; c < dim; c += LANES) {
-            const vec v = mul(load_some(x + c, dim - c), factor);
-            store_part(x + c, dim - c < LANES ? dim - c : LANES, unless_below(v, factor, spread(FLT_MIN)));
+            const uint32_t n = at_most(dim - c, LANES);
+            store_part(x + c, n, unless_below(mul(load_part(x + c, n), factor), factor, spread(FLT_MIN)));
         }
     }
 }

@@ -22,11 +22,6 @@ struct cell {
     uint32_t parts, spare[15];         /* how many are not all 0; at least 1 */
 } __attribute__((aligned(64)));
 
-/* Which bits a cell's second and third parts have. */
-struct parts_seen {
-    vec_int second, third;
-};
-
 /* x + half of a bfloat's last place: its upper half is x rounded. */
 ALWAYS_INLINE vec_int rounded(vec x)
 {
@@ -44,80 +39,124 @@ ALWAYS_INLINE vec_int upper_pairs(vec_int a, vec_int b)
     return _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(a, 16), b);
 }
 
-ALWAYS_INLINE vec_int merged(vec_int a, vec b, vec c)
+/* Steps k and k + 16 of sixteen rows or columns in so many parts; to: their line of the first part's tile.
+ * The last part is what is left, and needs no rounding. */
+ALWAYS_INLINE void split_pair(vec a, vec b, uint32_t parts, float *to)
 {
-    return _mm512_ternarylogic_epi32(a, as_bits(b), as_bits(c), 0xfe);
+    for (uint32_t part = 0; part + 1 < parts; part++, to += 2 * TILE_FLOATS) {
+        const vec_int upper_a = rounded(a), upper_b = rounded(b);
+        _mm512_store_si512(to, upper_pairs(upper_a, upper_b));
+        a = without(a, upper_a), b = without(b, upper_b);
+    }
+    _mm512_store_si512(to, upper_pairs(as_bits(a), as_bits(b)));
 }
 
-/* Steps k and k + 16 of sixteen rows or columns; to: their line of the first part's tile. */
-ALWAYS_INLINE void split_pair(vec a, vec b, float *to, struct parts_seen *seen)
+/* bits, and those of two vectors. */
+ALWAYS_INLINE vec_int merged(vec_int bits, vec a, vec b)
 {
-    const vec_int high_a = rounded(a), high_b = rounded(b);
-    a = without(a, high_a), b = without(b, high_b);
-    const vec_int middle_a = rounded(a), middle_b = rounded(b);
-    seen->second = merged(seen->second, a, b);
-    a = without(a, middle_a), b = without(b, middle_b);
-    seen->third = merged(seen->third, a, b);
-    _mm512_store_si512(to, upper_pairs(high_a, high_b));
-    _mm512_store_si512(to + 2 * (size_t)TILE_FLOATS, upper_pairs(middle_a, middle_b));
-    _mm512_store_si512(to + 4 * (size_t)TILE_FLOATS, upper_pairs(as_bits(a), as_bits(b)));
+    return _mm512_ternarylogic_epi32(bits, as_bits(a), as_bits(b), 0xfe);
 }
 
-/* -0, which a rest never is unless the part before it is all there is, counts as 0. */
-ALWAYS_INLINE void count_parts(struct cell *cell, const struct parts_seen *seen)
+/* Of floats that have no other bits: a part holds eight of the 24. */
+ALWAYS_INLINE uint32_t parts_of(vec_int bits)
 {
-    const vec_int magnitudes = _mm512_set1_epi32(0x7fffffff);
-    const bool second = _mm512_test_epi32_mask(seen->second, magnitudes);
-    const bool third = _mm512_test_epi32_mask(seen->third, magnitudes);
-    cell->parts = third ? 3 : second ? 2 : 1;
+    if (_mm512_test_epi32_mask(bits, _mm512_set1_epi32(0xff))) return 3;
+    return _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0xffff)) ? 2 : 1;
 }
 
-ALWAYS_INLINE vec load_some(const float *p, uint32_t n)
+/* At most 32 rows of at most 32 steps, `stride` floats apart. */
+struct cell_rows {
+    const float *x;
+    size_t stride;
+    uint32_t n;
+    __mmask16 early, later; /* steps that are there */
+};
+
+ALWAYS_INLINE struct cell_rows cell_rows_of(const float *x, size_t stride, uint32_t n, uint32_t depth)
 {
-    return n >= LANES ? load(p) : load_part(p, n);
+    return (struct cell_rows){x, stride, n, first_lanes(depth < LANES ? depth : LANES),
+                              first_lanes(depth > LANES ? depth - LANES : 0)};
 }
 
-/* `rows` <= 32 rows of `depth` <= 32 steps, `stride` floats apart, times a factor. */
-ALWAYS_INLINE void split_rows(const float *x, size_t stride, uint32_t rows, uint32_t depth, float factor,
-                              struct cell *cell)
+ALWAYS_INLINE void split_rows_in(const struct cell_rows *rows, vec factor, uint32_t parts, struct cell *cell)
 {
-    struct parts_seen seen = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    const __mmask16 early = first_lanes(depth < LANES ? depth : LANES);
-    const __mmask16 later = first_lanes(depth > LANES ? depth - LANES : 0);
-    for (uint32_t r = 0; r < rows; r++, x += stride)
-        split_pair(mul(_mm512_maskz_loadu_ps(early, x), spread(factor)),
-                   mul(_mm512_maskz_loadu_ps(later, x + LANES), spread(factor)), cell->part[0][0] + r * LANES,
-                   &seen);
-    count_parts(cell, &seen);
+    const float *x = rows->x;
+    float *to = cell->part[0][0];
+    for (uint32_t r = 0; r < rows->n; r++, x += rows->stride, to += LANES)
+        split_pair(mul(_mm512_maskz_loadu_ps(rows->early, x), factor),
+                   mul(_mm512_maskz_loadu_ps(rows->later, x + LANES), factor), parts, to);
+    cell->parts = parts;
 }
 
-/* The same of weights, which nearly always have all parts. */
-ALWAYS_INLINE void split_weights(const float *x, size_t stride, uint32_t rows, uint32_t depth, struct cell *cell)
+/* A power of two leaves a row's bits as they are. */
+static uint32_t parts_of_rows(const struct cell_rows *rows, float factor)
 {
-    struct parts_seen unused = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    const __mmask16 early = first_lanes(depth < LANES ? depth : LANES);
-    const __mmask16 later = first_lanes(depth > LANES ? depth - LANES : 0);
-    for (uint32_t r = 0; r < rows; r++, x += stride)
-        split_pair(_mm512_maskz_loadu_ps(early, x), _mm512_maskz_loadu_ps(later, x + LANES),
-                   cell->part[0][0] + r * LANES, &unused);
+    vec_int bits = _mm512_and_si512(as_bits(spread(factor)), _mm512_set1_epi32(0x7fffff));
+    const float *x = rows->x;
+    for (uint32_t r = 0; r < rows->n && parts_of(bits) < PARTS; r++, x += rows->stride)
+        bits = merged(bits, _mm512_maskz_loadu_ps(rows->early, x), _mm512_maskz_loadu_ps(rows->later, x + LANES));
+    return parts_of(bits);
+}
+
+ALWAYS_INLINE void split_rows(const struct cell_rows *rows, float factor, struct cell *cell)
+{
+    switch (parts_of_rows(rows, factor)) {
+    case 1: split_rows_in(rows, spread(factor), 1, cell); break;
+    case 2: split_rows_in(rows, spread(factor), 2, cell); break;
+    default: split_rows_in(rows, spread(factor), PARTS, cell); break;
+    }
+}
+
+/* Weights nearly always have all parts. */
+ALWAYS_INLINE void split_weights(const struct cell_rows *rows, struct cell *cell)
+{
+    const float *x = rows->x;
+    float *to = cell->part[0][0];
+    for (uint32_t r = 0; r < rows->n; r++, x += rows->stride, to += LANES)
+        split_pair(_mm512_maskz_loadu_ps(rows->early, x), _mm512_maskz_loadu_ps(rows->later, x + LANES), PARTS, to);
     cell->parts = PARTS;
 }
 
-/* `columns` <= 32 columns of n <= 32 steps, which lie `stride` floats apart. */
-ALWAYS_INLINE void split_columns(const float *x, size_t stride, uint32_t n, uint32_t columns,
-                                 struct cell *cell)
+/* At most 32 columns of n <= 32 steps, which lie `stride` floats apart. */
+struct cell_columns {
+    const float *x;
+    size_t stride;
+    uint32_t steps;
+    __mmask16 early, later; /* columns that are there */
+};
+
+ALWAYS_INLINE struct cell_columns cell_columns_of(const float *x, size_t stride, uint32_t steps, uint32_t n)
 {
-    struct parts_seen seen = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    for (uint32_t half = 0; half < 2; half++) {
-        const uint32_t first = half * LANES, some = columns > first ? columns - first : 0;
-        for (uint32_t k = 0; k < LANES; k++) {
-            const float *at = x + k * stride + first;
-            split_pair(k < n && some ? load_some(at, some) : zeros(),
-                       k + LANES < n && some ? load_some(at + LANES * stride, some) : zeros(),
-                       cell->part[0][half] + k * LANES, &seen);
-        }
+    return (struct cell_columns){x, stride, steps, first_lanes(n < LANES ? n : LANES),
+                                 first_lanes(n > LANES ? n - LANES : 0)};
+}
+
+/* Sixteen columns of a step, the first or the others; 0 where there is none. */
+ALWAYS_INLINE vec step_columns(const struct cell_columns *columns, uint32_t k, uint32_t half)
+{
+    const __mmask16 there = half ? columns->later : columns->early;
+    return _mm512_maskz_loadu_ps(k < columns->steps ? there : 0, columns->x + k * columns->stride + half * LANES);
+}
+
+ALWAYS_INLINE void split_columns_in(const struct cell_columns *columns, uint32_t parts, struct cell *cell)
+{
+    for (uint32_t half = 0; half < 2; half++)
+        for (uint32_t k = 0; k < LANES; k++)
+            split_pair(step_columns(columns, k, half), step_columns(columns, k + LANES, half), parts,
+                       cell->part[0][half] + k * LANES);
+    cell->parts = parts;
+}
+
+ALWAYS_INLINE void split_columns(const struct cell_columns *columns, struct cell *cell)
+{
+    vec_int bits = _mm512_setzero_si512();
+    for (uint32_t k = 0; k < CELL; k++)
+        bits = merged(bits, step_columns(columns, k, 0), step_columns(columns, k, 1));
+    switch (parts_of(bits)) {
+    case 1: split_columns_in(columns, 1, cell); break;
+    case 2: split_columns_in(columns, 2, cell); break;
+    default: split_columns_in(columns, PARTS, cell); break;
     }
-    count_parts(cell, &seen);
 }
 
 #endif
