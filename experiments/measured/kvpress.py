@@ -22,8 +22,8 @@ def products(program, trace, removed):
     return answers / 1e9, through / 1e9
 
 
-def section(options, peak):
-    """`peak`: GFLOP/s of multiply-adds on one thread, or None."""
+def section(options, fastest):
+    """`fastest`: GFLOP/s of products on one thread and how they are made, or None."""
     missing = ['--' + name.replace('_', '-') for name in WANTED if not getattr(options, name)]
     if missing:
         print(f'Not measured: {", ".join(missing)} not given; `baselines/README.md` says how to install kvpress 0.5.5 '
@@ -47,10 +47,11 @@ def section(options, peak):
     print(f"\nA cell costs 1/{1 / found['ratio']:.0f} of kvpress's mean of {found['kvpress_mean']:.2f} s; goal 1/50: "
           f"{row['verdict']}.")
     answers, through = products(options.kvbench, options.trace, found['removed'])
-    if row['verdict'] != 'met' and peak:
-        goal, least = found['kvpress_mean'] / 50, (answers + through) / peak
+    if row['verdict'] != 'met' and fastest:
+        rate, how = fastest
+        goal, least = found['kvpress_mean'] / 50, (answers + through) / rate
         print(f"The answers of a cell are {answers:.1f} GFLOP, and their errors through W_o, a column that kvpress "
-              f"does not have, {through:.1f}: {answers / peak:.3f} and {through / peak:.3f} s at the multiply-adds' peak of "
-              f"{peak:.0f} GFLOP/s, {least:.3f} together; the goal is {goal:.3f} s"
-              + (', which no code on this core can reach.' if least > goal else '.'))
+              f"does not have, {through:.1f}: {answers / rate:.3f} and {through / rate:.3f} s at {rate:.0f} GFLOP/s "
+              f"({how}), {least:.3f} together; the goal is {goal:.3f} s"
+              + (', which products at that rate cannot reach.' if least > goal else '.'))
     return [row]

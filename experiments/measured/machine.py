@@ -65,9 +65,23 @@ def peak(rows):
     return table.median(find(rows, 'attn', 'T=4096 d=128'), 'limit')
 
 
+def products(rows):
+    """Rows of products alone, on a tile in the cache."""
+    return [row for row in rows.get('attn') or [] if row['case'].startswith('products')]
+
+
+def fastest_products(rows):
+    """(GFLOP/s, how) of one thread: multiply-adds in registers, or a tile's products where they are faster; None when
+    not measured."""
+    rates = [(peak(rows), 'multiply-adds in registers')]
+    rates += [(table.median(row, 'ours'), f"{row['case']} in the cache, {row['ours_name']}") for row in products(rows)]
+    return max((rate for rate in rates if rate[0]), default=None)
+
+
 # Values that a stored byte holds, and goals as shares of the read bandwidth of one thread.
-# Books and signs are looked up without a multiply-add a value where a kernel set does so: not listed.
-FORMATS = {'f16': (0.5, 0.75), 'int8': (1, 0.70), 'int4': (2, 0.60)}
+# Not listed is what some kernel set reads without a multiply-add a value: books and signs are looked up, codes of 4
+# bits are summed as whole numbers.
+FORMATS = {'f16': (0.5, 0.75), 'int8': (1, 0.70)}
 
 
 def print_formats(rows, multiply_adds):
@@ -82,8 +96,9 @@ def print_formats(rows, multiply_adds):
                       f'{100 * ours / adds:.0f} %'])
     if not lines:
         return
-    print('\nOne query over halves or codes of a grid asks a multiply-add of every value (books and signs are looked up); the share of the multiply-add rate that a '
-          'goal takes is what unpacking, converting and scaling, which use the same ports, may not:\n')
+    print('\nOne query over halves or codes of 8 bits is a multiply-add of every value in these kernels; the share of '
+          'the multiply-add rate that a goal takes is what unpacking, converting and scaling, which use the same ports, '
+          'may not:\n')
     table.print_table(['format', 'by multiply-adds alone, GB/s', 'goal, GB/s', 'goal takes of them', 'ours, GB/s',
                        'ours takes'], lines)
 
@@ -91,8 +106,10 @@ def print_formats(rows, multiply_adds):
 def print_limits(rows):
     """What the rows above say of the machine; nothing where none of them were measured."""
     limits = [('multiply-adds, one thread', peak(rows), 'GFLOP/s', 'attn'),
-              ('what a second thread brings to them', table.median(find(rows, 'scale', 'attention'), 'limit'), 'x',
-               'scale'),
+              *((f"{row['case']} in the cache, {row['ours_name']}", table.median(row, 'ours'), 'GFLOP/s', 'attn')
+                for row in products(rows)),
+              ('what a second thread brings to multiply-adds', table.median(find(rows, 'scale', 'attention'), 'limit'),
+               'x', 'scale'),
               ('reading from L2, one thread', table.median(find(rows, 'encode', 'f16'), 'limit'), 'GB/s', 'encode'),
               ('reading from memory, one thread', table.median(find(rows, 'decode', 'f16 T=131072 d=128, 1'), 'limit'),
                'GB/s', 'decode'),

@@ -1,6 +1,7 @@
 /* perf attn: exact fp32 causal attention beside the multiply-add peak of the same kernel set.
  * Useful operations only: 4 d a visible (query, key) pair; softmax, packing and masked columns
- * count nothing.
+ * count nothing. Sets that multiply by other means pass that peak: products alone, in the cache, are
+ * rows of their own.
  *
  * The keys include some that every query is far from, so that weights would be subnormal (weights
  * below 2^-60 of a row's largest are exactly 0: kernels.h). */
@@ -10,9 +11,10 @@
 #include <string.h>
 
 #include "harness/perf/benches.h"
+#include "harness/perf/cached_tile.h"
 #include "harness/perf/sweep_case.h"
 
-enum { HEADS = 4, ROWS = 96, COLUMNS = 256, STRIDE = COLUMNS + 16 }; /* as a sweep lays logits */
+enum { HEADS = 4 };
 
 static double goal_of(const struct kv_kernels *kernels, uint32_t dim)
 {
@@ -20,41 +22,16 @@ static double goal_of(const struct kv_kernels *kernels, uint32_t dim)
     return 0.75;
 }
 
-/* The parts of a sweep, each alone on one tile in the cache: products, and softmax (a weight). */
-struct parts {
-    const struct kv_kernels *kernels;
-    uint32_t dim;
-    float *queries, *panels, *logits, *values, *outputs;
-};
-
-static double multiply(void *context)
-{
-    const struct parts *parts = context;
-    parts->kernels->logits(parts->queries, ROWS, parts->dim, parts->panels, COLUMNS, 1e-3f,
-                           parts->logits, STRIDE);
-    parts->kernels->accumulate(parts->logits, ROWS, STRIDE, parts->values, COLUMNS, parts->dim,
-                               NULL, parts->outputs);
-    return 4.0 * ROWS * COLUMNS * parts->dim;
-}
-
-static double soften(void *context)
-{
-    const struct parts *parts = context;
-    float largest[ROWS], factors[ROWS], added[ROWS];
-    for (uint32_t r = 0; r < ROWS; r++) largest[r] = -INFINITY;
-    const struct kv_softmax softmax = {largest, factors, added};
-    parts->kernels->soften(parts->logits, ROWS, STRIDE, COLUMNS, &softmax);
-    return ROWS * COLUMNS;
-}
-
-/* Columns that blocks of rows compute, quarters of them on the diagonal, over those that count. */
+/* Columns that blocks of rows compute, in pieces on the diagonal (of cells, where there are such), over
+ * those that count. */
 static double masked(const struct kv_sweep_case *work)
 {
-    enum { GRAIN = 16, PIECE = ROWS / 4 };
+    const bool cells = work->sweep.kernels->ready_cell;
+    const uint32_t grain = cells ? 32 : 16, piece = cells ? 32 : KV_TILE_ROWS / 4;
     double computed = 0;
-    for (uint32_t r = 0; r < work->sweep.rows.n; r += PIECE) {
-        const uint32_t last = r + PIECE < work->sweep.rows.n ? r + PIECE : work->sweep.rows.n;
-        computed += (double)(last - r) * ((work->token[last - 1] + GRAIN) / GRAIN * GRAIN);
+    for (uint32_t r = 0; r < work->sweep.rows.n; r += piece) {
+        const uint32_t last = r + piece < work->sweep.rows.n ? r + piece : work->sweep.rows.n;
+        computed += (double)(last - r) * ((work->token[last - 1] + grain) / grain * grain);
     }
     return 4.0 * work->geometry.key_dim * computed / work->flops;
 }
@@ -73,39 +50,43 @@ static struct exponential least_exponential(const struct kv_kernels *kernels)
     return strncmp(kernels->isa, "avx512", strlen("avx512")) ? by_series : by_roots;
 }
 
-/* All of it in shares of the row's limit: what the clock leaves behind products, what any loop can make of
- * that, and what these kernels and this sweep do when nothing has to come from memory. */
+/* What multiply-adds leave to any loop: the clock behind products, and a weight's other operations. */
+static int explain_multiply_adds(const struct kv_cached_tile *tile, double limit, char *reason)
+{
+    const struct kv_perf_side busy = {"products", kv_cached_tile_products, (void *)tile};
+    const double behind = kv_perf_median_behind(&busy, kv_perf_peak, (void *)tile->kernels) / limit;
+    const double flops = 4.0 * tile->dim; /* a weight */
+    const struct exponential least = least_exponential(tile->kernels);
+    return snprintf(reason, KV_PERF_REASON,
+                    "right behind products in cache the multiply-adds' own peak is %.2f of the limit above; that "
+                    "and the %u vector operations of a weight by %s leave a loop at most %.2f; ",
+                    behind, least.operations, least.by, behind * flops / (flops + 2 * least.operations));
+}
+
+/* All of it in shares of the row's limit: what any loop can make of it where products are multiply-adds,
+ * and what these kernels and this sweep do when nothing has to come from memory. */
 static void explain(void *context, const struct kv_perf_seen *seen, char reason[KV_PERF_REASON])
 {
     const struct kv_sweep_case *work = context;
-    struct parts parts = {.kernels = work->sweep.kernels, .dim = work->geometry.key_dim};
-    const size_t dim = parts.dim;
-    float *memory = kv_perf_normals((2 * ROWS + 2 * COLUMNS) * dim + ROWS * STRIDE, 7);
-    if (!memory) {
+    const struct kv_kernels *kernels = work->sweep.kernels;
+    struct kv_cached_tile tile;
+    if (!kv_cached_tile_create(&tile, kernels, work->geometry.key_dim, false)) {
         snprintf(reason, KV_PERF_REASON, "no memory to look for a reason");
         return;
     }
-    parts.queries = memory, parts.outputs = memory + ROWS * dim,
-    parts.panels = memory + 2 * ROWS * dim;
-    parts.values = parts.panels + COLUMNS * dim, parts.logits = parts.values + COLUMNS * dim;
-    const double products = kv_perf_best(multiply, &parts),
-                 weights = kv_perf_best(soften, &parts);
-    const struct kv_perf_side busy = {"products", multiply, &parts};
-    const double behind = kv_perf_median_behind(&busy, kv_perf_peak, (void *)parts.kernels);
+    const int used = kernels->ready_cell ? 0 : explain_multiply_adds(&tile, seen->limit, reason);
+    const double products = kv_perf_best(kv_cached_tile_products, &tile),
+                 weights = kv_perf_best(kv_cached_tile_softmax, &tile);
     const double again = kv_perf_best(kv_sweep_case_run, context);
-    const double flops = 4.0 * parts.dim; /* a weight */
-    const struct exponential least = least_exponential(parts.kernels);
-    snprintf(
-        reason, KV_PERF_REASON,
-        "right behind products in cache the multiply-adds' own peak is %.2f of the limit above; that and the %u "
-        "vector operations of a weight by %s leave a loop at most %.2f; these kernels come to %.2f on one tile in cache "
-        "(products %.2f, %.2f G weights/s, %.2f columns computed for each that counts), this sweep to %.2f when it "
-        "runs again at once, and to %.2f here, where what was measured in between took the caches",
-        behind / seen->limit, least.operations, least.by,
-        behind / seen->limit * flops / (flops + 2 * least.operations),
-        flops / seen->limit / (flops / products + 1 / weights) / masked(work),
-        products / seen->limit, weights / 1e9, masked(work), again / seen->limit, seen->ratio);
-    free(memory);
+    const double flops = 4.0 * tile.dim; /* a weight */
+    snprintf(reason + used, (size_t)(KV_PERF_REASON - used),
+             "these kernels come to %.2f on one tile in cache (products, %s, %.2f, %.2f G weights/s, %.2f "
+             "columns computed for each that counts), this sweep to %.2f when it "
+             "runs again at once, and to %.2f here, where what was measured in between took the caches",
+             flops / seen->limit / (flops / products + 1 / weights) / masked(work),
+             kv_product_way(kernels), products / seen->limit, weights / 1e9, masked(work),
+             again / seen->limit, seen->ratio);
+    kv_cached_tile_free(&tile);
 }
 
 static int measure(struct kv_perf *perf, uint32_t tokens, uint32_t dim, struct kv_error *err)
@@ -133,6 +114,25 @@ static int measure(struct kv_perf *perf, uint32_t tokens, uint32_t dim, struct k
     return status;
 }
 
+/* What a set makes of products alone, on one tile in the cache: it bounds whatever is made of them. */
+static int measure_products(struct kv_perf *perf, uint32_t dim, bool halves, struct kv_error *err)
+{
+    char name[64];
+    struct kv_cached_tile tile;
+    snprintf(name, sizeof name, "products of %s d=%u", halves ? "halves" : "floats", dim);
+    const struct kv_perf_case row = {.name = name,
+                                     .unit = "GFLOP/s",
+                                     .unit_size = 1e9,
+                                     .limit = {"fma peak", kv_perf_peak, &perf->kernels},
+                                     .ours = {kv_product_way(&perf->kernels), kv_cached_tile_products, &tile},
+                                     .kind = KV_PERF_NO_GOAL};
+    const int status = kv_cached_tile_create(&tile, &perf->kernels, dim, halves)
+                           ? kv_perf_measure(perf, &row, err)
+                           : kv_fail(err, KV_EMEMORY, "perf attn: out of memory for a tile");
+    kv_cached_tile_free(&tile);
+    return status;
+}
+
 int kv_perf_attn(struct kv_perf *perf, struct kv_error *err)
 {
     static const uint32_t own_tokens[] = {1024, 4096, 16384}, own_dims[] = {64, 128};
@@ -140,8 +140,11 @@ int kv_perf_attn(struct kv_perf *perf, struct kv_error *err)
         kv_perf_sizes(perf, &perf->options.tokens, own_tokens, 3, 96);
     const struct kv_perf_sizes dims = kv_perf_sizes(perf, &perf->options.dims, own_dims, 2, 64);
     int status = KV_OK;
-    for (uint32_t d = 0; d < dims.n; d++)
+    for (uint32_t d = 0; status == KV_OK && d < dims.n; d++) {
         for (uint32_t t = 0; status == KV_OK && t < tokens.n; t++)
             status = measure(perf, tokens.at[t], dims.at[d], err);
+        for (int halves = 0; status == KV_OK && halves < 2; halves++)
+            status = measure_products(perf, dims.at[d], halves, err);
+    }
     return status;
 }

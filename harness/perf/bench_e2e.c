@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "harness/perf/benches.h"
+#include "harness/perf/cached_tile.h"
 #include "harness/perf/child.h"
 #include "harness/perf/full_attention.h"
 #include "harness/perf/made_trace.h"
@@ -160,26 +161,27 @@ static double exponential_rate(const struct kv_kernels *kernels)
     return kv_perf_best(exponentiate, &weights) / 1e9;
 }
 
-/* At the multiply-add peak of this run, against the goal. Then where the last comparison's time
+/* By the fastest products that are known here, against the goal. Then where the last comparison's time
  * went. */
 static void explain_products(const struct comparison *work, bool full, double goal_seconds,
                              char reason[KV_PERF_REASON])
 {
     const struct products products = products_of(work, full);
-    const double peak = kv_perf_best(kv_perf_peak, &work->perf->kernels) / 1e9;
-    const double seconds = products.all / peak,
+    const struct kv_product_rate fastest =
+        kv_product_rate(&work->perf->kernels, work->attention.layer->info->geometry.key_dim);
+    const double seconds = 1e9 * products.all / fastest.flops,
                  weights = products.logits / exponential_rate(&work->perf->kernels);
     char goal[96] = "goal unknown without --vs baselines/torch_plain.py";
     if (!isnan(goal_seconds)) snprintf(goal, sizeof goal, "goal %.2f s", goal_seconds);
     snprintf(reason, KV_PERF_REASON,
              "GFLOP of reference %.1f + answers over kept rows %.1f + exact weights %.1f, again where "
-             "the memory goal has no room to keep them %.1f, + column sums %.1f take %.2f s at the "
-             "peak of %.0f GFLOP/s, their exponentials %.2f more by the fastest loop known: %.2f s; "
+             "the memory goal has no room to keep them %.1f, + column sums %.1f take %.2f s at %.0f "
+             "GFLOP/s, the rate of %s, their exponentials %.2f more by the fastest loop known: %.2f s; "
              "%s; of %.2f s%s: reading %.0f %%, scored reference %.0f %%, prompt %.0f %%, replays "
              "%.0f %%, measures %.0f %%",
              products.reference, products.answers, products.distances, products.again,
-             products.columns, seconds, peak, weights, seconds + weights, goal, work->wall_seconds,
-             full ? " beside all queries' reference" : "",
+             products.columns, seconds, fastest.flops / 1e9, fastest.by, weights, seconds + weights, goal,
+             work->wall_seconds, full ? " beside all queries' reference" : "",
              share(work, KV_STAGE_OPEN, KV_STAGE_READ),
              share(work, KV_STAGE_REFERENCE, KV_STAGE_AUDIT),
              share(work, KV_STAGE_PROMPT, KV_STAGE_PROMPT),

@@ -9,6 +9,7 @@
 
 #include "harness/base/large.h"
 #include "harness/perf/benches.h"
+#include "harness/perf/cached_tile.h"
 #include "harness/perf/coded_rows.h"
 #include "harness/perf/coding_steps.h"
 
@@ -125,14 +126,14 @@ static bool explain_projections(struct encoding *work, double read, char *reason
 {
     const double flops = projection_flops(work);
     if (!(flops > 0)) return false;
-    const double peak = kv_perf_best(kv_perf_peak, &work->coded.kernels);
+    const struct kv_product_rate fastest = kv_product_rate(&work->coded.kernels, work->coded.code->dim);
     const double rows = kv_perf_best(encode_all, work);
-    const double least = flops / peak / read;
+    const double least = flops / fastest.flops / read;
     snprintf(reason, KV_PERF_REASON,
-             "projections: %.0f flop a row, encoded at %.0f %% of the multiply-adds' peak; at the "
-             "whole peak they alone take %.1f times the reading, %s",
-             flops, 100 * flops * rows / peak, least,
-             least > TIMES_READING ? "above the goal: a limit of this core for products of floats"
+             "projections: %.0f flop a row, encoded at %.0f %% of the rate of %s; at the whole rate they "
+             "alone take %.1f times the reading, %s",
+             flops, 100 * flops * rows / fastest.flops, fastest.by, least,
+             least > TIMES_READING ? "above the goal, which products of floats at that rate cannot meet"
                                    : "within the goal, which proves no limit");
     return true;
 }

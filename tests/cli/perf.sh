@@ -40,6 +40,23 @@ printf '#!/bin/sh\necho silent\n' >yardstick
 expect 5 'silent: expected seconds' perf attn --tiny --vs ./yardstick
 expect 5 './nobody: expected a line with its name' perf attn --tiny --vs ./nobody
 
+# What its text says products can reach is the fastest row of them, not what multiply-adds can.
+expect 0 '' perf attn --tiny --repeats 2 --json
+PYTHONPATH="$source/experiments" python3 - <<'END' || complain "fastest products: found $(cat out)"
+import json
+from measured import machine
+rows = {"attn": json.load(open("out"))["rows"]}
+assert len(machine.products(rows)) == 2, rows
+for k, row in enumerate(machine.products(rows)):
+    row["ours"]["median"] = 300 + k
+rows["attn"].append({"case": "T=4096 d=128", "limit": {"median": 200}})
+rate, how = machine.fastest_products(rows)
+assert rate == 301 and how.startswith("products of halves d=64 in the cache, "), (rate, how)
+rows["attn"][-1]["limit"]["median"] = 400
+assert machine.fastest_products(rows) == (400, "multiply-adds in registers")
+assert machine.fastest_products({}) is None
+END
+
 # The document of experiments/ is made of these rows; a section without its ingredients says which.
 python3 "$source/experiments/performance.py" --kvbench "$program" --tiny --repeats 2 fht kvpress neon >document 2>err ||
     complain "performance.py: $(cat err)"
