@@ -51,16 +51,46 @@ static void apply_scales(float *x, const float *scales, uint32_t n)
     for (uint32_t t = 0; scales && t < n; t++) x[t] *= scales[t];
 }
 
-/* A lower logit scale than 1 / sqrt(dim) would do; the numbers only have to stay ordinary. */
+/* So many bytes on their way to L2. */
+static void fetch(const void *p, size_t bytes)
+{
+    for (size_t b = 0; p && b < bytes; b += 64) __builtin_prefetch((const char *)p + b, 0, 2);
+}
+
+/* Logits of tokens first .. first + n - 1, scaled; their largest. Scales come while codes are read. */
+static float weigh_keys(const struct kv_kernels *kernels, const struct head *head, uint32_t first, uint32_t n,
+                        float *logits)
+{
+    struct kv_stripes keys = head->keys;
+    const float *scales = head->scales ? head->scales + first : NULL;
+    keys.codes += first / KV_STRIPE * kv_stripe_bytes(keys.format, keys.depth), keys.n = n / KV_STRIPE;
+    fetch(scales, n * sizeof *scales);
+    memset(logits, 0, n * sizeof *logits);
+    kernels->stripes(&keys, head->query, logits);
+    apply_scales(logits, scales, n);
+    return kernels->max(logits, n);
+}
+
+/* A lower logit scale than 1 / sqrt(dim) would do; the numbers only have to stay ordinary. Tokens go in
+ * blocks, whose logits stay in L1 from step to step; values are on their way while weights are made. */
 static float answer(const struct kv_kernels *kernels, struct head *head, float *logits,
                     uint32_t tokens)
 {
-    memset(logits, 0, tokens * sizeof *logits);
-    kernels->stripes(&head->keys, head->query, logits);
-    apply_scales(logits, head->scales, tokens);
-    if (!head->values.n) return logits[0];
-    const float sum = kernels->exp_sum(logits, tokens, kernels->max(logits, tokens));
-    apply_scales(logits, head->scales ? head->scales + tokens : NULL, tokens);
+    enum { BLOCK = 8192, FETCHED = 24 << 10 };
+    const float *scales = head->scales ? head->scales + tokens : NULL;
+    float largest = -INFINITY, sum = 0;
+    for (uint32_t t = 0, n; t < tokens; t += n) {
+        n = tokens - t < BLOCK ? tokens - t : BLOCK;
+        largest = fmaxf(largest, weigh_keys(kernels, head, t, n, logits + t));
+    }
+    if (!head->values.n) return largest;
+    for (uint32_t t = 0, n; t < tokens; t += n) {
+        n = tokens - t < BLOCK ? tokens - t : BLOCK;
+        fetch(scales ? scales + t : NULL, n * sizeof *scales);
+        fetch(head->values.codes + (size_t)t / BLOCK * FETCHED, FETCHED);
+        sum += kernels->exp_sum(logits + t, n, largest);
+        apply_scales(logits + t, scales ? scales + t : NULL, n);
+    }
     memset(head->output, 0, DIM * sizeof *head->output);
     kernels->stripes(&head->values, logits, head->output);
     kernels->scale(head->output, DIM, 1 / sum);
