@@ -10,6 +10,11 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* Compiled with this file, and read a page ahead: a file's pages lie anywhere, and where one ends the processor
+ * does not look ahead by itself. */
+#define XXH_INLINE_ALL
+#define XXH_PREFETCH_DIST 4096
 #include <xxhash.h>
 
 static bool cache_folder(char *path, size_t capacity)
@@ -22,22 +27,23 @@ static bool cache_folder(char *path, size_t capacity)
     return length > 0 && (size_t)length < capacity;
 }
 
-static bool make_folders(char *path)
+/* Those that lead to the file. */
+static bool make_folders(char *file)
 {
-    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+    for (char *slash = strchr(file + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = 0;
-        const int made = mkdir(path, 0777);
+        const int made = mkdir(file, 0777);
         *slash = '/';
         if (made != 0 && errno != EEXIST) return false;
     }
-    return mkdir(path, 0777) == 0 || errno == EEXIST;
+    return true;
 }
 
 bool kv_store_path(char *path, size_t capacity, const char *content_hash, const void *key,
                    size_t key_bytes)
 {
     char folder[3000];
-    if (!content_hash || !cache_folder(folder, sizeof folder) || !make_folders(folder)) return false;
+    if (!content_hash || !cache_folder(folder, sizeof folder)) return false;
     const char *digits = strchr(content_hash, ':');
     const int length = snprintf(path, capacity, "%s/%s-%016llx.ref", folder,
                                 digits ? digits + 1 : content_hash,
@@ -97,7 +103,7 @@ void kv_store_save(const char *path, const void *const *arrays, const size_t *by
 {
     char aside[4200];
     snprintf(aside, sizeof aside, "%s.%ld", path, (long)getpid());
-    FILE *file = fopen(aside, "wb");
+    FILE *file = make_folders(aside) ? fopen(aside, "wb") : NULL;
     if (!file) return;
     bool whole = true;
     for (uint32_t i = 0; whole && i < n; i++)

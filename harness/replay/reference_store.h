@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The file's path for a key of any length; false without a cache folder. */
+/* The file's path for a key of any length; false where no cache folder is named. */
 bool kv_store_path(char *path, size_t capacity, const char *content_hash, const void *key,
                    size_t key_bytes);
 
@@ -22,7 +22,7 @@ struct kv_stored {
 /* n arrays of the given sizes; false, and none, unless all is there and the checksum fits. */
 bool kv_store_map(struct kv_stored *out, const char *path, const size_t *bytes, uint32_t n);
 void kv_store_unmap(struct kv_stored *stored);
-/* Writes aside and renames. */
+/* Writes aside and renames; makes the folder. */
 void kv_store_save(const char *path, const void *const *arrays, const size_t *bytes, uint32_t n);
 
 #endif
