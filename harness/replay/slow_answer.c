@@ -8,7 +8,7 @@
 #include "harness/replay/query_rows.h"
 #include "harness/replay/renumber.h"
 #include "methods/cache/view.h"
-#include "methods/kernels/many_rows.h"
+#include "methods/kernels/ready.h"
 #include "methods/spec/spec_wants.h"
 
 /* Answers are given a block of tokens at a time: the block's queries meet all rows that are held when
@@ -169,7 +169,7 @@ int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct 
     slow->exact = compares ? kv_pool_take(pool, slow->floats * sizeof(float)) : NULL;
     const struct kv_view view = kv_view_of_lane(main, 0);
     slow->column = kv_pool_take(pool, kv_view_columns(&view, 0) * sizeof(float));
-    const size_t ready = kv_many_scratch(replay->kernels, widest(owner, &view));
+    const size_t ready = kv_ready_floats(replay->kernels, widest(owner, &view));
     slow->ready = ready ? kv_pool_take(pool, ready * sizeof(float)) : NULL;
     slow->scored_at = kv_pool_take(pool, BLOCK_TOKENS * sizeof *slow->scored_at);
     done = done && slow->queries && slow->reader_queries && (slow->exact || !compares) && slow->column &&
@@ -213,7 +213,7 @@ static const float *keys_of(const struct kv_slow *slow, uint32_t lane)
 static float *ready_of(const struct kv_slow *slow)
 {
     const uint32_t rows = slow->n * slow->replay->owner->info->geometry.group;
-    return rows >= KV_MANY_ROWS ? slow->ready : NULL;
+    return rows >= KV_READY_ROWS ? slow->ready : NULL;
 }
 
 /* logits[row][slot] of query rows, scaled, neither capped nor masked. */

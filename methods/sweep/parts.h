@@ -5,19 +5,18 @@
 
 #include <stdbool.h>
 
+#include "methods/kernels/ready.h"
 #include "methods/sweep/sweep.h"
 
 enum {
-    TILE = 256,
+    TILE = KV_READY_TILE,
     BLOCK = KV_SWEEP_BLOCK,
     CHUNK = 22 * BLOCK, /* rows of 128 columns: 2 MiB of queries and outputs */
     STEP = 64,
     STEPS = TILE / STEP,
-    MAX_PANEL = 64,
-    READY_ROWS = 32 /* rows of a chunk from which making keys and values ready pays */
+    MAX_PANEL = 64
 };
 enum { GRAIN = 16 };         /* columns that a block reads end at a multiple */
-enum { READY = 32 };         /* lines of a cell that is made ready, see kernels.h */
 enum { STRIDE = TILE + 16 }; /* rows a KiB apart would share few sets of a cache */
 
 _Static_assert(STEP % MAX_PANEL == 0, "a step is whole panels in every set");
@@ -100,7 +99,7 @@ static inline int32_t kv_clip_token(uint64_t token)
 /* Whether so many rows of a chunk multiply by what was made ready. */
 static inline bool kv_sweep_ready(const struct kv_sweep *sweep, uint32_t rows)
 {
-    return sweep->kernels->ready_cell && rows >= READY_ROWS;
+    return sweep->kernels->ready_cell && rows >= KV_READY_ROWS;
 }
 
 /* Lines that panels and values hold. */

@@ -76,7 +76,7 @@ static void add_values(struct work *work, const struct block *block, const float
     float *outputs = sweep->answers.outputs + (size_t)block->first * dim;
     uint32_t first = block->from, n = block->read;
     if (tile->packed) {
-        const uint32_t lead = tile->ready ? block->alive_from % READY : 0;
+        const uint32_t lead = tile->ready ? block->alive_from % KV_READY_CELL : 0;
         first = block->alive_from - lead, n = block->alive_to - first;
         weights = close_weights(work, block, lead);
     }
@@ -105,7 +105,7 @@ static void attend_block(struct work *work, struct block *block, uint32_t chunk)
  * keeps logits or compares wants those of whole blocks. */
 static void attend_rows(struct work *work, uint32_t first, uint32_t n, uint32_t chunk)
 {
-    const uint32_t pieces = work->tile.ready ? BLOCK / READY : 4;
+    const uint32_t pieces = work->tile.ready ? BLOCK / KV_READY_CELL : 4;
     const struct kv_sweep *sweep = work->sweep;
     const uint32_t *tokens = sweep->rows.token;
     const bool splits = !sweep->compare && !sweep->kept.rows && !work->tile.packed &&

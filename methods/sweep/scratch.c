@@ -1,8 +1,6 @@
 /* Scratch of a sweep: what lies where in it. */
 #include "methods/sweep/parts.h"
 
-enum { LINE = 64 / sizeof(float) };
-
 /* Hands out n floats; with next NULL it only counts. Multiples of 16 keep 64-byte alignment. */
 static float *take(struct work *work, size_t n)
 {
@@ -11,13 +9,9 @@ static float *take(struct work *work, size_t n)
     return place;
 }
 
-/* A tile of lines of `dim` columns, made ready: at a multiple of 64 bytes, wherever the scratch begins. */
 static float *take_ready(struct work *work, uint32_t dim)
 {
-    const size_t cells = TILE / READY * (size_t)((dim + READY - 1) / READY);
-    float *place = take(work, cells * work->sweep->kernels->ready_cell + LINE);
-    const size_t past = (uintptr_t)place / sizeof *place % LINE;
-    return place ? place + (LINE - past) % LINE : NULL;
+    return kv_ready_place(take(work, kv_ready_floats(work->sweep->kernels, dim)));
 }
 
 void kv_sweep_lay_out(struct work *work)

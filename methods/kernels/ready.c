@@ -1,17 +1,18 @@
-/* Many rows and lines that are made ready under way; see many_rows.h. */
-#include "methods/kernels/many_rows.h"
+/* Lines made ready a tile at a time; see ready.h. */
+#include "methods/kernels/ready.h"
 
-enum { TILE = 256, CELL = 32, LINE = 64 / sizeof(float) };
+enum { LINE = 64 / sizeof(float) };
 
-size_t kv_many_scratch(const struct kv_kernels *kernels, uint32_t dim)
+size_t kv_ready_floats(const struct kv_kernels *kernels, uint32_t dim)
 {
-    return kernels->ready_cell ? TILE / CELL * (size_t)((dim + CELL - 1) / CELL) * kernels->ready_cell + LINE : 0;
+    const size_t deep = (dim + KV_READY_CELL - 1) / KV_READY_CELL;
+    return kernels->ready_cell ? KV_READY_TILE / KV_READY_CELL * deep * kernels->ready_cell + LINE : 0;
 }
 
-static float *aligned(float *scratch)
+float *kv_ready_place(float *scratch)
 {
     const size_t past = (uintptr_t)scratch / sizeof *scratch % LINE;
-    return scratch + (LINE - past) % LINE;
+    return scratch ? scratch + (LINE - past) % LINE : NULL;
 }
 
 void kv_many_logits(const struct kv_kernels *kernels, float *scratch, const float *queries, uint32_t rows,
@@ -22,9 +23,9 @@ void kv_many_logits(const struct kv_kernels *kernels, float *scratch, const floa
         kernels->logits(queries, rows, dim, panels, columns, scale, logits, stride);
         return;
     }
-    float *ready = aligned(scratch);
-    for (uint32_t j = 0; j < columns; j += TILE) {
-        const uint32_t n = columns - j < TILE ? columns - j : TILE;
+    float *ready = kv_ready_place(scratch);
+    for (uint32_t j = 0; j < columns; j += KV_READY_TILE) {
+        const uint32_t n = columns - j < KV_READY_TILE ? columns - j : KV_READY_TILE;
         kernels->ready_keys(panels + (size_t)j * dim, n, dim, ready);
         kernels->ready_logits(queries, rows, dim, ready, 0, n, scale, logits + j, stride);
     }
@@ -37,9 +38,9 @@ void kv_many_sums(const struct kv_kernels *kernels, float *scratch, const float 
         kernels->accumulate(weights, rows, stride, values, n, dim, NULL, outputs);
         return;
     }
-    float *ready = aligned(scratch);
-    for (uint32_t j = 0; j < n; j += TILE) {
-        const uint32_t some = n - j < TILE ? n - j : TILE;
+    float *ready = kv_ready_place(scratch);
+    for (uint32_t j = 0; j < n; j += KV_READY_TILE) {
+        const uint32_t some = n - j < KV_READY_TILE ? n - j : KV_READY_TILE;
         kernels->ready_values(values + (size_t)j * dim, some, dim, ready);
         kernels->ready_sums(weights + j, rows, stride, ready, 0, some, dim, NULL, outputs);
     }
