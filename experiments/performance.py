@@ -29,7 +29,7 @@ def sections(options, rows):
     own = {name: lambda name=name: benches.section(options, name) for name in benches.names(options.kvbench)}
     own['field'] = lambda: field.section(options)
     own['memory'] = lambda: memory.section(options)
-    own['kvpress'] = lambda: kvpress.section(options, machine.fastest_products(rows))
+    own['kvpress'] = lambda: kvpress.section(options, machine.fastest_products(rows), machine.peak(rows))
     own['neon'] = lambda: neon.section(options)
     return own
 
