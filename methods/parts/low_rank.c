@@ -72,7 +72,45 @@ void kv_low_rank_set(struct kv_directions *block, uint32_t k, const double *down
     }
 }
 
-/* Upper triangle row by row, then mirrored. */
+/* Rows whose products meet a sum while it is at hand, and columns that are doubles meanwhile. */
+enum { TOGETHER = 4, PIECE = 256 };
+
+static inline double shifted(const float *row, const float *shift, uint32_t c)
+{
+    return shift ? (double)row[c] - shift[c] : row[c];
+}
+
+/* Columns first .. first + n - 1 of the upper triangle's rows 0 .. first + n - 1. */
+static void add_columns(const float *const rows[TOGETHER], const float *shift, uint32_t first, uint32_t n,
+                        double *sums, size_t stride)
+{
+    double columns[TOGETHER][PIECE];
+    for (int i = 0; i < TOGETHER; i++)
+        for (uint32_t c = 0; c < n; c++) columns[i][c] = shifted(rows[i], shift, first + c);
+    for (uint32_t r = 0; r < first + n; r++, sums += stride) {
+        double x[TOGETHER];
+        for (int i = 0; i < TOGETHER; i++) x[i] = shifted(rows[i], shift, r);
+        for (uint32_t c = r > first ? r - first : 0; c < n; c++)
+            sums[c] = sums[c] + x[0] * columns[0][c] + x[1] * columns[1][c] + x[2] * columns[2][c] +
+                      x[3] * columns[3][c];
+    }
+}
+
+/* The upper triangle; a sum takes rows in ascending order. */
+static void add_rows(const float *const rows[TOGETHER], const float *shift, uint32_t n, double *gram)
+{
+    for (uint32_t c = 0; c < n; c += PIECE)
+        add_columns(rows, shift, c, n - c < PIECE ? n - c : PIECE, gram + c, n);
+}
+
+static void add_row(const float *row, const float *shift, uint32_t n, double *gram)
+{
+    for (uint32_t r = 0; r < n; r++, gram += n) {
+        const double x = shifted(row, shift, r);
+        for (uint32_t c = r; c < n; c++) gram[c] += x * shifted(row, shift, c);
+    }
+}
+
 void kv_low_rank_gram(const struct kv_directions *block, const struct kv_sample *sample,
                       uint32_t dim, const float *shift, double *gram)
 {
@@ -80,18 +118,15 @@ void kv_low_rank_gram(const struct kv_directions *block, const struct kv_sample 
     memset(gram, 0, (size_t)n * n * sizeof *gram);
     for (uint32_t r = 0; sample->sizes_only && r < n; r++) gram[(size_t)r * n + r] = n - r;
     if (sample->sizes_only) return; /* any directions do */
-    for (uint32_t i = 0; i < sample->n; i++) {
-        const float *row = sample->rows + (size_t)i * dim + block->first;
-        for (uint32_t r = 0; r < n; r++) {
-            const double x = shift ? (double)row[r] - shift[block->first + r] : row[r];
-            double *sums = gram + (size_t)r * n;
-            if (!shift)
-                for (uint32_t c = r; c < n; c++) sums[c] += x * row[c];
-            else
-                for (uint32_t c = r; c < n; c++)
-                    sums[c] += x * ((double)row[c] - shift[block->first + c]);
-        }
+    const float *first = sample->rows + block->first;
+    if (shift) shift += block->first;
+    uint32_t i = 0;
+    for (; i + TOGETHER <= sample->n; i += TOGETHER) {
+        const float *rows[TOGETHER];
+        for (uint32_t k = 0; k < TOGETHER; k++) rows[k] = first + (size_t)(i + k) * dim;
+        add_rows(rows, shift, n, gram);
     }
+    for (; i < sample->n; i++) add_row(first + (size_t)i * dim, shift, n, gram);
     for (uint32_t r = 0; r < n; r++)
         for (uint32_t c = 0; c < r; c++) gram[(size_t)r * n + c] = gram[(size_t)c * n + r];
 }
