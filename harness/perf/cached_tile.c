@@ -4,8 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { ROWS = KV_TILE_ROWS, COLUMNS = KV_TILE_COLUMNS, STRIDE = COLUMNS + 16 };
-enum { CELL = 32 }; /* lines, and columns, of what is made ready: kernels.h */
+enum { ROWS = KV_TILE_ROWS, COLUMNS = KV_TILE_COLUMNS, STRIDE = COLUMNS + 16 }; /* as a sweep lays logits */
 
 static const float scale = 1e-3f;
 
@@ -19,17 +18,16 @@ static bool round_to_halves(const struct kv_kernels *kernels, float *x, size_t n
     return true;
 }
 
-/* What is made ready comes first: it lies at a multiple of 64 bytes. */
 bool kv_cached_tile_create(struct kv_cached_tile *tile, const struct kv_kernels *kernels, uint32_t dim,
                            bool halves)
 {
-    const size_t ready = COLUMNS / CELL * (size_t)((dim + CELL - 1) / CELL) * kernels->ready_cell;
+    const size_t ready = kv_ready_floats(kernels, dim);
     const size_t rows = (size_t)ROWS * dim, lines = (size_t)COLUMNS * dim;
     *tile = (struct kv_cached_tile){.kernels = kernels, .dim = dim};
     tile->memory = kv_perf_normals(2 * (ready + rows + lines) + (size_t)ROWS * STRIDE, 7);
     if (!tile->memory) return false;
-    tile->ready_keys = tile->memory, tile->ready_values = tile->ready_keys + ready;
-    tile->queries = tile->ready_values + ready, tile->panels = tile->queries + rows;
+    tile->ready_keys = kv_ready_place(tile->memory), tile->ready_values = kv_ready_place(tile->memory + ready);
+    tile->queries = tile->memory + 2 * ready, tile->panels = tile->queries + rows;
     tile->values = tile->panels + lines, tile->outputs = tile->values + lines;
     tile->logits = tile->outputs + rows;
     if (halves && !round_to_halves(kernels, tile->queries, rows + 2 * lines)) return false;

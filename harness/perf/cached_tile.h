@@ -4,8 +4,9 @@
 #define KVBENCH_HARNESS_PERF_CACHED_TILE_H
 
 #include "harness/perf/perf.h"
+#include "methods/kernels/ready.h"
 
-enum { KV_TILE_ROWS = 96, KV_TILE_COLUMNS = 256 };
+enum { KV_TILE_ROWS = 96, KV_TILE_COLUMNS = KV_READY_TILE };
 
 struct kv_cached_tile {
     const struct kv_kernels *kernels;
