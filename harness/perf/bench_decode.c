@@ -46,9 +46,10 @@ struct decode {
     uint64_t sums[MAX_THREADS][8]; /* of the reading, a line each */
 };
 
-static void apply_scales(float *x, const float *scales, uint32_t n)
+static void apply_scales(float *restrict x, const float *restrict scales, uint32_t n)
 {
-    for (uint32_t t = 0; scales && t < n; t++) x[t] *= scales[t];
+    if (!scales) return;
+    for (uint32_t t = 0; t < n; t++) x[t] *= scales[t];
 }
 
 /* So many bytes on their way to L2. */
@@ -57,33 +58,45 @@ static void fetch(const void *p, size_t bytes)
     for (size_t b = 0; p && b < bytes; b += 64) __builtin_prefetch((const char *)p + b, 0, 2);
 }
 
-/* Logits of tokens first .. first + n - 1, scaled; their largest. Scales come while codes are read. */
-static float weigh_keys(const struct kv_kernels *kernels, const struct head *head, uint32_t first, uint32_t n,
-                        float *logits)
+/* Logits of tokens first .. first + n - 1, scaled. */
+static void weigh_keys(const struct kv_kernels *kernels, const struct head *head, uint32_t first, uint32_t n,
+                       float *logits)
 {
     struct kv_stripes keys = head->keys;
-    const float *scales = head->scales ? head->scales + first : NULL;
     keys.codes += first / KV_STRIPE * kv_stripe_bytes(keys.format, keys.depth), keys.n = n / KV_STRIPE;
-    fetch(scales, n * sizeof *scales);
     memset(logits, 0, n * sizeof *logits);
     kernels->stripes(&keys, head->query, logits);
-    apply_scales(logits, scales, n);
-    return kernels->max(logits, n);
+    apply_scales(logits, head->scales ? head->scales + first : NULL, n);
 }
 
-/* A lower logit scale than 1 / sqrt(dim) would do; the numbers only have to stay ordinary. Tokens go in
- * blocks, whose logits stay in L1 from step to step; values are on their way while weights are made. */
+enum { BLOCK = 8192, FETCHED = 24 << 10 }; /* tokens; bytes of values fetched beside a block's weights */
+
+/* Tokens in blocks, whose logits stay in L1 from step to step: scales come while codes are read. */
+static float weigh_all_keys(const struct kv_kernels *kernels, const struct head *head, float *logits,
+                            uint32_t tokens)
+{
+    float largest = -INFINITY;
+    for (uint32_t t = 0, n; t < tokens; t += n) {
+        n = tokens - t < BLOCK ? tokens - t : BLOCK;
+        fetch(head->scales ? head->scales + t : NULL, n * sizeof *head->scales);
+        weigh_keys(kernels, head, t, n, logits + t);
+        largest = fmaxf(largest, kernels->max(logits + t, n));
+    }
+    return largest;
+}
+
+/* A lower logit scale than 1 / sqrt(dim) would do; the numbers only have to stay ordinary. Values are on
+ * their way while weights are made. */
 static float answer(const struct kv_kernels *kernels, struct head *head, float *logits,
                     uint32_t tokens)
 {
-    enum { BLOCK = 8192, FETCHED = 24 << 10 };
     const float *scales = head->scales ? head->scales + tokens : NULL;
-    float largest = -INFINITY, sum = 0;
-    for (uint32_t t = 0, n; t < tokens; t += n) {
-        n = tokens - t < BLOCK ? tokens - t : BLOCK;
-        largest = fmaxf(largest, weigh_keys(kernels, head, t, n, logits + t));
+    if (!head->values.n) {
+        weigh_keys(kernels, head, 0, tokens, logits);
+        return logits[0];
     }
-    if (!head->values.n) return largest;
+    const float largest = weigh_all_keys(kernels, head, logits, tokens);
+    float sum = 0;
     for (uint32_t t = 0, n; t < tokens; t += n) {
         n = tokens - t < BLOCK ? tokens - t : BLOCK;
         fetch(scales ? scales + t : NULL, n * sizeof *scales);
