@@ -54,6 +54,6 @@ def section(options, fastest, peak):
         print(f"The answers of a cell are {answers:.1f} GFLOP, {times[0]:.3f} s at {rate:.0f} GFLOP/s ({how}). Their errors "
               f"through W_o, a column that kvpress does not have, are {through:.1f}: products and sums are rounded one by "
               "one there, so that every machine prints the same number, which takes a core two operations for one "
-              f"multiply-add: {times[1]:.3f} s at {apart:.0f} GFLOP/s. Together {sum(times):.3f} s; the goal is {goal:.3f} s"
-              + (', out of reach for these two alone.' if sum(times) > goal else '.'))
+              f"multiply-add: {times[1]:.3f} s at {apart:.0f} GFLOP/s. Together {sum(times):.3f} s at these rates; the goal "
+              f"is {goal:.3f} s" + (', less than these two alone.' if sum(times) > goal else '.'))
     return [row]
