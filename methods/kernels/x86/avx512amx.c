@@ -19,8 +19,8 @@ static void KERNEL(ready_keys)(const float *panels, uint32_t columns, uint32_t d
     for (uint32_t j = 0; j < columns; j += CELL)
         for (uint32_t c = 0; c < dim; c += CELL) {
             const float *at = panels + (size_t)(j / PANEL) * PANEL * dim + (size_t)c * PANEL + j % PANEL;
-            const struct cell_columns some = cell_columns_of(at, PANEL, at_most(dim - c, CELL), CELL);
-            split_columns(&some, cell++);
+            const struct patch steps = patch_of(at, PANEL, at_most(dim - c, CELL), CELL);
+            split_columns(&steps, cell++);
         }
 }
 
@@ -29,9 +29,9 @@ static void KERNEL(ready_values)(const float *values, uint32_t n, uint32_t dim, 
     struct cell *cell = (struct cell *)(void *)ready;
     for (uint32_t j = 0; j < n; j += CELL)
         for (uint32_t c = 0; c < dim; c += CELL) {
-            const struct cell_columns some = cell_columns_of(values + (size_t)j * dim + c, dim, at_most(n - j, CELL),
-                                                             at_most(dim - c, CELL));
-            split_columns(&some, cell++);
+            const struct patch steps = patch_of(values + (size_t)j * dim + c, dim, at_most(n - j, CELL),
+                                                at_most(dim - c, CELL));
+            split_columns(&steps, cell++);
         }
 }
 
@@ -149,8 +149,8 @@ static void multiply_slab(const struct cells_product *p, uint32_t first, uint32_
     const bool adding = p->weights || k;
     uint32_t cells = 0;
     for (uint32_t at = k; at < p->depth && cells < SLAB; at += CELL, cells++) {
-        const struct cell_rows some = cell_rows_of(p->a + first * p->a_stride + at, p->a_stride, rows,
-                                                   at_most(p->depth - at, CELL));
+        const struct patch some = patch_of(p->a + first * p->a_stride + at, p->a_stride, rows,
+                                           at_most(p->depth - at, CELL));
         if (p->weights) split_weights(&some, a + cells);
         else split_rows(&some, p->factor, a + cells);
     }

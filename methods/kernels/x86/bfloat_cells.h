@@ -64,98 +64,83 @@ ALWAYS_INLINE uint32_t parts_of(vec_int bits)
     return _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0xffff)) ? 2 : 1;
 }
 
-/* At most 32 rows of at most 32 steps, `stride` floats apart. */
-struct cell_rows {
+/* What a cell is made of: n <= 32 lines, `stride` floats apart, of at most 32 floats each. Lines are rows
+ * and floats their steps of depth, or the other way round. */
+struct patch {
     const float *x;
     size_t stride;
     uint32_t n;
-    __mmask16 early, later; /* steps that are there */
+    __mmask16 early, later; /* floats that are there, of the first sixteen and of the others */
 };
 
-ALWAYS_INLINE struct cell_rows cell_rows_of(const float *x, size_t stride, uint32_t n, uint32_t depth)
+ALWAYS_INLINE struct patch patch_of(const float *x, size_t stride, uint32_t n, uint32_t width)
 {
-    return (struct cell_rows){x, stride, n, first_lanes(depth < LANES ? depth : LANES),
-                              first_lanes(depth > LANES ? depth - LANES : 0)};
+    return (struct patch){x, stride, n, first_lanes(width < LANES ? width : LANES),
+                          first_lanes(width > LANES ? width - LANES : 0)};
 }
 
-ALWAYS_INLINE void split_rows_in(const struct cell_rows *rows, vec factor, uint32_t parts, struct cell *cell)
+/* Sixteen floats of a line; 0 where there is none. */
+ALWAYS_INLINE vec half_line(const struct patch *patch, uint32_t line, uint32_t half)
 {
-    const float *x = rows->x;
+    const __mmask16 there = half ? patch->later : patch->early;
+    return _mm512_maskz_loadu_ps(line < patch->n ? there : 0, patch->x + line * patch->stride + half * LANES);
+}
+
+/* Lines are rows; `factor` NULL: 1. */
+ALWAYS_INLINE void split_rows_in(const struct patch *rows, const float *factor, uint32_t parts, struct cell *cell)
+{
     float *to = cell->part[0][0];
-    for (uint32_t r = 0; r < rows->n; r++, x += rows->stride, to += LANES)
-        split_pair(mul(_mm512_maskz_loadu_ps(rows->early, x), factor),
-                   mul(_mm512_maskz_loadu_ps(rows->later, x + LANES), factor), parts, to);
+    for (uint32_t r = 0; r < rows->n; r++, to += LANES) {
+        const vec a = half_line(rows, r, 0), b = half_line(rows, r, 1);
+        if (factor) split_pair(mul(a, spread(*factor)), mul(b, spread(*factor)), parts, to);
+        else split_pair(a, b, parts, to);
+    }
     cell->parts = parts;
 }
 
 /* A power of two leaves a row's bits as they are. */
-static uint32_t parts_of_rows(const struct cell_rows *rows, float factor)
+static uint32_t parts_of_rows(const struct patch *rows, float factor)
 {
     vec_int bits = _mm512_and_si512(as_bits(spread(factor)), _mm512_set1_epi32(0x7fffff));
-    const float *x = rows->x;
-    for (uint32_t r = 0; r < rows->n && parts_of(bits) < PARTS; r++, x += rows->stride)
-        bits = merged(bits, _mm512_maskz_loadu_ps(rows->early, x), _mm512_maskz_loadu_ps(rows->later, x + LANES));
+    for (uint32_t r = 0; r < rows->n && parts_of(bits) < PARTS; r++)
+        bits = merged(bits, half_line(rows, r, 0), half_line(rows, r, 1));
     return parts_of(bits);
 }
 
-ALWAYS_INLINE void split_rows(const struct cell_rows *rows, float factor, struct cell *cell)
+ALWAYS_INLINE void split_rows(const struct patch *rows, float factor, struct cell *cell)
 {
     switch (parts_of_rows(rows, factor)) {
-    case 1: split_rows_in(rows, spread(factor), 1, cell); break;
-    case 2: split_rows_in(rows, spread(factor), 2, cell); break;
-    default: split_rows_in(rows, spread(factor), PARTS, cell); break;
+    case 1: split_rows_in(rows, &factor, 1, cell); break;
+    case 2: split_rows_in(rows, &factor, 2, cell); break;
+    default: split_rows_in(rows, &factor, PARTS, cell); break;
     }
 }
 
 /* Weights nearly always have all parts. */
-ALWAYS_INLINE void split_weights(const struct cell_rows *rows, struct cell *cell)
+ALWAYS_INLINE void split_weights(const struct patch *rows, struct cell *cell)
 {
-    const float *x = rows->x;
-    float *to = cell->part[0][0];
-    for (uint32_t r = 0; r < rows->n; r++, x += rows->stride, to += LANES)
-        split_pair(_mm512_maskz_loadu_ps(rows->early, x), _mm512_maskz_loadu_ps(rows->later, x + LANES), PARTS, to);
-    cell->parts = PARTS;
+    split_rows_in(rows, NULL, PARTS, cell);
 }
 
-/* At most 32 columns of n <= 32 steps, which lie `stride` floats apart. */
-struct cell_columns {
-    const float *x;
-    size_t stride;
-    uint32_t steps;
-    __mmask16 early, later; /* columns that are there */
-};
-
-ALWAYS_INLINE struct cell_columns cell_columns_of(const float *x, size_t stride, uint32_t steps, uint32_t n)
-{
-    return (struct cell_columns){x, stride, steps, first_lanes(n < LANES ? n : LANES),
-                                 first_lanes(n > LANES ? n - LANES : 0)};
-}
-
-/* Sixteen columns of a step, the first or the others; 0 where there is none. */
-ALWAYS_INLINE vec step_columns(const struct cell_columns *columns, uint32_t k, uint32_t half)
-{
-    const __mmask16 there = half ? columns->later : columns->early;
-    return _mm512_maskz_loadu_ps(k < columns->steps ? there : 0, columns->x + k * columns->stride + half * LANES);
-}
-
-ALWAYS_INLINE void split_columns_in(const struct cell_columns *columns, uint32_t parts, struct cell *cell)
+/* Lines are steps of depth. */
+ALWAYS_INLINE void split_columns_in(const struct patch *steps, uint32_t parts, struct cell *cell)
 {
     for (uint32_t half = 0; half < 2; half++)
         for (uint32_t k = 0; k < LANES; k++)
-            split_pair(step_columns(columns, k, half), step_columns(columns, k + LANES, half), parts,
+            split_pair(half_line(steps, k, half), half_line(steps, k + LANES, half), parts,
                        cell->part[0][half] + k * LANES);
     cell->parts = parts;
 }
 
-ALWAYS_INLINE void split_columns(const struct cell_columns *columns, struct cell *cell)
+ALWAYS_INLINE void split_columns(const struct patch *steps, struct cell *cell)
 {
     vec_int bits = _mm512_setzero_si512();
     for (uint32_t k = 0; k < CELL; k++)
-        bits = merged(bits, step_columns(columns, k, 0), step_columns(columns, k, 1));
+        bits = merged(bits, half_line(steps, k, 0), half_line(steps, k, 1));
     switch (parts_of(bits)) {
-    case 1: split_columns_in(columns, 1, cell); break;
-    case 2: split_columns_in(columns, 2, cell); break;
-    default: split_columns_in(columns, PARTS, cell); break;
+    case 1: split_columns_in(steps, 1, cell); break;
+    case 2: split_columns_in(steps, 2, cell); break;
+    default: split_columns_in(steps, PARTS, cell); break;
     }
 }
 
