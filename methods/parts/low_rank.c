@@ -80,34 +80,19 @@ static inline double shifted(const float *row, const float *shift, uint32_t c)
     return shift ? (double)row[c] - shift[c] : row[c];
 }
 
-/* Columns first .. first + n - 1 of the upper triangle's rows 0 .. first + n - 1. */
-static void add_columns(const float *const rows[TOGETHER], const float *shift, uint32_t first, uint32_t n,
-                        double *sums, size_t stride)
+/* Columns first .. first + n - 1 of the upper triangle's rows 0 .. first + n - 1, from n_rows <= TOGETHER rows;
+ * those that are not there add 0, which changes no sum that began as one. */
+static void add_columns(const float *rows, uint32_t n_rows, size_t apart, const float *shift, uint32_t first,
+                        uint32_t n, double *sums, size_t stride)
 {
-    double columns[TOGETHER][PIECE];
-    for (int i = 0; i < TOGETHER; i++)
-        for (uint32_t c = 0; c < n; c++) columns[i][c] = shifted(rows[i], shift, first + c);
+    double columns[TOGETHER][PIECE] = {{0}}, x[TOGETHER] = {0};
+    for (uint32_t i = 0; i < n_rows; i++)
+        for (uint32_t c = 0; c < n; c++) columns[i][c] = shifted(rows + i * apart, shift, first + c);
     for (uint32_t r = 0; r < first + n; r++, sums += stride) {
-        double x[TOGETHER];
-        for (int i = 0; i < TOGETHER; i++) x[i] = shifted(rows[i], shift, r);
+        for (uint32_t i = 0; i < n_rows; i++) x[i] = shifted(rows + i * apart, shift, r);
         for (uint32_t c = r > first ? r - first : 0; c < n; c++)
             sums[c] = sums[c] + x[0] * columns[0][c] + x[1] * columns[1][c] + x[2] * columns[2][c] +
                       x[3] * columns[3][c];
-    }
-}
-
-/* The upper triangle; a sum takes rows in ascending order. */
-static void add_rows(const float *const rows[TOGETHER], const float *shift, uint32_t n, double *gram)
-{
-    for (uint32_t c = 0; c < n; c += PIECE)
-        add_columns(rows, shift, c, n - c < PIECE ? n - c : PIECE, gram + c, n);
-}
-
-static void add_row(const float *row, const float *shift, uint32_t n, double *gram)
-{
-    for (uint32_t r = 0; r < n; r++, gram += n) {
-        const double x = shifted(row, shift, r);
-        for (uint32_t c = r; c < n; c++) gram[c] += x * shifted(row, shift, c);
     }
 }
 
@@ -120,13 +105,10 @@ void kv_low_rank_gram(const struct kv_directions *block, const struct kv_sample 
     if (sample->sizes_only) return; /* any directions do */
     const float *first = sample->rows + block->first;
     if (shift) shift += block->first;
-    uint32_t i = 0;
-    for (; i + TOGETHER <= sample->n; i += TOGETHER) {
-        const float *rows[TOGETHER];
-        for (uint32_t k = 0; k < TOGETHER; k++) rows[k] = first + (size_t)(i + k) * dim;
-        add_rows(rows, shift, n, gram);
-    }
-    for (; i < sample->n; i++) add_row(first + (size_t)i * dim, shift, n, gram);
+    for (uint32_t i = 0; i < sample->n; i += TOGETHER) /* a sum takes rows in ascending order */
+        for (uint32_t c = 0; c < n; c += PIECE)
+            add_columns(first + (size_t)i * dim, smaller(TOGETHER, sample->n - i), dim, shift, c,
+                        smaller(PIECE, n - c), gram + c, n);
     for (uint32_t r = 0; r < n; r++)
         for (uint32_t c = 0; c < r; c++) gram[(size_t)r * n + c] = gram[(size_t)c * n + r];
 }
