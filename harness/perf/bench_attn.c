@@ -27,7 +27,7 @@ static double goal_of(const struct kv_kernels *kernels, uint32_t dim)
 static double masked(const struct kv_sweep_case *work)
 {
     const bool cells = work->sweep.kernels->ready_cell;
-    const uint32_t grain = cells ? 32 : 16, piece = cells ? 32 : KV_TILE_ROWS / 4;
+    const uint32_t grain = cells ? KV_READY_CELL : 16, piece = cells ? KV_READY_CELL : KV_TILE_ROWS / 4;
     double computed = 0;
     for (uint32_t r = 0; r < work->sweep.rows.n; r += piece) {
         const uint32_t last = r + piece < work->sweep.rows.n ? r + piece : work->sweep.rows.n;

@@ -213,7 +213,7 @@ static const float *keys_of(const struct kv_slow *slow, uint32_t lane)
 static float *ready_of(const struct kv_slow *slow)
 {
     const uint32_t rows = slow->n * slow->replay->owner->info->geometry.group;
-    return rows >= KV_READY_ROWS ? slow->ready : NULL;
+    return kv_ready_pays(slow->replay->kernels, rows) ? slow->ready : NULL;
 }
 
 /* logits[row][slot] of query rows, scaled, neither capped nor masked. */

@@ -189,7 +189,8 @@ struct kv_softmax {
 
 struct kv_kernels {
     const char *isa;          /* the strongest set in use: "generic", "avx2", ... */
-    uint32_t panel;           /* columns of a packed key panel, see pack_keys; divides 64, and is at least a cell where there are such */
+    uint32_t panel;           /* columns of a packed key panel, see pack_keys; divides 64, and is whole cells
+                               * where there are such */
     uint32_t ready_cell;      /* floats of a cell, see ready_keys; 0: the set has no such entries */
     float ready_least;        /* what its products may lose beside roundings */
 

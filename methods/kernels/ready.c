@@ -5,8 +5,8 @@ enum { LINE = 64 / sizeof(float) };
 
 size_t kv_ready_floats(const struct kv_kernels *kernels, uint32_t dim)
 {
-    const size_t deep = (dim + KV_READY_CELL - 1) / KV_READY_CELL;
-    return kernels->ready_cell ? KV_READY_TILE / KV_READY_CELL * deep * kernels->ready_cell + LINE : 0;
+    const size_t cells = (size_t)(KV_READY_TILE / KV_READY_CELL) * (kv_whole_cells(dim) / KV_READY_CELL);
+    return kernels->ready_cell ? cells * kernels->ready_cell + LINE : 0;
 }
 
 float *kv_ready_place(float *scratch)

@@ -21,8 +21,7 @@ void kv_block_compute(const struct work *work, const struct block *block, const 
                         logits + block->from, stride);
     if (geometry->softcap == 0) return;
     for (uint32_t r = 0; r < block->n; r++)
-        kernels->softcap(logits + (size_t)r * stride + block->from, columns,
-                                (float)geometry->softcap);
+        kernels->softcap(logits + (size_t)r * stride + block->from, columns, (float)geometry->softcap);
 }
 
 uint32_t kv_kept_stride(uint32_t lines)

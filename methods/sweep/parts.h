@@ -96,12 +96,6 @@ static inline int32_t kv_clip_token(uint64_t token)
     return token > INT32_MAX ? INT32_MAX : (int32_t)token;
 }
 
-/* Whether so many rows of a chunk multiply by what was made ready. */
-static inline bool kv_sweep_ready(const struct kv_sweep *sweep, uint32_t rows)
-{
-    return sweep->kernels->ready_cell && rows >= KV_READY_ROWS;
-}
-
 /* Lines that panels and values hold. */
 static inline uint32_t kv_tile_loaded(const struct tile *tile)
 {

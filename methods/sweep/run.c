@@ -182,7 +182,7 @@ void kv_sweep_run(const struct kv_sweep *sweep, float *scratch)
         const uint32_t left = sweep->rows.n - chunk, n = left < CHUNK ? left : CHUNK;
         const uint32_t tokens[2] = {sweep->rows.token[chunk], sweep->rows.token[chunk + n - 1]};
         begin_rows(&work, chunk, n);
-        work.tile.ready = kv_sweep_ready(sweep, n);
+        work.tile.ready = kv_ready_pays(sweep->kernels, n);
         for (uint32_t line = 0; line < sweep->lines.n; line += TILE) {
             if (!kv_tile_load(&work, line, tokens, chunk + n)) continue;
             for (uint32_t row = 0; row < n; row += BLOCK)

@@ -42,11 +42,11 @@ static void pack_rows(const struct kv_sweep *sweep, const struct tile *tile, con
 {
     const struct kv_kernels *kernels = sweep->kernels;
     const uint32_t panel = kernels->panel, n = kv_tile_loaded(tile);
-    const uint32_t columns = (n + panel - 1) / panel * panel, ready = (n + KV_READY_CELL - 1) / KV_READY_CELL * KV_READY_CELL;
+    const uint32_t columns = (n + panel - 1) / panel * panel;
     kernels->pack_keys(tile->rows, n, keys->dim, keys->panels);
     memset(keys->panels + (size_t)columns * keys->dim, 0,
            (size_t)(TILE - columns) * keys->dim * sizeof *keys->panels);
-    if (tile->ready) kernels->ready_keys(keys->panels, ready, keys->dim, keys->ready);
+    if (tile->ready) kernels->ready_keys(keys->panels, kv_whole_cells(n), keys->dim, keys->ready);
 }
 
 bool kv_tile_enter(struct work *work, uint32_t first, const uint32_t tokens[2])

@@ -44,7 +44,7 @@ static void weigh_chunk(struct work *work, uint32_t first, uint32_t end, double 
 {
     const struct kv_sweep *sweep = work->sweep;
     const uint32_t tokens[2] = {sweep->rows.token[first], sweep->rows.token[end - 1]};
-    work->tile.ready = kv_sweep_ready(sweep, end - first);
+    work->tile.ready = kv_ready_pays(sweep->kernels, end - first);
     for (uint32_t line = 0; line < sweep->lines.n; line += TILE) {
         if (!kv_tile_enter(work, line, tokens)) continue;
         if (sweep->kept.rows < end) kv_tile_load_keys(work);
