@@ -1,11 +1,11 @@
 /* Floats as sums of three bfloats, in the tiles that AMX multiplies.
  *
- * x = h + m + l exactly: h is x rounded to 8 bits, m the rest so rounded, l what is left, 8 bits at most.
- * A product of two floats is then nine of bfloats, each exact in a float; m l, l m and l l, together below
- * 2^-24 of it, are left out, and so is every part that a whole cell has not: halves have two, bfloats one.
+ * x = h + m + l exactly: h is x cut to 8 bits, m the rest rounded to 8, l what is left, 8 bits at most.
+ * A product of two floats is then nine of bfloats, each exact in a float; m l, l m and l l, together at most
+ * 2^-22 of it, are left out, and so is every part that a whole cell has not: halves have two, bfloats one.
  * Sums are made in floats, some terms at a time, so that fewer roundings meet the whole sum than in a
  * chain of multiply-adds: errors of 64 terms were seen to be .4 of a chain's. Tiles take subnormal
- * operands and results for 0; KV_AMX_LEAST is what a product may lose by that.
+ * operands and results for 0: a product may lose the smallest normal float.
  *
  * A *cell* is 32 rows (or columns) by 32 steps of depth. A pair of words that the hardware multiplies at
  * once holds steps k and k + 16: vectors are split and interleaved without a shuffle. */
@@ -22,7 +22,8 @@ struct cell {
     uint32_t parts, spare[15];         /* how many are not all 0; at least 1 */
 } __attribute__((aligned(64)));
 
-/* x + half of a bfloat's last place: its upper half is x rounded. */
+/* x + half of a bfloat's last place: its upper half is x rounded. Not for first parts: the largest floats would
+ * round to infinity. */
 ALWAYS_INLINE vec_int rounded(vec x)
 {
     return _mm512_add_epi32(as_bits(x), _mm512_set1_epi32(0x8000));
@@ -44,7 +45,7 @@ ALWAYS_INLINE vec_int upper_pairs(vec_int a, vec_int b)
 ALWAYS_INLINE void split_pair(vec a, vec b, uint32_t parts, float *to)
 {
     for (uint32_t part = 0; part + 1 < parts; part++, to += 2 * TILE_FLOATS) {
-        const vec_int upper_a = rounded(a), upper_b = rounded(b);
+        const vec_int upper_a = part ? rounded(a) : as_bits(a), upper_b = part ? rounded(b) : as_bits(b);
         _mm512_store_si512(to, upper_pairs(upper_a, upper_b));
         a = without(a, upper_a), b = without(b, upper_b);
     }
