@@ -186,12 +186,13 @@ static void KERNEL(ready_logits)(const float *queries, uint32_t rows, uint32_t d
     multiply(&p);
 }
 
-/* Rows times factors; 0 where that is 0, whatever was there. */
+/* Rows times factors, most of which are 1 once a row has seen its largest logit; 0 where that is 0, whatever was
+ * there. */
 static void shrink_rows(float *x, uint32_t rows, uint32_t dim, const float *factors)
 {
     for (uint32_t r = 0; r < rows; r++, x += dim) {
         const vec factor = spread(factors[r]);
-        for (uint32_t c = 0; c < dim; c += LANES) {
+        for (uint32_t c = 0; factors[r] != 1.0f && c < dim; c += LANES) {
             const uint32_t n = at_most(dim - c, LANES);
             store_part(x + c, n, unless_below(mul(load_part(x + c, n), factor), factor, spread(FLT_MIN)));
         }
