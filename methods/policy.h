@@ -42,6 +42,7 @@ struct kv_lane {                  /* one KV head as shown to a policy, for the l
     const float *weights;         /* [group][stride] observe: this step's; 0 where not visible */
     const uint32_t *places;       /* [n] a row's column in weights */
     uint32_t stride;
+    float *columns;               /* [stride] scratch of observe */
     const float *logits;          /* [group][n] select, when wants.logits: scaled, capped */
     const struct kv_prompt *prompt;
     float *keys, *values;         /* [n][dim] merge: of rows that may change, as a reader sees them; NULL

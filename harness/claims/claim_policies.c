@@ -34,6 +34,7 @@ struct stepper {                          /* one layer's heads, driven step by s
     float **held;                         /* [heads] -> [group][tokens] weights over held rows */
     struct kv_observed *observed;         /* [heads] the same */
     uint8_t *reads;                       /* [group][tokens] */
+    float *columns;                       /* [tokens] scratch of policies */
 };
 
 static int make_stepper(struct stepper *s, const struct kv_layer *layer, const struct kv_spec *spec,
@@ -51,7 +52,8 @@ static int make_stepper(struct stepper *s, const struct kv_layer *layer, const s
     s->held = kv_pool_take(s->pool, heads * sizeof *s->held);
     s->observed = kv_pool_take(s->pool, heads * sizeof *s->observed);
     s->reads = kv_pool_take(s->pool, group * tokens);
-    if (!s->prompts || !s->keys || !s->queries || !s->exact || !s->held || !s->observed || !s->reads)
+    s->columns = kv_pool_take(s->pool, tokens * sizeof(float));
+    if (!s->prompts || !s->keys || !s->queries || !s->exact || !s->held || !s->observed || !s->reads || !s->columns)
         return kv_fail(err, KV_EMEMORY, "claim: no memory");
     const struct kv_wants wants = kv_cache_wants(&spec->caches[0]);
     int status = KV_OK;
@@ -92,7 +94,7 @@ static void weigh_held(struct stepper *s, uint32_t head)
             sum += out[lane->positions[i]] = exact[lane->positions[i]];
         for (uint32_t i = 0; i < lane->n && sum > 0.0f; i++) out[lane->positions[i]] /= sum;
     }
-    s->observed[head] = (struct kv_observed){s->held[head], lane->positions, s->geometry->tokens};
+    s->observed[head] = (struct kv_observed){s->held[head], lane->positions, s->geometry->tokens, s->columns};
 }
 
 /* Positions of the `top` largest of weights[0 .. n-1]. */

@@ -62,7 +62,8 @@ int kv_counting_run_steps(struct counting *counting, struct kv_error *err)
     struct kv_observed *observed = kv_pool_take(counting->pool, lanes * sizeof *observed);
     uint32_t *places = kv_pool_take(counting->pool, geometry->tokens * sizeof *places);
     float *query = kv_pool_take(counting->pool, queries * sizeof *query);
-    bool done = weights && observed && places && query;
+    float *columns = kv_pool_take(counting->pool, geometry->tokens * sizeof *columns);
+    bool done = weights && observed && places && query && columns;
     for (uint32_t i = 0; done && i < geometry->tokens; i++) places[i] = i;
     for (size_t l = 0; done && l < lanes; l++) {
         weights[l] = kv_pool_take(counting->pool, group * geometry->tokens * sizeof(float));
@@ -76,7 +77,7 @@ int kv_counting_run_steps(struct counting *counting, struct kv_error *err)
             const struct kv_cache *cache = counting->main[l / counting->unit_heads];
             const uint32_t n = cache->lanes[l % counting->unit_heads].n;
             kv_counting_fill(counting, weights[l], group * n);
-            observed[l] = (struct kv_observed){weights[l], places, n};
+            observed[l] = (struct kv_observed){weights[l], places, n, columns};
         }
         kv_cache_end(counting->main[0], t, observed);
     }

@@ -49,7 +49,7 @@ struct kv_slow {
     float *turned_queries, *sums;      /* of one lane, where its view turns: a reader's; of values */
     float *owner_weights;              /* [n_heads][group][slots] where a reader's own come after them */
     float *ready;                      /* scratch of products of many rows; NULL: the set has none */
-    float *column, *lane_values;       /* [key_dim]; [group][tokens] by held row, or [COMPARED][slots] */
+    float *column, *lane_values;       /* [key_dim]; [group][tokens] by held row, or [COMPARED][slots], or columns */
     uint8_t *reads;                    /* [group][tokens] by held row */
     struct kv_observed *observed;      /* [n_heads] of this step */
     bool selects[2], observes;         /* the main cache; the rest */
@@ -413,7 +413,7 @@ static void weigh(const struct kv_slow *slow, const struct kv_geometry *geometry
 static void keep_observed(struct kv_slow *slow, uint32_t lane, const float *weights)
 {
     const uint32_t *places = find_places(slow, lane, &slow->main->lanes[lane]);
-    slow->observed[lane] = (struct kv_observed){weights, places, slow->blocks[lane].stride};
+    slow->observed[lane] = (struct kv_observed){weights, places, slow->blocks[lane].stride, slow->lane_values};
 }
 
 /* -- a block ------------------------------------------------------------------------------------ */

@@ -435,6 +435,7 @@ static void observe(struct kv_cache *cache, uint32_t t, const struct kv_observed
             struct kv_lane *view = &cache->views[i];
             view->weights = observed[i].weights;
             view->places = observed[i].places, view->stride = observed[i].stride;
+            view->columns = observed[i].columns;
         }
         call(cache, p, cache->choosers[p]->type->observe, &step);
     }

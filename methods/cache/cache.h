@@ -90,8 +90,8 @@ void kv_cache_begin(struct kv_cache *cache, uint32_t t, const float *queries);
  * [n_heads][group][key_dim]; logits [group][n] when wants.logits. */
 void kv_cache_select(struct kv_cache *cache, const struct kv_geometry *reader, uint32_t t,
                      uint32_t lane, const float *queries, const float *logits, uint8_t *reads);
-/* What a step gave to a lane's held rows: struct kv_lane. */
-struct kv_observed { const float *weights; const uint32_t *places; uint32_t stride; };
+/* What a step gave to a lane's held rows: struct kv_lane. columns: scratch, that lanes may share. */
+struct kv_observed { const float *weights; const uint32_t *places; uint32_t stride; float *columns; };
 /* observed [n_members * n_heads], or NULL when nobody observes. */
 void kv_cache_end(struct kv_cache *cache, uint32_t t, const struct kv_observed *observed);
 

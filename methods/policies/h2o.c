@@ -53,15 +53,15 @@ static double reduce_sums(const struct config *config, const double *sums, uint3
 static void reduce_weights(const struct config *config, const struct kv_lane *lane, float *reduced)
 {
     const float *weights = lane->weights;
-    for (uint32_t i = 0; i < lane->n; i++) reduced[i] = weights[lane->places[i]];
+    float *columns = lane->columns;
+    memcpy(columns, weights, lane->stride * sizeof *columns);
     for (uint32_t g = 1; g < lane->group; g++) {
         weights += lane->stride;
-        for (uint32_t i = 0; i < lane->n; i++) {
-            const float weight = weights[lane->places[i]];
-            if (config->reduce != REDUCE_MAX) reduced[i] += weight;
-            else if (weight > reduced[i]) reduced[i] = weight;
-        }
+        for (uint32_t c = 0; config->reduce != REDUCE_MAX && c < lane->stride; c++) columns[c] += weights[c];
+        for (uint32_t c = 0; config->reduce == REDUCE_MAX && c < lane->stride; c++)
+            columns[c] = weights[c] > columns[c] ? weights[c] : columns[c];
     }
+    for (uint32_t i = 0; i < lane->n; i++) reduced[i] = columns[lane->places[i]];
     for (uint32_t i = 0; config->reduce == REDUCE_MEAN && i < lane->n; i++)
         reduced[i] /= (float)lane->group;
 }
