@@ -40,6 +40,20 @@ int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
     return KV_OK;
 }
 
+int kv_mirror_keep_ready(struct kv_mirror *mirror, struct kv_pool *pool, struct kv_error *err)
+{
+    const uint32_t lines = kv_kept_lines(mirror->kernels, mirror->capacity);
+    for (int side = 0; lines && side < 2; side++) {
+        struct kv_kept_ready *kept = &mirror->ready[side];
+        kept->cells = kv_pool_take(pool, kv_kept_floats(mirror->kernels, lines, mirror->columns[side]) * sizeof(float));
+        kept->states = kv_pool_take(pool, lines / KV_READY_CELL);
+        if (!kept->cells || !kept->states) return kv_fail(err, KV_EMEMORY, "out of memory for ready rows");
+        kept->lines = lines;
+        memset(kept->states, KV_CELL_STALE, lines / KV_READY_CELL);
+    }
+    return KV_OK;
+}
+
 void kv_mirror_put_key(const struct kv_mirror *mirror, float *panels, uint32_t slot, const float *key)
 {
     const uint32_t panel = mirror->kernels->panel;
@@ -48,11 +62,27 @@ void kv_mirror_put_key(const struct kv_mirror *mirror, float *panels, uint32_t s
     for (uint32_t c = 0; c < dim; c++) column[(size_t)c * panel] = key[c];
 }
 
+static void set_key(struct kv_mirror *mirror, uint32_t slot, const float *key)
+{
+    kv_mirror_put_key(mirror, mirror->keys, slot, key);
+    kv_kept_mark(&mirror->ready[0], slot);
+}
+
+/* value NULL: 0. */
+static void set_value(struct kv_mirror *mirror, uint32_t slot, const float *value)
+{
+    const uint32_t dim = mirror->columns[1];
+    float *row = mirror->values + (size_t)slot * dim;
+    if (value) memcpy(row, value, dim * sizeof *row);
+    else memset(row, 0, dim * sizeof *row);
+    kv_kept_mark(&mirror->ready[1], slot);
+}
+
 /* A free slot's value is 0, so that it adds nothing to an answer. */
 static void free_slot(struct kv_mirror *mirror, uint32_t slot)
 {
     mirror->free_slots[mirror->n_free++] = slot;
-    memset(mirror->values + (size_t)slot * mirror->columns[1], 0, mirror->columns[1] * sizeof(float));
+    set_value(mirror, slot, NULL);
 }
 
 static void leave_slot(struct kv_mirror *mirror, uint32_t token)
@@ -75,7 +105,7 @@ void kv_mirror_freeze(struct kv_mirror *mirror, const struct kv_tensor *keys, ui
         if (!free && mirror->met == mirror->capacity) return;
         const uint32_t slot = free ? mirror->free_slots[--free] : mirror->met++;
         kv_widen_rows(keys, head, t + i, 1, mirror->kernels, mirror->exact_row);
-        kv_mirror_put_key(mirror, mirror->keys, slot, mirror->exact_row);
+        set_key(mirror, slot, mirror->exact_row);
     }
 }
 
@@ -134,12 +164,12 @@ static bool stays_as_it_is(const struct kv_mirror *mirror, const struct kv_held 
 static void put_row(struct kv_mirror *mirror, struct kv_cache *cache, const struct kv_held *lane,
                     uint32_t token, const float *key, const float *value)
 {
-    const uint32_t slot = slot_for(mirror, token), dim = mirror->columns[1];
+    const uint32_t slot = slot_for(mirror, token);
     if (!is_met(mirror, slot, key)) {
         mirror->changed[mirror->n_changed++] = slot;
-        kv_mirror_put_key(mirror, mirror->keys, slot, key);
+        set_key(mirror, slot, key);
     }
-    memcpy(mirror->values + (size_t)slot * dim, value, dim * sizeof *value);
+    set_value(mirror, slot, value);
     mirror->coded[slot] = lane->lines.coded[lane->line_of[token]];
     if (mirror->exact_keys) {
         kv_widen_rows(cache->plan.source.keys, lane->head, token, 1, mirror->kernels, mirror->exact_row);

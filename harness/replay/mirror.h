@@ -9,6 +9,7 @@
 #define KVBENCH_HARNESS_MIRROR_H
 
 #include "methods/cache/cache.h"
+#include "methods/kernels/ready.h"
 
 struct kv_mirror {
     const struct kv_kernels *kernels;
@@ -28,6 +29,7 @@ struct kv_mirror {
     float *keys;                      /* [slots / panel][key columns][panel] */
     float *exact_keys;                /* the recorded keys likewise, or NULL when the same */
     float *values;                    /* [slots][value columns] */
+    struct kv_kept_ready ready[2];    /* keys and values of the first slots; of no lines where nobody asked */
     float *row_keys, *row_values;     /* [CHUNK] scratch of a refresh */
     uint32_t *row_tokens;             /* [tokens] likewise */
     float *exact_row;                 /* [key_dim] */
@@ -37,6 +39,9 @@ struct kv_mirror {
 int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
                      const struct kv_geometry *geometry, const struct kv_view *view, bool exact,
                      struct kv_pool *pool, struct kv_error *err);
+
+/* Keys and values of some slots stay ready for products of many rows, where the set makes them so. */
+int kv_mirror_keep_ready(struct kv_mirror *mirror, struct kv_pool *pool, struct kv_error *err);
 
 /* Takes over what changed in the lane of one cache since the last call (empties its dirty list); the
  * slots of keys that nobody has met are added to `changed`, which the caller empties. */

@@ -148,6 +148,17 @@ static uint32_t widest(const struct kv_geometry *geometry, const struct kv_view 
     return more > geometry->key_dim ? more : geometry->key_dim;
 }
 
+static int create_mirror(const struct kv_slow *slow, struct kv_mirror *mirror, bool compares, struct kv_pool *pool,
+                         struct kv_error *err)
+{
+    const struct kv_replay *replay = slow->replay;
+    const struct kv_geometry *owner = &replay->owner->info->geometry;
+    const struct kv_view view = kv_view_of_lane(slow->main, 0);
+    const int status = kv_mirror_create(mirror, replay->kernels, owner, &view, compares, pool, err);
+    if (status != KV_OK || !kv_ready_pays(replay->kernels, block_tokens(replay) * owner->group)) return status;
+    return kv_mirror_keep_ready(mirror, pool, err);
+}
+
 int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct kv_cache *main,
                    struct kv_cache *rest, struct kv_pool *pool, struct kv_error *err)
 {
@@ -176,7 +187,7 @@ int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct 
            slow->scored_at && (slow->ready || !ready);
     int status = done ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
     for (uint32_t i = 0; status == KV_OK && i < replay->n_heads; i++)
-        status = kv_mirror_create(&slow->mirrors[i], replay->kernels, owner, &view, compares, pool, err);
+        status = create_mirror(slow, &slow->mirrors[i], compares, pool, err);
     if (status == KV_OK && renumbers(replay)) status = create_renumbers(slow, pool, err);
     *out = slow;
     return status;
@@ -218,13 +229,13 @@ static float *ready_of(const struct kv_slow *slow)
 
 /* logits[row][slot] of query rows, scaled, neither capped nor masked. */
 static void multiply(const struct kv_slow *slow, const struct kv_geometry *geometry,
-                     const struct kv_mirror *mirror, const float *panels, const float *queries,
+                     struct kv_mirror *mirror, const float *panels, const float *queries,
                      uint32_t rows, float *logits, uint32_t stride)
 {
     const uint32_t dim = panels == mirror->exact_keys ? geometry->key_dim : mirror->columns[0];
     const uint32_t slots = mirror->frozen && mirror->met > mirror->n_slots ? mirror->met : mirror->n_slots;
-    kv_many_logits(slow->replay->kernels, ready_of(slow), queries, rows, dim, panels, whole_panels(slow, slots),
-                   (float)geometry->scale, logits, stride);
+    kv_many_logits(slow->replay->kernels, ready_of(slow), panels == mirror->keys ? &mirror->ready[0] : NULL,
+                   queries, rows, dim, panels, whole_panels(slow, slots), (float)geometry->scale, logits, stride);
 }
 
 /* Queries of the lane's group at tokens t, t + 1, ... as its view meets them; queries themselves where it
@@ -484,14 +495,14 @@ static void add_columns(struct kv_slow *slow, uint32_t lane)
 /* outputs [rows][value_dim] of the block's weights. */
 static void sum_values(struct kv_slow *slow, uint32_t lane, uint32_t rows, uint32_t value_dim, float *outputs)
 {
-    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    struct kv_mirror *mirror = &slow->mirrors[lane];
     const struct lane_block *block = &slow->blocks[lane];
     const bool turned = !kv_view_is_recorded(&mirror->view);
     const size_t columns = mirror->columns[1];
     float *sums = turned ? slow->sums : outputs;
     memset(sums, 0, rows * columns * sizeof *sums);
-    kv_many_sums(slow->replay->kernels, ready_of(slow), block->weights, rows, block->stride, mirror->values,
-                 mirror->n_slots, mirror->columns[1], sums);
+    kv_many_sums(slow->replay->kernels, ready_of(slow), &mirror->ready[1], block->weights, rows, block->stride,
+                 mirror->values, mirror->n_slots, mirror->columns[1], sums);
     for (uint32_t r = 0; turned && r < rows; r++)
         kv_view_turn_output(&mirror->view, &slow->main->lanes[lane], sums + r * columns, value_dim,
                             outputs + (size_t)r * value_dim);
@@ -502,7 +513,7 @@ static void multiply_exactly(struct kv_slow *slow, uint32_t lane)
 {
     const struct kv_replay *replay = slow->replay;
     const struct kv_geometry *geometry = &replay->reader->info->geometry;
-    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    struct kv_mirror *mirror = &slow->mirrors[lane];
     const struct lane_block *block = &slow->blocks[lane];
     const uint32_t group = geometry->group, rows = slow->n_scored * group;
     const size_t dim = geometry->key_dim;
@@ -585,7 +596,7 @@ static void step_lane(struct kv_slow *slow, uint32_t lane, uint32_t t, uint32_t 
     const struct kv_geometry *owner = &replay->owner->info->geometry;
     const struct kv_geometry *reader = &replay->reader->info->geometry;
     const struct lane_block *block = &slow->blocks[lane];
-    const struct kv_mirror *mirror = &slow->mirrors[lane];
+    struct kv_mirror *mirror = &slow->mirrors[lane];
     const bool same = replay->owner == replay->reader, wanted = scored != UINT32_MAX;
     const size_t head = replay->first_head + lane;
     float *lse = wanted ? replay->answers.log_sum_exp + (head * replay->n_scored + scored) * reader->group : NULL;

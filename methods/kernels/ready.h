@@ -9,7 +9,8 @@
 
 enum {
     KV_READY_CELL = 32, /* lines, and columns, of a cell */
-    KV_READY_TILE = 256 /* lines that are made ready at a time */
+    KV_READY_TILE = 256, /* lines that are made ready at a time */
+    KV_READY_KEPT = 2048 /* lines that are kept ready at most: they take half as much memory again as floats */
 };
 
 static inline uint32_t kv_whole_cells(uint32_t n)
@@ -30,12 +31,32 @@ size_t kv_ready_floats(const struct kv_kernels *kernels, uint32_t dim);
 /* Where a tile may lie in such scratch. */
 float *kv_ready_place(float *scratch);
 
-/* logits and accumulate (kernels.h) of many rows: the lines are made ready a tile at a time. scratch NULL:
- * those entries themselves. columns: a multiple of panel. */
-void kv_many_logits(const struct kv_kernels *kernels, float *scratch, const float *queries, uint32_t rows,
-                    uint32_t dim, const float *panels, uint32_t columns, float scale, float *logits,
-                    uint32_t stride);
-void kv_many_sums(const struct kv_kernels *kernels, float *scratch, const float *weights, uint32_t rows,
-                  uint32_t stride, const float *values, uint32_t n, uint32_t dim, float *outputs);
+/* Lines that stay ready from one product to the next, but for the cells that somebody marks. Where more than a
+ * quarter of a tile's cells change between products they are made ready in scratch: kept ones would take room in
+ * the cache and save little (h2o's rows come and go in few cells, tova's in most: 9 % and 7 % of their replays). */
+enum kv_cell_state { KV_CELL_READY, KV_CELL_STALE, KV_CELL_CHANGED };   /* changed: stale since the last product */
+struct kv_kept_ready {
+    uint32_t lines;            /* the first ones; whole tiles */
+    float *cells;
+    uint8_t *states;           /* [lines / KV_READY_CELL] of enum kv_cell_state; at first stale */
+};
+
+/* Of so many lines, how many are kept; 0: the set makes nothing ready. */
+uint32_t kv_kept_lines(const struct kv_kernels *kernels, uint32_t lines);
+/* What they take; lines: whole cells. */
+size_t kv_kept_floats(const struct kv_kernels *kernels, uint32_t lines, uint32_t dim);
+static inline void kv_kept_mark(struct kv_kept_ready *kept, uint32_t line)
+{
+    if (line < kept->lines) kept->states[line / KV_READY_CELL] = KV_CELL_CHANGED;
+}
+
+/* logits and accumulate (kernels.h) of many rows: lines that are not kept are made ready a tile at a time, in
+ * scratch. scratch NULL: those entries themselves. columns: a multiple of panel. */
+void kv_many_logits(const struct kv_kernels *kernels, float *scratch, struct kv_kept_ready *kept,
+                    const float *queries, uint32_t rows, uint32_t dim, const float *panels, uint32_t columns,
+                    float scale, float *logits, uint32_t stride);
+void kv_many_sums(const struct kv_kernels *kernels, float *scratch, struct kv_kept_ready *kept,
+                  const float *weights, uint32_t rows, uint32_t stride, const float *values, uint32_t n,
+                  uint32_t dim, float *outputs);
 
 #endif
