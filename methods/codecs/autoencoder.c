@@ -113,7 +113,7 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     if (!covariance) return kv_fail(err, KV_EMEMORY, "autoencoder: no memory for %zu columns", dim);
     double *columns = covariance + dim * dim;
     take_mean(self->mean, sample, code->dim);
-    kv_low_rank_gram(self->low.blocks, sample, code->dim, self->mean, covariance);
+    kv_low_rank_gram(self->low.kernels, self->low.blocks, sample, code->dim, self->mean, covariance);
     learn(covariance, code->dim, (uint32_t)rank, self->steps, columns, columns + rank * dim);
     for (uint32_t k = 0; k < rank; k++)
         kv_low_rank_set(self->low.blocks, k, columns + k * dim, columns + k * dim);

@@ -142,7 +142,7 @@ static int fit_maps(struct kq_code *self, const struct kv_sample *sample, double
     double *roots = turned + square, *values = roots + dim, *maps = values + dim, trace = 0;
     int status = reader_metric(self, sample, metric, err);
     if (status) return status;
-    kv_low_rank_gram(self->low.blocks, sample, dim, NULL, gram);
+    kv_low_rank_gram(self->low.kernels, self->low.blocks, sample, dim, NULL, gram);
     for (uint32_t c = 0; c < dim; c++) trace += gram[(size_t)c * dim + c];
     const double extra = trace > 0 ? 1e-6 * trace / dim : 1.0;
     for (uint32_t c = 0; c < dim; c++) gram[(size_t)c * dim + c] += extra;
@@ -160,7 +160,7 @@ static int fit_energy(struct kq_code *self, const struct kv_sample *sample, doub
                       struct kv_error *err)
 {
     const uint32_t dim = self->low.code.dim;
-    kv_low_rank_gram(self->low.blocks, sample, dim, NULL, gram);
+    kv_low_rank_gram(self->low.kernels, self->low.blocks, sample, dim, NULL, gram);
     const int status = kv_eigen_symmetric(gram, dim, gram + (size_t)dim * dim, err);
     for (uint32_t k = 0; !status && k < self->low.n_latents; k++)
         kv_low_rank_set(self->low.blocks, k, gram + (size_t)k * dim, gram + (size_t)k * dim);

@@ -58,6 +58,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->sum_squares = KERNEL(sum_squares);
     kernels->sum_magnitudes = KERNEL(sum_magnitudes);
     kernels->sum_wide = KERNEL(sum_wide);
+    kernels->add_multiples = KERNEL(add_multiples);
     kernels->hadamard_squares = KERNEL(hadamard_squares);
 }
 

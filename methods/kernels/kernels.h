@@ -350,6 +350,9 @@ struct kv_kernels {
     /* Sum of x[i] * factors[i], or x[i] where factors is NULL, in double with 8 partial sums (index mod
      * 8), added as those of sum_squares; products of floats are exact there: exact. */
     double (*sum_wide)(const float *x, const float *factors, size_t n);
+    /* sums[i] = sums[i] + x[0] a_0[i] + x[1] a_1[i] + x[2] a_2[i] + x[3] a_3[i], where row a_k lies at
+     * rows + k * apart; every product and every sum rounded, from the left: exact. */
+    void (*add_multiples)(const double x[4], const double *rows, size_t apart, size_t n, double *sums);
     /* hadamard, and the sum_squares of x, which is returned: exact. out may not be x. */
     float (*hadamard_squares)(const float *x, const float *factors, float *out, size_t n);
 

@@ -1,4 +1,4 @@
-/* Sums of floats in double precision. */
+/* Sums in double precision. */
 #ifndef KVBENCH_METHODS_KERNELS_WIDE_SUMS_H
 #define KVBENCH_METHODS_KERNELS_WIDE_SUMS_H
 
@@ -36,6 +36,19 @@ ALWAYS_INLINE double sum_eights(const float *x, const float *factors, size_t n)
 static double KERNEL(sum_wide)(const float *x, const float *factors, size_t n)
 {
     return factors ? sum_eights(x, factors, n) : sum_eights(x, NULL, n);
+}
+
+static void KERNEL(add_multiples)(const double x[4], const double *rows, size_t apart, size_t n, double *sums)
+{
+    size_t i = 0;
+    for (; i + WIDE <= n; i += WIDE) {
+        wide sum = wide_load(sums + i);
+        UNROLLED for (int k = 0; k < 4; k++)
+            sum = wide_add(sum, wide_mul(wide_spread(x[k]), wide_load(rows + (size_t)k * apart + i)));
+        wide_store(sums + i, sum);
+    }
+    for (; i < n; i++)
+        for (int k = 0; k < 4; k++) sums[i] += x[k] * rows[(size_t)k * apart + i];
 }
 
 #endif

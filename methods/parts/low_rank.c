@@ -82,22 +82,21 @@ static inline double shifted(const float *row, const float *shift, uint32_t c)
 
 /* Columns first .. first + n - 1 of the upper triangle's rows 0 .. first + n - 1, from n_rows <= TOGETHER rows;
  * those that are not there add 0, which changes no sum that began as one. */
-static void add_columns(const float *rows, uint32_t n_rows, size_t apart, const float *shift, uint32_t first,
-                        uint32_t n, double *sums, size_t stride)
+static void add_columns(const struct kv_kernels *kernels, const float *rows, uint32_t n_rows, size_t apart,
+                        const float *shift, uint32_t first, uint32_t n, double *sums, size_t stride)
 {
     double columns[TOGETHER][PIECE] = {{0}}, x[TOGETHER] = {0};
     for (uint32_t i = 0; i < n_rows; i++)
         for (uint32_t c = 0; c < n; c++) columns[i][c] = shifted(rows + i * apart, shift, first + c);
     for (uint32_t r = 0; r < first + n; r++, sums += stride) {
         for (uint32_t i = 0; i < n_rows; i++) x[i] = shifted(rows + i * apart, shift, r);
-        for (uint32_t c = r > first ? r - first : 0; c < n; c++)
-            sums[c] = sums[c] + x[0] * columns[0][c] + x[1] * columns[1][c] + x[2] * columns[2][c] +
-                      x[3] * columns[3][c];
+        const uint32_t begin = r > first ? r - first : 0;
+        kernels->add_multiples(x, columns[0] + begin, PIECE, n - begin, sums + begin);
     }
 }
 
-void kv_low_rank_gram(const struct kv_directions *block, const struct kv_sample *sample,
-                      uint32_t dim, const float *shift, double *gram)
+void kv_low_rank_gram(const struct kv_kernels *kernels, const struct kv_directions *block,
+                      const struct kv_sample *sample, uint32_t dim, const float *shift, double *gram)
 {
     const uint32_t n = block->width;
     memset(gram, 0, (size_t)n * n * sizeof *gram);
@@ -107,7 +106,7 @@ void kv_low_rank_gram(const struct kv_directions *block, const struct kv_sample 
     if (shift) shift += block->first;
     for (uint32_t i = 0; i < sample->n; i += TOGETHER) /* a sum takes rows in ascending order */
         for (uint32_t c = 0; c < n; c += PIECE)
-            add_columns(first + (size_t)i * dim, smaller(TOGETHER, sample->n - i), dim, shift, c,
+            add_columns(kernels, first + (size_t)i * dim, smaller(TOGETHER, sample->n - i), dim, shift, c,
                         smaller(PIECE, n - c), gram + c, n);
     for (uint32_t r = 0; r < n; r++)
         for (uint32_t c = 0; c < r; c++) gram[(size_t)r * n + c] = gram[(size_t)c * n + r];

@@ -36,7 +36,8 @@ int kv_low_rank_create(struct kv_low_rank *self, const struct kv_codec *type,
 void kv_low_rank_set(struct kv_directions *block, uint32_t k, const double *down, const double *up);
 
 /* Sums of x_r x_c over the sample's rows for the columns of a block: [width][width] double. */
-void kv_low_rank_gram(const struct kv_directions *block, const struct kv_sample *sample,
+void kv_low_rank_gram(const struct kv_kernels *kernels, const struct kv_directions *block,
+                      const struct kv_sample *sample,
                       uint32_t dim, const float *shift, double *gram);
 
 /* The end of a fit: charges so many halves as basis and fits the inner codec on latents. */

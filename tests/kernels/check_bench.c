@@ -75,6 +75,12 @@ static void bench_add_wide(const struct kv_kernels *k)
 {
     k->add_wide(data.a, LINES, (double *)data.out);
 }
+static void bench_add_multiples(const struct kv_kernels *k)
+{
+    const double x[4] = {1, 2, 3, 4};
+    const double *rows = (const double *)data.a;
+    k->add_multiples(x, rows, LINES, LINES, (double *)data.out);
+}
 static void bench_spread_out(const struct kv_kernels *k)
 {
     k->spread_out(data.a, data.halves, N, 0.0f, data.out);
@@ -242,6 +248,7 @@ static const struct {
     {"max", bench_max, 4.0 * N, 0},
     {"scale", bench_scale, 8.0 * N, 0},
     {"add_wide", bench_add_wide, 20.0 * LINES, 0},
+    {"add_multiples", bench_add_multiples, 48.0 * LINES, 8.0 * LINES},
     {"spread_out", bench_spread_out, 6.0 * N, 0},
     {"close_up", bench_close_up, 6.0 * N, 0},
     {"hide", bench_hide, 16.0 * N, 0},

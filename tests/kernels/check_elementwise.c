@@ -356,6 +356,30 @@ static void call_add_wide(const struct kv_kernels *set, const void *in, void *ou
     set->add_wide(in, n, sums);
 }
 
+/* Rows are the same numbers, each from its own place on. */
+static void call_add_multiples(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                               uint32_t variant, float *results)
+{
+    const double x[2][4] = {{1.1, -0.3, 2e5, 1e-9}, {0, 7.7, 0, 0}};
+    struct guarded spread = guarded_make(4 * n * sizeof(double), 0);
+    double *rows = (double *)(void *)spread.data, *sums = out;
+    for (size_t i = 0; i < n; i++) {
+        float value;
+        memcpy(&value, (const float *)in + i, sizeof value);
+        sums[i] = 0.1 * (double)i - 3;
+        for (size_t k = 0; k < 4; k++) rows[k * n + (i + k) % n] = (double)value / 3;
+    }
+    set->add_multiples(x[variant], rows, n, n, sums);
+    guarded_free(&spread);
+}
+
+const char *check_add_multiples(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 8, .kinds = FINITE_KINDS, .variants = 2,
+                                    .call = call_add_multiples};
+    return check_elements(generic, set, &adapter);
+}
+
 const char *check_add_wide(const struct kv_kernels *generic, const struct kv_kernels *set)
 {
     const struct adapter adapter = {.in_size = 4, .out_size = 8, .kinds = FINITE_KINDS, .variants = 1,

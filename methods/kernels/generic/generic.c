@@ -508,6 +508,13 @@ static double sum_wide_generic(const float *x, const float *factors, size_t n)
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }
 
+static void add_multiples_generic(const double x[4], const double *rows, size_t apart, size_t n, double *sums)
+{
+    for (size_t i = 0; i < n; i++)
+        sums[i] = sums[i] + x[0] * rows[i] + x[1] * rows[apart + i] + x[2] * rows[2 * apart + i] +
+                  x[3] * rows[3 * apart + i];
+}
+
 static void pack_cells_generic(const struct kv_cells *cells, const struct kv_cell_rows *rows,
                                uint8_t *packed)
 {
@@ -631,6 +638,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .sum_squares = sum_squares_generic,
         .sum_magnitudes = sum_magnitudes_generic,
         .sum_wide = sum_wide_generic,
+        .add_multiples = add_multiples_generic,
         .hadamard_squares = hadamard_squares_generic,
         .peak = peak_generic,
         .isolating_peak = isolating_peak_generic,
