@@ -92,7 +92,7 @@ static int turn_by_lags(const struct fit *fit, struct kv_sample *sample, struct 
     kv_add_squares(squares, sample->queries, sample->n_queries, dim, dim);
     if (!kv_lags_average(squares, geometry, fit->from->first, fit->n, bank->pool))
         return kv_fail(err, KV_EMEMORY, "out of memory for the lags of queries");
-    const int status = kv_eigen_symmetric(squares, dim, values, err);
+    const int status = kv_eigen_symmetric(bank->kernels, squares, dim, values, err);
     for (uint32_t k = 0; k < dim; k++) {
         const double length = values[k] > 0 ? sqrt(values[k]) : 0.0;
         for (uint32_t c = 0; c < dim; c++)

@@ -146,11 +146,11 @@ static int fit_maps(struct kq_code *self, const struct kv_sample *sample, double
     for (uint32_t c = 0; c < dim; c++) trace += gram[(size_t)c * dim + c];
     const double extra = trace > 0 ? 1e-6 * trace / dim : 1.0;
     for (uint32_t c = 0; c < dim; c++) gram[(size_t)c * dim + c] += extra;
-    status = kv_eigen_symmetric(gram, dim, roots, err);
+    status = kv_eigen_symmetric(self->low.kernels, gram, dim, roots, err);
     if (status) return status;
     for (uint32_t k = 0; k < dim; k++) roots[k] = sqrt(roots[k] > extra ? roots[k] : extra);
     turn_metric(gram, roots, metric, dim, work, turned);
-    status = kv_eigen_symmetric(turned, dim, values, err);
+    status = kv_eigen_symmetric(self->low.kernels, turned, dim, values, err);
     for (uint32_t k = 0; !status && k < self->low.n_latents; k++)
         set_column(self->low.blocks, k, gram, roots, turned + (size_t)k * dim, maps);
     return status;
@@ -161,7 +161,7 @@ static int fit_energy(struct kq_code *self, const struct kv_sample *sample, doub
 {
     const uint32_t dim = self->low.code.dim;
     kv_low_rank_gram(self->low.kernels, self->low.blocks, sample, dim, NULL, gram);
-    const int status = kv_eigen_symmetric(gram, dim, gram + (size_t)dim * dim, err);
+    const int status = kv_eigen_symmetric(self->low.kernels, gram, dim, gram + (size_t)dim * dim, err);
     for (uint32_t k = 0; !status && k < self->low.n_latents; k++)
         kv_low_rank_set(self->low.blocks, k, gram + (size_t)k * dim, gram + (size_t)k * dim);
     return status;

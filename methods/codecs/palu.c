@@ -88,7 +88,7 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
         halves += (size_t)block->width * block->rank;
         if (sample->sizes_only) continue;
         kv_low_rank_gram(self->kernels, block, sample, code->dim, NULL, memory);
-        status = kv_eigen_symmetric(memory, block->width, values, err);
+        status = kv_eigen_symmetric(self->kernels, memory, block->width, values, err);
         if (!status) set_scaled(block, memory, values, values + width);
     }
     free(memory);

@@ -51,7 +51,7 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     double *matrix = calloc((size_t)dim * dim + dim, sizeof *matrix);
     if (!matrix) return kv_fail(err, KV_EMEMORY, "svd: no memory for a Gram matrix of %u", dim);
     kv_low_rank_gram(self->kernels, self->blocks, sample, dim, NULL, matrix);
-    const int status = kv_eigen_symmetric(matrix, dim, matrix + (size_t)dim * dim, err);
+    const int status = kv_eigen_symmetric(self->kernels, matrix, dim, matrix + (size_t)dim * dim, err);
     for (uint32_t k = 0; !status && k < self->n_latents; k++)
         kv_low_rank_set(self->blocks, k, matrix + (size_t)k * dim, matrix + (size_t)k * dim);
     free(matrix);

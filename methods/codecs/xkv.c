@@ -73,7 +73,7 @@ static int fit(struct kv_code *code, const struct kv_sample *sample, struct kv_e
     double *matrix = calloc(dim * dim + dim, sizeof *matrix);
     if (!matrix) return kv_fail(err, KV_EMEMORY, "xkv: no memory for a Gram matrix of %zu", dim);
     kv_low_rank_gram(self->kernels, self->blocks, sample, code->dim, NULL, matrix);
-    const int status = kv_eigen_symmetric(matrix, code->dim, matrix + dim * dim, err);
+    const int status = kv_eigen_symmetric(self->kernels, matrix, code->dim, matrix + dim * dim, err);
     for (uint32_t k = 0; !status && k < self->n_latents; k++)
         kv_low_rank_set(self->blocks, k, matrix + k * dim, matrix + k * dim);
     free(matrix);

@@ -187,6 +187,8 @@ struct kv_softmax {
     float *largest, *factors, *added;
 };
 
+struct kv_pair_turn { double cosine, sine; uint32_t row; };
+
 struct kv_kernels {
     const char *isa;          /* the strongest set in use: "generic", "avx2", ... */
     uint32_t panel;           /* columns of a packed key panel, see pack_keys; divides 64, and is whole cells
@@ -353,6 +355,9 @@ struct kv_kernels {
     /* sums[i] = sums[i] + x[0] a_0[i] + x[1] a_1[i] + x[2] a_2[i] + x[3] a_3[i], where row a_k lies at
      * rows + k * apart; every product and every sum rounded, from the left: exact. */
     void (*add_multiples)(const double x[4], const double *rows, size_t apart, size_t n, double *sums);
+    /* Turns in their order: of rows a = turn.row and b = a + 1, `apart` doubles apart, the first n entries become
+     * cosine a - sine b and sine a + cosine b; every product and every sum rounded: exact. */
+    void (*turn_rows)(const struct kv_pair_turn *turns, uint32_t n_turns, double *rows, size_t apart, size_t n);
     /* hadamard, and the sum_squares of x, which is returned: exact. out may not be x. */
     float (*hadamard_squares)(const float *x, const float *factors, float *out, size_t n);
 

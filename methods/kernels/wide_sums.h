@@ -1,4 +1,4 @@
-/* Sums in double precision. */
+/* Sums and turns in double precision. */
 #ifndef KVBENCH_METHODS_KERNELS_WIDE_SUMS_H
 #define KVBENCH_METHODS_KERNELS_WIDE_SUMS_H
 
@@ -49,6 +49,25 @@ static void KERNEL(add_multiples)(const double x[4], const double *rows, size_t 
     }
     for (; i < n; i++)
         for (int k = 0; k < 4; k++) sums[i] += x[k] * rows[(size_t)k * apart + i];
+}
+
+static void KERNEL(turn_rows)(const struct kv_pair_turn *turns, uint32_t n_turns, double *rows, size_t apart, size_t n)
+{
+    for (uint32_t t = 0; t < n_turns; t++) {
+        double *a = rows + turns[t].row * apart, *b = a + apart;
+        const double cosine = turns[t].cosine, sine = turns[t].sine;
+        size_t i = 0;
+        for (; i + WIDE <= n; i += WIDE) {
+            const wide x = wide_load(a + i), y = wide_load(b + i), c = wide_spread(cosine), s = wide_spread(sine);
+            wide_store(a + i, wide_sub(wide_mul(c, x), wide_mul(s, y)));
+            wide_store(b + i, wide_add(wide_mul(s, x), wide_mul(c, y)));
+        }
+        for (; i < n; i++) {
+            const double x = a[i], y = b[i];
+            a[i] = cosine * x - sine * y;
+            b[i] = sine * x + cosine * y;
+        }
+    }
 }
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "harness/base/status.h"
+#include "methods/kernels/kernels.h"
 
 /* matrix [dim][dim] += x x^T of n rows of `dim` numbers that lie `stride` apart. */
 void kv_add_squares(double *matrix, const float *rows, size_t n, size_t stride, uint32_t dim);
@@ -18,6 +19,7 @@ double kv_sign_of_largest(const double *vector, uint32_t n);
 /* matrix [n][n] in, symmetric; out: row k is the unit eigenvector of values[k], values descending
  * (of equal ones any order, always the same); the sign of each vector is that of its largest
  * component: +. */
-int kv_eigen_symmetric(double *matrix, uint32_t n, double *values, struct kv_error *err);
+int kv_eigen_symmetric(const struct kv_kernels *kernels, double *matrix, uint32_t n, double *values,
+                       struct kv_error *err);
 
 #endif

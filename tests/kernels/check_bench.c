@@ -81,6 +81,11 @@ static void bench_add_multiples(const struct kv_kernels *k)
     const double *rows = (const double *)data.a;
     k->add_multiples(x, rows, LINES, LINES, (double *)data.out);
 }
+static void bench_turn_rows(const struct kv_kernels *k)
+{
+    const struct kv_pair_turn turns[2] = {{0.8, 0.6, 1}, {0.6, -0.8, 0}};
+    k->turn_rows(turns, 2, (double *)data.out, LINES, LINES);
+}
 static void bench_spread_out(const struct kv_kernels *k)
 {
     k->spread_out(data.a, data.halves, N, 0.0f, data.out);
@@ -249,6 +254,7 @@ static const struct {
     {"scale", bench_scale, 8.0 * N, 0},
     {"add_wide", bench_add_wide, 20.0 * LINES, 0},
     {"add_multiples", bench_add_multiples, 48.0 * LINES, 8.0 * LINES},
+    {"turn_rows", bench_turn_rows, 64.0 * LINES, 12.0 * LINES},
     {"spread_out", bench_spread_out, 6.0 * N, 0},
     {"close_up", bench_close_up, 6.0 * N, 0},
     {"hide", bench_hide, 16.0 * N, 0},

@@ -380,6 +380,34 @@ const char *check_add_multiples(const struct kv_kernels *generic, const struct k
     return check_elements(generic, set, &adapter);
 }
 
+/* Five rows of n, of which two turns share one and one comes again. */
+static void call_turn_rows(const struct kv_kernels *set, const void *in, void *out, size_t n, uint32_t variant,
+                           float *results)
+{
+    enum { ROWS = 5 };
+    const struct kv_pair_turn turns[] = {{0.8, 0.6, 3}, {0.28, -0.96, 2}, {-1, 1e-9, 0}, {0.1, 0.3, 3}};
+    struct guarded spread = guarded_make(ROWS * n * sizeof(double), 0);
+    double *rows = (double *)(void *)spread.data, *sums = out;
+    for (size_t i = 0; i < n; i++) {
+        float value;
+        memcpy(&value, (const float *)in + i, sizeof value);
+        for (size_t r = 0; r < ROWS; r++) rows[r * n + (i + r) % n] = (double)value / 3 + (double)r;
+    }
+    set->turn_rows(turns, 4, rows, n, n);
+    for (size_t i = 0; i < n; i++) {
+        sums[i] = 0;
+        for (size_t r = 0; r < ROWS; r++) sums[i] += (double)(2 * r + 1) * rows[r * n + i];
+    }
+    guarded_free(&spread);
+}
+
+const char *check_turn_rows(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .out_size = 8, .kinds = FINITE_KINDS, .variants = 1,
+                                    .call = call_turn_rows};
+    return check_elements(generic, set, &adapter);
+}
+
 const char *check_add_wide(const struct kv_kernels *generic, const struct kv_kernels *set)
 {
     const struct adapter adapter = {.in_size = 4, .out_size = 8, .kinds = FINITE_KINDS, .variants = 1,

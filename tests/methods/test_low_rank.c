@@ -28,9 +28,11 @@ static void random_symmetric(double *matrix, uint32_t n, uint32_t rank)
 static void check_eigen(const double *matrix, uint32_t n)
 {
     double *v = malloc((size_t)n * n * sizeof *v), values[MAX], size = 0;
+    struct kv_kernels kernels;
     struct kv_error err;
     memcpy(v, matrix, (size_t)n * n * sizeof *v);
-    cr_assert_eq(kv_eigen_symmetric(v, n, values, &err), KV_OK);
+    cr_assert_eq(kv_kernels_fill(&kernels, "auto", &err), KV_OK);
+    cr_assert_eq(kv_eigen_symmetric(&kernels, v, n, values, &err), KV_OK);
     for (uint32_t i = 0; i < n * n; i++)
         if (fabs(matrix[i]) > size) size = fabs(matrix[i]);
     for (uint32_t k = 0; k < n; k++) {

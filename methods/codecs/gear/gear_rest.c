@@ -11,7 +11,7 @@ void kv_gear_add_gram(struct gear_code *self)
 int kv_gear_find_basis(struct gear_code *self, struct kv_error *err)
 {
     const uint32_t dim = self->code.dim;
-    const int status = kv_eigen_symmetric(self->matrix, dim, self->matrix + (size_t)dim * dim, err);
+    const int status = kv_eigen_symmetric(self->kernels, self->matrix, dim, self->matrix + (size_t)dim * dim, err);
     for (size_t i = 0; i < (size_t)self->rank * dim; i++)
         self->basis[i] = status ? 0 : kv_half_to_float(kv_finite_half((float)self->matrix[i]));
     return status;

@@ -50,7 +50,7 @@ static int fit_directions(const struct fitting *fitting, struct kv_error *err)
     int status = KV_OK;
     for (uint32_t k = 0; status == KV_OK && k < shape->kept; k += shape->each) {
         add_pairs(fitting, k / shape->each, fitting->matrix);
-        status = kv_eigen_symmetric(fitting->matrix, m, fitting->values, err);
+        status = kv_eigen_symmetric(self->kernels, fitting->matrix, m, fitting->values, err);
         for (uint32_t a = 0; a < shape->each; a++)
             for (uint32_t c = 0; c < m; c++)
                 self->directions[(size_t)(k + a) * m + c] = entry(
@@ -126,7 +126,7 @@ static int fit_basis(const struct fitting *fitting, struct kv_error *err)
     for (uint32_t r = 0; r < dim; r++)
         for (uint32_t c = 0; c < r; c++)
             fitting->matrix[(size_t)r * dim + c] = fitting->matrix[(size_t)c * dim + r];
-    const int status = kv_eigen_symmetric(fitting->matrix, dim, fitting->values, err);
+    const int status = kv_eigen_symmetric(fitting->self->kernels, fitting->matrix, dim, fitting->values, err);
     for (uint32_t k = 0; status == KV_OK && k < rank; k++)
         for (uint32_t c = 0; c < dim; c++)
             self->basis[(size_t)c * rank + k] =

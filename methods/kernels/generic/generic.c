@@ -515,6 +515,18 @@ static void add_multiples_generic(const double x[4], const double *rows, size_t 
                   x[3] * rows[3 * apart + i];
 }
 
+static void turn_rows_generic(const struct kv_pair_turn *turns, uint32_t n_turns, double *rows, size_t apart, size_t n)
+{
+    for (uint32_t t = 0; t < n_turns; t++) {
+        double *a = rows + turns[t].row * apart, *b = a + apart;
+        for (size_t i = 0; i < n; i++) {
+            const double x = a[i], y = b[i];
+            a[i] = turns[t].cosine * x - turns[t].sine * y;
+            b[i] = turns[t].sine * x + turns[t].cosine * y;
+        }
+    }
+}
+
 static void pack_cells_generic(const struct kv_cells *cells, const struct kv_cell_rows *rows,
                                uint8_t *packed)
 {
@@ -639,6 +651,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .sum_magnitudes = sum_magnitudes_generic,
         .sum_wide = sum_wide_generic,
         .add_multiples = add_multiples_generic,
+        .turn_rows = turn_rows_generic,
         .hadamard_squares = hadamard_squares_generic,
         .peak = peak_generic,
         .isolating_peak = isolating_peak_generic,
