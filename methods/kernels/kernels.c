@@ -33,8 +33,8 @@ static const struct {
     {"generic", "plain C, the definition; runs everywhere", 0, kv_kernels_set_generic},
     {"avx2", "x86-64-v3: AVX2, FMA, F16C, BMI2", KV_CPU_AVX2, KV_HAVE_AVX2},
     {"avx512", "x86-64-v4: AVX-512 F, BW, CD, DQ, VL", KV_CPU_AVX512, KV_HAVE_AVX512},
-    {"avx512vnni", "the same and AVX-512 VNNI, VBMI", KV_CPU_AVX512_VNNI, KV_HAVE_AVX512VNNI},
-    {"avx512amx", "the same and AMX tiles of bfloats", KV_CPU_AMX_BF16, KV_HAVE_AVX512AMX},
+    {"avx512vnni", "x86-64-v4 with AVX-512 VNNI, VBMI", KV_CPU_AVX512_VNNI, KV_HAVE_AVX512VNNI},
+    {"avx512amx", "x86-64-v4 with AVX-512 VNNI, VBMI, and AMX tiles of bfloats", KV_CPU_AMX_BF16, KV_HAVE_AVX512AMX},
     {"neon", "ARMv8-A with Advanced SIMD", KV_CPU_NEON, KV_HAVE_NEON},
 };
 
