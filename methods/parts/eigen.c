@@ -59,9 +59,9 @@ static void reflector(double *v, uint32_t n, double *image)
     for (uint32_t i = 0; i < n; i++) v[i] *= inverse;
 }
 
-/* The reflection I - 2 u u^T of both sides of a symmetric a: a - u w^T - w u^T with p = a u,
- * w = 2 (p - (u.p) u). Given p in w. */
-static void finish_other(const double *u, double *w, uint32_t n)
+/* The reflection I - 2 u u^T of both sides of a symmetric a is a - u w^T - w u^T, with p = a u and u's partner
+ * w = 2 (p - (u.p) u). Makes p, which is given in w, into it. */
+static void make_partner(const double *u, double *w, uint32_t n)
 {
     const double along = kv_dot(u, w, n);
     for (uint32_t r = 0; r < n; r++) w[r] = 2.0 * (w[r] - along * u[r]);
@@ -94,7 +94,7 @@ static void reduce(double *matrix, uint32_t n, double *diagonal, double *below, 
             if (i + 1 < n) reflect_rows(matrix, n, row + n, w, r, some_of(i - r), i + 1);
             dot_rows(matrix + (size_t)r * n, n, some_of(i - r), row, i, next + r);
         }
-        finish_other(row, next, i);
+        make_partner(row, next, i);
         double *swapped = w;
         w = next, next = swapped;
     }
