@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "harness/base/clock.h"
+#include "harness/base/half.h"
 #include "harness/base/rng.h"
 #include "harness/replay/scored_sweep.h"
 #include "metrics/exact.h"
@@ -129,21 +130,46 @@ static bool store_path(const struct kv_reference_input *input, char *path, size_
     return there;
 }
 
+/* Four partial sums, which do not wait for each other. */
+static double sum_squares(const float *row, uint32_t n)
+{
+    double sum[4] = {0};
+    for (uint32_t c = 0; c + 4 <= n; c += 4)
+        for (uint32_t k = 0; k < 4; k++) sum[k] += (double)row[c + k] * row[c + k];
+    for (uint32_t c = n / 4 * 4; c < n; c++) sum[0] += (double)row[c] * row[c];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* By their bits, whose order is that of magnitudes. */
+static double largest_magnitude(const float *row, uint32_t n)
+{
+    int32_t largest = 0;
+    for (uint32_t c = 0; c < n; c++) {
+        const int32_t bits = (int32_t)(kv_bits_of_float(row[c]) & 0x7fffffffu);
+        largest = bits > largest ? bits : largest;
+    }
+    return kv_float_of_bits((uint32_t)largest);
+}
+
 /* Of the rows first .. end - 1. */
-static double largest_norm(const struct kv_tensor *tensor, uint32_t head, uint32_t first, uint32_t end,
-                           float *row, double *largest_value)
+static double largest_norm(const struct kv_tensor *tensor, uint32_t head, uint32_t first, uint32_t end, float *row)
 {
     double worst = 0.0;
     for (uint32_t t = first; t < end; t++) {
-        double square = 0.0;
         kv_tensor_widen(tensor, head, t, 1, row);
-        for (uint32_t c = 0; c < tensor->dim; c++) {
-            square += (double)row[c] * row[c];
-            if (largest_value && fabs((double)row[c]) > *largest_value) *largest_value = fabs((double)row[c]);
-        }
-        if (square > worst) worst = square;
+        worst = fmax(worst, sum_squares(row, tensor->dim));
     }
     return sqrt(worst);
+}
+
+static double largest_value(const struct kv_tensor *tensor, uint32_t head, uint32_t end, float *row)
+{
+    double worst = 0.0;
+    for (uint32_t t = 0; t < end; t++) {
+        kv_tensor_widen(tensor, head, t, 1, row);
+        worst = fmax(worst, largest_magnitude(row, tensor->dim));
+    }
+    return worst;
 }
 
 struct audited {                  /* one sampled query */
@@ -165,13 +191,13 @@ static void audit_query(struct audited *audited, const struct kv_reference *refe
     const float *fast = reference->outputs + row * dim;
     double *output = malloc((dim + token + 1 + widest) * sizeof *output);
     if (!output) return;
-    double *weights = output + dim, log_sum_exp, value_max = 0.0;
+    double *weights = output + dim, log_sum_exp;
     float *scratch = (float *)(weights + token + 1);
     kv_exact_answer(geometry, &layer->q, &layer->k, &layer->v, q_head, token, output, &log_sum_exp, weights);
     const uint32_t first = geometry->window && token >= geometry->window ? token - geometry->window + 1 : 0;
-    const double key_norm = largest_norm(&layer->k, head, 0, token + 1, scratch, NULL);
-    largest_norm(&layer->v, head, 0, token + 1, scratch, &value_max);
-    const double query_norm = largest_norm(&layer->q, q_head, token, token + 1, scratch, NULL);
+    const double key_norm = largest_norm(&layer->k, head, 0, token + 1, scratch);
+    const double value_max = largest_value(&layer->v, head, token + 1, scratch);
+    const double query_norm = largest_norm(&layer->q, q_head, token, token + 1, scratch);
     audited->bound = kv_sweep_bound(geometry, token + 1 - first, query_norm, key_norm, value_max);
     for (uint32_t c = 0; c < dim; c++) {
         const double delta = fabs(output[c] - fast[c]);
