@@ -9,7 +9,4 @@
  * small ones far apart share sets of L2. Freed by free. */
 void *kv_large_alloc(size_t bytes);
 
-/* The same, zeroed: huge pages that nobody has touched yet take no memory. */
-void *kv_large_zeros(size_t bytes);
-
 #endif

@@ -11,7 +11,7 @@ enum { ALIGNMENT = 64, FIRST_CHUNK = 1 << 16, LARGEST_CHUNK = 1 << 22 };
 
 struct chunk {
     struct chunk *next;
-    size_t size, used, stale;       /* stale: bytes that an earlier use may have written */
+    size_t size, used;
     char *bytes;
 };
 
@@ -59,7 +59,6 @@ void kv_pool_empty(struct kv_pool *pool)
     struct chunk *spare = NULL;
     for (struct chunk *chunk = pool->chunks, *next; chunk; chunk = next) {
         next = chunk->next;
-        if (chunk->stale < chunk->used) chunk->stale = chunk->used;
         chunk->next = spare, chunk->used = 0;
         spare = chunk;
     }
@@ -80,7 +79,7 @@ static struct chunk *make_chunk(size_t size)
 {
     struct chunk *chunk = calloc(1, sizeof *chunk);
     if (!chunk) return NULL;
-    chunk->bytes = kv_large_zeros(size);
+    chunk->bytes = kv_large_alloc(size);
     if (!chunk->bytes) {
         free(chunk);
         return NULL;
@@ -118,10 +117,9 @@ void *kv_pool_take(struct kv_pool *pool, size_t bytes)
     if (!chunk || chunk->size - chunk->used < rounded) chunk = add_chunk(pool, rounded);
     if (!chunk) return NULL;
     char *block = chunk->bytes + chunk->used;
-    const size_t stale = chunk->stale > chunk->used ? chunk->stale - chunk->used : 0;
-    memset(block, 0, stale < rounded ? stale : rounded);
     chunk->used += rounded;
     pool->reserved += rounded;
+    memset(block, 0, rounded);
     return block;
 }
 

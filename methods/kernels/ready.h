@@ -10,7 +10,7 @@
 enum {
     KV_READY_CELL = 32, /* lines, and columns, of a cell */
     KV_READY_TILE = 256, /* lines that are made ready at a time */
-    KV_READY_KEPT = 2048 /* lines that are kept ready at most: they take half as much memory again as floats */
+    KV_READY_KEPT = 1024 /* lines that are kept ready at most: they take half as much memory again as floats */
 };
 
 static inline uint32_t kv_whole_cells(uint32_t n)

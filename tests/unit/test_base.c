@@ -96,23 +96,6 @@ Test(pool, an_emptied_one_counts_anew_and_gives_zeroed_memory_again)
     kv_pool_destroy(pool);
 }
 
-Test(pool, large_memory_is_zeroed_where_an_earlier_use_wrote_and_beyond)
-{
-    enum { WRITTEN = 3 << 20, ALL = 4 << 20 };
-    struct kv_pool *pool = kv_pool_create(0);
-    unsigned char *block = kv_pool_take(pool, ALL);
-    cr_assert_not_null(block);
-    for (size_t i = 0; i < ALL; i++) cr_assert_eq(block[i], 0);
-    kv_pool_empty(pool);
-    block = kv_pool_take(pool, WRITTEN);
-    memset(block, 0x5c, WRITTEN);
-    kv_pool_empty(pool);
-    const unsigned char *again = kv_pool_take(pool, ALL);
-    cr_assert_eq(again, block, "the same memory");
-    for (size_t i = 0; i < ALL; i++) cr_assert_eq(again[i], 0);
-    kv_pool_destroy(pool);
-}
-
 Test(pool, reservation_past_the_limit_fails_and_changes_nothing)
 {
     struct kv_pool *pool = kv_pool_create(256);
