@@ -193,9 +193,23 @@ int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct 
     return status;
 }
 
+/* Those of the block's next token, which are there already. */
+static void copy_queries(struct kv_slow *slow)
+{
+    const struct kv_geometry *geometry = &slow->replay->owner->info->geometry;
+    const size_t floats = (size_t)geometry->group * geometry->key_dim;
+    for (uint32_t lane = 0; lane < slow->replay->n_heads; lane++)
+        memcpy(slow->queries + lane * floats, slow->blocks[lane].queries + slow->next * floats,
+               floats * sizeof *slow->queries);
+}
+
 const float *kv_slow_queries(struct kv_slow *slow, uint32_t t)
 {
     const struct kv_replay *replay = slow->replay;
+    if (slow->n > 1) {                 /* one layer owns and reads, and nothing is renumbered */
+        copy_queries(slow);
+        return slow->queries;
+    }
     const struct kv_layer *layers[2] = {replay->owner, replay->reader};
     float *out[2] = {slow->queries, slow->reader_queries};
     for (int l = 0; l < (out[0] == out[1] ? 1 : 2); l++) {
