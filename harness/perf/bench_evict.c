@@ -39,7 +39,8 @@ struct online {
     uint32_t *scored;
     struct kv_answer_arrays answers;
     float *memory;
-    int status; /* of the last replay */
+    struct kv_pool *states; /* of one replay after the other, as a thread of a run has it */
+    int status;             /* of the last replay */
     struct kv_error error;
 };
 
@@ -52,7 +53,8 @@ static int replay_prompt(struct online *online, struct kv_pool *pool, struct kv_
     int status =
         kv_prompt_compute(prompt, online->layer, 0, &wants, online->kernels, pool, &online->error);
     struct kv_replay_account account;
-    if (status == KV_OK) status = kv_replay_run(replay, &account, &online->error);
+    if (status == KV_OK) status = kv_replay_group(replay, 1, &account, online->states, &online->error);
+    kv_pool_empty(online->states);
     return status;
 }
 
@@ -173,9 +175,9 @@ static int measure_online(struct kv_perf *perf, struct kv_full_attention *attent
                           const char *policy, double goal, const char *name, struct kv_error *err)
 {
     char text[96];
-    struct online online = {.layer = attention->layer, .kernels = &perf->kernels};
+    struct online online = {.layer = attention->layer, .kernels = &perf->kernels, .states = kv_pool_create(0)};
     int status = kv_spec_parse(&online.specs, policy, err);
-    if (status == KV_OK && !reserve_answers(&online))
+    if (status == KV_OK && (!online.states || !reserve_answers(&online)))
         status = kv_fail(err, KV_EMEMORY, "out of memory for answers");
     if (status == KV_OK) {
         snprintf(text, sizeof text, "%s %s", policy, name);
@@ -192,6 +194,7 @@ static int measure_online(struct kv_perf *perf, struct kv_full_attention *attent
     if (status == KV_OK && online.status != KV_OK) status = online.status, *err = online.error;
     free(online.scored);
     free(online.memory);
+    kv_pool_destroy(online.states);
     kv_spec_free(&online.specs);
     return status;
 }

@@ -545,13 +545,3 @@ int kv_replay_group(const struct kv_replay *replays, uint32_t n, struct kv_repla
     if (!caches) return kv_fail(err, KV_EMEMORY, "out of memory for a layer group");
     return kv_replay_keep(replays, n, accounts, pool, caches, caches + n, err);
 }
-
-int kv_replay_run(const struct kv_replay *replay, struct kv_replay_account *account,
-                  struct kv_error *err)
-{
-    struct kv_pool *pool = kv_pool_create(0);
-    if (!pool) return kv_fail(err, KV_EMEMORY, "out of memory for a pool");
-    const int status = kv_replay_group(replay, 1, account, pool, err);
-    kv_pool_destroy(pool);
-    return status;
-}

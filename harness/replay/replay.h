@@ -64,9 +64,6 @@ struct kv_replay_account {            /* of the unit, at the end of the replay *
     double key_error2, key_norm2, value_error2, value_norm2;
 };
 
-int kv_replay_run(const struct kv_replay *replay, struct kv_replay_account *account,
-                  struct kv_error *err);
-
 /* A group of n layers that some codec of the spec serves together: a replay and an account each, the
  * same spec, heads and seed. A replay without scored tokens is replayed, but not answered. All memory
  * is of the pool, which is empty. */
