@@ -1,6 +1,7 @@
 /* The mirror; see mirror.h. */
 #include "harness/replay/mirror.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "methods/cache/view.h"
@@ -9,11 +10,11 @@
 enum { CHUNK = 64 };   /* rows decoded at a time */
 
 int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
-                     const struct kv_geometry *geometry, const struct kv_view *view, bool exact,
+                     const struct kv_geometry *geometry, const struct kv_view *view, uint32_t rows, bool exact,
                      struct kv_pool *pool, struct kv_error *err)
 {
     const uint32_t panel = kernels->panel, tokens = geometry->tokens;
-    const size_t slots = ((size_t)tokens + panel - 1) / panel * panel;
+    const size_t slots = ((size_t)rows + panel - 1) / panel * panel;
     const size_t key_columns = kv_view_columns(view, 0), value_columns = kv_view_columns(view, 1);
     *mirror = (struct kv_mirror){.kernels = kernels, .geometry = geometry, .capacity = (uint32_t)slots,
                                  .view = *view, .columns = {kv_view_columns(view, 0), kv_view_columns(view, 1)}};
@@ -128,6 +129,7 @@ static uint32_t slot_for(struct kv_mirror *mirror, uint32_t token)
     uint32_t slot = mirror->slot_of[token];
     if (slot != UINT32_MAX) return slot;
     slot = mirror->n_free ? mirror->free_slots[--mirror->n_free] : mirror->n_slots++;
+    assert(slot < mirror->capacity);
     mirror->slot_of[token] = slot;
     mirror->token_of[slot] = token;
     mirror->live[slot] = 1;

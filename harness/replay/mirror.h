@@ -35,9 +35,10 @@ struct kv_mirror {
     float *exact_row;                 /* [key_dim] */
 };
 
-/* exact: also keep the recorded keys, for the comparison with exact attention. */
+/* rows: as many as ever fill slots at once. exact: also keep the recorded keys, for the comparison with exact
+ * attention. */
 int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
-                     const struct kv_geometry *geometry, const struct kv_view *view, bool exact,
+                     const struct kv_geometry *geometry, const struct kv_view *view, uint32_t rows, bool exact,
                      struct kv_pool *pool, struct kv_error *err);
 
 /* Keys and values of some slots stay ready for products of many rows, where the set makes them so. */

@@ -148,13 +148,25 @@ static uint32_t widest(const struct kv_geometry *geometry, const struct kv_view 
     return more > geometry->key_dim ? more : geometry->key_dim;
 }
 
-static int create_mirror(const struct kv_slow *slow, struct kv_mirror *mirror, bool compares, struct kv_pool *pool,
+/* Slots that a lane fills at most: rows of the prompt that stayed, one more a token, and those that a block leaves
+ * dead; merges leave so many that fewer would shorten blocks. */
+static uint32_t most_rows(const struct kv_slow *slow, uint32_t lane)
+{
+    const struct kv_geometry *owner = &slow->replay->owner->info->geometry;
+    const uint32_t held = slow->main->lanes[lane].n + (slow->rest ? slow->rest->lanes[lane].n : 0);
+    const uint32_t most = held + owner->tokens - owner->prefill + 2 * BLOCK_TOKENS;
+    return most < owner->tokens && !kv_merged_sides(slow->main->plan.spec) ? most : owner->tokens;
+}
+
+static int create_mirror(const struct kv_slow *slow, uint32_t lane, bool compares, struct kv_pool *pool,
                          struct kv_error *err)
 {
     const struct kv_replay *replay = slow->replay;
     const struct kv_geometry *owner = &replay->owner->info->geometry;
     const struct kv_view view = kv_view_of_lane(slow->main, 0);
-    const int status = kv_mirror_create(mirror, replay->kernels, owner, &view, compares, pool, err);
+    struct kv_mirror *mirror = &slow->mirrors[lane];
+    const int status = kv_mirror_create(mirror, replay->kernels, owner, &view, most_rows(slow, lane), compares, pool,
+                                        err);
     if (status != KV_OK || !kv_ready_pays(replay->kernels, block_tokens(replay) * owner->group)) return status;
     return kv_mirror_keep_ready(mirror, pool, err);
 }
@@ -187,7 +199,7 @@ int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct 
            slow->scored_at && (slow->ready || !ready);
     int status = done ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for the slow road");
     for (uint32_t i = 0; status == KV_OK && i < replay->n_heads; i++)
-        status = create_mirror(slow, &slow->mirrors[i], compares, pool, err);
+        status = create_mirror(slow, i, compares, pool, err);
     if (status == KV_OK && renumbers(replay)) status = create_renumbers(slow, pool, err);
     *out = slow;
     return status;
