@@ -3,12 +3,6 @@
 
 enum { LINE = 64 / sizeof(float) };
 
-size_t kv_ready_floats(const struct kv_kernels *kernels, uint32_t dim)
-{
-    const size_t cells = (size_t)(KV_READY_TILE / KV_READY_CELL) * (kv_whole_cells(dim) / KV_READY_CELL);
-    return kernels->ready_cell ? cells * kernels->ready_cell + LINE : 0;
-}
-
 uint32_t kv_kept_lines(const struct kv_kernels *kernels, uint32_t lines)
 {
     const uint32_t whole = (lines + KV_READY_TILE - 1) / KV_READY_TILE * KV_READY_TILE;
@@ -18,6 +12,11 @@ uint32_t kv_kept_lines(const struct kv_kernels *kernels, uint32_t lines)
 size_t kv_kept_floats(const struct kv_kernels *kernels, uint32_t lines, uint32_t dim)
 {
     return (size_t)(lines / KV_READY_CELL) * (kv_whole_cells(dim) / KV_READY_CELL) * kernels->ready_cell;
+}
+
+size_t kv_ready_floats(const struct kv_kernels *kernels, uint32_t dim)
+{
+    return kernels->ready_cell ? kv_kept_floats(kernels, KV_READY_TILE, dim) + LINE : 0;
 }
 
 float *kv_ready_place(float *scratch)
