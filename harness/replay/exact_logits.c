@@ -5,6 +5,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "harness/base/large.h"
 
 struct head {
     omp_lock_t lock;
@@ -90,8 +93,9 @@ static void reserve(struct kv_exact_logits *shared, struct head *head)
     } while (!atomic_compare_exchange_weak(&shared->left, &left, left - head->bytes));
     note_least(shared, left - head->bytes);
     /* What no query of a block sees stays 0. */
-    if (head->kept.rows) head->kept.logits = calloc(head->kept.rows, stride * sizeof(float));
-    if (!head->kept.logits) head->kept.rows = 0;
+    if (head->kept.rows) head->kept.logits = kv_large_alloc(head->bytes);
+    if (head->kept.logits) memset(head->kept.logits, 0, head->bytes);
+    else head->kept.rows = 0;
 }
 
 static bool compute(const struct kv_exact_logits *shared, uint32_t head)

@@ -494,6 +494,93 @@ static void KERNEL(soften)(float *x, uint32_t rows, uint32_t stride, uint32_t n,
     move_softmaxes(softmax, rows);
 }
 
+/* Of a row and the one beside it. */
+struct beside_sums {
+    vec weights[4], others[4], marked[2], shift;
+};
+
+/* `many` vectors of both, whose sums begin at the k-th. */
+ALWAYS_INLINE void weigh_both(float *x, const float *y, const vec shifts[2], const float *marked, uint32_t many,
+                              uint32_t k, struct beside_sums *sums)
+{
+    vec a[EXP_VECS], b[EXP_VECS], gap[EXP_VECS];
+    UNROLLED for (uint32_t i = 0; i < many; i++)
+    {
+        a[i] = load(x + i * LANES), b[i] = load(y + i * LANES);
+        gap[i] = sub(a[i], b[i]);
+    }
+    exp_or_zero(a, shifts[0], true, many);
+    exp_or_zero(b, shifts[1], true, many);
+    UNROLLED for (uint32_t i = 0; i < many; i++)
+    {
+        store(x + i * LANES, a[i]);
+        sums->weights[k + i] = add(sums->weights[k + i], a[i]);
+        sums->others[k + i] = add(sums->others[k + i], b[i]);
+        sums->shift = fused(unless_below(gap[i], a[i], spread(FLT_MIN)), a[i], sums->shift);
+    }
+    UNROLLED for (uint32_t i = 0; marked && i < many; i++)
+    {
+        const vec mark = load(marked + i * LANES);
+        sums->marked[0] = fused(mark, a[i], sums->marked[0]);
+        sums->marked[1] = fused(mark, b[i], sums->marked[1]);
+    }
+}
+
+ALWAYS_INLINE void weigh_row_both(float *x, const float *y, uint32_t n, const vec shifts[2], const float *marked,
+                                  struct beside_sums *sums)
+{
+    UNROLLED for (uint32_t k = 0; k < 4; k++) sums->weights[k] = sums->others[k] = zeros();
+    sums->shift = sums->marked[0] = sums->marked[1] = zeros();
+    for (; n >= 4 * LANES; n -= 4 * LANES, x += 4 * LANES, y += 4 * LANES, marked += marked ? 4 * LANES : 0)
+        UNROLLED for (uint32_t k = 0; k < 4; k += EXP_VECS)
+            weigh_both(x + k * LANES, y + k * LANES, shifts, marked ? marked + k * LANES : marked, EXP_VECS, k, sums);
+    UNROLLED for (uint32_t k = 0; k < 3; k++)
+        if (n > k * LANES)
+            weigh_both(x + k * LANES, y + k * LANES, shifts, marked ? marked + k * LANES : marked, 1, k, sums);
+}
+
+/* The largest logits of row r of both move into `factors`; what weights subtract. */
+ALWAYS_INLINE vec shift_to(const struct kv_softmax *softmax, uint32_t r, float most)
+{
+    const float old = softmax->largest[r], now = most > old ? most : old;
+    softmax->factors[r] = now;
+    return spread(now > -INFINITY ? now : 0.0f);
+}
+
+enum { BESIDE_AHEAD = 8 };   /* rows beside that are prefetched: mostly what is kept for many, out of L2 */
+
+ALWAYS_INLINE bool all_marked(const float *marked, uint32_t n)
+{
+    vec least = load(marked);
+    for (uint32_t i = LANES; i < n; i += LANES) least = smaller(least, load(marked + i));
+    return min_lanes(least) > 0;
+}
+
+/* The largest logits of a row's successor are found before its weights are: neither waits for the other. */
+static void KERNEL(soften_beside)(float *x, uint32_t rows, uint32_t stride, uint32_t n,
+                                  const struct kv_softmax *softmax, const struct kv_beside *beside)
+{
+    const bool all = beside->marked && all_marked(beside->marked, n);
+    const float *y = beside->logits, *marked = all ? NULL : beside->marked;
+    float most = KERNEL(max)(x, n), others_most = KERNEL(max)(y, n);
+    for (uint32_t r = 0; r < rows; r++, x += stride, y += beside->stride) {
+        const vec shifts[2] = {shift_to(softmax, r, most), shift_to(&beside->softmax, r, others_most)};
+        struct beside_sums sums;
+        for (uint32_t i = 0; r + BESIDE_AHEAD < rows && i < n; i += 16)
+            __builtin_prefetch(y + BESIDE_AHEAD * (size_t)beside->stride + i, 0, 3);
+        if (r + 1 < rows) most = KERNEL(max)(x + stride, n), others_most = KERNEL(max)(y + beside->stride, n);
+        weigh_row_both(x, y, n, shifts, marked, &sums);
+        softmax->added[r] = sum_of_four(sums.weights);
+        beside->softmax.added[r] = sum_of_four(sums.others);
+        beside->shifts[r] = sum_lanes(sums.shift);
+        for (uint32_t k = 0; marked && k < 2; k++) beside->marked_sums[k][r] = sum_lanes(sums.marked[k]);
+    }
+    for (uint32_t k = 0; all && k < 2; k++)
+        memcpy(beside->marked_sums[k], k ? beside->softmax.added : softmax->added, rows * sizeof(float));
+    move_softmaxes(softmax, rows);
+    move_softmaxes(&beside->softmax, rows);
+}
+
 static void KERNEL(scale)(float *x, size_t n, float factor)
 {
     const vec by = spread(factor);

@@ -15,6 +15,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->exp_sum = KERNEL(exp_sum);
     kernels->max = KERNEL(max);
     kernels->soften = KERNEL(soften);
+    kernels->soften_beside = KERNEL(soften_beside);
     kernels->scale = KERNEL(scale);
     kernels->add_wide = KERNEL(add_wide);
     kernels->softcap = KERNEL(softcap);

@@ -187,6 +187,17 @@ struct kv_softmax {
     float *largest, *factors, *added;
 };
 
+/* Rows of logits beside others of the same lines, `stride` floats apart, and what compares the two: of each
+ * row the sum of the others' weights times the difference (others minus these); of columns that are marked
+ * by 1 (others by 0), unless `marked` is NULL, the sums of the others' weights and of these rows' own. */
+struct kv_beside {
+    const float *logits;
+    uint32_t stride;
+    struct kv_softmax softmax;
+    const float *marked;       /* [n] */
+    float *shifts, *marked_sums[2];
+};
+
 struct kv_pair_turn { double cosine, sine; uint32_t row; };
 
 struct kv_kernels {
@@ -241,6 +252,11 @@ struct kv_kernels {
      * or 0 where it still is -infinity. Errors of factors and sums are those of exp_sum. */
     void (*soften)(float *x, uint32_t rows, uint32_t stride, uint32_t n,
                    const struct kv_softmax *softmax);
+    /* soften, and the same of rows beside them, which stay what they are, and may be x: where x becomes a
+     * weight of 0 the difference counts as 0, whatever it is. Sums are those of exp_sum and dot; in a SIMD set,
+     * where all columns are marked, those of exp_sum alone. */
+    void (*soften_beside)(float *x, uint32_t rows, uint32_t stride, uint32_t n,
+                          const struct kv_softmax *softmax, const struct kv_beside *beside);
     void (*scale)(float *x, size_t n, float factor);   /* exact: x[i] *= factor */
     void (*add_wide)(const float *x, size_t n, double *sums);   /* exact: sums[i] += (double)x[i] */
     /* Floats that lie side by side and their places among n, a multiple of 16: bit i % 16 of places[i /

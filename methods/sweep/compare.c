@@ -23,62 +23,74 @@ void kv_compare_spans(struct work *work, const struct block *block, uint32_t spa
                                 tile->span + block->from, block->to - block->from);
 }
 
-/* The exact softmax of a row beside the answer's, whose step this was; `exact` NULL: it is the
- * same. */
-static struct step soften_exact_row(struct work *work, const struct block *block, uint32_t state,
-                                    float *exact, struct step own)
+/* What a block leaves: the steps of both softmaxes, and of each row the sums of its weights times its shifts,
+ * and of weights on coded lines, its own and exact ones. */
+struct compared {
+    struct steps own, exact;
+    float shifts[BLOCK], coded[2][BLOCK];
+};
+
+/* Whether rows that read recorded keys have exact softmaxes that are their own. */
+static bool same_softmaxes(const struct states *states, uint32_t state, uint32_t n)
 {
-    struct states *states = &work->states;
-    if (exact)
-        kv_soften(work->sweep->kernels, block, 1, exact, &states->exact_largest[state],
-                  &states->exact_sum[state], &own);
-    else
-        states->exact_largest[state] = states->largest[state],
-        states->exact_sum[state] = states->sum[state];
-    return own;
+    const size_t bytes = n * sizeof *states->sum;
+    return !memcmp(states->largest + state, states->exact_largest + state, bytes) &&
+           !memcmp(states->sum + state, states->exact_sum + state, bytes);
 }
 
-/* Adds a row's weights, and the exact ones, to the sums of the comparison. */
-static void compare_row(struct work *work, const struct block *block, uint32_t r, uint32_t state,
-                        const float *exact_row, const struct step steps[2])
+static void soften_same(struct work *work, const struct block *block, uint32_t state, struct compared *compared)
+{
+    struct states *states = &work->states;
+    kv_soften(work, block, states->largest + state, &compared->own);
+    memcpy(states->exact_largest + state, states->largest + state, block->n * sizeof *states->largest);
+    compared->exact = compared->own;
+    memset(compared->shifts, 0, sizeof compared->shifts);
+}
+
+static void soften_both(struct work *work, const struct block *block, uint32_t state, struct compared *compared)
+{
+    struct states *states = &work->states;
+    struct steps *own = &compared->own, *exact = &compared->exact;
+    const struct kv_softmax softmax = {states->largest + state, own->factors, own->added};
+    const struct kv_beside beside = {.logits = work->exact.logits,
+                                     .stride = work->exact.stride,
+                                     .softmax = {states->exact_largest + state, exact->factors, exact->added},
+                                     .marked = work->tile.any_coded ? work->tile.coded + block->from : NULL,
+                                     .shifts = compared->shifts,
+                                     .marked_sums = {compared->coded[0], compared->coded[1]}};
+    work->sweep->kernels->soften_beside(work->logits + block->from, block->n, STRIDE, block->to - block->from,
+                                        &softmax, &beside);
+}
+
+static void add_compared(struct states *states, uint32_t i, const struct compared *compared, uint32_t r, bool coded)
+{
+    const float factor = compared->own.factors[r], exact_factor = compared->exact.factors[r];
+    states->exact_held[i] = states->exact_held[i] * exact_factor + compared->exact.added[r];
+    states->shift[i] = states->shift[i] * factor + compared->shifts[r];
+    states->coded[i] *= factor;
+    states->exact_coded[i] *= exact_factor;
+    if (!coded) return;
+    states->coded[i] += compared->coded[0][r];
+    states->exact_coded[i] += compared->coded[1][r];
+}
+
+void kv_compare_soften(struct work *work, const struct block *block, uint32_t state, float factors[BLOCK])
 {
     const struct kv_sweep *sweep = work->sweep;
-    const struct kv_kernels *kernels = sweep->kernels;
-    struct states *states = &work->states;
-    const size_t offset = (size_t)r * STRIDE + block->from, columns = block->to - block->from;
-    const float *weights = work->logits + offset,
-                *exact_weights = exact_row ? exact_row + block->from : weights;
-    const float *coded = work->tile.coded + block->from;
-    const struct step own = steps[0], exact = steps[1];
-    states->exact_held[state] = states->exact_held[state] * exact.factor + exact.added;
-    states->shift[state] =
-        states->shift[state] * own.factor +
-        (work->tile.recorded ? 0.0f : kernels->dot(weights, work->shifts + offset, columns));
-    states->coded[state] *= own.factor;
-    states->exact_coded[state] *= exact.factor;
-    if (work->tile.any_coded) {
-        states->coded[state] += kernels->dot(weights, coded, columns);
-        states->exact_coded[state] += kernels->dot(exact_weights, coded, columns);
-    }
     const uint32_t spans = sweep->compare->spans.n;
-    if (own.factor != 1.0f && spans)
-        kernels->scale(sweep->compare->span_mass + (size_t)(block->first + r) * spans, spans,
-                       own.factor);
-}
-
-void kv_compare_rows(struct work *work, const struct block *block, uint32_t state,
-                     float *const exact[], const struct step own[])
-{
     struct states *states = &work->states;
-    struct step exact_steps[BLOCK];
-    if (!work->tile.recorded) /* each row has exact logits of its own */
-        kv_soften(work->sweep->kernels, block, block->n, work->exact_logits,
-                  states->exact_largest + state, states->exact_sum + state, exact_steps);
+    struct compared compared;
+    if (work->tile.recorded && same_softmaxes(states, state, block->n))
+        soften_same(work, block, state, &compared);
+    else
+        soften_both(work, block, state, &compared);
+    kv_take_steps(states->sum + state, &compared.own, block->n);
+    kv_take_steps(states->exact_sum + state, &compared.exact, block->n);
     for (uint32_t r = 0; r < block->n; r++) {
-        if (work->tile.recorded)
-            exact_steps[r] = soften_exact_row(work, block, state + r, exact[r], own[r]);
-        const struct step steps[2] = {own[r], exact_steps[r]};
-        compare_row(work, block, r, state + r, exact[r], steps);
+        factors[r] = compared.own.factors[r];
+        add_compared(states, state + r, &compared, r, work->tile.any_coded);
+        if (factors[r] != 1.0f && spans)
+            sweep->kernels->scale(sweep->compare->span_mass + (size_t)(block->first + r) * spans, spans, factors[r]);
     }
 }
 
@@ -107,21 +119,17 @@ static const float *exact_queries(const struct work *work)
     return compare->queries ? compare->queries : work->sweep->rows.queries;
 }
 
-static void exact_logits(struct work *work, const struct block *block)
+/* Whether the block's kept logits can be read where they are: side by side, and nobody masks them. */
+static bool kept_open(const struct work *work, const struct block *block, const struct kv_kept *kept)
 {
-    const struct kv_kept *kept = &work->sweep->compare->exact;
-    if (block->first + block->n > kept->rows) {
-        kv_block_compute(work, block, exact_queries(work), &work->tile.exact, work->exact_logits,
-                         STRIDE);
-        return;
-    }
-    const bool in_row = in_a_row(work, block);
-    for (uint32_t r = 0; r < block->n; r++)
-        fetch_row(work, block, in_row, kept->logits + (size_t)(block->first + r) * kept->stride,
-                  work->exact_logits + (size_t)r * STRIDE + block->from);
+    const struct kv_sweep *sweep = work->sweep;
+    const uint32_t *tokens = sweep->rows.token + block->first;
+    const uint32_t position = sweep->lines.position[work->tile.first + block->from];
+    return kv_block_open(block, tokens[0], tokens[block->n - 1]) && in_a_row(work, block) &&
+           position + (size_t)(block->to - block->from) <= kept->stride;
 }
 
-/* Those of a packed tile's loaded lines, side by side. */
+/* The exact logits of a packed tile's loaded lines, side by side. */
 static void close_exact_logits(struct work *work, const struct block *block, float *close)
 {
     const struct kv_kept *kept = &work->sweep->compare->exact;
@@ -138,44 +146,45 @@ static void close_exact_logits(struct work *work, const struct block *block, flo
     }
 }
 
-/* Lines that are left out have no shift, and -infinity for both logits. */
-static void spread_shifts(struct work *work, const struct block *block)
+/* Into exact_logits; lines that a packed tile left out have -infinity there, as among the own ones. */
+static void compute_exact(struct work *work, const struct block *block)
 {
-    float *exact = work->shifts, *shifts = work->close;
-    close_exact_logits(work, block, exact);
-    kv_block_spread(work, block, exact, -INFINITY, work->exact_logits);
-    for (size_t r = 0; r < block->n; r++)
-        for (size_t i = block->alive_from; i < block->alive_to; i++)
-            shifts[r * STRIDE + i] -= exact[r * STRIDE + i];
-    kv_block_spread(work, block, shifts, 0, work->shifts);
-}
-
-void kv_compare_shifts(struct work *work, const struct block *block)
-{
+    const struct kv_kept *kept = &work->sweep->compare->exact;
     if (work->tile.packed) {
-        spread_shifts(work, block);
+        close_exact_logits(work, block, work->close);
+        kv_block_spread(work, block, work->close, -INFINITY, work->exact_logits);
         return;
     }
-    exact_logits(work, block);
+    if (block->first + block->n > kept->rows) {
+        kv_block_compute(work, block, exact_queries(work), &work->tile.exact, work->exact_logits, STRIDE);
+        return;
+    }
+    const bool in_row = in_a_row(work, block);
     for (uint32_t r = 0; r < block->n; r++)
-        for (size_t j = block->from; j < block->to; j++) {
-            const size_t at = (size_t)r * STRIDE + j;
-            work->shifts[at] = work->logits[at] - work->exact_logits[at];
-        }
+        fetch_row(work, block, in_row, kept->logits + (size_t)(block->first + r) * kept->stride,
+                  work->exact_logits + (size_t)r * STRIDE + block->from);
 }
 
-float *kv_compare_exact_row(struct work *work, const struct block *block, uint32_t r,
-                            uint32_t state)
+void kv_compare_exact(struct work *work, const struct block *block)
 {
-    const struct states *states = &work->states;
+    const struct kv_kept *kept = &work->sweep->compare->exact;
+    work->exact.stride = STRIDE;
+    if (work->tile.recorded) {
+        work->exact.logits = work->logits + block->from;
+    } else if (!work->tile.packed && block->first + block->n <= kept->rows && kept_open(work, block, kept)) {
+        work->exact.logits = kept->logits + (size_t)block->first * kept->stride +
+                             work->sweep->lines.position[work->tile.first + block->from];
+        work->exact.stride = kept->stride;
+    } else {
+        compute_exact(work, block);
+        work->exact.logits = work->exact_logits + block->from;
+    }
+}
+
+float *kv_compare_masked(struct work *work, const struct block *block, uint32_t r)
+{
     float *exact = work->exact_logits + (size_t)r * STRIDE;
-    if (!work->tile.recorded) return exact;
-    if (states->largest[state] == states->exact_largest[state] &&
-        states->sum[state] == states->exact_sum[state])
-        return NULL;
-    memcpy(exact + block->from, work->logits + (size_t)r * STRIDE + block->from,
-           (block->to - block->from) * sizeof *exact);
-    return exact;
+    return work->exact.logits == work->exact_logits + block->from ? exact : NULL;
 }
 
 /* Lines that exact attention reads at this token. */

@@ -65,8 +65,12 @@ struct work {
     const struct kv_sweep *sweep;
     struct states states;
     struct tile tile;
-    float *logits, *exact_logits, *shifts; /* [BLOCK][STRIDE] */
-    float *close;                          /* the same, of a packed tile's loaded lines */
+    float *logits, *exact_logits; /* [BLOCK][STRIDE] */
+    float *close;                 /* the same, of a packed tile's loaded lines */
+    struct { /* of a block, from its first column on: in exact_logits, or where they are already */
+        const float *logits;
+        uint32_t stride;
+    } exact;
     float *next;                           /* scratch not yet handed out */
     size_t used;
 };
@@ -80,9 +84,9 @@ struct block {
     int32_t last_begin, first_end; /* a token in [last_begin, first_end) sees every line read */
 };
 
-struct step {
-    float factor, added;
-}; /* sum = sum * factor + added */
+struct steps { /* of a block's rows: sum = sum * factor + added */
+    float factors[BLOCK], added[BLOCK];
+};
 
 /* Columns of a key or a value as the lines have them. */
 static inline uint32_t kv_sweep_columns(const struct kv_sweep *sweep, int side)
@@ -163,10 +167,11 @@ void kv_block_spread(const struct work *work, const struct block *block, const f
 /* The answer's logits of a block, kept where that is asked for. */
 void kv_block_logits(struct work *work, const struct block *block);
 
-/* Turns the logits of rows, STRIDE floats apart, into weights relative to each row's largest logit so
- * far, and adds them to its sum; everything summed before must shrink by its step's factor. */
-void kv_soften(const struct kv_kernels *kernels, const struct block *block, uint32_t rows,
-               float *logits, float *largest, float *sums, struct step *steps);
+/* Turns the block's logits into weights relative to each row's largest logit so far; everything summed
+ * before must shrink by its row's factor. */
+void kv_soften(struct work *work, const struct block *block, float *largest, struct steps *steps);
+
+void kv_take_steps(float *sums, const struct steps *steps, uint32_t n);
 
 /* Natural logarithm of a positive double: x = 2^n m, log m = 2 atanh((m - 1) / (m + 1)), by its
  * series (terms up to s^19: 2e-16 for m in [sqrt 1/2, sqrt 2)). libm's differs between CPUs. */
@@ -175,17 +180,15 @@ double kv_logarithm(double x);
 /* Masses of spans: outputs of compare that serve as their own accumulators. */
 void kv_compare_spans(struct work *work, const struct block *block, uint32_t span);
 
-/* Adds the block's weights (already softened in `logits`, by the steps `own`) to the sums of the
- * comparison. exact [block->n]: kv_compare_exact_row's. */
-void kv_compare_rows(struct work *work, const struct block *block, uint32_t state,
-                     float *const exact[], const struct step own[]);
+/* Finds the exact logits of a block whose own are there, not yet masked. */
+void kv_compare_exact(struct work *work, const struct block *block);
 
-/* logit - exact logit before masking, so that no infinity meets another. */
-void kv_compare_shifts(struct work *work, const struct block *block);
+/* Those of row r that must be masked as the row's own; NULL: they are open, or its own. */
+float *kv_compare_masked(struct work *work, const struct block *block, uint32_t r);
 
-/* The exact logits of a row that are to be softened beside its own; NULL: its own are the same. */
-float *kv_compare_exact_row(struct work *work, const struct block *block, uint32_t r,
-                            uint32_t state);
+/* kv_soften, and the same of the exact logits, whose sums and the comparison's move on; factors: the own
+ * steps'. */
+void kv_compare_soften(struct work *work, const struct block *block, uint32_t state, float factors[BLOCK]);
 
 /* The comparison's sums become the quantities of sweep.h. When every position of exact attention
  * was read, its log-sum-exp is the one of the exact logits seen here: taking that instead of the

@@ -22,17 +22,16 @@
 #include <math.h>
 #include <string.h>
 
-/* Masks the logits of the block's rows, and of those beside them that are to be softened as well. */
-static void mask_block(struct work *work, const struct block *block, uint32_t state,
-                       float *exact[BLOCK])
+/* Masks the logits of the block's rows, and the exact ones beside them. */
+static void mask_block(struct work *work, const struct block *block, uint32_t state)
 {
     const struct kv_sweep *sweep = work->sweep;
     const uint32_t *tokens = sweep->rows.token + block->first;
     if (!sweep->compare && kv_block_open(block, tokens[0], tokens[block->n - 1])) return;
     for (uint32_t r = 0; r < block->n; r++) {
-        exact[r] = sweep->compare ? kv_compare_exact_row(work, block, r, state + r) : NULL;
-        work->states.seen[state + r] += kv_block_mask(work, block, tokens[r],
-                                                      work->logits + (size_t)r * STRIDE, exact[r]);
+        float *exact = sweep->compare ? kv_compare_masked(work, block, r) : NULL;
+        work->states.seen[state + r] +=
+            kv_block_mask(work, block, tokens[r], work->logits + (size_t)r * STRIDE, exact);
     }
 }
 
@@ -41,15 +40,16 @@ static void mask_block(struct work *work, const struct block *block, uint32_t st
 static void soften_block(struct work *work, const struct block *block, uint32_t state,
                          float factors[BLOCK])
 {
-    const struct kv_sweep *sweep = work->sweep;
     struct states *states = &work->states;
-    float *exact[BLOCK];
-    struct step steps[BLOCK];
-    mask_block(work, block, state, exact);
-    kv_soften(sweep->kernels, block, block->n, work->logits, states->largest + state,
-              states->sum + state, steps);
-    for (uint32_t r = 0; r < block->n; r++) factors[r] = steps[r].factor;
-    if (sweep->compare) kv_compare_rows(work, block, state, exact, steps);
+    struct steps steps;
+    mask_block(work, block, state);
+    if (work->sweep->compare) {
+        kv_compare_soften(work, block, state, factors);
+        return;
+    }
+    kv_soften(work, block, states->largest + state, &steps);
+    kv_take_steps(states->sum + state, &steps, block->n);
+    memcpy(factors, steps.factors, block->n * sizeof *factors);
 }
 
 /* The block's weights of a packed tile's loaded lines, side by side behind `lead` zeros. */
@@ -93,7 +93,7 @@ static void attend_block(struct work *work, struct block *block, uint32_t chunk)
     const struct kv_sweep *sweep = work->sweep;
     if (!kv_block_choose(&work->tile, sweep->rows.token, block)) return;
     kv_block_logits(work, block);
-    if (sweep->compare && !work->tile.recorded) kv_compare_shifts(work, block);
+    if (sweep->compare) kv_compare_exact(work, block);
     float factors[BLOCK];
     soften_block(work, block, block->first - chunk, factors);
     if (sweep->answers.outputs) add_values(work, block, factors);

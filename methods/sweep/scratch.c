@@ -36,7 +36,6 @@ void kv_sweep_lay_out(struct work *work)
     tile->end = (int32_t *)(void *)take(work, TILE);
     work->logits = take(work, BLOCK * STRIDE);
     work->exact_logits = take(work, BLOCK * STRIDE);
-    work->shifts = take(work, BLOCK * STRIDE);
     work->close = take(work, BLOCK * STRIDE);
 }
 

@@ -3,16 +3,15 @@
 
 #include <math.h>
 
-void kv_soften(const struct kv_kernels *kernels, const struct block *block, uint32_t rows,
-               float *logits, float *largest, float *sums, struct step *steps)
+void kv_soften(struct work *work, const struct block *block, float *largest, struct steps *steps)
 {
-    float factors[BLOCK], added[BLOCK];
-    const struct kv_softmax softmax = {largest, factors, added};
-    kernels->soften(logits + block->from, rows, STRIDE, block->to - block->from, &softmax);
-    for (uint32_t r = 0; r < rows; r++) {
-        steps[r] = (struct step){factors[r], added[r]};
-        sums[r] = sums[r] * factors[r] + added[r];
-    }
+    const struct kv_softmax softmax = {largest, steps->factors, steps->added};
+    work->sweep->kernels->soften(work->logits + block->from, block->n, STRIDE, block->to - block->from, &softmax);
+}
+
+void kv_take_steps(float *sums, const struct steps *steps, uint32_t n)
+{
+    for (uint32_t r = 0; r < n; r++) sums[r] = sums[r] * steps->factors[r] + steps->added[r];
 }
 
 double kv_logarithm(double x)

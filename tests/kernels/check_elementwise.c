@@ -275,66 +275,6 @@ const char *check_max(const struct kv_kernels *generic, const struct kv_kernels 
     return check_elements(generic, set, &adapter);
 }
 
-enum { SOFT_ROWS = 37, SOFT_COLUMNS = 256, SOFT_STRIDE = SOFT_COLUMNS + 5 };
-
-/* One row of `after` and its softmax, beside the entries that say what they are. */
-static const char *judge_softened(const struct kv_kernels *set, const float *before, const float *after,
-                                  size_t n, float old, const float state[3])
-{
-    const float most = set->max(before, n), largest = most > old ? most : old;
-    if (state[0] != largest) return complain("largest %.9g, not %.9g", (double)state[0], (double)largest);
-    const double factor = old > -INFINITY ? exp((double)(old - largest)) : 0;
-    if (fabs((double)state[1] - factor) > 4 * FLT_EPSILON * factor + 0x1p-60)
-        return complain("factor %.9g, not %.9g", (double)state[1], factor);
-    if (old == largest && state[1] != 1.0f) return complain("a row that stays shrinks");
-    float expected[SOFT_COLUMNS] = {0}, sum = 0;
-    if (largest > -INFINITY) {
-        memcpy(expected, before, n * sizeof *before);
-        sum = set->exp_sum(expected, n, largest);
-    }
-    if (state[2] != sum) return complain("sum %.9g, not %.9g", (double)state[2], (double)sum);
-    return memcmp(expected, after, n * sizeof *after) ? complain("not the weights of exp_sum") : NULL;
-}
-
-static const char *check_soften_once(const struct kv_kernels *set, enum input_kind kind,
-                                     uint32_t rows, uint32_t n)
-{
-    static const float olds[] = {-INFINITY, -3.5f, 0.0f, 4.25f, 70000.0f};
-    struct guarded x = guarded_make(4 * ((rows - 1) * (size_t)SOFT_STRIDE + n), 0);
-    struct guarded largest = guarded_make(4 * rows, 0), factors = guarded_make(4 * rows, 4);
-    struct guarded added = guarded_make(4 * rows, 0);
-    float *logits = (float *)(void *)x.data, before[SOFT_ROWS * SOFT_STRIDE];
-    const struct kv_softmax softmax = {(float *)(void *)largest.data, (float *)(void *)factors.data,
-                                       (float *)(void *)added.data};
-    fill_floats(logits, x.bytes / 4, kind, rows + n);
-    memcpy(before, logits, x.bytes);
-    for (uint32_t r = 0; r < rows; r++) softmax.largest[r] = olds[(r + n / 16) % 5];
-    set->soften(logits, rows, SOFT_STRIDE, n, &softmax);
-    const bool inside = guarded_intact(&x) && guarded_intact(&largest) && guarded_intact(&factors) &&
-                        guarded_intact(&added);
-    const char *why = inside ? NULL : complain("wrote outside");
-    for (uint32_t r = 0; r < rows && !why; r++) {
-        const size_t at = (size_t)r * SOFT_STRIDE;
-        const float state[3] = {softmax.largest[r], softmax.factors[r], softmax.added[r]};
-        why = judge_softened(set, before + at, logits + at, n, olds[(r + n / 16) % 5], state);
-        if (!why && r + 1 < rows && memcmp(before + at + n, logits + at + n, 4 * (SOFT_STRIDE - n)))
-            why = complain("wrote between rows");
-    }
-    guarded_free(&x), guarded_free(&largest), guarded_free(&factors), guarded_free(&added);
-    return why;
-}
-
-/* Weights and sums are, to the bit, those of the set's own exp_sum. */
-const char *check_soften(const struct kv_kernels *generic, const struct kv_kernels *set)
-{
-    const char *why = NULL;
-    for (int kind = 0; kind < ALL_KINDS && !why; kind++)
-        for (uint32_t rows = 1; rows <= SOFT_ROWS && !why; rows += rows < 5 ? 1 : 4)
-            for (uint32_t n = 16; n <= SOFT_COLUMNS && !why; n += 16)
-                if (is_due()) why = check_soften_once(set, (enum input_kind)kind, rows, n);
-    return why;
-}
-
 static void call_scale(const struct kv_kernels *set, const void *in, void *out, size_t n,
                        uint32_t variant, float *results)
 {

@@ -22,7 +22,7 @@ static const struct {
 } entries[] = {
     ENTRY(widen_half), ENTRY(widen_bfloat), ENTRY(narrow_half), ENTRY(narrow_bfloat), ENTRY(narrow_finite),
     ENTRY(pack_keys), ENTRY(logits), ENTRY(accumulate), ENTRY(ready_keys), ENTRY(ready_values),
-    ENTRY(ready_logits), ENTRY(ready_sums), ENTRY(exp_sum), ENTRY(max), ENTRY(soften), ENTRY(scale),
+    ENTRY(ready_logits), ENTRY(ready_sums), ENTRY(exp_sum), ENTRY(max), ENTRY(soften), ENTRY(soften_beside), ENTRY(scale),
     ENTRY(add_wide), ENTRY(spread_out), ENTRY(close_up), ENTRY(hide), ENTRY(softcap), ENTRY(dot), ENTRY(stripes), ENTRY(min_max), ENTRY(grid_encode), ENTRY(grid_row), ENTRY(grid_columns),
     ENTRY(encode_blocks), ENTRY(decode_blocks), ENTRY(minifloat_encode),
     ENTRY(minifloat_decode), ENTRY(fp4_encode), ENTRY(fp4_decode), ENTRY(grid_decode), ENTRY(channel_encode), ENTRY(channel_decode), ENTRY(channel_quotients), ENTRY(polar), ENTRY(polar_floats), ENTRY(near_angles),

@@ -115,18 +115,20 @@ static float reduced_expm1(float y, int *n)
     return p * (r * r) + r;
 }
 
+/* exp(y), or 0 where that is too small. */
+static float weight_of(float y)
+{
+    int power;
+    if (y < KV_EXP_LOWEST) return 0.0f;
+    const float q = reduced_expm1(y < KV_EXP_HIGHEST ? y : KV_EXP_HIGHEST, &power);
+    return (q + 1.0f) * power_of_two(power);
+}
+
 static float exp_sum_generic(float *x, size_t n, float shift)
 {
     double sum = 0;   /* exact enough that the order does not matter to a float */
     for (size_t i = 0; i < n; i++) {
-        const float y = x[i] - shift;
-        int power;
-        if (y < KV_EXP_LOWEST) {
-            x[i] = 0.0f;
-            continue;
-        }
-        const float q = reduced_expm1(y < KV_EXP_HIGHEST ? y : KV_EXP_HIGHEST, &power);
-        x[i] = (q + 1.0f) * power_of_two(power);
+        x[i] = weight_of(x[i] - shift);
         sum += (double)x[i];
     }
     return (float)sum;
@@ -139,19 +141,55 @@ static float max_generic(const float *x, size_t n)
     return max + 0.0f;   /* -0 becomes +0 */
 }
 
+/* Row r's softmax moves on to the largest of n more logits. */
+static void move_on(const struct kv_softmax *softmax, uint32_t r, const float *x, size_t n)
+{
+    float *largest = &softmax->largest[r], *factor = &softmax->factors[r];
+    const float here = max_generic(x, n), old = *largest;
+    if (here > old) *largest = here;
+    *factor = old;
+    if (old == -INFINITY) *factor = 0.0f;
+    else exp_sum_generic(factor, 1, *largest);
+}
+
 static void soften_generic(float *x, uint32_t rows, uint32_t stride, uint32_t n,
                            const struct kv_softmax *softmax)
 {
     for (uint32_t r = 0; r < rows; r++, x += stride) {
-        float *largest = &softmax->largest[r], *factor = &softmax->factors[r];
-        const float here = max_generic(x, n), old = *largest;
-        if (here > old) *largest = here;
-        *factor = old;
-        if (old == -INFINITY) *factor = 0.0f;
-        else exp_sum_generic(factor, 1, *largest);
+        move_on(softmax, r, x, n);
         softmax->added[r] = 0;
-        if (*largest == -INFINITY) memset(x, 0, n * sizeof *x);   /* -inf minus -inf is no number */
-        else softmax->added[r] = exp_sum_generic(x, n, *largest);
+        if (softmax->largest[r] == -INFINITY) memset(x, 0, n * sizeof *x);   /* -inf minus -inf is no number */
+        else softmax->added[r] = exp_sum_generic(x, n, softmax->largest[r]);
+    }
+}
+
+/* Row r, whose softmaxes have moved on. */
+static void weigh_beside(float *x, const float *y, size_t n, uint32_t r, const struct kv_softmax *softmax,
+                         const struct kv_beside *beside)
+{
+    const float top = softmax->largest[r], beside_top = beside->softmax.largest[r];
+    double sums[2] = {0, 0};
+    float shift = 0, marked[2] = {0, 0};
+    for (size_t i = 0; i < n; i++) {
+        const float gap = x[i] - y[i], other = beside_top > -INFINITY ? weight_of(y[i] - beside_top) : 0.0f;
+        x[i] = top > -INFINITY ? weight_of(x[i] - top) : 0.0f;
+        if (x[i] > 0) shift += x[i] * gap;
+        for (uint32_t k = 0; beside->marked && k < 2; k++) marked[k] += (k ? other : x[i]) * beside->marked[i];
+        sums[0] += (double)x[i], sums[1] += (double)other;
+    }
+    softmax->added[r] = (float)sums[0], beside->softmax.added[r] = (float)sums[1];
+    beside->shifts[r] = shift;
+    for (uint32_t k = 0; beside->marked && k < 2; k++) beside->marked_sums[k][r] = marked[k];
+}
+
+static void soften_beside_generic(float *x, uint32_t rows, uint32_t stride, uint32_t n,
+                                  const struct kv_softmax *softmax, const struct kv_beside *beside)
+{
+    const float *y = beside->logits;
+    for (uint32_t r = 0; r < rows; r++, x += stride, y += beside->stride) {
+        move_on(softmax, r, x, n);
+        move_on(&beside->softmax, r, y, n);
+        weigh_beside(x, y, n, r, softmax, beside);
     }
 }
 
@@ -611,6 +649,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .exp_sum = exp_sum_generic,
         .max = max_generic,
         .soften = soften_generic,
+        .soften_beside = soften_beside_generic,
         .scale = scale_generic,
         .add_wide = add_wide_generic,
         .spread_out = spread_out_generic,
