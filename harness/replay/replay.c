@@ -407,38 +407,20 @@ static int run_slow(struct unit *units, uint32_t n, struct kv_error *err)
 
 enum { COMPARED_ROWS = 256 };
 
-/* Rows of a lane as they are held, and recorded ones beside them. */
-struct compared { float *rows[2], *recorded[2]; double error2[2], norm2[2]; };
+/* Rows of a lane as they are held, and a recorded one beside them; of each side, sums by column mod 8. */
+struct compared { float *rows[2], *recorded[2]; double error2[2][8], norm2[2][8]; };
 
-static void add_values(struct compared *sums, int side, float row, float recorded)
+static double eight(const double sums[8])
 {
-    const double x = recorded, delta = row - x;
-    sums->error2[side] += delta * delta, sums->norm2[side] += x * x;
-}
-
-/* One row of each side: keys and values by turns, since each sum waits for the one before it. */
-static void compare_row(struct compared *sums, const struct unit *unit, const struct kv_held *lane,
-                        uint32_t token, const float *const rows[2])
-{
-    const struct kv_tensor *tensors[2] = {&unit->replay->owner->k, &unit->replay->owner->v};
-    struct compared own = *sums;   /* which nothing else points to */
-    const float *keys = sums->recorded[0], *values = sums->recorded[1];
-    uint32_t c = 0;
-    for (int side = 0; side < 2; side++)
-        kv_widen_rows(tensors[side], lane->head, token, 1, unit->replay->kernels, sums->recorded[side]);
-    for (; c < tensors[0]->dim && c < tensors[1]->dim; c++) {
-        add_values(&own, 0, rows[0][c], keys[c]);
-        add_values(&own, 1, rows[1][c], values[c]);
-    }
-    for (uint32_t k = c; k < tensors[0]->dim; k++) add_values(&own, 0, rows[0][k], keys[k]);
-    for (uint32_t v = c; v < tensors[1]->dim; v++) add_values(&own, 1, rows[1][v], values[v]);
-    *sums = own;
+    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
 /* Errors of the decoded rows that are still held, against the recorded ones. */
 static int compare_rows(struct unit *unit, struct kv_cache *cache, uint32_t index, struct kv_error *err)
 {
     const struct kv_held *lane = &cache->lanes[index];
+    const struct kv_kernels *kernels = unit->replay->kernels;
+    const struct kv_tensor *const tensors[2] = {&unit->replay->owner->k, &unit->replay->owner->v};
     const uint32_t dims[2] = {unit->geometry->key_dim, unit->geometry->value_dim};
     struct compared sums = {.recorded = {kv_pool_take(unit->pool, (dims[0] + dims[1]) * sizeof(float))}};
     for (int side = 0; side < 2; side++)
@@ -450,12 +432,14 @@ static int compare_rows(struct unit *unit, struct kv_cache *cache, uint32_t inde
         if (place == 0)
             kv_cache_read(cache, index, left < COMPARED_ROWS ? left : COMPARED_ROWS, lane->positions + i,
                           sums.rows[0], sums.rows[1]);
-        const float *const rows[2] = {sums.rows[0] + (size_t)place * dims[0],
-                                      sums.rows[1] + (size_t)place * dims[1]};
-        compare_row(&sums, unit, lane, lane->positions[i], rows);
+        for (int side = 0; side < 2; side++) {
+            kv_widen_rows(tensors[side], lane->head, lane->positions[i], 1, kernels, sums.recorded[side]);
+            kernels->add_errors(sums.rows[side] + (size_t)place * dims[side], sums.recorded[side], dims[side],
+                                sums.error2[side], sums.norm2[side]);
+        }
     }
-    unit->account->key_error2 += sums.error2[0], unit->account->key_norm2 += sums.norm2[0];
-    unit->account->value_error2 += sums.error2[1], unit->account->value_norm2 += sums.norm2[1];
+    unit->account->key_error2 += eight(sums.error2[0]), unit->account->key_norm2 += eight(sums.norm2[0]);
+    unit->account->value_error2 += eight(sums.error2[1]), unit->account->value_norm2 += eight(sums.norm2[1]);
     unit->account->held_rows += lane->n;
     return KV_OK;
 }

@@ -368,6 +368,9 @@ struct kv_kernels {
     /* Sum of x[i] * factors[i], or x[i] where factors is NULL, in double with 8 partial sums (index mod
      * 8), added as those of sum_squares; products of floats are exact there: exact. */
     double (*sum_wide)(const float *x, const float *factors, size_t n);
+    /* Column i's (x[i] - exact[i])^2 enters errors[i mod 8], and exact[i]^2 squares[i mod 8], in double, each
+     * operation rounded: exact. */
+    void (*add_errors)(const float *x, const float *exact, size_t n, double errors[8], double squares[8]);
     /* sums[i] = sums[i] + x[0] a_0[i] + x[1] a_1[i] + x[2] a_2[i] + x[3] a_3[i], where row a_k lies at
      * rows + k * apart; every product and every sum rounded, from the left: exact. */
     void (*add_multiples)(const double x[4], const double *rows, size_t apart, size_t n, double *sums);

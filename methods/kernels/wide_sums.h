@@ -38,6 +38,34 @@ static double KERNEL(sum_wide)(const float *x, const float *factors, size_t n)
     return factors ? sum_eights(x, factors, n) : sum_eights(x, NULL, n);
 }
 
+static void KERNEL(add_errors)(const float *x, const float *exact, size_t n, double errors[8], double squares[8])
+{
+    wide error[EIGHT], square[EIGHT];
+    UNROLLED for (int k = 0; k < EIGHT; k++)
+    {
+        error[k] = wide_load(errors + k * WIDE);
+        square[k] = wide_load(squares + k * WIDE);
+    }
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        UNROLLED for (int k = 0; k < EIGHT; k++)
+        {
+            const wide wanted = wide_load_floats(exact + i + k * WIDE);
+            const wide off = wide_sub(wide_load_floats(x + i + k * WIDE), wanted);
+            error[k] = wide_add(error[k], wide_mul(off, off));
+            square[k] = wide_fused(wanted, wanted, square[k]);   /* the product is exact */
+        }
+    UNROLLED for (int k = 0; k < EIGHT; k++)
+    {
+        wide_store(errors + k * WIDE, error[k]);
+        wide_store(squares + k * WIDE, square[k]);
+    }
+    for (; i < n; i++) {
+        const double wanted = (double)exact[i], off = (double)x[i] - wanted;
+        errors[i % 8] += off * off, squares[i % 8] += wanted * wanted;
+    }
+}
+
 static void KERNEL(add_multiples)(const double x[4], const double *rows, size_t apart, size_t n, double *sums)
 {
     size_t i = 0;

@@ -296,6 +296,27 @@ static void call_add_wide(const struct kv_kernels *set, const void *in, void *ou
     set->add_wide(in, n, sums);
 }
 
+/* Exact numbers are the same in another order. */
+static void call_add_errors(const struct kv_kernels *set, const void *in, void *out, size_t n,
+                            uint32_t variant, float *results)
+{
+    struct guarded turned = guarded_make(n * sizeof(float), n % 2 * sizeof(float));
+    float *exact = (float *)(void *)turned.data;
+    double sums[2][8];
+    for (size_t i = 0; i < n; i++) memcpy(exact + i, (const float *)in + (n - 1 - i), sizeof *exact);
+    for (int i = 0; i < 16; i++) sums[i / 8][i % 8] = variant ? 0.1 * i : 0;
+    set->add_errors(in, exact, n, sums[0], sums[1]);
+    results[0] = digest((const uint8_t *)sums[0], sizeof sums[0]);
+    results[1] = digest((const uint8_t *)sums[1], sizeof sums[1]);
+    guarded_free(&turned);
+}
+
+const char *check_add_errors(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const struct adapter adapter = {.in_size = 4, .kinds = FINITE_KINDS, .variants = 2, .call = call_add_errors};
+    return check_elements(generic, set, &adapter);
+}
+
 /* Rows are the same numbers, each from its own place on. */
 static void call_add_multiples(const struct kv_kernels *set, const void *in, void *out, size_t n,
                                uint32_t variant, float *results)

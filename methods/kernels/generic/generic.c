@@ -546,6 +546,15 @@ static double sum_wide_generic(const float *x, const float *factors, size_t n)
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }
 
+static void add_errors_generic(const float *x, const float *exact, size_t n, double errors[8], double squares[8])
+{
+    for (size_t i = 0; i < n; i++) {
+        const double wanted = (double)exact[i], error = (double)x[i] - wanted;
+        errors[i % 8] += error * error;
+        squares[i % 8] += wanted * wanted;
+    }
+}
+
 static void add_multiples_generic(const double x[4], const double *rows, size_t apart, size_t n, double *sums)
 {
     for (size_t i = 0; i < n; i++)
@@ -689,6 +698,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .sum_squares = sum_squares_generic,
         .sum_magnitudes = sum_magnitudes_generic,
         .sum_wide = sum_wide_generic,
+        .add_errors = add_errors_generic,
         .add_multiples = add_multiples_generic,
         .turn_rows = turn_rows_generic,
         .hadamard_squares = hadamard_squares_generic,
