@@ -3,16 +3,26 @@
 
 #include <stdlib.h>
 
-size_t kv_answer_floats(const struct kv_geometry *geometry, const struct kv_trace_run *run)
+#include "harness/run/trace_run.h"
+
+size_t kv_answer_bytes(const struct kv_geometry *geometry, const struct kv_trace_run *run)
 {
-    return (size_t)geometry->q_heads * run->n_scored * (geometry->value_dim + 4 + run->n_spans);
+    return (size_t)geometry->q_heads * run->n_scored * (geometry->value_dim + 4 + run->n_spans) * sizeof(float);
 }
 
-int kv_answers_reserve(struct kv_answer_arrays *answers, const struct kv_open_layer *layer)
+/* Heads come in turn, all cells of one before the next (tasks.c): where there is one, a cell is done with it
+ * before the thread begins another. */
+uint32_t kv_answers_at_once(const struct kv_trace_run *run, uint32_t kv_heads, uint32_t n)
+{
+    const uint32_t threads = (uint32_t)run->threads;
+    return kv_heads == 1 && threads < n ? threads : n;
+}
+
+static int reserve_layer(struct kv_answer_arrays *answers, const struct kv_open_layer *layer)
 {
     const struct kv_geometry *geometry = &layer->reader->info->geometry;
     const size_t rows = (size_t)geometry->q_heads * layer->run->n_scored;
-    float *memory = calloc(kv_answer_floats(geometry, layer->run), sizeof *memory);
+    float *memory = calloc(1, kv_answer_bytes(geometry, layer->run));
     *answers = (struct kv_answer_arrays){
         .outputs = memory, .log_sum_exp = memory + rows * geometry->value_dim};
     if (!memory) return KV_EMEMORY;
@@ -21,4 +31,21 @@ int kv_answers_reserve(struct kv_answer_arrays *answers, const struct kv_open_la
     answers->drift = answers->held_mass + rows;
     answers->span_mass = answers->drift + rows;
     return KV_OK;
+}
+
+int kv_answers_reserve(struct kv_job *job, const struct kv_group_run *group)
+{
+    int status = KV_OK;
+    job->answers = calloc(group->n, sizeof *job->answers);
+    if (!job->answers) status = KV_EMEMORY;
+    for (uint32_t m = 0; status == KV_OK && m < group->n; m++)
+        if (group->layers[m].answered) status = reserve_layer(&job->answers[m], &group->layers[m]);
+    return status == KV_OK ? KV_OK : kv_fail(&job->error, KV_EMEMORY, "out of memory for answers");
+}
+
+void kv_answers_release(struct kv_job *job, const struct kv_group_run *group)
+{
+    for (uint32_t m = 0; job->answers && m < group->n; m++) free(job->answers[m].outputs);
+    free(job->answers);
+    job->answers = NULL;
 }

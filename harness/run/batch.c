@@ -11,8 +11,10 @@
 
 /* Tasks that a thread should have to choose from: enough to level out, few enough to bound memory. */
 enum { TASKS_PER_THREAD = 8 };
-/* Of answers that are kept until all methods of a batch have given theirs, a thread. */
+/* Of answers that are held at once, a thread. */
 enum { ANSWER_BYTES = 4 << 20 };
+/* Methods that run together where few of them hold answers at once: the first cell is journaled with the last. */
+enum { MOST_TOGETHER = 32 };
 
 static void tell_progress(const struct kv_trace_run *run, double batch_share)
 {
@@ -92,16 +94,20 @@ int kv_batch_run(struct kv_trace_run *run, struct kv_job *jobs, uint32_t n, stru
     return status;
 }
 
-/* Of a layer's answers and what is measured of each, for one of the specs that run together; at most. */
-static uint64_t answer_bytes(const struct kv_trace_run *run)
+/* As many as have room for their answers. */
+static uint64_t room_for(const struct kv_trace_run *run)
 {
-    uint64_t most = 0;
+    const uint64_t room = (uint64_t)ANSWER_BYTES * (uint32_t)run->threads;
+    uint64_t cells = UINT64_MAX;
     for (uint32_t l = 0; l < run->n_layers; l++) {
         const struct kv_geometry *geometry = &run->trace->layers[run->layers[l]].geometry;
-        const uint64_t bytes = kv_answer_floats(geometry, run) * sizeof(float);
-        if (bytes > most) most = bytes;
+        const uint64_t bytes = kv_answer_bytes(geometry, run);
+        uint64_t fit = bytes ? room / bytes : run->n_cells;
+        if (fit < MOST_TOGETHER && kv_answers_at_once(run, geometry->kv_heads, MOST_TOGETHER) < MOST_TOGETHER)
+            fit = MOST_TOGETHER;
+        if (fit < cells) cells = fit;
     }
-    return most;
+    return cells;
 }
 
 /* Specs that run together share the reference and the prompt's statistics: as many as give every thread
@@ -116,10 +122,9 @@ uint32_t kv_batch_size(const struct kv_trace_run *run)
         if (l == 0 || layer->geometry.kv_heads < heads) heads = layer->geometry.kv_heads;
         bytes += kv_layer_bytes(layer);
     }
-    const uint64_t streamed = UINT64_C(1) << 30, answers = answer_bytes(run);
+    const uint64_t streamed = UINT64_C(1) << 30, fit = room_for(run);
     if (bytes > streamed) return run->n_cells;
     const uint32_t busy = (uint32_t)(TASKS_PER_THREAD * run->threads) / heads;
-    const uint64_t fit = (uint64_t)ANSWER_BYTES * (uint32_t)run->threads / (answers ? answers : 1);
     const uint32_t batch = fit > busy ? (uint32_t)(fit < run->n_cells ? fit : run->n_cells) : busy;
     return batch > 0 ? batch : 1;
 }

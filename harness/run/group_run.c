@@ -6,25 +6,7 @@
 #include "harness/base/clock.h"
 #include "harness/run/answers.h"
 #include "harness/run/job.h"
-#include "harness/run/measure_job.h"
 #include "harness/run/tasks.h"
-
-static int reserve_job(struct kv_job *job, const struct kv_group_run *group)
-{
-    int status = KV_OK;
-    job->answers = calloc(group->n, sizeof *job->answers);
-    if (!job->answers) status = KV_EMEMORY;
-    for (uint32_t m = 0; status == KV_OK && m < group->n; m++)
-        if (group->layers[m].answered) status = kv_answers_reserve(&job->answers[m], &group->layers[m]);
-    return status == KV_OK ? KV_OK : kv_fail(&job->error, KV_EMEMORY, "out of memory for answers");
-}
-
-static void release_job(struct kv_job *job, const struct kv_group_run *group)
-{
-    for (uint32_t m = 0; job->answers && m < group->n; m++) free(job->answers[m].outputs);
-    free(job->answers);
-    job->answers = NULL;
-}
 
 static void note_reference(struct kv_trace_summary *summary, const struct kv_reference *reference)
 {
@@ -48,7 +30,7 @@ static void note_memory(const struct kv_group_run *group)
         if (layer->owner != layer->reader) layers += kv_layer_bytes(layer->owner->info);
         reference += layer->reference->bytes;
         if (layer->answered)
-            answers += group->n_jobs * kv_answer_floats(geometry, run) * sizeof(float);
+            answers += kv_answers_at_once(run, geometry->kv_heads, group->n_jobs) * kv_answer_bytes(geometry, run);
     }
     kv_profile_note(run->profile, KV_MEMORY_LAYERS, layers);
     kv_profile_note(run->profile, KV_MEMORY_REFERENCE, reference);
@@ -66,17 +48,10 @@ static int replay_group(struct kv_group_run *group, struct kv_error *err)
             job->parts[layer->l].info = &group->run->trace->layers[group->run->layers[layer->l]];
             job->parts[layer->l].reads_shared = layer->owner != layer->reader;
         }
-        if (job->status == KV_OK) job->status = reserve_job(job, group);
     }
     double start = kv_clock_seconds();
     const int status = kv_tasks_run(group, err);
     kv_trace_run_spend(group->run, KV_STAGE_REPLAY, &start);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(group->run->threads)
-    for (uint32_t j = 0; j < group->n_jobs; j++) {
-        if (status == KV_OK) kv_job_measure(group->jobs[j], group);
-        release_job(group->jobs[j], group);
-    }
-    kv_trace_run_spend(group->run, KV_STAGE_MEASURE, &start);
     return status;
 }
 

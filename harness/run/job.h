@@ -13,7 +13,9 @@ struct kv_job {
     uint64_t seed;
     struct kv_layer_part *parts;       /* [n_layers] */
     struct kv_layer_groups groups;     /* of the layers that are run */
-    struct kv_answer_arrays *answers;  /* [layers of the group at hand] */
+    struct kv_answer_arrays *answers;  /* [layers of the group at hand]; NULL before its first head, and behind
+                                        * its last */
+    uint32_t heads_left;               /* units of heads of that group */
     uint64_t *digests;                 /* [n_layers] of the answers */
     int status;                        /* first failure */
     struct kv_error error;

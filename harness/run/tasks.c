@@ -4,8 +4,10 @@
 #include <stdlib.h>
 
 #include "harness/base/clock.h"
+#include "harness/run/answers.h"
 #include "harness/run/cell_row.h"
 #include "harness/run/job.h"
+#include "harness/run/measure_job.h"
 #include "methods/spec/spec_wants.h"
 
 /* Of exact logits that methods share, a thread: three eighths of what 1,024 rows of 4,096 tokens take, with what
@@ -27,7 +29,8 @@ struct task_list {
     struct kv_replay_account *accounts;    /* not handed out yet */
 };
 
-static struct kv_replay replay_of(const struct task *task, const struct kv_open_layer *layer, uint32_t m)
+/* All but its prompt and room for answers. */
+static struct kv_replay replay_of(const struct task *task, const struct kv_open_layer *layer)
 {
     const struct kv_trace_run *run = layer->run;
     const struct kv_job *job = task->job;
@@ -43,7 +46,7 @@ static struct kv_replay replay_of(const struct task *task, const struct kv_open_
         .exact_layer = kv_spec_is_exact_layer(job->spec, layer->owner->info->index,
                                               layer->owner->info->geometry.model_layers),
         .calibration = run->calibration ? &layer->fit.rows : NULL,
-        .deadline = limit > 0.0 ? job->started + limit : 0.0, .answers = job->answers[m]};
+        .deadline = limit > 0.0 ? job->started + limit : 0.0};
 }
 
 /* Those whose answers are swept share what they are compared with: tells it who comes, and who went. */
@@ -51,7 +54,7 @@ static void share_logits(const struct task *task, const struct kv_group_run *gro
                          void (*tell)(struct kv_exact_logits *shared, uint32_t head))
 {
     for (uint32_t m = 0; m < group->n; m++) {
-        const struct kv_replay replay = replay_of(task, &group->layers[m], m);
+        const struct kv_replay replay = replay_of(task, &group->layers[m]);
         for (uint32_t h = 0; kv_replay_sweeps(&replay) && h < task->n_heads; h++)
             tell(group->layers[m].exact_logits, task->first_head + h);
     }
@@ -87,14 +90,28 @@ static int add_prompts(struct kv_replay *replay, struct task *task, const struct
     return status;
 }
 
+/* The first of a job's tasks makes room for its answers. */
+static int begin_job(struct kv_job *job, const struct kv_group_run *group, struct kv_error *err)
+{
+    int status = KV_OK;
+#pragma omp critical(kv_jobs)
+    {
+        if (!job->answers) status = kv_answers_reserve(job, group);
+        if (status != KV_OK) *err = job->error;
+    }
+    return status;
+}
+
 /* `pool` is for what the task asks, `states` for the methods' own memory. */
 static void replay_task(struct task *task, const struct kv_group_run *group, struct kv_pool *pool,
                         struct kv_pool *states)
 {
     struct kv_replay *replays = kv_pool_take(pool, group->n * sizeof *replays);
-    task->status = replays ? KV_OK : kv_fail(&task->error, KV_EMEMORY, "out of memory for a layer group");
+    task->status = replays ? begin_job(task->job, group, &task->error)
+                           : kv_fail(&task->error, KV_EMEMORY, "out of memory for a layer group");
     for (uint32_t m = 0; task->status == KV_OK && m < group->n; m++) {
-        replays[m] = replay_of(task, &group->layers[m], m);
+        replays[m] = replay_of(task, &group->layers[m]);
+        replays[m].answers = task->job->answers[m];
         task->status = add_prompts(&replays[m], task, &group->layers[m], pool);
     }
     if (task->status == KV_OK)
@@ -102,7 +119,34 @@ static void replay_task(struct task *task, const struct kv_group_run *group, str
     kv_pool_empty(states);
 }
 
-static void run_task(struct task *task, const struct kv_group_run *group, struct kv_pool *states)
+/* Sums the accounts of a job's tasks in head order. */
+static void gather_tasks(const struct task_list *list, struct kv_job *job, const struct kv_group_run *group)
+{
+    for (uint32_t i = 0; i < list->n; i++) {
+        const struct task *task = &list->tasks[i];
+        if (task->job != job) continue;
+        if (task->status != KV_OK && job->status == KV_OK) job->status = task->status, job->error = task->error;
+        for (uint32_t m = 0; m < group->n; m++)
+            if (group->layers[m].answered)
+                kv_account_add(&job->parts[group->layers[m].l].account, &task->accounts[m]);
+        job->cell->replay_seconds += task->seconds;
+    }
+}
+
+/* Behind the last of a job's tasks its answers are measured, and go. */
+static void end_job(const struct task_list *list, struct kv_job *job, const struct kv_group_run *group)
+{
+    bool last;
+#pragma omp critical(kv_jobs)
+    last = --job->heads_left == 0;
+    if (!last) return;
+    gather_tasks(list, job, group);
+    kv_job_measure(job, group);
+    kv_answers_release(job, group);
+}
+
+static void run_task(const struct task_list *list, struct task *task, const struct kv_group_run *group,
+                     struct kv_pool *states)
 {
     const double start = kv_clock_seconds();
     struct kv_pool *pool = task->job ? kv_pool_create(0) : NULL;
@@ -116,6 +160,7 @@ static void run_task(struct task *task, const struct kv_group_run *group, struct
         share_logits(task, group, kv_exact_logits_leave);
     }
     task->seconds = kv_clock_seconds() - start - task->waited;
+    if (task->job) end_job(list, task->job, group);
 }
 
 /* Heads whose statistics are there before a method needs them: one a thread, or all where one wants all, or
@@ -147,6 +192,7 @@ static void list_job(struct task_list *list, const struct kv_group_run *group, s
     struct task *task = &list->tasks[list->n++];
     *task = (struct task){.job = job, .first_head = head, .n_heads = heads, .accounts = list->accounts};
     list->accounts += group->n;
+    job->heads_left++;
     share_prompts(task, group, kv_shared_prompts_expect);
     share_logits(task, group, kv_exact_logits_expect);
 }
@@ -163,21 +209,6 @@ static void list_tasks(struct task_list *list, const struct kv_group_run *group)
             if (ahead && h > 0 && j == group->n_jobs / 2) list_statistics(list, group, h + ahead - 1, h + ahead);
             list_job(list, group, group->jobs[j], h);
         }
-}
-
-/* Sums the units' accounts in head order. */
-static void gather_tasks(const struct task_list *list, const struct kv_group_run *group)
-{
-    for (uint32_t i = 0; i < list->n; i++) {
-        const struct task *task = &list->tasks[i];
-        struct kv_job *job = task->job;
-        if (!job) continue;
-        if (task->status != KV_OK && job->status == KV_OK) job->status = task->status, job->error = task->error;
-        for (uint32_t m = 0; m < group->n; m++)
-            if (group->layers[m].answered)
-                kv_account_add(&job->parts[group->layers[m].l].account, &task->accounts[m]);
-        job->cell->replay_seconds += task->seconds;
-    }
 }
 
 /* What is kept of a layer's exact logits: more, by half of the room of a layer that could be read ahead, where
@@ -202,26 +233,37 @@ static int begin_sharing(struct kv_group_run *group, struct kv_error *err)
     return done ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
 }
 
-/* What the threads spent on statistics, among the methods, is a stage of its own. */
+/* What the threads spent among the methods on something else is a stage of its own. */
+static void move_stage(const struct kv_group_run *group, enum kv_stage_of_run stage, double seconds)
+{
+    double *stages = group->run->profile->seconds;
+    stages[stage] += seconds / group->run->threads;
+    stages[KV_STAGE_REPLAY] -= seconds / group->run->threads;
+}
+
 static void end_sharing(struct kv_group_run *group)
 {
     struct kv_profile *profile = group->run->profile;
     uint64_t logits = 0, prompts = 0;
-    double seconds = 0;
     for (uint32_t m = 0; m < group->n; m++) {
         struct kv_open_layer *layer = &group->layers[m];
         logits += kv_exact_logits_most(layer->exact_logits);
         profile->logits_again += kv_exact_logits_again(layer->exact_logits);
         prompts += kv_shared_prompts_most(layer->prompts);
-        seconds += kv_shared_prompts_seconds(layer->prompts) / group->run->threads;
+        move_stage(group, KV_STAGE_PROMPT, kv_shared_prompts_seconds(layer->prompts));
         kv_exact_logits_free(layer->exact_logits);
         kv_shared_prompts_free(layer->prompts);
         layer->exact_logits = NULL, layer->prompts = NULL;
     }
     kv_profile_note(profile, KV_MEMORY_LOGITS, logits);
     kv_profile_note(profile, KV_MEMORY_PROMPT, prompts);
-    profile->seconds[KV_STAGE_PROMPT] += seconds;
-    profile->seconds[KV_STAGE_REPLAY] -= seconds;
+}
+
+static double measure_seconds(const struct kv_group_run *group)
+{
+    double seconds = 0;
+    for (uint32_t j = 0; j < group->n_jobs; j++) seconds += group->jobs[j]->cell->measure_seconds;
+    return seconds;
 }
 
 int kv_tasks_run(struct kv_group_run *group, struct kv_error *err)
@@ -229,6 +271,7 @@ int kv_tasks_run(struct kv_group_run *group, struct kv_error *err)
     const size_t heads = group->layers->owner->info->geometry.kv_heads, most = group->n_jobs * heads;
     struct task_list list = {.tasks = calloc(most + heads, sizeof *list.tasks)};
     struct kv_replay_account *accounts = list.accounts = calloc(most * group->n, sizeof *accounts);
+    const double measured = measure_seconds(group);
     int status = list.tasks && accounts ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for tasks");
     if (status == KV_OK) status = begin_sharing(group, err);
     if (status == KV_OK) {
@@ -237,11 +280,11 @@ int kv_tasks_run(struct kv_group_run *group, struct kv_error *err)
         {
             struct kv_pool *states = kv_pool_create(0);
 #pragma omp for schedule(dynamic, 1) nowait
-            for (uint32_t i = 0; i < list.n; i++) run_task(&list.tasks[i], group, states);
+            for (uint32_t i = 0; i < list.n; i++) run_task(&list, &list.tasks[i], group, states);
             kv_pool_destroy(states);
         }
-        gather_tasks(&list, group);
     }
+    move_stage(group, KV_STAGE_MEASURE, measure_seconds(group) - measured);
     end_sharing(group);
     free(list.tasks);
     free(accounts);

@@ -5,7 +5,7 @@
 
 #include "harness/run/group_run.h"
 
-/* Answers of all jobs that are well, and their accounts, summed in head order. */
+/* Accounts of all jobs that are well, summed in head order, and measures of their answers. */
 int kv_tasks_run(struct kv_group_run *group, struct kv_error *err);
 
 #endif

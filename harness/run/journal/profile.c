@@ -58,25 +58,19 @@ static double busy(double worked, double seconds, int threads)
 static cJSON *to_json(const struct kv_results *results)
 {
     const struct kv_profile *profile = &results->profile;
-    double other = results->wall_seconds, replay = 0, measure = 0;
+    double other = results->wall_seconds, replay = 0;
     cJSON *object = cJSON_CreateObject(), *stages = cJSON_CreateObject();
     bool done = object && stages;
     for (int s = 0; s < KV_STAGES; s++) {
         other -= profile->seconds[s];
         done = done && add_stage(stages, names[s], profile->seconds[s], results->wall_seconds);
     }
-    for (uint32_t c = 0; c < results->n_cells; c++) {
-        replay += results->cells[c].replay_seconds;
-        measure += results->cells[c].measure_seconds;
-    }
+    for (uint32_t c = 0; c < results->n_cells; c++) replay += results->cells[c].replay_seconds;
     done = done && add_stage(stages, "other", other, results->wall_seconds) &&
            kv_json_add(object, "wall_seconds", kv_real_to_json(results->wall_seconds, 6)) &&
            kv_json_add(object, "threads", cJSON_CreateNumber(results->threads)) &&
            kv_json_add(object, "replay_busy",
                        kv_real_to_json(busy(replay, profile->seconds[KV_STAGE_REPLAY],
-                                            results->threads), 4)) &&
-           kv_json_add(object, "measure_busy",
-                       kv_real_to_json(busy(measure, profile->seconds[KV_STAGE_MEASURE],
                                             results->threads), 4));
     if (object && stages) done = kv_json_add(object, "stages", stages) && done;
     if (object) done = kv_json_add(object, "memory_bytes", memory_json(results)) && done;

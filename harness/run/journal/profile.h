@@ -12,9 +12,9 @@ enum kv_stage_of_run {
     KV_STAGE_READ,               /* waiting for a layer's rows */
     KV_STAGE_REFERENCE,          /* exact attention: computed, or loaded from the cache folder */
     KV_STAGE_AUDIT,              /* sampled queries of it against the definition, every time */
-    KV_STAGE_PROMPT,             /* prompt statistics that policies asked for */
+    KV_STAGE_PROMPT,             /* prompt statistics that policies asked for: among the replays, a thread's share */
     KV_STAGE_REPLAY,             /* caches, codecs, answers: all threads */
-    KV_STAGE_MEASURE,            /* errors of the answers: all threads */
+    KV_STAGE_MEASURE,            /* errors of the answers: among the replays, a thread's share */
     KV_STAGES
 };
 
@@ -23,7 +23,7 @@ enum kv_memory_of_run {
     KV_MEMORY_REFERENCE,         /* exact answers */
     KV_MEMORY_PROMPT,            /* prompt statistics */
     KV_MEMORY_LOGITS,            /* exact ones that methods share */
-    KV_MEMORY_ANSWERS,           /* of all methods that run together */
+    KV_MEMORY_ANSWERS,           /* of all methods that hold some at once */
     KV_MEMORY_CLASSES
 };
 
@@ -39,7 +39,7 @@ void kv_profile_note(struct kv_profile *profile, enum kv_memory_of_run kind, uin
 struct kv_results;
 
 /* JSON: wall seconds, seconds and share of each stage, what is left over ("other"), and how busy the
- * threads were in replay and measure. */
+ * threads were in replay. */
 int kv_profile_write(const char *path, const struct kv_results *results, struct kv_error *err);
 
 #endif
