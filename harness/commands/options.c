@@ -111,7 +111,7 @@ static const struct kv_argument table[] = {
      "decode steps to score, in blocks at log-spaced depths", 1, 4e9},
     {"--calibrate", KV_TEXT, FIELD(calibrate), "TRACE|FROM:TO",
      "fit bases on another recording, or on tokens of each, which are not scored then"},
-    {"--timeout", KV_REAL, FIELD(timeout_seconds), "SECONDS", "of a cell (one method on one trace)",
+    {"--timeout", KV_REAL, FIELD(timeout_seconds), "SECONDS", "a cell (one method on one trace) may work",
      1e-3, 1e9},
     {"--out", KV_TEXT, FIELD(out), "DIR", "result directory (default: results/TIME-HASH)"},
     {"--resume", KV_TEXT, FIELD(resume), "DIR",

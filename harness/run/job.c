@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
-#include "harness/base/clock.h"
 #include "harness/replay/layout.h"
 #include "harness/replay/question.h"
 #include "harness/run/layers/calibration.h"
@@ -25,7 +24,7 @@ struct kv_wants kv_jobs_want(struct kv_job *const *jobs, uint32_t n)
 int kv_job_start(struct kv_trace_run *run, struct kv_job *job, struct kv_cell *cell,
                      const struct kv_spec *spec, uint64_t seed, struct kv_error *err)
 {
-    *job = (struct kv_job){.cell = cell, .spec = spec, .seed = seed, .started = kv_clock_seconds()};
+    *job = (struct kv_job){.cell = cell, .spec = spec, .seed = seed};
     job->parts = calloc(run->n_layers, sizeof *job->parts);
     job->digests = calloc(run->n_layers, sizeof *job->digests);
     if (!job->parts || !job->digests) return kv_fail(err, KV_EMEMORY, "out of memory for a cell");

@@ -19,7 +19,6 @@ struct kv_job {
     uint64_t *digests;                 /* [n_layers] of the answers */
     int status;                        /* first failure */
     struct kv_error error;
-    double started;
     struct kv_layer_survey survey;     /* when the spec wants one */
 };
 

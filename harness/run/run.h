@@ -19,7 +19,7 @@ struct kv_run_request {
     uint32_t seeds;                   /* runs of a spec that depends on the seed */
     uint32_t queries;                 /* scored tokens; 0 = all decode steps */
     const char *calibrate;            /* a trace, or tokens FROM:TO of each trace; NULL: fits see the prompt */
-    double timeout_seconds;           /* of a cell; 0 = none */
+    double timeout_seconds;           /* of a cell's own work; 0 = none */
     bool per_layer, no_verify, audit, full_metrics;
     enum kv_road road;
     const volatile sig_atomic_t *stop;

@@ -29,12 +29,11 @@ struct task_list {
     struct kv_replay_account *accounts;    /* not handed out yet */
 };
 
-/* All but its prompt and room for answers. */
+/* All but its prompt, room for answers and deadline. */
 static struct kv_replay replay_of(const struct task *task, const struct kv_open_layer *layer)
 {
     const struct kv_trace_run *run = layer->run;
     const struct kv_job *job = task->job;
-    const double limit = run->request->timeout_seconds;
     return (struct kv_replay){
         .owner = layer->owner, .reader = layer->reader, .spec = job->spec, .kernels = run->kernels,
         .widens_prompt = true, .survey = kv_survey_at(&job->survey, layer->owner->info->index),
@@ -45,8 +44,7 @@ static struct kv_replay replay_of(const struct task *task, const struct kv_open_
         .road = run->request->road, .audit = run->request->audit, .stop = run->request->stop,
         .exact_layer = kv_spec_is_exact_layer(job->spec, layer->owner->info->index,
                                               layer->owner->info->geometry.model_layers),
-        .calibration = run->calibration ? &layer->fit.rows : NULL,
-        .deadline = limit > 0.0 ? job->started + limit : 0.0};
+        .calibration = run->calibration ? &layer->fit.rows : NULL};
 }
 
 /* Those whose answers are swept share what they are compared with: tells it who comes, and who went. */
@@ -102,16 +100,26 @@ static int begin_job(struct kv_job *job, const struct kv_group_run *group, struc
     return status;
 }
 
+/* When the task's cell has had its time, which is that of its own tasks: of the layers before, and from now on;
+ * 0: it has all there is. */
+static double deadline_of(const struct task *task, const struct kv_group_run *group)
+{
+    const double limit = group->run->request->timeout_seconds;
+    return limit > 0 ? kv_clock_seconds() + limit - task->job->cell->replay_seconds : 0;
+}
+
 /* `pool` is for what the task asks, `states` for the methods' own memory. */
 static void replay_task(struct task *task, const struct kv_group_run *group, struct kv_pool *pool,
                         struct kv_pool *states)
 {
     struct kv_replay *replays = kv_pool_take(pool, group->n * sizeof *replays);
+    const double deadline = deadline_of(task, group);
     task->status = replays ? begin_job(task->job, group, &task->error)
                            : kv_fail(&task->error, KV_EMEMORY, "out of memory for a layer group");
     for (uint32_t m = 0; task->status == KV_OK && m < group->n; m++) {
         replays[m] = replay_of(task, &group->layers[m]);
         replays[m].answers = task->job->answers[m];
+        replays[m].deadline = deadline;
         task->status = add_prompts(&replays[m], task, &group->layers[m], pool);
     }
     if (task->status == KV_OK)
