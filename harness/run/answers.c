@@ -2,7 +2,9 @@
 #include "harness/run/answers.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+#include "harness/base/large.h"
 #include "harness/run/trace_run.h"
 
 size_t kv_answer_bytes(const struct kv_geometry *geometry, const struct kv_trace_run *run)
@@ -22,10 +24,11 @@ static int reserve_layer(struct kv_answer_arrays *answers, const struct kv_open_
 {
     const struct kv_geometry *geometry = &layer->reader->info->geometry;
     const size_t rows = (size_t)geometry->q_heads * layer->run->n_scored;
-    float *memory = calloc(1, kv_answer_bytes(geometry, layer->run));
+    float *memory = kv_large_alloc(kv_answer_bytes(geometry, layer->run));
     *answers = (struct kv_answer_arrays){
         .outputs = memory, .log_sum_exp = memory + rows * geometry->value_dim};
     if (!memory) return KV_EMEMORY;
+    memset(memory, 0, kv_answer_bytes(geometry, layer->run));
     answers->divergence = answers->log_sum_exp + rows;
     answers->held_mass = answers->divergence + rows;
     answers->drift = answers->held_mass + rows;
