@@ -60,11 +60,11 @@ size_t kv_exact_logits_again(const struct kv_exact_logits *shared)
 }
 
 /* Keys that the scored queries see whose rows are not kept. */
-static size_t pairs_beyond(const struct kv_exact_logits *shared, uint32_t rows)
+static size_t pairs_beyond(const struct kv_exact_logits *shared, const struct kv_kept *kept)
 {
-    const uint32_t group = shared->scored.layer->info->geometry.group;
+    const uint32_t group = shared->scored.layer->info->geometry.group, all = shared->scored.n * group;
     size_t pairs = 0;
-    for (uint32_t i = rows / group; i < shared->scored.n; i++) pairs += group * (shared->scored.tokens[i] + (size_t)1);
+    for (uint32_t r = 0; r < (kept->rows ? kept->first : all); r++) pairs += shared->scored.tokens[r / group] + (size_t)1;
     return pairs;
 }
 
@@ -79,7 +79,7 @@ static void note_least(struct kv_exact_logits *shared, size_t left)
     while (left < least && !atomic_compare_exchange_weak(&shared->least, &least, left)) continue;
 }
 
-/* As many whole blocks of rows as the bound has room for; taken from it. */
+/* As many whole blocks as the bound has room for, taken from it: of the last rows, which see most. */
 static void reserve(struct kv_exact_logits *shared, struct head *head)
 {
     const struct kv_geometry *geometry = &shared->scored.layer->info->geometry;
@@ -87,8 +87,10 @@ static void reserve(struct kv_exact_logits *shared, struct head *head)
     size_t left = atomic_load(&shared->left);
     do {
         const size_t room = left / (stride * sizeof(float));
-        const size_t whole = room / KV_SWEEP_BLOCK * KV_SWEEP_BLOCK;   /* a block in part would not be spared */
-        head->kept = (struct kv_kept){.rows = room < all ? (uint32_t)whole : all, .stride = stride};
+        /* A block in part would not be spared. */
+        const size_t first = room < all ? (all - room + KV_SWEEP_BLOCK - 1) / KV_SWEEP_BLOCK * KV_SWEEP_BLOCK : 0;
+        head->kept = (struct kv_kept){.rows = first < all ? all - (uint32_t)first : 0, .stride = stride,
+                                      .first = (uint32_t)first};
         head->bytes = (size_t)head->kept.rows * stride * sizeof(float);
     } while (!atomic_compare_exchange_weak(&shared->left, &left, left - head->bytes));
     note_least(shared, left - head->bytes);
@@ -98,17 +100,28 @@ static void reserve(struct kv_exact_logits *shared, struct head *head)
     else head->kept.rows = 0;
 }
 
+/* Leaves the sweep the rows that are kept, counted from the first of them. */
+static void keep_rows(struct kv_sweep *sweep, struct kv_kept kept)
+{
+    struct kv_rows *rows = &sweep->rows;
+    rows->queries += (size_t)kept.first * sweep->geometry->key_dim;
+    rows->token += kept.first;
+    if (rows->sink_logit) rows->sink_logit += kept.first;
+    rows->n = kept.rows;
+    kept.first = 0;
+    sweep->kept = kept;
+}
+
 static bool compute(const struct kv_exact_logits *shared, uint32_t head)
 {
     struct kv_pool *pool = kv_pool_create(0);
     struct kv_scored_sweep exact;
     struct kv_error ignored;
     bool done = pool && kv_scored_sweep_create(&exact, &shared->scored, head, pool, &ignored) == KV_OK;
-    float *sums = done ? kv_pool_take(pool, exact.sweep.rows.n * sizeof *sums) : NULL;
+    float *sums = done ? kv_pool_take(pool, shared->heads[head].kept.rows * sizeof *sums) : NULL;
     done = sums != NULL;
     if (done) {
-        exact.sweep.kept = shared->heads[head].kept;
-        exact.sweep.rows.n = exact.sweep.kept.rows;
+        keep_rows(&exact.sweep, shared->heads[head].kept);
         exact.sweep.answers.log_sum_exp = sums;
         kv_sweep_run(&exact.sweep, exact.scratch);
     }
@@ -128,7 +141,7 @@ struct kv_kept kv_exact_logits_take(struct kv_exact_logits *shared, uint32_t hea
     }
     const struct kv_kept kept = one->kept;
     omp_unset_lock(&one->lock);
-    atomic_fetch_add(&shared->again, pairs_beyond(shared, kept.rows));
+    atomic_fetch_add(&shared->again, pairs_beyond(shared, &kept));
     return kept;
 }
 

@@ -62,7 +62,7 @@ static uint32_t rows_at_once(const struct rows_buffer *buffer, uint32_t first, u
     while (rows > KV_SWEEP_BLOCK && (size_t)rows * kv_kept_stride(first + rows) > KEPT_FLOATS)
         rows = (rows - 1) / KV_SWEEP_BLOCK * KV_SWEEP_BLOCK;
     if ((size_t)rows * kv_kept_stride(first + rows) > KEPT_FLOATS) return most;
-    sweep->kept = (struct kv_kept){buffer->kept, rows, kv_kept_stride(first + rows)};
+    sweep->kept = (struct kv_kept){buffer->kept, rows, kv_kept_stride(first + rows), 0};
     return rows;
 }
 
@@ -173,7 +173,7 @@ static void weigh_tail(struct kv_sweep *sweep, const struct rows_buffer *buffer,
     for (uint32_t first = n - prompt->tail; first < n; first += BLOCK_TOKENS) {
         const uint32_t count = n - first < BLOCK_TOKENS ? n - first : BLOCK_TOKENS, rows = count * group;
         const bool keeps = (size_t)rows * stride <= KEPT_FLOATS;
-        sweep->kept = keeps ? (struct kv_kept){buffer->kept, rows, stride} : (struct kv_kept){0};
+        sweep->kept = keeps ? (struct kv_kept){buffer->kept, rows, stride, 0} : (struct kv_kept){0};
         load_rows(sweep, buffer, layer, head * group, group, first, count);
         kv_sweep_run(sweep, buffer->scratch);
         const size_t row = (size_t)(first - (n - prompt->tail)) * group;

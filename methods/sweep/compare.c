@@ -135,12 +135,12 @@ static void close_exact_logits(struct work *work, const struct block *block, flo
     const struct kv_kept *kept = &work->sweep->compare->exact;
     const struct tile *tile = &work->tile;
     const uint32_t *position = work->sweep->lines.position + tile->first;
-    if (block->first + block->n > kept->rows) {
+    if (!kv_kept_all(kept, block->first, block->n)) {
         kv_block_close_logits(work, block, exact_queries(work), &tile->exact, close);
         return;
     }
     for (uint32_t r = 0; r < block->n; r++, close += STRIDE) {
-        const float *row = kept->logits + (size_t)(block->first + r) * kept->stride;
+        const float *row = kv_kept_row(kept, block->first + r);
         for (uint32_t i = block->alive_from; i < block->alive_to; i++)
             close[i] = row[position[tile->alive[i]]];
     }
@@ -155,13 +155,13 @@ static void compute_exact(struct work *work, const struct block *block)
         kv_block_spread(work, block, work->close, -INFINITY, work->exact_logits);
         return;
     }
-    if (block->first + block->n > kept->rows) {
+    if (!kv_kept_all(kept, block->first, block->n)) {
         kv_block_compute(work, block, exact_queries(work), &work->tile.exact, work->exact_logits, STRIDE);
         return;
     }
     const bool in_row = in_a_row(work, block);
     for (uint32_t r = 0; r < block->n; r++)
-        fetch_row(work, block, in_row, kept->logits + (size_t)(block->first + r) * kept->stride,
+        fetch_row(work, block, in_row, kv_kept_row(kept, block->first + r),
                   work->exact_logits + (size_t)r * STRIDE + block->from);
 }
 
@@ -171,8 +171,8 @@ void kv_compare_exact(struct work *work, const struct block *block)
     work->exact.stride = STRIDE;
     if (work->tile.recorded) {
         work->exact.logits = work->logits + block->from;
-    } else if (!work->tile.packed && block->first + block->n <= kept->rows && kept_open(work, block, kept)) {
-        work->exact.logits = kept->logits + (size_t)block->first * kept->stride +
+    } else if (!work->tile.packed && kv_kept_all(kept, block->first, block->n) && kept_open(work, block, kept)) {
+        work->exact.logits = kv_kept_row(kept, block->first) +
                              work->sweep->lines.position[work->tile.first + block->from];
         work->exact.stride = kept->stride;
     } else {

@@ -29,10 +29,14 @@ uint32_t kv_kept_stride(uint32_t lines)
     return (lines + TILE - 1) / TILE * TILE + 16; /* rows KiB apart would share few sets of a cache */
 }
 
-float *kv_block_kept(const struct kv_kept *kept, const struct work *work, const struct block *block)
+bool kv_kept_all(const struct kv_kept *kept, uint32_t first, uint32_t n)
 {
-    if (block->first + block->n > kept->rows) return NULL;
-    return kept->logits + (size_t)block->first * kept->stride + work->tile.first;
+    return first >= kept->first && first + n <= kept->first + kept->rows;
+}
+
+float *kv_kept_row(const struct kv_kept *kept, uint32_t row)
+{
+    return kv_kept_all(kept, row, 1) ? kept->logits + (size_t)(row - kept->first) * kept->stride : NULL;
 }
 
 void kv_block_close_logits(const struct work *work, const struct block *block,
@@ -60,7 +64,7 @@ void kv_block_logits(struct work *work, const struct block *block)
     const struct kv_sweep *sweep = work->sweep;
     const struct tile_keys *keys = &work->tile.keys;
     const uint32_t stride = sweep->kept.stride;
-    float *kept = kv_block_kept(&sweep->kept, work, block);
+    float *kept = kv_kept_row(&sweep->kept, block->first);
     if (work->tile.packed) {
         kv_block_close_logits(work, block, sweep->rows.queries, keys, work->close);
         kv_block_spread(work, block, work->close, -INFINITY, work->logits);
@@ -70,6 +74,7 @@ void kv_block_logits(struct work *work, const struct block *block)
         kv_block_compute(work, block, sweep->rows.queries, keys, work->logits, STRIDE);
         return;
     }
+    kept += work->tile.first;
     kv_block_compute(work, block, sweep->rows.queries, keys, kept, stride);
     for (uint32_t r = 0; r < block->n; r++)
         memcpy(work->logits + (size_t)r * STRIDE + block->from,

@@ -142,19 +142,22 @@ bool kv_tile_enter(struct work *work, uint32_t first, const uint32_t tokens[2]);
 /* Panels of the tile that was entered: keys alone. */
 void kv_tile_load_keys(struct work *work);
 
-/* Enters the tile and loads keys, values and whatever a comparison needs of the rows before `end`.
+/* Enters the tile and loads keys, values and whatever a comparison needs of rows row .. row + n - 1, whose first
+ * and last token are given.
  * Few lines in four must be dead for leaving them out to pay. Logits that are kept for others are
  * those of all lines. */
-bool kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2], uint32_t end);
+bool kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2], uint32_t row, uint32_t n);
 
 /* Capped logits of the block's rows and columns, not yet masked, rows `stride` floats apart;
  * queries have as many columns as keys. */
 void kv_block_compute(const struct work *work, const struct block *block, const float *queries,
                       const struct tile_keys *keys, float *logits, uint32_t stride);
 
-/* The block's kept logits, from the tile's first line on; NULL: they are not kept. */
-float *kv_block_kept(const struct kv_kept *kept, const struct work *work,
-                     const struct block *block);
+/* A row of kept logits, by line or position; NULL: they are not kept. */
+float *kv_kept_row(const struct kv_kept *kept, uint32_t row);
+
+/* Whether all of rows first .. first + n - 1 are kept. */
+bool kv_kept_all(const struct kv_kept *kept, uint32_t first, uint32_t n);
 
 /* kv_block_compute of a packed tile's loaded lines, side by side: columns alive_from .. alive_to. */
 void kv_block_close_logits(const struct work *work, const struct block *block,

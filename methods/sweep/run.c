@@ -184,7 +184,7 @@ void kv_sweep_run(const struct kv_sweep *sweep, float *scratch)
         begin_rows(&work, chunk, n);
         work.tile.ready = kv_ready_pays(sweep->kernels, n);
         for (uint32_t line = 0; line < sweep->lines.n; line += TILE) {
-            if (!kv_tile_load(&work, line, tokens, chunk + n)) continue;
+            if (!kv_tile_load(&work, line, tokens, chunk, n)) continue;
             for (uint32_t row = 0; row < n; row += BLOCK)
                 attend_rows(&work, chunk + row, n - row < BLOCK ? n - row : BLOCK, chunk);
         }

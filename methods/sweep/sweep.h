@@ -46,8 +46,9 @@ struct kv_rows {
  * a = exact weights, a_hat = the answer's weights; both softmaxes include the sink logit if any. */
 struct kv_spans { uint32_t n; const uint32_t (*range)[2]; };   /* half-open token ranges */
 
-/* Logits that a sweep computed, capped but not masked: [rows][stride], a column a line. */
-struct kv_kept { float *logits; uint32_t rows, stride; };
+/* Logits that a sweep computed, capped but not masked, of the rows from `first` on: [rows][stride], a column a
+ * line. first: a multiple of KV_SWEEP_BLOCK. */
+struct kv_kept { float *logits; uint32_t rows, stride, first; };
 
 struct kv_compare {
     const struct kv_tensor *keys;              /* recorded keys; head below */
@@ -59,8 +60,8 @@ struct kv_compare {
     float *drift;                              /* [rows.n] sum over coded lines of a_hat - a */
     float *span_mass;                          /* [rows.n][spans.n] sum of a_hat over the span */
     const float *queries;                      /* [rows.n][key_dim] as recorded; NULL: rows.queries are */
-    struct kv_kept exact;                      /* logits of the first rows and recorded keys, by position, as a
-                                                * sweep of all of them kept them: spared here */
+    struct kv_kept exact;                      /* logits of some rows and recorded keys, by position, as a
+                                                * sweep of all keys kept them: spared here */
 };
 
 struct kv_answers {
@@ -76,7 +77,7 @@ struct kv_sweep {
     struct kv_rows rows;
     struct kv_answers answers;                 /* outputs NULL: log_sum_exp only */
     const struct kv_compare *compare;          /* NULL = not wanted */
-    struct kv_kept kept;                       /* kv_sweep_run leaves the logits of its first rows here, and
+    struct kv_kept kept;                       /* kv_sweep_run leaves the logits of these rows here, and
                                                 * kv_sweep_weights spends them; stride: kv_kept_stride(lines) */
 };
 

@@ -71,8 +71,8 @@ void kv_tile_load_keys(struct work *work)
     pack_rows(work->sweep, tile, &tile->keys);
 }
 
-/* What a comparison needs of the loaded lines, for rows before `end`. */
-static void load_comparison(struct work *work, uint32_t end)
+/* What a comparison needs of the loaded lines: exact keys, unless the rows' exact logits are kept. */
+static void load_comparison(struct work *work, uint32_t row, uint32_t n)
 {
     const struct kv_sweep *sweep = work->sweep;
     const struct kv_compare *compare = sweep->compare;
@@ -86,16 +86,17 @@ static void load_comparison(struct work *work, uint32_t end)
         tile->coded[j] = coded;
         tile->any_coded |= coded;
     }
+    const bool kept = kv_kept_all(&compare->exact, row, n);
     const bool may_be = !tile->any_coded && kv_sweep_columns(sweep, 0) == dim &&
                         (!compare->queries || compare->queries == sweep->rows.queries);
-    if (may_be || end > compare->exact.rows) widen_exact_keys(sweep, tile, tile->exact.panels);
+    if (may_be || !kept) widen_exact_keys(sweep, tile, tile->exact.panels);
     tile->recorded = may_be && !memcmp(tile->rows, tile->exact.panels, bytes);
-    if (tile->recorded || end <= compare->exact.rows) return;
+    if (tile->recorded || kept) return;
     memcpy(tile->rows, tile->exact.panels, bytes);
     pack_rows(sweep, tile, &tile->exact);
 }
 
-bool kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2], uint32_t end)
+bool kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2], uint32_t row, uint32_t n)
 {
     const struct kv_sweep *sweep = work->sweep;
     const struct kv_lines *lines = &sweep->lines;
@@ -113,6 +114,6 @@ bool kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2], u
     if (values && tile->ready)
         sweep->kernels->ready_values(values, kv_tile_loaded(tile), kv_sweep_columns(sweep, 1),
                                      tile->ready_values);
-    if (sweep->compare) load_comparison(work, end);
+    if (sweep->compare) load_comparison(work, row, n);
     return true;
 }

@@ -22,8 +22,10 @@ static void weigh_block(struct work *work, struct block *block, double *column_s
     const struct kv_sweep *sweep = work->sweep;
     const struct tile *tile = &work->tile;
     if (!kv_block_choose(tile, sweep->rows.token, block)) return;
-    float *kept = kv_block_kept(&sweep->kept, work, block);
-    if (!kept)
+    float *kept = kv_kept_row(&sweep->kept, block->first);
+    if (kept)
+        kept += tile->first;
+    else
         kv_block_compute(work, block, sweep->rows.queries, &tile->keys, work->logits, STRIDE);
     for (uint32_t r = 0; r < block->n; r++) {
         const uint32_t row = block->first + r;
@@ -47,7 +49,7 @@ static void weigh_chunk(struct work *work, uint32_t first, uint32_t end, double 
     work->tile.ready = kv_ready_pays(sweep->kernels, end - first);
     for (uint32_t line = 0; line < sweep->lines.n; line += TILE) {
         if (!kv_tile_enter(work, line, tokens)) continue;
-        if (sweep->kept.rows < end) kv_tile_load_keys(work);
+        if (!kv_kept_all(&sweep->kept, first, end - first)) kv_tile_load_keys(work);
         for (uint32_t row = first; row < end; row += BLOCK) {
             struct block block = {row, end - row < BLOCK ? end - row : BLOCK};
             weigh_block(work, &block, column_sum, weights);

@@ -383,7 +383,7 @@ Test(sweep, weights_of_kept_logits)
     s->geometry.softcap = 4;
     for (int kept = 0; kept < 2; kept++) {
         const uint32_t stride = kv_kept_stride(s->lines);
-        s->sweep.kept = (struct kv_kept){calloc(s->rows, stride * sizeof(float)), kept ? s->rows : 0, stride};
+        s->sweep.kept = (struct kv_kept){calloc(s->rows, stride * sizeof(float)), kept ? s->rows : 0, stride, 0};
         sums[kept] = calloc(s->lines, sizeof(double));
         float *scratch = malloc(kv_sweep_scratch(&s->sweep) * sizeof *scratch);
         kv_sweep_run(&s->sweep, scratch);
@@ -479,7 +479,7 @@ static float *keep_exact(struct scene *s)
     float *held = s->keys, *outputs = s->sweep.answers.outputs;
     float *logits = calloc(s->rows, stride * sizeof *logits);
     s->keys = s->exact, s->sweep.compare = NULL, s->sweep.answers.outputs = NULL;
-    s->sweep.kept = (struct kv_kept){logits, s->rows, stride};
+    s->sweep.kept = (struct kv_kept){logits, s->rows, stride, 0};
     run(s);
     s->keys = held, s->sweep.compare = &s->compare, s->sweep.answers.outputs = outputs;
     s->sweep.kept = (struct kv_kept){0};
@@ -498,9 +498,11 @@ Test(sweep, comparison_with_kept_logits)
     float *kept = keep_exact(s);
     for (uint32_t j = 0; j < s->lines; j += 3) s->until[j] = s->from[j] + 60;
     const float *const arrays[3] = {s->compare.divergence, s->compare.held_mass, s->compare.drift};
-    const uint32_t rows[3] = {0, 200, s->rows};
-    for (int take = 0; take < 3; take++) {
-        s->compare.exact = (struct kv_kept){kept, rows[take], kv_kept_stride(s->lines)};
+    const uint32_t some[4][2] = {{0, 0}, {0, 200}, {3 * KV_SWEEP_BLOCK, s->rows}, {0, s->rows}}; /* from .. to */
+    const uint32_t stride = kv_kept_stride(s->lines);
+    for (int take = 0; take < 4; take++) {
+        const uint32_t first = some[take][0];
+        s->compare.exact = (struct kv_kept){kept + (size_t)first * stride, some[take][1] - first, stride, first};
         run(s);
         for (int a = 0; a < 3 && take == 0; a++) memcpy(expected[a], arrays[a], bytes);
         for (int a = 0; a < 3; a++) cr_assert_arr_eq(arrays[a], expected[a], bytes);
@@ -542,7 +544,7 @@ static void check_same(struct scene *s, void (*turn)(struct scene *s))
 static void keep_logits(struct scene *s)
 {
     const uint32_t stride = kv_kept_stride(s->lines);
-    s->sweep.kept = (struct kv_kept){calloc(s->rows, stride * sizeof(float)), s->rows, stride};
+    s->sweep.kept = (struct kv_kept){calloc(s->rows, stride * sizeof(float)), s->rows, stride, 0};
 }
 
 /* Late queries after an eviction: of each tile few lines are read, of one none. */
