@@ -24,7 +24,7 @@ static int reserve_layer(struct kv_answer_arrays *answers, const struct kv_open_
 {
     const struct kv_geometry *geometry = &layer->reader->info->geometry;
     const size_t rows = (size_t)geometry->q_heads * layer->run->n_scored;
-    float *memory = kv_large_alloc(kv_answer_bytes(geometry, layer->run));
+    float *memory = answers->outputs ? answers->outputs : kv_large_alloc(kv_answer_bytes(geometry, layer->run));
     *answers = (struct kv_answer_arrays){
         .outputs = memory, .log_sum_exp = memory + rows * geometry->value_dim};
     if (!memory) return KV_EMEMORY;
@@ -36,19 +36,28 @@ static int reserve_layer(struct kv_answer_arrays *answers, const struct kv_open_
     return KV_OK;
 }
 
-int kv_answers_reserve(struct kv_job *job, const struct kv_group_run *group)
+void kv_answers_release(struct kv_job *job, struct kv_group_run *group)
 {
-    int status = KV_OK;
-    job->answers = calloc(group->n, sizeof *job->answers);
-    if (!job->answers) status = KV_EMEMORY;
-    for (uint32_t m = 0; status == KV_OK && m < group->n; m++)
-        if (group->layers[m].answered) status = reserve_layer(&job->answers[m], &group->layers[m]);
-    return status == KV_OK ? KV_OK : kv_fail(&job->error, KV_EMEMORY, "out of memory for answers");
+    if (job->answers) group->spare[group->n_spare++] = job->answers;
+    job->answers = NULL;
 }
 
-void kv_answers_release(struct kv_job *job, const struct kv_group_run *group)
+int kv_answers_reserve(struct kv_job *job, struct kv_group_run *group)
 {
-    for (uint32_t m = 0; job->answers && m < group->n; m++) free(job->answers[m].outputs);
-    free(job->answers);
-    job->answers = NULL;
+    job->answers = group->n_spare ? group->spare[--group->n_spare] : calloc(group->n, sizeof *job->answers);
+    int status = job->answers ? KV_OK : KV_EMEMORY;
+    for (uint32_t m = 0; status == KV_OK && m < group->n; m++)
+        if (group->layers[m].answered) status = reserve_layer(&job->answers[m], &group->layers[m]);
+    if (status == KV_OK) return KV_OK;
+    kv_answers_release(job, group);
+    return kv_fail(&job->error, KV_EMEMORY, "out of memory for answers");
+}
+
+void kv_answers_free(struct kv_group_run *group)
+{
+    for (; group->n_spare; group->n_spare--) {
+        struct kv_answer_arrays *answers = group->spare[group->n_spare - 1];
+        for (uint32_t m = 0; m < group->n; m++) free(answers[m].outputs);
+        free(answers);
+    }
 }

@@ -10,8 +10,11 @@ size_t kv_answer_bytes(const struct kv_geometry *geometry, const struct kv_trace
 /* How many of n cells that run together hold answers to a layer of so many KV heads at once. */
 uint32_t kv_answers_at_once(const struct kv_trace_run *run, uint32_t kv_heads, uint32_t n);
 
-/* A job's answers to the layers of a group, zeros; a lack of memory is its status. */
-int kv_answers_reserve(struct kv_job *job, const struct kv_group_run *group);
-void kv_answers_release(struct kv_job *job, const struct kv_group_run *group);
+/* A job's answers to the layers of a group, zeros; a lack of memory is its status. What a job releases the next one
+ * takes; one caller at a time. */
+int kv_answers_reserve(struct kv_job *job, struct kv_group_run *group);
+void kv_answers_release(struct kv_job *job, struct kv_group_run *group);
+/* What is left of the group's when all are done. */
+void kv_answers_free(struct kv_group_run *group);
 
 #endif

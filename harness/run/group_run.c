@@ -51,6 +51,7 @@ static int replay_group(struct kv_group_run *group, struct kv_error *err)
     }
     double start = kv_clock_seconds();
     const int status = kv_tasks_run(group, err);
+    kv_answers_free(group);
     kv_trace_run_spend(group->run, KV_STAGE_REPLAY, &start);
     return status;
 }
@@ -59,8 +60,9 @@ int kv_group_run_layers(struct kv_trace_run *run, struct kv_job **jobs, uint32_t
                      const struct kv_layer_group *of, struct kv_error *err)
 {
     struct kv_group_run group = {.run = run, .jobs = jobs, .n_jobs = n_jobs, .wants = kv_jobs_want(jobs, n_jobs),
-                              .layers = calloc(of->n, sizeof *group.layers)};
-    int status = group.layers ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for layers");
+                              .layers = calloc(of->n, sizeof *group.layers),
+                              .spare = calloc(n_jobs, sizeof *group.spare)};
+    int status = group.layers && group.spare ? KV_OK : kv_fail(err, KV_EMEMORY, "out of memory for layers");
     const uint32_t after = run->next_layer;
     run->n_together = n_jobs;
     for (; status == KV_OK && group.n < of->n; group.n++) {
@@ -76,5 +78,6 @@ int kv_group_run_layers(struct kv_trace_run *run, struct kv_job **jobs, uint32_t
         kv_open_layer_close(&group.layers[m]);
     }
     free(group.layers);
+    free(group.spare);
     return status;
 }

@@ -10,6 +10,8 @@ struct kv_group_run {
     struct kv_open_layer *layers;
     uint32_t n, n_jobs;
     struct kv_job **jobs;
+    struct kv_answer_arrays **spare;   /* [n_jobs] room for answers that a job is done with; n_spare of them */
+    uint32_t n_spare;
     struct kv_wants wants;             /* what any of them wants to know of the prompt */
 };
 

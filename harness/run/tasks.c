@@ -89,7 +89,7 @@ static int add_prompts(struct kv_replay *replay, struct task *task, const struct
 }
 
 /* The first of a job's tasks makes room for its answers. */
-static int begin_job(struct kv_job *job, const struct kv_group_run *group, struct kv_error *err)
+static int begin_job(struct kv_job *job, struct kv_group_run *group, struct kv_error *err)
 {
     int status = KV_OK;
 #pragma omp critical(kv_jobs)
@@ -109,7 +109,7 @@ static double deadline_of(const struct task *task, const struct kv_group_run *gr
 }
 
 /* `pool` is for what the task asks, `states` for the methods' own memory. */
-static void replay_task(struct task *task, const struct kv_group_run *group, struct kv_pool *pool,
+static void replay_task(struct task *task, struct kv_group_run *group, struct kv_pool *pool,
                         struct kv_pool *states)
 {
     struct kv_replay *replays = kv_pool_take(pool, group->n * sizeof *replays);
@@ -142,7 +142,7 @@ static void gather_tasks(const struct task_list *list, struct kv_job *job, const
 }
 
 /* Behind the last of a job's tasks its answers are measured, and go. */
-static void end_job(const struct task_list *list, struct kv_job *job, const struct kv_group_run *group)
+static void end_job(const struct task_list *list, struct kv_job *job, struct kv_group_run *group)
 {
     bool last;
 #pragma omp critical(kv_jobs)
@@ -150,10 +150,11 @@ static void end_job(const struct task_list *list, struct kv_job *job, const stru
     if (!last) return;
     gather_tasks(list, job, group);
     kv_job_measure(job, group);
+#pragma omp critical(kv_jobs)
     kv_answers_release(job, group);
 }
 
-static void run_task(const struct task_list *list, struct task *task, const struct kv_group_run *group,
+static void run_task(const struct task_list *list, struct task *task, struct kv_group_run *group,
                      struct kv_pool *states)
 {
     const double start = kv_clock_seconds();
