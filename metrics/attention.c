@@ -70,13 +70,13 @@ static void sum_span(const struct kv_measured *in, const float *mass, uint32_t s
     }
 }
 
-static double retention(const double *exact, const double *answer, double *sorted, uint32_t heads,
+static double retention(const double *exact, const double *answer, double *known, uint32_t heads,
                         uint32_t n_scored)
 {
     double exact_sum = 0, answer_sum = 0;
     uint32_t looking = 0;
-    memcpy(sorted, exact, heads * sizeof *sorted);
-    const double least = kv_quantile(sorted, kv_sort_known(sorted, heads), 0.95);
+    memcpy(known, exact, heads * sizeof *known);
+    const double least = kv_quantile(known, kv_gather_known(known, heads), 0.95);
     for (uint32_t head = 0; head < heads; head++)
         if (exact[head] >= least) exact_sum += exact[head], answer_sum += answer[head], looking++;
     const double mean = exact_sum / ((double)looking * n_scored);
@@ -92,11 +92,11 @@ int kv_measure_spans(struct kv_layer_measures *out, const struct kv_measured *in
     if (!in->n_spans || !in->span_exact || !in->span_answer || !in->n_scored) return KV_OK;
     double *exact = malloc(3 * (size_t)heads * sizeof *exact);
     if (!exact) return KV_EMEMORY;
-    double *answer = exact + heads, *sorted = answer + heads;
+    double *answer = exact + heads, *gathered = answer + heads;
     for (uint32_t span = 0; span < in->n_spans; span++) {
         sum_span(in, in->span_exact, span, exact);
         sum_span(in, in->span_answer, span, answer);
-        const double value = retention(exact, answer, sorted, heads, in->n_scored);
+        const double value = retention(exact, answer, gathered, heads, in->n_scored);
         if (!isnan(value)) sum += value, known++;
     }
     if (known) out->span_retention = sum / known;

@@ -132,7 +132,7 @@ static double sequence_form(const struct kv_pool_input *in)
     return sum / first;
 }
 
-struct token_sums { uint32_t n; double *value, *sorted, *top, *bottom; uint32_t *runs, *ends; };
+struct token_sums { uint32_t n; double *value, *known, *top, *bottom; uint32_t *runs, *ends; };
 
 static int divergence_interval(struct kv_pooled *out, const struct kv_pool_input *in,
                                struct token_sums *tokens)
@@ -156,10 +156,10 @@ static int measure_divergence(struct kv_pooled *out, const struct kv_pool_input 
     for (uint32_t t = 0; t < tokens->n; t++) sum += tokens->value[t] = half_square(in, t, t + 1);
     out->dkl = sum / tokens->n;
     if (isnan(out->dkl)) return KV_OK;
-    memcpy(tokens->sorted, tokens->value, tokens->n * sizeof *tokens->sorted);
-    const uint32_t known = kv_sort_known(tokens->sorted, tokens->n);
-    out->dkl_p99 = kv_quantile(tokens->sorted, known, 0.99);
-    out->dkl_max = tokens->sorted[known - 1];
+    memcpy(tokens->known, tokens->value, tokens->n * sizeof *tokens->known);
+    const uint32_t known = kv_gather_known(tokens->known, tokens->n);
+    out->dkl_p99 = kv_quantile(tokens->known, known, 0.99);
+    out->dkl_max = kv_quantile(tokens->known, known, 1);
     out->dkl_seq = sequence_form(in);
     out->validity = out->dkl < low_validity ? "ok" : "low";
     return divergence_interval(out, in, tokens);
@@ -172,7 +172,7 @@ static int pool_fisher(struct kv_pooled *out, const struct kv_pool_input *in, ui
     uint32_t *counts = malloc((n + (size_t)in->n_windows) * sizeof *counts);
     int status = KV_EMEMORY;
     if (memory && counts) {
-        tokens.value = memory, tokens.sorted = memory + n;
+        tokens.value = memory, tokens.known = memory + n;
         tokens.top = memory + 2 * (size_t)n, tokens.bottom = memory + 3 * (size_t)n;
         tokens.ends = counts, tokens.runs = counts + n;
         status = measure_divergence(out, in, &tokens);

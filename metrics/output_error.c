@@ -88,15 +88,15 @@ static int measure_percentiles(struct kv_layer_measures *out)
     const uint32_t n = out->n_scored * out->q_heads;
     out->error_p50 = out->error_p95 = out->error_p99 = out->error_max = NAN;
     if (!isfinite(out->delta2)) return KV_OK;   /* a NaN answer is not left out: it empties them */
-    double *sorted = malloc((n + 1) * sizeof *sorted);
-    if (!sorted) return KV_EMEMORY;
-    memcpy(sorted, out->query_ratio, n * sizeof *sorted);
-    const uint32_t known = kv_sort_known(sorted, n);
-    out->error_p50 = kv_quantile(sorted, known, 0.50);
-    out->error_p95 = kv_quantile(sorted, known, 0.95);
-    out->error_p99 = kv_quantile(sorted, known, 0.99);
-    if (known) out->error_max = sorted[known - 1];
-    free(sorted);
+    double *ratios = malloc((n + 1) * sizeof *ratios);
+    if (!ratios) return KV_EMEMORY;
+    memcpy(ratios, out->query_ratio, n * sizeof *ratios);
+    const uint32_t known = kv_gather_known(ratios, n);
+    out->error_p50 = kv_quantile(ratios, known, 0.50);
+    out->error_p95 = kv_quantile(ratios, known, 0.95);
+    out->error_p99 = kv_quantile(ratios, known, 0.99);
+    out->error_max = kv_quantile(ratios, known, 1);
+    free(ratios);
     return KV_OK;
 }
 

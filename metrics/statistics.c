@@ -6,7 +6,6 @@
 
 #include <gsl/gsl_cdf.h>
 #include <gsl/gsl_rng.h>
-#include <gsl/gsl_sort_double.h>
 #include <gsl/gsl_statistics_double.h>
 
 #include "harness/base/status.h"
@@ -19,7 +18,7 @@ double kv_ratio(double top, double bottom)
 
 double kv_root_ratio(double top, double bottom) { return sqrt(kv_ratio(top, bottom)); }
 
-uint32_t kv_sort_known(double *values, uint32_t n)
+uint32_t kv_gather_known(double *values, uint32_t n)
 {
     uint32_t known = 0;
     for (uint32_t i = 0; i < n; i++)
@@ -28,13 +27,16 @@ uint32_t kv_sort_known(double *values, uint32_t n)
             values[i] = values[known];
             values[known++] = value;
         }
-    gsl_sort(values, 1, known);
     return known;
 }
 
-double kv_quantile(const double *sorted, uint32_t n, double share)
+double kv_quantile(double *values, uint32_t n, double share)
 {
-    return n ? gsl_stats_quantile_from_sorted_data(sorted, 1, n, share) : NAN;
+    if (!n) return NAN;
+    const double place = share * (n - 1);
+    const uint32_t below = (uint32_t)place;
+    const double low = gsl_stats_select(values, 1, n, below);
+    return below == n - 1 ? low : (1 - (place - below)) * low + (place - below) * gsl_stats_select(values, 1, n, below + 1);
 }
 
 enum { ENOUGH_BLOCKS = 8, LONG_BLOCK = 32, SHORT_BLOCK = 16 };
@@ -104,7 +106,7 @@ int kv_bootstrap(const struct kv_block_sums *sums, uint64_t seed, double *low, d
     if (status == KV_OK) {
         gsl_rng_set(rng, (unsigned long)seed);
         draw_replicates(sums, rng, times_drawn, replicates);
-        if (kv_sort_known(replicates, KV_REPLICATES) == KV_REPLICATES) {
+        if (kv_gather_known(replicates, KV_REPLICATES) == KV_REPLICATES) {
             const double tail = tail_share(sums->n_blocks);
             *low = kv_quantile(replicates, KV_REPLICATES, tail);
             *high = kv_quantile(replicates, KV_REPLICATES, 1 - tail);

@@ -9,12 +9,12 @@
 double kv_ratio(double top, double bottom);
 double kv_root_ratio(double top, double bottom);
 
-/* Sorts values and returns how many are not NaN (they stand first). */
-uint32_t kv_sort_known(double *values, uint32_t n);
+/* Moves values that are not NaN to the front and returns how many they are. */
+uint32_t kv_gather_known(double *values, uint32_t n);
 
-/* gsl_stats_quantile_from_sorted_data: linear between the two order statistics around (n - 1) share
- * (type 7, numpy's default); NaN of nothing. */
-double kv_quantile(const double *sorted, uint32_t n, double share);
+/* Linear between the two order statistics around (n - 1) share (type 7, numpy's default; those of GSL's sorted
+ * data, to the bit); NaN of nothing. The values change places: nobody sorts them all. */
+double kv_quantile(double *values, uint32_t n, double share);
 
 /* Blocks for the bootstrap: `ends` (capacity: one per item) receives the end, in items, of each
  * block and the number of blocks is returned. A run is a stretch of neighbouring items (a
