@@ -35,12 +35,27 @@ static bool see_alike(const struct kv_trace_run *run, const struct kv_spec *a, c
     return alike;
 }
 
-/* Moves jobs that join and see layers as the first does to the front; where layers are joined,
- * no more of them than keep the threads busy, since the answers of a whole group are in memory. */
+static bool sees_copies(const struct kv_trace_run *run, const struct kv_spec *spec)
+{
+    bool copies = false;
+    for (uint32_t l = 0; l < run->n_layers; l++)
+        copies = copies || kv_layout_repeats(spec, &run->trace->layers[run->layers[l]]);
+    return copies;
+}
+
+/* How many jobs like this one may run together: no more than keep the threads busy where the answers of a whole
+ * group of layers are in memory, and where a head that was counted as one is many. */
+static uint32_t most_alike(const struct kv_trace_run *run, const struct kv_job *job, uint32_t n)
+{
+    if (job->groups.n < run->n_layers) return 2 * (uint32_t)run->threads;
+    return sees_copies(run, job->spec) ? TASKS_PER_THREAD * (uint32_t)run->threads : n;
+}
+
+/* Moves jobs that join and see layers as the first does to the front. */
 static uint32_t gather_class(const struct kv_trace_run *run, struct kv_job **jobs, uint32_t n)
 {
     const struct kv_layer_groups *groups = &jobs[0]->groups;
-    const uint32_t most = groups->n < run->n_layers ? 2 * (uint32_t)run->threads : n;
+    const uint32_t most = most_alike(run, jobs[0], n);
     uint32_t same = 1;
     for (uint32_t j = 1; j < n && same < most; j++) {
         if (!kv_layer_groups_same(groups, &jobs[j]->groups) ||
