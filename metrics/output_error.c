@@ -9,23 +9,17 @@
 #include "metrics/projection.h"
 #include "metrics/statistics.h"
 
-static void add_squares(float answer, float exact, double *delta_sum, double *exact_sum)
-{
-    const double reference = exact, delta = answer - reference;
-    *delta_sum += delta * delta;
-    *exact_sum += reference * reference;
-}
-
 /* Four sums side by side, i mod 4, joined in a fixed order: an order that lets a compiler use lanes
  * without changing a bit. The difference is taken in double: exact, since both are floats. */
 static void row_squares(const float *answer, const float *exact, uint32_t dim, double *delta2,
                         double *exact2)
 {
     double delta_sum[4] = {0}, exact_sum[4] = {0};
-    uint32_t i = 0;
-    for (; i + 4 <= dim; i += 4)
-        for (uint32_t k = 0; k < 4; k++) add_squares(answer[i + k], exact[i + k], &delta_sum[k], &exact_sum[k]);
-    for (uint32_t k = 0; i < dim; i++, k++) add_squares(answer[i], exact[i], &delta_sum[k], &exact_sum[k]);
+    for (uint32_t i = 0; i < dim; i++) {
+        const double reference = exact[i], delta = answer[i] - reference;
+        delta_sum[i % 4] += delta * delta;
+        exact_sum[i % 4] += reference * reference;
+    }
     *delta2 = (delta_sum[0] + delta_sum[1]) + (delta_sum[2] + delta_sum[3]);
     *exact2 = (exact_sum[0] + exact_sum[1]) + (exact_sum[2] + exact_sum[3]);
 }
@@ -104,8 +98,9 @@ int kv_measure_outputs(struct kv_layer_measures *out, const struct kv_measured *
 {
     int status = KV_OK;
     for (uint32_t head = 0; status == KV_OK && head < in->geometry->kv_heads; head++) status = add_group(out, in, head);
+    if (status != KV_OK) return status;
     sum_tokens(out);
-    return status == KV_OK ? measure_percentiles(out) : status;
+    return measure_percentiles(out);
 }
 
 int kv_measure_stream(struct kv_layer_measures *out, const struct kv_measured *in)

@@ -15,4 +15,10 @@ static inline double kv_dot(const double *a, const double *b, uint32_t n)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
+/* Of eight partial sums, of indices mod 8. */
+static inline double kv_sum_of_eight(const double s[8])
+{
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+}
+
 #endif

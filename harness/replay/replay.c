@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "harness/base/clock.h"
+#include "harness/base/sums.h"
 #include "harness/replay/mirror.h"
 #include "harness/replay/prompt_rows.h"
 #include "harness/replay/query_rows.h"
@@ -410,11 +411,6 @@ enum { COMPARED_ROWS = 256 };
 /* Rows of a lane as they are held, and a recorded one beside them; of each side, sums by column mod 8. */
 struct compared { float *rows[2], *recorded[2]; double error2[2][8], norm2[2][8]; };
 
-static double eight(const double sums[8])
-{
-    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
-}
-
 /* Errors of the decoded rows that are still held, against the recorded ones. */
 static int compare_rows(struct unit *unit, struct kv_cache *cache, uint32_t index, struct kv_error *err)
 {
@@ -438,8 +434,10 @@ static int compare_rows(struct unit *unit, struct kv_cache *cache, uint32_t inde
                                 sums.error2[side], sums.norm2[side]);
         }
     }
-    unit->account->key_error2 += eight(sums.error2[0]), unit->account->key_norm2 += eight(sums.norm2[0]);
-    unit->account->value_error2 += eight(sums.error2[1]), unit->account->value_norm2 += eight(sums.norm2[1]);
+    unit->account->key_error2 += kv_sum_of_eight(sums.error2[0]);
+    unit->account->key_norm2 += kv_sum_of_eight(sums.norm2[0]);
+    unit->account->value_error2 += kv_sum_of_eight(sums.error2[1]);
+    unit->account->value_norm2 += kv_sum_of_eight(sums.norm2[1]);
     unit->account->held_rows += lane->n;
     return KV_OK;
 }

@@ -479,15 +479,21 @@ ALWAYS_INLINE float soften_row(float *x, uint32_t n, vec shift, const float *lat
     return sum_of_four(sums);
 }
 
+/* Row r's largest logit, with the one so far, goes into `factors`; what its weights subtract. */
+ALWAYS_INLINE vec shift_to(const struct kv_softmax *softmax, uint32_t r, float most)
+{
+    const float old = softmax->largest[r], now = most > old ? most : old;
+    softmax->factors[r] = now;
+    return spread(now > -INFINITY ? now : 0.0f);
+}
+
 static void KERNEL(soften)(float *x, uint32_t rows, uint32_t stride, uint32_t n,
                            const struct kv_softmax *softmax)
 {
     float most = KERNEL(max)(x, n), next = rows > 1 ? KERNEL(max)(x + stride, n) : most;
     for (uint32_t r = 0; r < rows; r++, x += stride) {
-        const float old = softmax->largest[r], now = most > old ? most : old;
-        const vec shift = spread(now > -INFINITY ? now : 0.0f);
+        const vec shift = shift_to(softmax, r, most);
         most = next;
-        softmax->factors[r] = now;
         softmax->added[r] =
             soften_row(x, n, shift, r + 2 < rows ? x + 2 * (size_t)stride : x, &next);
     }
@@ -537,14 +543,6 @@ ALWAYS_INLINE void weigh_row_both(float *x, const float *y, uint32_t n, const ve
     UNROLLED for (uint32_t k = 0; k < 3; k++)
         if (n > k * LANES)
             weigh_both(x + k * LANES, y + k * LANES, shifts, marked ? marked + k * LANES : marked, 1, k, sums);
-}
-
-/* The largest logits of row r of both move into `factors`; what weights subtract. */
-ALWAYS_INLINE vec shift_to(const struct kv_softmax *softmax, uint32_t r, float most)
-{
-    const float old = softmax->largest[r], now = most > old ? most : old;
-    softmax->factors[r] = now;
-    return spread(now > -INFINITY ? now : 0.0f);
 }
 
 enum { BESIDE_AHEAD = 8 };   /* rows beside that are prefetched: mostly what is kept for many, out of L2 */

@@ -2,6 +2,8 @@
 #ifndef KVBENCH_METHODS_KERNELS_WIDE_SUMS_H
 #define KVBENCH_METHODS_KERNELS_WIDE_SUMS_H
 
+#include "harness/base/sums.h"
+
 /* The 8 partial sums of the contract are 8 / WIDE vectors. */
 enum { EIGHT = 8 / WIDE };
 
@@ -30,7 +32,7 @@ ALWAYS_INLINE double sum_eights(const float *x, const float *factors, size_t n)
         add_eight(rest[0], factors ? rest[1] : NULL, sums);
     }
     UNROLLED for (int k = 0; k < EIGHT; k++) wide_store(s + k * WIDE, sums[k]);
-    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+    return kv_sum_of_eight(s);
 }
 
 static double KERNEL(sum_wide)(const float *x, const float *factors, size_t n)

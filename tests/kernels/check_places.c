@@ -6,8 +6,6 @@
 
 enum { MOST = 304 };
 
-static float *floats_of(const struct guarded *memory) { return (float *)(void *)memory->data; }
-
 static struct guarded make_floats(size_t n, size_t slack)
 {
     struct guarded made = guarded_make(4 * n, 4 * slack);

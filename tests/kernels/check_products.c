@@ -16,8 +16,6 @@ static const uint32_t row_counts[] = {1, 2, 3, 4, 5, 6, 7, 11, 12, 24, 31};
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static float *floats_of(const struct guarded *memory) { return (float *)(void *)memory->data; }
-
 static struct guarded make_floats(size_t n, size_t slack) { return guarded_make(4 * n, 4 * slack); }
 
 /* Panels by the definition in kernels.h. */

@@ -27,47 +27,6 @@ static const char *judge_softened(const struct kv_kernels *set, const float *bef
     return memcmp(expected, after, n * sizeof *after) ? complain("not the weights of exp_sum") : NULL;
 }
 
-static float *floats_of(const struct guarded *memory) { return (float *)(void *)memory->data; }
-
-static const char *check_soften_once(const struct kv_kernels *set, enum input_kind kind,
-                                     uint32_t rows, uint32_t n)
-{
-    static const float olds[] = {-INFINITY, -3.5f, 0.0f, 4.25f, 70000.0f};
-    struct guarded x = guarded_make(4 * ((rows - 1) * (size_t)SOFT_STRIDE + n), 0);
-    struct guarded largest = guarded_make(4 * rows, 0), factors = guarded_make(4 * rows, 4);
-    struct guarded added = guarded_make(4 * rows, 0);
-    float *logits = (float *)(void *)x.data, before[SOFT_ROWS * SOFT_STRIDE];
-    const struct kv_softmax softmax = {(float *)(void *)largest.data, (float *)(void *)factors.data,
-                                       (float *)(void *)added.data};
-    fill_floats(logits, x.bytes / 4, kind, rows + n);
-    memcpy(before, logits, x.bytes);
-    for (uint32_t r = 0; r < rows; r++) softmax.largest[r] = olds[(r + n / 16) % 5];
-    set->soften(logits, rows, SOFT_STRIDE, n, &softmax);
-    const bool inside = guarded_intact(&x) && guarded_intact(&largest) && guarded_intact(&factors) &&
-                        guarded_intact(&added);
-    const char *why = inside ? NULL : complain("wrote outside");
-    for (uint32_t r = 0; r < rows && !why; r++) {
-        const size_t at = (size_t)r * SOFT_STRIDE;
-        const float state[3] = {softmax.largest[r], softmax.factors[r], softmax.added[r]};
-        why = judge_softened(set, before + at, logits + at, n, olds[(r + n / 16) % 5], state);
-        if (!why && r + 1 < rows && memcmp(before + at + n, logits + at + n, 4 * (SOFT_STRIDE - n)))
-            why = complain("wrote between rows");
-    }
-    guarded_free(&x), guarded_free(&largest), guarded_free(&factors), guarded_free(&added);
-    return why;
-}
-
-/* Weights and sums are, to the bit, those of the set's own exp_sum. */
-const char *check_soften(const struct kv_kernels *generic, const struct kv_kernels *set)
-{
-    const char *why = NULL;
-    for (int kind = 0; kind < ALL_KINDS && !why; kind++)
-        for (uint32_t rows = 1; rows <= SOFT_ROWS && !why; rows += rows < 5 ? 1 : 4)
-            for (uint32_t n = 16; n <= SOFT_COLUMNS && !why; n += 16)
-                if (is_due()) why = check_soften_once(set, (enum input_kind)kind, rows, n);
-    return why;
-}
-
 /* Rows of logits and their softmaxes before an entry, and after it. */
 struct soft_rows {
     struct guarded x, largest, factors, added;
@@ -96,6 +55,36 @@ static bool soft_intact(const struct soft_rows *made)
 static void soft_free(struct soft_rows *made)
 {
     guarded_free(&made->x), guarded_free(&made->largest), guarded_free(&made->factors), guarded_free(&made->added);
+}
+
+static const char *check_soften_once(const struct kv_kernels *set, enum input_kind kind,
+                                     uint32_t rows, uint32_t n)
+{
+    static struct soft_rows x;
+    soft_make(&x, kind, rows, n, 0);
+    const float *logits = floats_of(&x.x);
+    set->soften(floats_of(&x.x), rows, SOFT_STRIDE, n, &x.softmax);
+    const char *why = soft_intact(&x) ? NULL : complain("wrote outside");
+    for (uint32_t r = 0; r < rows && !why; r++) {
+        const size_t at = (size_t)r * SOFT_STRIDE;
+        const float state[3] = {x.softmax.largest[r], x.softmax.factors[r], x.softmax.added[r]};
+        why = judge_softened(set, x.before + at, logits + at, n, x.olds[r], state);
+        if (!why && r + 1 < rows && memcmp(x.before + at + n, logits + at + n, 4 * (SOFT_STRIDE - n)))
+            why = complain("wrote between rows");
+    }
+    soft_free(&x);
+    return why;
+}
+
+/* Weights and sums are, to the bit, those of the set's own exp_sum. */
+const char *check_soften(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const char *why = NULL;
+    for (int kind = 0; kind < ALL_KINDS && !why; kind++)
+        for (uint32_t rows = 1; rows <= SOFT_ROWS && !why; rows += rows < 5 ? 1 : 4)
+            for (uint32_t n = 16; n <= SOFT_COLUMNS && !why; n += 16)
+                if (is_due()) why = check_soften_once(set, (enum input_kind)kind, rows, n);
+    return why;
 }
 
 /* Whether a sum of n terms is what was expected, which may be no number. */

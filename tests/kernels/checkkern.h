@@ -31,6 +31,7 @@ struct guarded {
 struct guarded guarded_make(size_t bytes, size_t slack);
 int guarded_intact(const struct guarded *memory);
 void guarded_free(struct guarded *memory);
+static inline float *floats_of(const struct guarded *memory) { return (float *)(void *)memory->data; }
 
 /* The same numbers for the same arguments, on every CPU. */
 void fill_floats(float *x, size_t n, enum input_kind kind, uint32_t seed);

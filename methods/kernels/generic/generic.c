@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "harness/base/half.h"
+#include "harness/base/sums.h"
 #include "methods/kernels/angle.h"
 #include "methods/kernels/exp.h"
 #include "methods/kernels/generic/blocks.h"
@@ -543,7 +544,7 @@ static double sum_wide_generic(const float *x, const float *factors, size_t n)
 {
     double s[8] = {0};
     for (size_t i = 0; i < n; i++) s[i % 8] += (double)x[i] * (factors ? (double)factors[i] : 1.0);
-    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+    return kv_sum_of_eight(s);
 }
 
 static void add_errors_generic(const float *x, const float *exact, size_t n, double errors[8], double squares[8])
