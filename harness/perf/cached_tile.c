@@ -46,8 +46,8 @@ static void make_logits(const struct kv_cached_tile *tile)
 {
     const struct kv_kernels *kernels = tile->kernels;
     if (kernels->ready_cell)
-        kernels->ready_logits(tile->queries, ROWS, tile->dim, tile->ready_keys, 0, COLUMNS, scale, tile->logits,
-                              STRIDE);
+        kernels->ready_logits(tile->queries, ROWS, tile->dim, tile->ready_keys, 0, COLUMNS,
+                              kv_ready_scale(kernels, scale), tile->logits, STRIDE);
     else
         kernels->logits(tile->queries, ROWS, tile->dim, tile->panels, COLUMNS, scale, tile->logits, STRIDE);
 }
@@ -75,7 +75,7 @@ double kv_cached_tile_softmax(void *context)
     const struct kv_cached_tile *tile = context;
     float largest[ROWS], factors[ROWS], added[ROWS];
     for (uint32_t r = 0; r < ROWS; r++) largest[r] = -INFINITY;
-    const struct kv_softmax softmax = {largest, factors, added};
+    const struct kv_softmax softmax = {largest, factors, added, 1.0f};
     tile->kernels->soften(tile->logits, ROWS, STRIDE, COLUMNS, &softmax);
     return ROWS * COLUMNS;
 }

@@ -331,22 +331,29 @@ ALWAYS_INLINE void exp_series(const vec *r, vec *sums, uint32_t many)
             fused(sums[k], r[k], spread(lower[i]));
 }
 
-/* x - shift, at most KV_EXP_HIGHEST where it may be above 0. */
-ALWAYS_INLINE void exp_arguments(const vec *x, vec shift, bool below, vec *y, uint32_t many)
+/* What exponentials are taken of: x unit + begin, rounded once. */
+struct exp_line {
+    vec unit, begin;
+};
+
+ALWAYS_INLINE struct exp_line less(vec shift) { return (struct exp_line){spread(1.0f), sub(zeros(), shift)}; }
+
+/* Their arguments, at most KV_EXP_HIGHEST where they may be above 0. */
+ALWAYS_INLINE void exp_arguments(const vec *x, struct exp_line line, bool below, vec *y, uint32_t many)
 {
-    UNROLLED for (uint32_t k = 0; k < many; k++) y[k] = sub(x[k], shift);
+    UNROLLED for (uint32_t k = 0; k < many; k++) y[k] = fused(x[k], line.unit, line.begin);
     if (below) return;
     UNROLLED for (uint32_t k = 0; k < many; k++) y[k] = smaller(y[k], spread(KV_EXP_HIGHEST));
 }
 
 #if !HAS_ROOTS
-/* exp(x - shift), or 0 where that is too small, in place of x. There both r, which may be no number,
- * and the power become 0. below: x <= shift. */
-ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, bool below, uint32_t many)
+/* Exponentials, or 0 where the argument is too low, in place of x. There both r, which may be no number,
+ * and the power become 0. below: no argument is above 0, but for a rounding. */
+ALWAYS_INLINE void exp_or_zero(vec *x, struct exp_line line, bool below, uint32_t many)
 {
     const vec lowest = spread(KV_EXP_LOWEST);
     vec y[EXP_VECS], powers[EXP_VECS], series[EXP_VECS];
-    exp_arguments(x, shift, below, y, many);
+    exp_arguments(x, line, below, y, many);
     UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = y[k];
     exp_reduce(x, powers, many);
     UNROLLED for (uint32_t k = 0; k < many; k++)
@@ -360,11 +367,11 @@ ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, bool below, uint32_t many)
 }
 #else
 /* The same by the table of roots; n counts in 32nds. */
-ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, bool below, uint32_t many)
+ALWAYS_INLINE void exp_or_zero(vec *x, struct exp_line line, bool below, uint32_t many)
 {
     const vec lowest = spread(KV_EXP_LOWEST), magic = spread(KV_EXP_ROOT_MAGIC);
     vec y[EXP_VECS], n[EXP_VECS], roots[EXP_VECS], series[EXP_VECS];
-    exp_arguments(x, shift, below, y, many);
+    exp_arguments(x, line, below, y, many);
     UNROLLED for (uint32_t k = 0; k < many; k++) n[k] = fused(y[k], spread(KV_EXP_INV_LN2), magic);
     UNROLLED for (uint32_t k = 0; k < many; k++) roots[k] = root_of_two_in(n[k]);
     UNROLLED for (uint32_t k = 0; k < many; k++) n[k] = sub(n[k], magic);
@@ -379,11 +386,11 @@ ALWAYS_INLINE void exp_or_zero(vec *x, vec shift, bool below, uint32_t many)
 #endif
 
 /* `many` vectors from x on become exponentials and enter a sum each. */
-ALWAYS_INLINE void exp_vectors(float *x, vec shift, bool below, uint32_t many, vec *sums)
+ALWAYS_INLINE void exp_vectors(float *x, struct exp_line line, bool below, uint32_t many, vec *sums)
 {
     vec e[EXP_VECS];
     UNROLLED for (uint32_t k = 0; k < many; k++) e[k] = load(x + k * LANES);
-    exp_or_zero(e, shift, below, many);
+    exp_or_zero(e, line, below, many);
     UNROLLED for (uint32_t k = 0; k < many; k++)
     {
         store(x + k * LANES, e[k]);
@@ -392,20 +399,20 @@ ALWAYS_INLINE void exp_vectors(float *x, vec shift, bool below, uint32_t many, v
 }
 
 /* Fewer than four vectors, behind whole fours. */
-ALWAYS_INLINE void exp_rest(float *x, size_t n, vec shift, bool below, vec sums[4])
+ALWAYS_INLINE void exp_rest(float *x, size_t n, struct exp_line line, bool below, vec sums[4])
 {
     switch (n / LANES) {
-    case 1: exp_vectors(x, shift, below, 1, sums); break;
-    case 3: exp_vectors(x + 2 * LANES, shift, below, 1, sums + 2); /* fall through */
-    case 2: exp_vectors(x, shift, below, 2, sums); break;
+    case 1: exp_vectors(x, line, below, 1, sums); break;
+    case 3: exp_vectors(x + 2 * LANES, line, below, 1, sums + 2); /* fall through */
+    case 2: exp_vectors(x, line, below, 2, sums); break;
     default: break;
     }
 }
 
-ALWAYS_INLINE void exp_four(float *x, vec shift, bool below, vec sums[4])
+ALWAYS_INLINE void exp_four(float *x, struct exp_line line, bool below, vec sums[4])
 {
     UNROLLED for (uint32_t k = 0; k < 4; k += EXP_VECS)
-        exp_vectors(x + k * LANES, shift, below, EXP_VECS, sums + k);
+        exp_vectors(x + k * LANES, line, below, EXP_VECS, sums + k);
 }
 
 ALWAYS_INLINE float sum_of_four(const vec sums[4])
@@ -415,14 +422,14 @@ ALWAYS_INLINE float sum_of_four(const vec sums[4])
 
 static float KERNEL(exp_sum)(float *x, size_t n, float shift)
 {
-    const vec subtract = spread(shift);
+    const struct exp_line line = less(spread(shift));
     vec sums[4] = {zeros(), zeros(), zeros(), zeros()};
-    for (; n >= 4 * LANES; n -= 4 * LANES, x += 4 * LANES) exp_four(x, subtract, false, sums);
-    exp_rest(x, n, subtract, false, sums);
+    for (; n >= 4 * LANES; n -= 4 * LANES, x += 4 * LANES) exp_four(x, line, false, sums);
+    exp_rest(x, n, line, false, sums);
     if (n % LANES) {
         const size_t whole = n / LANES * LANES;
         vec e = load_part(x + whole, n - whole);
-        exp_or_zero(&e, subtract, false, 1);
+        exp_or_zero(&e, line, false, 1);
         float terms[LANES]; /* a part loads faster than it stores */
         store(terms, e);
         UNROLLED for (uint32_t k = 0; k < 4; k++) /* the others would add exp(-shift) */
@@ -458,7 +465,7 @@ ALWAYS_INLINE void move_softmaxes(const struct kv_softmax *softmax, uint32_t row
         const uint32_t some = rows - r < LANES ? rows - r : LANES;
         const vec old = load_part(largest + r, some), now = load_part(factors + r, some);
         vec factor = old;
-        exp_or_zero(&factor, now, true, 1);
+        exp_or_zero(&factor, less(now), true, 1);
         store_part(largest + r, some, now);
         store_part(factors + r, some, factor);
     }
@@ -466,25 +473,25 @@ ALWAYS_INLINE void move_softmaxes(const struct kv_softmax *softmax, uint32_t row
 
 /* Weights of a row and their sum; the largest of a later row's logits beside it: that the exponentials
  * of one row wait for its own would leave a core idle that looks no row ahead. */
-ALWAYS_INLINE float soften_row(float *x, uint32_t n, vec shift, const float *later, float *most)
+ALWAYS_INLINE float soften_row(float *x, uint32_t n, struct exp_line line, const float *later, float *most)
 {
     vec sums[4] = {zeros(), zeros(), zeros(), zeros()}, top = load(later);
     for (; n >= 4 * LANES; n -= 4 * LANES, x += 4 * LANES, later += 4 * LANES) {
-        exp_four(x, shift, true, sums);
+        exp_four(x, line, true, sums);
         UNROLLED for (uint32_t k = 0; k < 4; k++) top = larger(top, load(later + k * LANES));
     }
-    exp_rest(x, n, shift, true, sums);
+    exp_rest(x, n, line, true, sums);
     for (uint32_t i = 0; i < n; i += LANES) top = larger(top, load(later + i));
     *most = max_lanes(top);
     return sum_of_four(sums);
 }
 
-/* Row r's largest logit, with the one so far, goes into `factors`; what its weights subtract. */
-ALWAYS_INLINE vec shift_to(const struct kv_softmax *softmax, uint32_t r, float most)
+/* Row r's shift, which moves on only where it must, goes into `factors`; what its weights are exponentials of. */
+ALWAYS_INLINE struct exp_line move_to(const struct kv_softmax *softmax, uint32_t r, float most)
 {
-    const float old = softmax->largest[r], now = most > old ? most : old;
+    const float old = softmax->largest[r], here = most * softmax->unit, now = here > old + KV_SOFT_SLACK ? here : old;
     softmax->factors[r] = now;
-    return spread(now > -INFINITY ? now : 0.0f);
+    return (struct exp_line){spread(softmax->unit), spread(now > -INFINITY ? -now : 0.0f)};
 }
 
 static void KERNEL(soften)(float *x, uint32_t rows, uint32_t stride, uint32_t n,
@@ -492,10 +499,10 @@ static void KERNEL(soften)(float *x, uint32_t rows, uint32_t stride, uint32_t n,
 {
     float most = KERNEL(max)(x, n), next = rows > 1 ? KERNEL(max)(x + stride, n) : most;
     for (uint32_t r = 0; r < rows; r++, x += stride) {
-        const vec shift = shift_to(softmax, r, most);
+        const struct exp_line line = move_to(softmax, r, most);
         most = next;
         softmax->added[r] =
-            soften_row(x, n, shift, r + 2 < rows ? x + 2 * (size_t)stride : x, &next);
+            soften_row(x, n, line, r + 2 < rows ? x + 2 * (size_t)stride : x, &next);
     }
     move_softmaxes(softmax, rows);
 }
@@ -506,8 +513,8 @@ struct beside_sums {
 };
 
 /* `many` vectors of both, whose sums begin at the k-th. */
-ALWAYS_INLINE void weigh_both(float *x, const float *y, const vec shifts[2], const float *marked, uint32_t many,
-                              uint32_t k, struct beside_sums *sums)
+ALWAYS_INLINE void weigh_both(float *x, const float *y, const struct exp_line lines[2], const float *marked,
+                              uint32_t many, uint32_t k, struct beside_sums *sums)
 {
     vec a[EXP_VECS], b[EXP_VECS], gap[EXP_VECS];
     UNROLLED for (uint32_t i = 0; i < many; i++)
@@ -515,8 +522,8 @@ ALWAYS_INLINE void weigh_both(float *x, const float *y, const vec shifts[2], con
         a[i] = load(x + i * LANES), b[i] = load(y + i * LANES);
         gap[i] = sub(a[i], b[i]);
     }
-    exp_or_zero(a, shifts[0], true, many);
-    exp_or_zero(b, shifts[1], true, many);
+    exp_or_zero(a, lines[0], true, many);
+    exp_or_zero(b, lines[1], true, many);
     UNROLLED for (uint32_t i = 0; i < many; i++)
     {
         store(x + i * LANES, a[i]);
@@ -532,17 +539,17 @@ ALWAYS_INLINE void weigh_both(float *x, const float *y, const vec shifts[2], con
     }
 }
 
-ALWAYS_INLINE void weigh_row_both(float *x, const float *y, uint32_t n, const vec shifts[2], const float *marked,
-                                  struct beside_sums *sums)
+ALWAYS_INLINE void weigh_row_both(float *x, const float *y, uint32_t n, const struct exp_line lines[2],
+                                  const float *marked, struct beside_sums *sums)
 {
     UNROLLED for (uint32_t k = 0; k < 4; k++) sums->weights[k] = sums->others[k] = zeros();
     sums->shift = sums->marked[0] = sums->marked[1] = zeros();
     for (; n >= 4 * LANES; n -= 4 * LANES, x += 4 * LANES, y += 4 * LANES, marked += marked ? 4 * LANES : 0)
         UNROLLED for (uint32_t k = 0; k < 4; k += EXP_VECS)
-            weigh_both(x + k * LANES, y + k * LANES, shifts, marked ? marked + k * LANES : marked, EXP_VECS, k, sums);
+            weigh_both(x + k * LANES, y + k * LANES, lines, marked ? marked + k * LANES : marked, EXP_VECS, k, sums);
     UNROLLED for (uint32_t k = 0; k < 3; k++)
         if (n > k * LANES)
-            weigh_both(x + k * LANES, y + k * LANES, shifts, marked ? marked + k * LANES : marked, 1, k, sums);
+            weigh_both(x + k * LANES, y + k * LANES, lines, marked ? marked + k * LANES : marked, 1, k, sums);
 }
 
 enum { BESIDE_AHEAD = 8 };   /* rows beside that are prefetched: mostly what is kept for many, out of L2 */
@@ -562,15 +569,15 @@ static void KERNEL(soften_beside)(float *x, uint32_t rows, uint32_t stride, uint
     const float *y = beside->logits, *marked = all ? NULL : beside->marked;
     float most = KERNEL(max)(x, n), others_most = KERNEL(max)(y, n);
     for (uint32_t r = 0; r < rows; r++, x += stride, y += beside->stride) {
-        const vec shifts[2] = {shift_to(softmax, r, most), shift_to(&beside->softmax, r, others_most)};
+        const struct exp_line lines[2] = {move_to(softmax, r, most), move_to(&beside->softmax, r, others_most)};
         struct beside_sums sums;
         for (uint32_t i = 0; r + BESIDE_AHEAD < rows && i < n; i += 16)
             __builtin_prefetch(y + BESIDE_AHEAD * (size_t)beside->stride + i, 0, 3);
         if (r + 1 < rows) most = KERNEL(max)(x + stride, n), others_most = KERNEL(max)(y + beside->stride, n);
-        weigh_row_both(x, y, n, shifts, marked, &sums);
+        weigh_row_both(x, y, n, lines, marked, &sums);
         softmax->added[r] = sum_of_four(sums.weights);
         beside->softmax.added[r] = sum_of_four(sums.others);
-        beside->shifts[r] = sum_lanes(sums.shift);
+        beside->shifts[r] = sum_lanes(sums.shift) * softmax->unit;
         for (uint32_t k = 0; marked && k < 2; k++) beside->marked_sums[k][r] = sum_lanes(sums.marked[k]);
     }
     for (uint32_t k = 0; all && k < 2; k++)

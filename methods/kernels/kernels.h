@@ -181,15 +181,21 @@ struct kv_projections {
 
 /* -- softmax from columns to columns ----------------------------------------------------------- */
 
-/* Of each row: its largest logit so far, which moves on; what sums of its weights so far shrink by,
- * exp(largest before - largest), 0 where there was none; and the sum of the weights that were added. */
+/* Of each row: its shift, the largest logit so far, which moves on; what sums of its weights so far shrink by,
+ * exp(shift before - shift), 0 where there was none; and the sum of the weights that were added. Logits are what
+ * rows hold, times unit > 0. A SIMD set leaves a shift where it is while no logit is above it by more than the
+ * slack: sums that stay as they are need not be touched, and weights below 2^12 are as precise as those below 1. */
+enum { KV_SOFT_SLACK = 8 };
+
 struct kv_softmax {
     float *largest, *factors, *added;
+    float unit;
 };
 
 /* Rows of logits beside others of the same lines, `stride` floats apart, and what compares the two: of each
- * row the sum of the others' weights times the difference (others minus these); of columns that are marked
- * by 1 (others by 0), unless `marked` is NULL, the sums of the others' weights and of these rows' own. */
+ * row the sum of the others' weights times the difference (others minus these), all in the same unit; of
+ * columns that are marked by 1 (others by 0), unless `marked` is NULL, the sums of the others' weights and of
+ * these rows' own. */
 struct kv_beside {
     const float *logits;
     uint32_t stride;
@@ -248,8 +254,9 @@ struct kv_kernels {
     float (*exp_sum)(float *x, size_t n, float shift);
     float (*max)(const float *x, size_t n);    /* exact; -infinity for n = 0; a zero is +0 */
     /* Logits of rows `stride` floats apart become weights: of each row of n (a multiple of 16) floats
-     * largest becomes the max of itself and them, and they what exp_sum makes of them with that shift,
-     * or 0 where it still is -infinity. Errors of factors and sums are those of exp_sum. */
+     * largest becomes the max of itself and theirs (of the largest float, times unit; or see the slack), and
+     * they what exp_sum makes of logits with that shift, or 0 where it still is -infinity; a float times unit,
+     * less the shift, is rounded once or twice. Errors of factors and sums are those of exp_sum. */
     void (*soften)(float *x, uint32_t rows, uint32_t stride, uint32_t n,
                    const struct kv_softmax *softmax);
     /* soften, and the same of rows beside them, which stay what they are, and may be x: where x becomes a

@@ -1,7 +1,16 @@
 /* Lines made ready a tile at a time; see ready.h. */
 #include "methods/kernels/ready.h"
 
+#include <math.h>
+
 enum { LINE = 64 / sizeof(float) };
+
+float kv_ready_scale(const struct kv_kernels *kernels, float scale)
+{
+    int power;
+    const float half = frexpf(scale, &power);
+    return kernels->ready_cell && half > 0 ? ldexpf(0.5f, power) : scale;
+}
 
 uint32_t kv_kept_lines(const struct kv_kernels *kernels, uint32_t lines)
 {

@@ -25,6 +25,10 @@ static inline bool kv_ready_pays(const struct kv_kernels *kernels, uint32_t rows
     return kernels->ready_cell && rows >= LEAST;
 }
 
+/* What ready_logits are to be scaled by where softmaxes take the rest, scale / this, as their unit: a power of two,
+ * which leaves queries as few parts as they have; the scale itself where the set makes nothing ready. */
+float kv_ready_scale(const struct kv_kernels *kernels, float scale);
+
 /* Floats of scratch for a tile of lines of at most `dim` columns; 0: the set makes nothing ready. */
 size_t kv_ready_floats(const struct kv_kernels *kernels, uint32_t dim);
 

@@ -51,10 +51,11 @@ static void soften_both(struct work *work, const struct block *block, uint32_t s
 {
     struct states *states = &work->states;
     struct steps *own = &compared->own, *exact = &compared->exact;
-    const struct kv_softmax softmax = {states->largest + state, own->factors, own->added};
+    const struct kv_softmax softmax = {states->largest + state, own->factors, own->added, work->unit};
     const struct kv_beside beside = {.logits = work->exact.logits,
                                      .stride = work->exact.stride,
-                                     .softmax = {states->exact_largest + state, exact->factors, exact->added},
+                                     .softmax = {states->exact_largest + state, exact->factors, exact->added,
+                                                 work->unit},
                                      .marked = work->tile.any_coded ? work->tile.coded + block->from : NULL,
                                      .shifts = compared->shifts,
                                      .marked_sums = {compared->coded[0], compared->coded[1]}};

@@ -12,12 +12,11 @@ void kv_block_compute(const struct work *work, const struct block *block, const 
     const uint32_t columns = block->to - block->from, dim = keys->dim;
     const uint32_t grains = (columns + GRAIN - 1) / GRAIN * GRAIN;
     const float *rows = queries + (size_t)block->first * dim;
-    const float scale = (float)geometry->scale;
     if (work->tile.ready)
-        kernels->ready_logits(rows, block->n, dim, keys->ready, block->from, grains, scale,
+        kernels->ready_logits(rows, block->n, dim, keys->ready, block->from, grains, work->scale,
                               logits + block->from, stride);
     else
-        kernels->logits(rows, block->n, dim, keys->panels + (size_t)block->from * dim, grains, scale,
+        kernels->logits(rows, block->n, dim, keys->panels + (size_t)block->from * dim, grains, work->scale,
                         logits + block->from, stride);
     if (geometry->softcap == 0) return;
     for (uint32_t r = 0; r < block->n; r++)

@@ -63,6 +63,7 @@ struct tile {
 
 struct work {
     const struct kv_sweep *sweep;
+    float scale, unit;            /* logits are scaled by the first; the rest, for softmaxes */
     struct states states;
     struct tile tile;
     float *logits, *exact_logits; /* [BLOCK][STRIDE] */
@@ -148,7 +149,7 @@ void kv_tile_load_keys(struct work *work);
  * those of all lines. */
 bool kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2], uint32_t row, uint32_t n);
 
-/* Capped logits of the block's rows and columns, not yet masked, rows `stride` floats apart;
+/* Capped logits of the block's rows and columns in work->unit, not yet masked, rows `stride` floats apart;
  * queries have as many columns as keys. */
 void kv_block_compute(const struct work *work, const struct block *block, const float *queries,
                       const struct tile_keys *keys, float *logits, uint32_t stride);

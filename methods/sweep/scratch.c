@@ -14,8 +14,18 @@ static float *take_ready(struct work *work, uint32_t dim)
     return kv_ready_place(take(work, kv_ready_floats(work->sweep->kernels, dim)));
 }
 
+/* tanh wants logits as they are. */
+static void choose_unit(struct work *work)
+{
+    const struct kv_geometry *geometry = work->sweep->geometry;
+    const float scale = (float)geometry->scale;
+    work->scale = geometry->softcap == 0 ? kv_ready_scale(work->sweep->kernels, scale) : scale;
+    work->unit = work->scale == scale ? 1.0f : scale / work->scale;
+}
+
 void kv_sweep_lay_out(struct work *work)
 {
+    choose_unit(work);
     const uint32_t key_dim = work->sweep->geometry->key_dim;
     const uint32_t key_columns = kv_sweep_columns(work->sweep, 0);
     struct states *states = &work->states;

@@ -5,7 +5,7 @@
 
 void kv_soften(struct work *work, const struct block *block, float *largest, struct steps *steps)
 {
-    const struct kv_softmax softmax = {largest, steps->factors, steps->added};
+    const struct kv_softmax softmax = {largest, steps->factors, steps->added, work->unit};
     work->sweep->kernels->soften(work->logits + block->from, block->n, STRIDE, block->to - block->from, &softmax);
 }
 

@@ -46,8 +46,8 @@ struct kv_rows {
  * a = exact weights, a_hat = the answer's weights; both softmaxes include the sink logit if any. */
 struct kv_spans { uint32_t n; const uint32_t (*range)[2]; };   /* half-open token ranges */
 
-/* Logits that a sweep computed, capped but not masked, of the rows from `first` on: [rows][stride], a column a
- * line. first: a multiple of KV_SWEEP_BLOCK. */
+/* Logits that a sweep computed, capped but not masked, in a unit that sweeps by the same kernels and geometry
+ * share, of the rows from `first` on: [rows][stride], a column a line. first: a multiple of KV_SWEEP_BLOCK. */
 struct kv_kept { float *logits; uint32_t rows, stride, first; };
 
 struct kv_compare {

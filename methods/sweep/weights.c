@@ -11,6 +11,7 @@ static void weigh_row(struct work *work, const struct block *block, uint32_t row
     const float shift = sweep->answers.log_sum_exp[row];
     const uint32_t columns = block->to - block->from;
     kv_block_mask(work, block, sweep->rows.token[row], logits, NULL);
+    if (work->unit != 1.0f) sweep->kernels->scale(logits + block->from, columns, work->unit);
     if (shift > -INFINITY)
         sweep->kernels->exp_sum(logits + block->from, columns, shift);
     else

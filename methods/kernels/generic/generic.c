@@ -125,14 +125,19 @@ static float weight_of(float y)
     return (q + 1.0f) * power_of_two(power);
 }
 
-static float exp_sum_generic(float *x, size_t n, float shift)
+static float weigh(float *x, size_t n, float unit, float shift)
 {
     double sum = 0;   /* exact enough that the order does not matter to a float */
     for (size_t i = 0; i < n; i++) {
-        x[i] = weight_of(x[i] - shift);
+        x[i] = weight_of(x[i] * unit - shift);
         sum += (double)x[i];
     }
     return (float)sum;
+}
+
+static float exp_sum_generic(float *x, size_t n, float shift)
+{
+    return weigh(x, n, 1.0f, shift);
 }
 
 static float max_generic(const float *x, size_t n)
@@ -146,7 +151,7 @@ static float max_generic(const float *x, size_t n)
 static void move_on(const struct kv_softmax *softmax, uint32_t r, const float *x, size_t n)
 {
     float *largest = &softmax->largest[r], *factor = &softmax->factors[r];
-    const float here = max_generic(x, n), old = *largest;
+    const float here = max_generic(x, n) * softmax->unit, old = *largest;
     if (here > old) *largest = here;
     *factor = old;
     if (old == -INFINITY) *factor = 0.0f;
@@ -160,7 +165,7 @@ static void soften_generic(float *x, uint32_t rows, uint32_t stride, uint32_t n,
         move_on(softmax, r, x, n);
         softmax->added[r] = 0;
         if (softmax->largest[r] == -INFINITY) memset(x, 0, n * sizeof *x);   /* -inf minus -inf is no number */
-        else softmax->added[r] = exp_sum_generic(x, n, softmax->largest[r]);
+        else softmax->added[r] = weigh(x, n, softmax->unit, softmax->largest[r]);
     }
 }
 
@@ -168,18 +173,18 @@ static void soften_generic(float *x, uint32_t rows, uint32_t stride, uint32_t n,
 static void weigh_beside(float *x, const float *y, size_t n, uint32_t r, const struct kv_softmax *softmax,
                          const struct kv_beside *beside)
 {
-    const float top = softmax->largest[r], beside_top = beside->softmax.largest[r];
+    const float top = softmax->largest[r], beside_top = beside->softmax.largest[r], unit = softmax->unit;
     double sums[2] = {0, 0};
     float shift = 0, marked[2] = {0, 0};
     for (size_t i = 0; i < n; i++) {
-        const float gap = x[i] - y[i], other = beside_top > -INFINITY ? weight_of(y[i] - beside_top) : 0.0f;
-        x[i] = top > -INFINITY ? weight_of(x[i] - top) : 0.0f;
+        const float gap = x[i] - y[i], other = beside_top > -INFINITY ? weight_of(y[i] * unit - beside_top) : 0.0f;
+        x[i] = top > -INFINITY ? weight_of(x[i] * unit - top) : 0.0f;
         if (x[i] > 0) shift += x[i] * gap;
         for (uint32_t k = 0; beside->marked && k < 2; k++) marked[k] += (k ? other : x[i]) * beside->marked[i];
         sums[0] += (double)x[i], sums[1] += (double)other;
     }
     softmax->added[r] = (float)sums[0], beside->softmax.added[r] = (float)sums[1];
-    beside->shifts[r] = shift;
+    beside->shifts[r] = shift * unit;
     for (uint32_t k = 0; beside->marked && k < 2; k++) beside->marked_sums[k][r] = marked[k];
 }
 

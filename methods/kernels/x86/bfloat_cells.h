@@ -99,12 +99,13 @@ ALWAYS_INLINE void split_rows_in(const struct patch *rows, const float *factor, 
     cell->parts = parts;
 }
 
-/* A power of two leaves a row's bits as they are. */
+/* A power of two leaves a row's bits as they are; another factor may need all. */
 static uint32_t parts_of_rows(const struct patch *rows, float factor)
 {
-    vec_int bits = _mm512_and_si512(as_bits(spread(factor)), _mm512_set1_epi32(0x7fffff));
-    for (uint32_t r = 0; r < rows->n && parts_of(bits) < PARTS; r++)
-        bits = merged(bits, half_line(rows, r, 0), half_line(rows, r, 1));
+    const vec_int mantissa = _mm512_set1_epi32(0x7fffff);
+    if (_mm512_test_epi32_mask(as_bits(spread(factor)), mantissa)) return PARTS;
+    vec_int bits = _mm512_setzero_si512();
+    for (uint32_t r = 0; r < rows->n; r++) bits = merged(bits, half_line(rows, r, 0), half_line(rows, r, 1));
     return parts_of(bits);
 }
 
