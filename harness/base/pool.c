@@ -107,7 +107,8 @@ static struct chunk *add_chunk(struct kv_pool *pool, size_t at_least)
     return chunk;
 }
 
-void *kv_pool_take(struct kv_pool *pool, size_t bytes)
+/* A block, whatever is in it. */
+static void *hand_out(struct kv_pool *pool, size_t bytes, size_t *rounded_bytes)
 {
     if (bytes > SIZE_MAX / 2 || must_fail()) return NULL;
     size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
@@ -119,8 +120,28 @@ void *kv_pool_take(struct kv_pool *pool, size_t bytes)
     char *block = chunk->bytes + chunk->used;
     chunk->used += rounded;
     pool->reserved += rounded;
-    memset(block, 0, rounded);
+    *rounded_bytes = rounded;
     return block;
+}
+
+void *kv_pool_take(struct kv_pool *pool, size_t bytes)
+{
+    size_t rounded;
+    void *block = hand_out(pool, bytes, &rounded);
+    return block ? memset(block, 0, rounded) : NULL;
+}
+
+#ifdef __SANITIZE_ADDRESS__
+enum { SHOWS_UNWRITTEN = 1 };
+#else
+enum { SHOWS_UNWRITTEN = 0 };
+#endif
+
+void *kv_pool_room(struct kv_pool *pool, size_t bytes)
+{
+    size_t rounded;
+    void *block = hand_out(pool, bytes, &rounded);
+    return block && SHOWS_UNWRITTEN ? memset(block, 0xff, rounded) : block;
 }
 
 void *kv_pool_reserve(struct kv_pool *pool, enum kv_class class, size_t bytes)

@@ -31,6 +31,9 @@ void *kv_pool_reserve(struct kv_pool *pool, enum kv_class class, size_t bytes);
 /* The same without a charge: for row memory that is charged as it fills. */
 void *kv_pool_take(struct kv_pool *pool, size_t bytes);
 
+/* The same for what is written before it is read: not zeroed; with address sanitizers it is no number. */
+void *kv_pool_room(struct kv_pool *pool, size_t bytes);
+
 /* Changes a count without touching memory.
  * Negative gives back. */
 void kv_pool_charge(struct kv_pool *pool, enum kv_class class, int64_t bytes);

@@ -3,7 +3,6 @@
 
 #include <omp.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +10,9 @@
 
 struct head {
     omp_lock_t lock;
-    uint32_t users;            /* still to leave */
+    uint32_t users, judges;    /* still to leave; of them, who asks for logits */
+    struct kv_pool *pool;      /* of rows; NULL: nobody asked yet, or nobody shares */
+    struct kv_rows rows;
     bool tried;
     struct kv_kept kept;
     size_t bytes;
@@ -45,6 +46,7 @@ void kv_exact_logits_free(struct kv_exact_logits *shared)
     for (uint32_t h = 0; shared && h < shared->n; h++) {
         omp_destroy_lock(&shared->heads[h].lock);
         free(shared->heads[h].kept.logits);
+        kv_pool_destroy(shared->heads[h].pool);
     }
     free(shared);
 }
@@ -68,9 +70,11 @@ static size_t pairs_beyond(const struct kv_exact_logits *shared, const struct kv
     return pairs;
 }
 
-void kv_exact_logits_expect(struct kv_exact_logits *shared, uint32_t head)
+void kv_exact_logits_expect(struct kv_exact_logits *shared, uint32_t head, bool logits)
 {
-    if (shared) shared->heads[head].users++;
+    if (!shared) return;
+    shared->heads[head].users++;
+    shared->heads[head].judges += logits;
 }
 
 static void note_least(struct kv_exact_logits *shared, size_t left)
@@ -100,32 +104,58 @@ static void reserve(struct kv_exact_logits *shared, struct head *head)
     else head->kept.rows = 0;
 }
 
-/* Leaves the sweep the rows that are kept, counted from the first of them. */
-static void keep_rows(struct kv_sweep *sweep, struct kv_kept kept)
+/* The head's query rows, by whoever holds its lock. */
+static bool share_rows(struct kv_exact_logits *shared, uint32_t head)
 {
-    struct kv_rows *rows = &sweep->rows;
-    rows->queries += (size_t)kept.first * sweep->geometry->key_dim;
-    rows->token += kept.first;
-    if (rows->sink_logit) rows->sink_logit += kept.first;
-    rows->n = kept.rows;
-    kept.first = 0;
-    sweep->kept = kept;
+    struct head *one = &shared->heads[head];
+    struct kv_error ignored;
+    if (one->pool || one->users < 2) return one->pool;
+    one->pool = kv_pool_create(0);
+    if (one->pool && kv_scored_rows(&one->rows, &shared->scored, head, one->pool, &ignored) == KV_OK) return true;
+    kv_pool_destroy(one->pool);
+    one->pool = NULL;
+    return false;
 }
 
-static bool compute(const struct kv_exact_logits *shared, uint32_t head)
+/* The rows that are kept. */
+static struct kv_rows kept_rows(const struct head *head, uint32_t dim)
 {
+    const struct kv_rows *all = &head->rows;
+    const uint32_t first = head->kept.first;
+    return (struct kv_rows){.n = head->kept.rows, .queries = all->queries + (size_t)first * dim,
+                            .token = all->token + first,
+                            .sink_logit = all->sink_logit ? all->sink_logit + first : NULL};
+}
+
+static bool compute(struct kv_exact_logits *shared, uint32_t head)
+{
+    const struct head *one = &shared->heads[head];
+    if (!share_rows(shared, head)) return false;
+    const struct kv_rows rows = kept_rows(one, shared->scored.layer->info->geometry.key_dim);
     struct kv_pool *pool = kv_pool_create(0);
     struct kv_scored_sweep exact;
     struct kv_error ignored;
-    bool done = pool && kv_scored_sweep_create(&exact, &shared->scored, head, pool, &ignored) == KV_OK;
-    float *sums = done ? kv_pool_take(pool, shared->heads[head].kept.rows * sizeof *sums) : NULL;
+    bool done = pool && kv_scored_sweep_create(&exact, &shared->scored, head, &rows, pool, &ignored) == KV_OK;
+    float *sums = done ? kv_pool_take(pool, rows.n * sizeof *sums) : NULL;
     done = sums != NULL;
     if (done) {
-        keep_rows(&exact.sweep, shared->heads[head].kept);
+        exact.sweep.kept = one->kept;
+        exact.sweep.kept.first = 0;
         exact.sweep.answers.log_sum_exp = sums;
         kv_sweep_run(&exact.sweep, exact.scratch);
     }
     kv_pool_destroy(pool);
+    return done;
+}
+
+bool kv_exact_logits_rows(struct kv_exact_logits *shared, uint32_t head, struct kv_rows *rows)
+{
+    if (!shared) return false;
+    struct head *one = &shared->heads[head];
+    omp_set_lock(&one->lock);
+    const bool done = share_rows(shared, head);
+    omp_unset_lock(&one->lock);
+    if (done) *rows = one->rows;
     return done;
 }
 
@@ -134,7 +164,7 @@ struct kv_kept kv_exact_logits_take(struct kv_exact_logits *shared, uint32_t hea
     if (!shared) return (struct kv_kept){0};
     struct head *one = &shared->heads[head];
     omp_set_lock(&one->lock);
-    if (!one->tried && one->users > 1) {
+    if (!one->tried && one->judges > 1) {
         reserve(shared, one);
         if (one->kept.rows && !compute(shared, head)) one->kept.rows = 0;
         one->tried = true;
@@ -145,15 +175,22 @@ struct kv_kept kv_exact_logits_take(struct kv_exact_logits *shared, uint32_t hea
     return kept;
 }
 
-void kv_exact_logits_leave(struct kv_exact_logits *shared, uint32_t head)
+static void forget_logits(struct kv_exact_logits *shared, struct head *head)
+{
+    free(head->kept.logits);
+    atomic_fetch_add(&shared->left, head->bytes);
+    head->kept = (struct kv_kept){0}, head->bytes = 0;
+}
+
+void kv_exact_logits_leave(struct kv_exact_logits *shared, uint32_t head, bool logits)
 {
     if (!shared) return;
     struct head *one = &shared->heads[head];
     omp_set_lock(&one->lock);
+    if (logits && --one->judges == 0) forget_logits(shared, one);
     if (--one->users == 0) {
-        free(one->kept.logits);
-        atomic_fetch_add(&shared->left, one->bytes);
-        one->kept = (struct kv_kept){0}, one->bytes = 0;
+        kv_pool_destroy(one->pool);
+        one->pool = NULL;
     }
     omp_unset_lock(&one->lock);
 }

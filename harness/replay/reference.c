@@ -59,8 +59,10 @@ static int sweep_head(struct kv_reference *reference, const struct kv_reference_
     const struct kv_scored scored = {input->layer, input->kernels, input->n_scored, input->scored};
     const uint32_t n = input->n_scored * geometry->group;
     const size_t row = (size_t)head * n;
+    struct kv_rows rows;
     struct kv_scored_sweep exact;
-    int status = kv_scored_sweep_create(&exact, &scored, head, pool, err);
+    int status = kv_scored_rows(&rows, &scored, head, pool, err);
+    if (status == KV_OK) status = kv_scored_sweep_create(&exact, &scored, head, &rows, pool, err);
     if (status != KV_OK) return status;
     exact.sweep.answers = (struct kv_answers){.outputs = reference->outputs + row * geometry->value_dim,
                                               .log_sum_exp = reference->log_sum_exp + row};
@@ -73,7 +75,7 @@ static int sweep_head(struct kv_reference *reference, const struct kv_reference_
         .spans = input->spans, .divergence = unused, .held_mass = unused + n, .drift = unused + 2 * n,
         .span_mass = reference->span_mass + row * input->spans.n};
     exact.sweep.compare = &compare;
-    float *scratch = kv_pool_take(pool, kv_sweep_scratch(&exact.sweep) * sizeof *scratch);
+    float *scratch = kv_pool_room(pool, kv_sweep_scratch(&exact.sweep) * sizeof *scratch);
     if (!unused || !scratch) return kv_fail(err, KV_EMEMORY, "out of memory for the exact reference");
     kv_sweep_run(&exact.sweep, scratch);
     return KV_OK;

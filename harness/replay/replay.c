@@ -230,25 +230,13 @@ static struct kv_answer_arrays lane_arrays(const struct kv_replay *replay, uint3
         .drift = all->drift + row, .span_mass = all->span_mass + row * replay->spans.n};
 }
 
-/* The lane's query rows, and what belongs to each. */
+/* The lane's query rows: those that methods share, or its own. */
 static int gather_rows(struct unit *unit, uint32_t head, struct kv_rows *rows, struct kv_error *err)
 {
     const struct kv_replay *replay = unit->replay;
-    const struct kv_geometry *geometry = &replay->reader->info->geometry;
-    const uint32_t n = replay->n_scored * geometry->group;
-    float *queries = kv_pool_take(unit->pool, (size_t)n * geometry->key_dim * sizeof *queries);
-    float *sinks = kv_pool_take(unit->pool, n * sizeof *sinks);
-    uint32_t *tokens = kv_pool_take(unit->pool, n * sizeof *tokens);
-    if (!queries || !sinks || !tokens) return kv_fail(err, KV_EMEMORY, "out of memory for queries");
-    kv_widen_queries(replay->reader, head, replay->scored, replay->n_scored, replay->kernels, queries);
-    for (uint32_t r = 0; r < n; r++) {
-        tokens[r] = replay->scored[r / geometry->group];
-        if (geometry->sink_logits)
-            sinks[r] = geometry->sink_logits[head * geometry->group + r % geometry->group];
-    }
-    *rows = (struct kv_rows){.n = n, .queries = queries, .token = tokens,
-                             .sink_logit = geometry->sink_logits ? sinks : NULL};
-    return KV_OK;
+    const struct kv_scored scored = {replay->reader, replay->kernels, replay->n_scored, replay->scored};
+    if (kv_exact_logits_rows(replay->exact_logits, head, rows)) return KV_OK;
+    return kv_scored_rows(rows, &scored, head, unit->pool, err);
 }
 
 /* Queries and sums of a sweep whose lines are turned. */
@@ -258,8 +246,8 @@ static int turn_rows(struct unit *unit, const struct joined_reader *reader, stru
     const struct kv_view *view = &reader->main.view;
     const struct kv_held *lane = &unit->main->lanes[reader->main.lane];
     const uint32_t key_dim = sweep->geometry->key_dim, n = sweep->rows.n, columns = kv_view_columns(view, 0);
-    float *queries = kv_pool_take(unit->pool, (size_t)n * columns * sizeof *queries);
-    float *sums = kv_pool_take(unit->pool, (size_t)n * kv_view_columns(view, 1) * sizeof *sums);
+    float *queries = kv_pool_room(unit->pool, (size_t)n * columns * sizeof *queries);
+    float *sums = kv_pool_room(unit->pool, (size_t)n * kv_view_columns(view, 1) * sizeof *sums);
     if (!queries || !sums) return kv_fail(err, KV_EMEMORY, "out of memory for turned queries");
     for (uint32_t r = 0; r < n; r++)
         kv_view_turn_query(view, lane, sweep->rows.token[r], sweep->rows.queries + (size_t)r * key_dim,
@@ -311,12 +299,13 @@ static int sweep_lane(struct unit *unit, uint32_t lane, struct kv_error *err)
         .drift = arrays.drift,
         .span_mass = arrays.span_mass,
         /* Rows as recorded have their exact logits already. */
-        .exact = coded ? kv_exact_logits_take(replay->exact_logits, head) : (struct kv_kept){0}};
+        .exact = coded && kv_replay_asks_logits(replay) ? kv_exact_logits_take(replay->exact_logits, head)
+                                                        : (struct kv_kept){0}};
     if (replay->exact_log_sum_exp) sweep.compare = &compare;
     const bool turned = !kv_view_is_recorded(&reader.main.view);
     if (turned) status = turn_rows(unit, &reader, &sweep, err);
     if (status != KV_OK) return status;
-    float *scratch = kv_pool_take(unit->pool, kv_sweep_scratch(&sweep) * sizeof *scratch);
+    float *scratch = kv_pool_room(unit->pool, kv_sweep_scratch(&sweep) * sizeof *scratch);
     if (!scratch) return kv_fail(err, KV_EMEMORY, "out of memory for the sweep");
     kv_sweep_run(&sweep, scratch);
     if (turned) turn_outputs(unit, &reader, &sweep, arrays.outputs);
@@ -477,6 +466,11 @@ bool kv_replay_sweeps(const struct kv_replay *replay)
 {
     const bool keeps_rows = replay->exact_layer || !replay->spec->caches[0].answer;
     return keeps_rows && replay->n_scored && !takes_slow_road(replay);
+}
+
+bool kv_replay_asks_logits(const struct kv_replay *replay)
+{
+    return kv_replay_sweeps(replay) && !replay->exact_layer && kv_spec_may_code(replay->spec);
 }
 
 /* From nothing to the caches after the prompt. */

@@ -75,8 +75,10 @@ int kv_replay_keep(const struct kv_replay *replays, uint32_t n, struct kv_replay
                    struct kv_pool *pool, struct kv_cache **main, struct kv_cache **rest,
                    struct kv_error *err);
 
-/* Whether the answers are given by a sweep, which asks for exact logits. */
+/* Whether the answers are given by a sweep, which asks for query rows; and for exact logits, where keys may not be
+ * the recorded ones. */
 bool kv_replay_sweeps(const struct kv_replay *replay);
+bool kv_replay_asks_logits(const struct kv_replay *replay);
 
 /* KV_EINTERRUPTED or KV_ETIMEOUT when the replay is to end here. */
 int kv_replay_stops(const struct kv_replay *replay, struct kv_error *err);

@@ -1,4 +1,4 @@
-/* The sweep of one KV head's scored queries over all of its recorded rows: exact attention. */
+/* One KV head's scored queries, and their sweep over all of its recorded rows: exact attention. */
 #ifndef KVBENCH_HARNESS_SCORED_SWEEP_H
 #define KVBENCH_HARNESS_SCORED_SWEEP_H
 
@@ -7,14 +7,19 @@
 
 struct kv_scored { const struct kv_layer *layer; const struct kv_kernels *kernels; uint32_t n; const uint32_t *tokens; };
 
+/* The query rows of a KV head, widened, and what belongs to each; all of it is the pool's. */
+int kv_scored_rows(struct kv_rows *out, const struct kv_scored *scored, uint32_t head, struct kv_pool *pool,
+                   struct kv_error *err);
+
 struct kv_scored_sweep {
     struct kv_sweep sweep;                     /* its answers are the caller's to set */
     struct kv_recorded recorded;
     float *scratch;
 };
 
-/* `out` stays where it is: the sweep points into it. Everything else is the pool's. */
+/* `out` stays where it is: the sweep points into it. Rows are those of kv_scored_rows, or some of them; everything
+ * else is the pool's. */
 int kv_scored_sweep_create(struct kv_scored_sweep *out, const struct kv_scored *scored, uint32_t head,
-                           struct kv_pool *pool, struct kv_error *err);
+                           const struct kv_rows *rows, struct kv_pool *pool, struct kv_error *err);
 
 #endif

@@ -2,6 +2,7 @@
 #include "harness/run/tasks.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "harness/base/clock.h"
 #include "harness/run/answers.h"
@@ -47,14 +48,15 @@ static struct kv_replay replay_of(const struct task *task, const struct kv_open_
         .calibration = run->calibration ? &layer->fit.rows : NULL};
 }
 
-/* Those whose answers are swept share what they are compared with: tells it who comes, and who went. */
+/* Those whose answers are swept share query rows, and what they are compared with: tells it who comes, and who
+ * went. */
 static void share_logits(const struct task *task, const struct kv_group_run *group,
-                         void (*tell)(struct kv_exact_logits *shared, uint32_t head))
+                         void (*tell)(struct kv_exact_logits *shared, uint32_t head, bool logits))
 {
     for (uint32_t m = 0; m < group->n; m++) {
         const struct kv_replay replay = replay_of(task, &group->layers[m]);
         for (uint32_t h = 0; kv_replay_sweeps(&replay) && h < task->n_heads; h++)
-            tell(group->layers[m].exact_logits, task->first_head + h);
+            tell(group->layers[m].exact_logits, task->first_head + h, kv_replay_asks_logits(&replay));
     }
 }
 
@@ -172,26 +174,19 @@ static void run_task(const struct task_list *list, struct task *task, struct kv_
     if (task->job) end_job(list, task->job, group);
 }
 
-/* Heads whose statistics are there before a method needs them: one a thread, or all where one wants all, or
- * none where nobody shares them: the only method computes them when it comes. */
-static uint32_t heads_ahead(const struct kv_group_run *group, const struct kv_geometry *geometry)
+static bool wants_statistics(const struct kv_job *job)
 {
-    const uint32_t threads = (uint32_t)group->run->threads;
-    for (uint32_t j = 0; j < group->n_jobs; j++) {
-        const struct kv_wants wants = kv_spec_wants(group->jobs[j]->spec);
-        if (kv_shared_prompts_wanted(&wants) && kv_replay_unit_heads(group->jobs[j]->spec, geometry) > 1)
-            return geometry->kv_heads;
-    }
-    if (group->n_jobs == 1) return 0;
-    return threads < geometry->kv_heads ? threads : geometry->kv_heads;
+    const struct kv_wants wants = kv_spec_wants(job->spec);
+    return kv_shared_prompts_wanted(&wants);
 }
 
-static void list_statistics(struct task_list *list, const struct kv_group_run *group, uint32_t first, uint32_t end)
+/* Heads whose statistics a method of the first head reads: its own, or those of all. */
+static uint32_t heads_at_once(const struct kv_group_run *group, const struct kv_geometry *geometry)
 {
-    const uint32_t heads = group->layers->owner->info->geometry.kv_heads;
-    if (!kv_shared_prompts_wanted(&group->wants)) return;
-    for (uint32_t h = first; h < end && h < heads; h++)
-        list->tasks[list->n++] = (struct task){.first_head = h, .n_heads = 1};
+    for (uint32_t j = 0; j < group->n_jobs; j++)
+        if (wants_statistics(group->jobs[j]) && kv_replay_unit_heads(group->jobs[j]->spec, geometry) > 1)
+            return geometry->kv_heads;
+    return 1;
 }
 
 static void list_job(struct task_list *list, const struct kv_group_run *group, struct kv_job *job, uint32_t head)
@@ -206,18 +201,33 @@ static void list_job(struct task_list *list, const struct kv_group_run *group, s
     share_logits(task, group, kv_exact_logits_expect);
 }
 
-/* Head by head, so that what the methods of a head share need not be there for long. A head's statistics
- * come among the methods of one before: late, since they take memory, but nobody waits for them. */
+/* Statistics of heads first .. end - 1, ahead of what was listed from task `at` on: with several threads so much
+ * earlier that mostly nobody waits for them. */
+static void list_statistics(struct task_list *list, uint32_t at, uint32_t first, uint32_t end, int threads)
+{
+    enum { AHEAD = 4 };            /* methods that take about as long */
+    const uint32_t early = AHEAD * (uint32_t)(threads - 1), n = end - first;
+    at = at > early ? at - early : 0;
+    memmove(list->tasks + at + n, list->tasks + at, (list->n - at) * sizeof *list->tasks);
+    for (uint32_t h = first; h < end; h++) list->tasks[at + h - first] = (struct task){.first_head = h, .n_heads = 1};
+    list->n += n;
+}
+
+/* Head by head, so that what the methods of a head share need not be there for long: first come those that
+ * want no statistics of the prompt, and are done with the exact logits when statistics take memory. */
 static void list_tasks(struct task_list *list, const struct kv_group_run *group)
 {
     const struct kv_geometry *geometry = &group->layers->owner->info->geometry;
-    const uint32_t ahead = heads_ahead(group, geometry);
-    list_statistics(list, group, 0, ahead);
-    for (uint32_t h = 0; h < geometry->kv_heads; h++)
-        for (uint32_t j = 0; j < group->n_jobs; j++) {
-            if (ahead && h > 0 && j == group->n_jobs / 2) list_statistics(list, group, h + ahead - 1, h + ahead);
-            list_job(list, group, group->jobs[j], h);
-        }
+    const uint32_t at_once = heads_at_once(group, geometry);
+    for (uint32_t h = 0; h < geometry->kv_heads; h++) {
+        for (uint32_t j = 0; j < group->n_jobs; j++)
+            if (!wants_statistics(group->jobs[j])) list_job(list, group, group->jobs[j], h);
+        const uint32_t first_to_want = list->n;
+        for (uint32_t j = 0; j < group->n_jobs; j++)
+            if (wants_statistics(group->jobs[j])) list_job(list, group, group->jobs[j], h);
+        if (list->n == first_to_want || (h > 0 && at_once > 1)) continue;
+        list_statistics(list, first_to_want, h, at_once > 1 ? at_once : h + 1, group->run->threads);
+    }
 }
 
 /* What is kept of a layer's exact logits: more, by half of the room of a layer that could be read ahead, where

@@ -115,3 +115,9 @@ uint32_t kv_merged_sides(const struct kv_cache_spec *spec)
         if (spec->policies[p]->policy->merge) sides |= spec->policies[p]->policy->merges;
     return sides;
 }
+
+bool kv_spec_may_code(const struct kv_spec *spec)
+{
+    const struct kv_cache_spec *main = &spec->caches[0];
+    return spec->n_caches > 1 || main->codec || main->values || kv_merged_sides(main);
+}

@@ -28,6 +28,9 @@ bool kv_cache_renumbers(const struct kv_cache_spec *spec);
 int kv_cache_layer_group(uint32_t *most, const struct kv_cache_spec *spec,
                          const struct kv_geometry *layer, struct kv_error *err);
 
+/* Whether rows may be read otherwise than recorded: false only where nothing codes, merges or hands them down. */
+bool kv_spec_may_code(const struct kv_spec *spec);
+
 /* Sides that a policy of the spec merges rows on: KV_MERGES_KEYS, KV_MERGES_VALUES. */
 uint32_t kv_merged_sides(const struct kv_cache_spec *spec);
 
