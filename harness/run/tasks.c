@@ -205,7 +205,7 @@ static void list_job(struct task_list *list, const struct kv_group_run *group, s
  * earlier that mostly nobody waits for them. */
 static void list_statistics(struct task_list *list, uint32_t at, uint32_t first, uint32_t end, int threads)
 {
-    enum { AHEAD = 4 };            /* methods that take about as long */
+    enum { AHEAD = 16 };           /* methods, some of which take about as long */
     const uint32_t early = AHEAD * (uint32_t)(threads - 1), n = end - first;
     at = at > early ? at - early : 0;
     memmove(list->tasks + at + n, list->tasks + at, (list->n - at) * sizeof *list->tasks);
