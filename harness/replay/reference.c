@@ -154,21 +154,23 @@ static double largest_magnitude(const float *row, uint32_t n)
 }
 
 /* Of the rows first .. end - 1. */
-static double largest_norm(const struct kv_tensor *tensor, uint32_t head, uint32_t first, uint32_t end, float *row)
+static double largest_norm(const struct kv_tensor *tensor, uint32_t head, uint32_t first, uint32_t end,
+                           const struct kv_kernels *kernels, float *row)
 {
     double worst = 0.0;
     for (uint32_t t = first; t < end; t++) {
-        kv_tensor_widen(tensor, head, t, 1, row);
+        kv_widen_rows(tensor, head, t, 1, kernels, row);
         worst = fmax(worst, sum_squares(row, tensor->dim));
     }
     return sqrt(worst);
 }
 
-static double largest_value(const struct kv_tensor *tensor, uint32_t head, uint32_t end, float *row)
+static double largest_value(const struct kv_tensor *tensor, uint32_t head, uint32_t end,
+                            const struct kv_kernels *kernels, float *row)
 {
     double worst = 0.0;
     for (uint32_t t = 0; t < end; t++) {
-        kv_tensor_widen(tensor, head, t, 1, row);
+        kv_widen_rows(tensor, head, t, 1, kernels, row);
         worst = fmax(worst, largest_magnitude(row, tensor->dim));
     }
     return worst;
@@ -185,6 +187,7 @@ static void audit_query(struct audited *audited, const struct kv_reference *refe
                         const struct kv_reference_input *input)
 {
     const struct kv_layer *layer = input->layer;
+    const struct kv_kernels *kernels = input->kernels;
     const struct kv_geometry *geometry = &layer->info->geometry;
     const uint32_t q_head = audited->q_head, token = input->scored[audited->scored];
     const uint32_t head = q_head / geometry->group, dim = geometry->value_dim;
@@ -197,9 +200,9 @@ static void audit_query(struct audited *audited, const struct kv_reference *refe
     float *scratch = (float *)(weights + token + 1);
     kv_exact_answer(geometry, &layer->q, &layer->k, &layer->v, q_head, token, output, &log_sum_exp, weights);
     const uint32_t first = geometry->window && token >= geometry->window ? token - geometry->window + 1 : 0;
-    const double key_norm = largest_norm(&layer->k, head, 0, token + 1, scratch);
-    const double value_max = largest_value(&layer->v, head, token + 1, scratch);
-    const double query_norm = largest_norm(&layer->q, q_head, token, token + 1, scratch);
+    const double key_norm = largest_norm(&layer->k, head, 0, token + 1, kernels, scratch);
+    const double value_max = largest_value(&layer->v, head, token + 1, kernels, scratch);
+    const double query_norm = largest_norm(&layer->q, q_head, token, token + 1, kernels, scratch);
     audited->bound = kv_sweep_bound(geometry, token + 1 - first, query_norm, key_norm, value_max);
     for (uint32_t c = 0; c < dim; c++) {
         const double delta = fabs(output[c] - fast[c]);
