@@ -12,7 +12,7 @@
  * the memory, not the result. */
 enum { BLOCK_TOKENS = 256, KEPT_FLOATS = 1 << 20 };
 
-struct rows_buffer { float *queries, *log_sum_exp, *sinks, *scratch, *kept; uint32_t *token; size_t most; };
+struct rows_buffer { float *queries, *log_sum_exp, *sinks, *scratch, *kept, *shifts; uint32_t *token; size_t most; };
 
 /* For n queries at a time. */
 static int reserve_rows(struct rows_buffer *rows, struct kv_sweep *sweep, size_t n, struct kv_pool *pool,
@@ -25,10 +25,12 @@ static int reserve_rows(struct rows_buffer *rows, struct kv_sweep *sweep, size_t
     rows->token = kv_pool_take(pool, n * sizeof(uint32_t));
     rows->most = n;
     sweep->rows.n = (uint32_t)n;
-    rows->scratch = kv_pool_take(pool, kv_sweep_scratch(sweep) * sizeof(float));
+    rows->scratch = kv_pool_room(pool, kv_sweep_scratch(sweep) * sizeof(float));
     const size_t all = n * kv_kept_stride(geometry->tokens);
-    rows->kept = kv_pool_take(pool, (all < KEPT_FLOATS ? all : KEPT_FLOATS) * sizeof(float));
-    if (rows->queries && rows->log_sum_exp && rows->sinks && rows->token && rows->scratch && rows->kept)
+    rows->kept = kv_pool_room(pool, (all < KEPT_FLOATS ? all : KEPT_FLOATS) * sizeof(float));
+    rows->shifts = kv_pool_room(pool, n * kv_kept_tiles(geometry->tokens) * sizeof(float));
+    if (rows->queries && rows->log_sum_exp && rows->sinks && rows->token && rows->scratch && rows->kept &&
+        rows->shifts)
         return KV_OK;
     return kv_fail(err, KV_EMEMORY, "out of memory for prompt statistics");
 }
@@ -52,6 +54,15 @@ static void load_rows(struct kv_sweep *sweep, const struct rows_buffer *buffer,
     sweep->answers = (struct kv_answers){.log_sum_exp = buffer->log_sum_exp};
 }
 
+/* What a sweep of so many rows and lines keeps for the weights. Those of the plain kernels are the definition: a
+ * rounding less. */
+static struct kv_kept keep(const struct rows_buffer *buffer, const struct kv_kernels *kernels, uint32_t rows,
+                           uint32_t lines)
+{
+    return (struct kv_kept){.logits = buffer->kept, .rows = rows, .stride = kv_kept_stride(lines),
+                            .shifts = strcmp(kernels->isa, "generic") ? buffer->shifts : NULL};
+}
+
 /* How many queries from `first` on are swept at once: as many as keep their logits, in whole blocks; or
  * all that there is room for, and their logits are computed twice. */
 static uint32_t rows_at_once(const struct rows_buffer *buffer, uint32_t first, uint32_t left, struct kv_sweep *sweep)
@@ -62,7 +73,7 @@ static uint32_t rows_at_once(const struct rows_buffer *buffer, uint32_t first, u
     while (rows > KV_SWEEP_BLOCK && (size_t)rows * kv_kept_stride(first + rows) > KEPT_FLOATS)
         rows = (rows - 1) / KV_SWEEP_BLOCK * KV_SWEEP_BLOCK;
     if ((size_t)rows * kv_kept_stride(first + rows) > KEPT_FLOATS) return most;
-    sweep->kept = (struct kv_kept){buffer->kept, rows, kv_kept_stride(first + rows), 0};
+    sweep->kept = keep(buffer, sweep->kernels, rows, first + rows);
     return rows;
 }
 
@@ -173,7 +184,7 @@ static void weigh_tail(struct kv_sweep *sweep, const struct rows_buffer *buffer,
     for (uint32_t first = n - prompt->tail; first < n; first += BLOCK_TOKENS) {
         const uint32_t count = n - first < BLOCK_TOKENS ? n - first : BLOCK_TOKENS, rows = count * group;
         const bool keeps = (size_t)rows * stride <= KEPT_FLOATS;
-        sweep->kept = keeps ? (struct kv_kept){buffer->kept, rows, stride, 0} : (struct kv_kept){0};
+        sweep->kept = keeps ? keep(buffer, sweep->kernels, rows, n) : (struct kv_kept){0};
         load_rows(sweep, buffer, layer, head * group, group, first, count);
         kv_sweep_run(sweep, buffer->scratch);
         const size_t row = (size_t)(first - (n - prompt->tail)) * group;

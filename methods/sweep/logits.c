@@ -23,9 +23,11 @@ void kv_block_compute(const struct work *work, const struct block *block, const 
         kernels->softcap(logits + (size_t)r * stride + block->from, columns, (float)geometry->softcap);
 }
 
+uint32_t kv_kept_tiles(uint32_t lines) { return (lines + TILE - 1) / TILE; }
+
 uint32_t kv_kept_stride(uint32_t lines)
 {
-    return (lines + TILE - 1) / TILE * TILE + 16; /* rows KiB apart would share few sets of a cache */
+    return kv_kept_tiles(lines) * TILE + 16; /* rows KiB apart would share few sets of a cache */
 }
 
 bool kv_kept_all(const struct kv_kept *kept, uint32_t first, uint32_t n)
@@ -36,6 +38,12 @@ bool kv_kept_all(const struct kv_kept *kept, uint32_t first, uint32_t n)
 float *kv_kept_row(const struct kv_kept *kept, uint32_t row)
 {
     return kv_kept_all(kept, row, 1) ? kept->logits + (size_t)(row - kept->first) * kept->stride : NULL;
+}
+
+float *kv_kept_shifts(const struct work *work, const struct block *block)
+{
+    const struct kv_kept *kept = &work->sweep->kept;
+    return kept->shifts + (size_t)(work->tile.first / TILE) * kept->rows + (block->first - kept->first);
 }
 
 void kv_block_close_logits(const struct work *work, const struct block *block,
@@ -64,6 +72,7 @@ void kv_block_logits(struct work *work, const struct block *block)
     const struct tile_keys *keys = &work->tile.keys;
     const uint32_t stride = sweep->kept.stride;
     float *kept = kv_kept_row(&sweep->kept, block->first);
+    work->own.logits = work->logits, work->own.stride = STRIDE;
     if (work->tile.packed) {
         kv_block_close_logits(work, block, sweep->rows.queries, keys, work->close);
         kv_block_spread(work, block, work->close, -INFINITY, work->logits);
@@ -75,6 +84,10 @@ void kv_block_logits(struct work *work, const struct block *block)
     }
     kept += work->tile.first;
     kv_block_compute(work, block, sweep->rows.queries, keys, kept, stride);
+    if (sweep->kept.shifts) {
+        work->own.logits = kept, work->own.stride = stride;
+        return;
+    }
     for (uint32_t r = 0; r < block->n; r++)
         memcpy(work->logits + (size_t)r * STRIDE + block->from,
                kept + (size_t)r * stride + block->from, (block->to - block->from) * sizeof *kept);

@@ -68,6 +68,10 @@ struct work {
     struct tile tile;
     float *logits, *exact_logits; /* [BLOCK][STRIDE] */
     float *close;                 /* the same, of a packed tile's loaded lines */
+    struct { /* of a block, from the tile's first column on: in logits, or where they are kept */
+        float *logits;
+        uint32_t stride;
+    } own;
     struct { /* of a block, from its first column on: in exact_logits, or where they are already */
         const float *logits;
         uint32_t stride;
@@ -157,6 +161,9 @@ void kv_block_compute(const struct work *work, const struct block *block, const 
 /* A row of kept logits, by line or position; NULL: they are not kept. */
 float *kv_kept_row(const struct kv_kept *kept, uint32_t row);
 
+/* The shifts of weights that are kept of the block's rows in the loaded tile. */
+float *kv_kept_shifts(const struct work *work, const struct block *block);
+
 /* Whether all of rows first .. first + n - 1 are kept. */
 bool kv_kept_all(const struct kv_kept *kept, uint32_t first, uint32_t n);
 
@@ -168,7 +175,7 @@ void kv_block_close_logits(const struct work *work, const struct block *block,
 void kv_block_spread(const struct work *work, const struct block *block, const float *close,
                      float rest, float *out);
 
-/* The answer's logits of a block, kept where that is asked for. */
+/* The answer's logits of a block become its own, kept where that is asked for. */
 void kv_block_logits(struct work *work, const struct block *block);
 
 /* Turns the block's logits into weights relative to each row's largest logit so far; everything summed

@@ -31,7 +31,7 @@ static void mask_block(struct work *work, const struct block *block, uint32_t st
     for (uint32_t r = 0; r < block->n; r++) {
         float *exact = sweep->compare ? kv_compare_masked(work, block, r) : NULL;
         work->states.seen[state + r] +=
-            kv_block_mask(work, block, tokens[r], work->logits + (size_t)r * STRIDE, exact);
+            kv_block_mask(work, block, tokens[r], work->own.logits + (size_t)r * work->own.stride, exact);
     }
 }
 
@@ -49,6 +49,8 @@ static void soften_block(struct work *work, const struct block *block, uint32_t 
     }
     kv_soften(work, block, states->largest + state, &steps);
     kv_take_steps(states->sum + state, &steps, block->n);
+    if (work->own.logits != work->logits)
+        memcpy(kv_kept_shifts(work, block), states->largest + state, block->n * sizeof *states->largest);
     memcpy(factors, steps.factors, block->n * sizeof *factors);
 }
 

@@ -6,7 +6,8 @@
 void kv_soften(struct work *work, const struct block *block, float *largest, struct steps *steps)
 {
     const struct kv_softmax softmax = {largest, steps->factors, steps->added, work->unit};
-    work->sweep->kernels->soften(work->logits + block->from, block->n, STRIDE, block->to - block->from, &softmax);
+    work->sweep->kernels->soften(work->own.logits + block->from, block->n, work->own.stride,
+                                 block->to - block->from, &softmax);
 }
 
 void kv_take_steps(float *sums, const struct steps *steps, uint32_t n)

@@ -47,8 +47,11 @@ struct kv_rows {
 struct kv_spans { uint32_t n; const uint32_t (*range)[2]; };   /* half-open token ranges */
 
 /* Logits that a sweep computed, capped but not masked, in a unit that sweeps by the same kernels and geometry
- * share, of the rows from `first` on: [rows][stride], a column a line. first: a multiple of KV_SWEEP_BLOCK. */
-struct kv_kept { float *logits; uint32_t rows, stride, first; };
+ * share, of the rows from `first` on: [rows][stride], a column a line. first: a multiple of KV_SWEEP_BLOCK.
+ * With shifts [kv_kept_tiles(lines)][rows] they become weights at once, exp(logit - shift), by a sweep
+ * that asks for nothing else but log_sum_exp: kv_sweep_weights has only to multiply them, a rounding more and an
+ * exponential less. */
+struct kv_kept { float *logits; uint32_t rows, stride, first; float *shifts; };
 
 struct kv_compare {
     const struct kv_tensor *keys;              /* recorded keys; head below */
@@ -83,8 +86,9 @@ struct kv_sweep {
 
 enum { KV_SWEEP_BLOCK = 96 };   /* rows that are multiplied at once, and kept or not */
 
-/* Floats of a row that keeps the logits of so many lines. */
+/* Floats of a row that keeps the logits of so many lines; and its shifts. */
 uint32_t kv_kept_stride(uint32_t lines);
+uint32_t kv_kept_tiles(uint32_t lines);
 
 /* Floats of scratch that a sweep wants for these dims and panel width, whatever n. */
 size_t kv_sweep_scratch(const struct kv_sweep *sweep);

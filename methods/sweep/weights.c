@@ -18,26 +18,45 @@ static void weigh_row(struct work *work, const struct block *block, uint32_t row
         memset(logits + block->from, 0, columns * sizeof *logits);
 }
 
+/* Weights that were kept with the shifts of the time become those of whole rows. */
+static void finish_kept(struct work *work, const struct block *block, float *weights)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    const float *sums = sweep->answers.log_sum_exp + block->first, *shifts = kv_kept_shifts(work, block);
+    float factors[BLOCK];
+    for (uint32_t r = 0; r < block->n; r++) factors[r] = sums[r] > -INFINITY ? shifts[r] - sums[r] : -INFINITY;
+    sweep->kernels->exp_sum(factors, block->n, 0);
+    for (uint32_t r = 0; r < block->n; r++, weights += sweep->kept.stride)
+        sweep->kernels->scale(weights + block->from, block->to - block->from, factors[r]);
+}
+
+static void make_weights(struct work *work, const struct block *block)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    float *kept = kv_kept_row(&sweep->kept, block->first);
+    work->own.logits = kept ? kept + work->tile.first : work->logits;
+    work->own.stride = kept ? sweep->kept.stride : STRIDE;
+    if (kept && sweep->kept.shifts) {
+        finish_kept(work, block, work->own.logits);
+        return;
+    }
+    if (!kept) kv_block_compute(work, block, sweep->rows.queries, &work->tile.keys, work->logits, STRIDE);
+    for (uint32_t r = 0; r < block->n; r++)
+        weigh_row(work, block, block->first + r, work->own.logits + (size_t)r * work->own.stride);
+}
+
 static void weigh_block(struct work *work, struct block *block, double *column_sum, float *weights)
 {
     const struct kv_sweep *sweep = work->sweep;
     const struct tile *tile = &work->tile;
     if (!kv_block_choose(tile, sweep->rows.token, block)) return;
-    float *kept = kv_kept_row(&sweep->kept, block->first);
-    if (kept)
-        kept += tile->first;
-    else
-        kv_block_compute(work, block, sweep->rows.queries, &tile->keys, work->logits, STRIDE);
+    make_weights(work, block);
     for (uint32_t r = 0; r < block->n; r++) {
-        const uint32_t row = block->first + r;
-        float *logits =
-            kept ? kept + (size_t)r * sweep->kept.stride : work->logits + (size_t)r * STRIDE;
-        weigh_row(work, block, row, logits);
-        double *sums = column_sum ? column_sum + tile->first + block->from : NULL;
-        if (sums) sweep->kernels->add_wide(logits + block->from, block->read, sums);
+        const float *row = work->own.logits + (size_t)r * work->own.stride + block->from;
+        if (column_sum) sweep->kernels->add_wide(row, block->read, column_sum + tile->first + block->from);
         if (weights)
-            memcpy(weights + (size_t)row * sweep->lines.n + tile->first + block->from,
-                   logits + block->from, block->read * sizeof *weights);
+            memcpy(weights + (size_t)(block->first + r) * sweep->lines.n + tile->first + block->from, row,
+                   block->read * sizeof *weights);
     }
 }
 
