@@ -23,12 +23,12 @@ static int reserve_rows(struct rows_buffer *rows, struct kv_sweep *sweep, size_t
     rows->log_sum_exp = kv_pool_take(pool, n * sizeof(float));
     rows->sinks = kv_pool_take(pool, n * sizeof(float));
     rows->token = kv_pool_take(pool, n * sizeof(uint32_t));
+    rows->shifts = kv_pool_room(pool, n * kv_kept_tiles(geometry->tokens) * sizeof(float));
     rows->most = n;
     sweep->rows.n = (uint32_t)n;
     rows->scratch = kv_pool_room(pool, kv_sweep_scratch(sweep) * sizeof(float));
     const size_t all = n * kv_kept_stride(geometry->tokens);
     rows->kept = kv_pool_room(pool, (all < KEPT_FLOATS ? all : KEPT_FLOATS) * sizeof(float));
-    rows->shifts = kv_pool_room(pool, n * kv_kept_tiles(geometry->tokens) * sizeof(float));
     if (rows->queries && rows->log_sum_exp && rows->sinks && rows->token && rows->scratch && rows->kept &&
         rows->shifts)
         return KV_OK;
