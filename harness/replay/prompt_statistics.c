@@ -19,7 +19,7 @@ static int reserve_rows(struct rows_buffer *rows, struct kv_sweep *sweep, size_t
                         struct kv_error *err)
 {
     const struct kv_geometry *geometry = sweep->geometry;
-    rows->queries = kv_pool_take(pool, n * geometry->key_dim * sizeof(float));
+    rows->queries = kv_pool_room(pool, n * geometry->key_dim * sizeof(float));
     rows->log_sum_exp = kv_pool_take(pool, n * sizeof(float));
     rows->sinks = kv_pool_take(pool, n * sizeof(float));
     rows->token = kv_pool_take(pool, n * sizeof(uint32_t));
@@ -116,9 +116,9 @@ int kv_prompt_rows(struct kv_prompt *prompt, const struct kv_layer *layer, uint3
 {
     const struct kv_geometry *geometry = &layer->info->geometry;
     const size_t n = prompt->n, rows = wants->prompt_rows ? n : 0, queries = n * geometry->key_dim;
-    prompt->queries = kv_pool_take(pool, wants->queries ? geometry->group * queries * sizeof(float) : 0);
-    prompt->keys = kv_pool_take(pool, rows * geometry->key_dim * sizeof(float));
-    prompt->values = kv_pool_take(pool, rows * geometry->value_dim * sizeof(float));
+    prompt->queries = kv_pool_room(pool, wants->queries ? geometry->group * queries * sizeof(float) : 0);
+    prompt->keys = kv_pool_room(pool, rows * geometry->key_dim * sizeof(float));
+    prompt->values = kv_pool_room(pool, rows * geometry->value_dim * sizeof(float));
     if (!prompt->queries || !prompt->keys || !prompt->values)
         return kv_fail(err, KV_EMEMORY, "out of memory for rows of the prompt");
     if (wants->prompt_rows) {
