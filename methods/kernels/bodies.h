@@ -594,11 +594,12 @@ static void KERNEL(scale)(float *x, size_t n, float factor)
     if (i < n) store_part(x + i, n - i, mul(load_part(x + i, n - i), by));
 }
 
-static void KERNEL(add_wide)(const float *x, size_t n, double *sums)
+static void KERNEL(add_wide)(const float *x, size_t n, float factor, double *sums)
 {
+    const vec by = spread(factor);
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES) add_doubles(sums + i, x + i);
-    for (; i < n; i++) sums[i] += (double)x[i];
+    for (; i + LANES <= n; i += LANES) add_doubles(sums + i, mul(load(x + i), by));
+    for (; i < n; i++) sums[i] += (double)(x[i] * factor);
 }
 
 ALWAYS_INLINE vec cap_logits(vec x, vec cap)

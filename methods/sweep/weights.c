@@ -18,45 +18,47 @@ static void weigh_row(struct work *work, const struct block *block, uint32_t row
         memset(logits + block->from, 0, columns * sizeof *logits);
 }
 
-/* Weights that were kept with the shifts of the time become those of whole rows. */
-static void finish_kept(struct work *work, const struct block *block, float *weights)
+/* What weights that were kept with the shifts of the time lack. */
+static void find_factors(const struct work *work, const struct block *block, float factors[BLOCK])
 {
-    const struct kv_sweep *sweep = work->sweep;
-    const float *sums = sweep->answers.log_sum_exp + block->first, *shifts = kv_kept_shifts(work, block);
-    float factors[BLOCK];
+    const float *sums = work->sweep->answers.log_sum_exp + block->first, *shifts = kv_kept_shifts(work, block);
     for (uint32_t r = 0; r < block->n; r++) factors[r] = sums[r] > -INFINITY ? shifts[r] - sums[r] : -INFINITY;
-    sweep->kernels->exp_sum(factors, block->n, 0);
-    for (uint32_t r = 0; r < block->n; r++, weights += sweep->kept.stride)
-        sweep->kernels->scale(weights + block->from, block->to - block->from, factors[r]);
+    work->sweep->kernels->exp_sum(factors, block->n, 0);
 }
 
-static void make_weights(struct work *work, const struct block *block)
+/* The block's own weights, but for a factor of each row. */
+static void make_weights(struct work *work, const struct block *block, float factors[BLOCK])
 {
     const struct kv_sweep *sweep = work->sweep;
     float *kept = kv_kept_row(&sweep->kept, block->first);
     work->own.logits = kept ? kept + work->tile.first : work->logits;
     work->own.stride = kept ? sweep->kept.stride : STRIDE;
     if (kept && sweep->kept.shifts) {
-        finish_kept(work, block, work->own.logits);
+        find_factors(work, block, factors);
         return;
     }
     if (!kept) kv_block_compute(work, block, sweep->rows.queries, &work->tile.keys, work->logits, STRIDE);
-    for (uint32_t r = 0; r < block->n; r++)
+    for (uint32_t r = 0; r < block->n; r++) {
         weigh_row(work, block, block->first + r, work->own.logits + (size_t)r * work->own.stride);
+        factors[r] = 1.0f;
+    }
 }
 
 static void weigh_block(struct work *work, struct block *block, double *column_sum, float *weights)
 {
     const struct kv_sweep *sweep = work->sweep;
-    const struct tile *tile = &work->tile;
-    if (!kv_block_choose(tile, sweep->rows.token, block)) return;
-    make_weights(work, block);
+    const struct kv_kernels *kernels = sweep->kernels;
+    if (!kv_block_choose(&work->tile, sweep->rows.token, block)) return;
+    const size_t lines = sweep->lines.n, column = work->tile.first + block->from;
+    float factors[BLOCK];
+    make_weights(work, block, factors);
     for (uint32_t r = 0; r < block->n; r++) {
         const float *row = work->own.logits + (size_t)r * work->own.stride + block->from;
-        if (column_sum) sweep->kernels->add_wide(row, block->read, column_sum + tile->first + block->from);
-        if (weights)
-            memcpy(weights + (size_t)(block->first + r) * sweep->lines.n + tile->first + block->from, row,
-                   block->read * sizeof *weights);
+        if (column_sum) kernels->add_wide(row, block->read, factors[r], column_sum + column);
+        if (!weights) continue;
+        float *out = weights + (block->first + r) * lines + column;
+        memcpy(out, row, block->read * sizeof *out);
+        kernels->scale(out, block->read, factors[r]);
     }
 }
 

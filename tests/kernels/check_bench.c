@@ -73,7 +73,7 @@ static void bench_max(const struct kv_kernels *k) { data.sink = k->max(data.a, N
 static void bench_scale(const struct kv_kernels *k) { k->scale(data.c, N, 1.0f); }
 static void bench_add_wide(const struct kv_kernels *k)
 {
-    k->add_wide(data.a, LINES, (double *)data.out);
+    k->add_wide(data.a, LINES, 1.0f, (double *)data.out);
 }
 static void bench_add_multiples(const struct kv_kernels *k)
 {

@@ -293,7 +293,7 @@ static void call_add_wide(const struct kv_kernels *set, const void *in, void *ou
 {
     double *sums = out;
     for (size_t i = 0; i < n; i++) sums[i] = 0.1 * (double)i - 3;
-    set->add_wide(in, n, sums);
+    set->add_wide(in, n, variant ? 0.3f : 1.0f, sums);
 }
 
 /* Exact numbers are the same in another order. */
@@ -371,7 +371,7 @@ const char *check_turn_rows(const struct kv_kernels *generic, const struct kv_ke
 
 const char *check_add_wide(const struct kv_kernels *generic, const struct kv_kernels *set)
 {
-    const struct adapter adapter = {.in_size = 4, .out_size = 8, .kinds = FINITE_KINDS, .variants = 1,
+    const struct adapter adapter = {.in_size = 4, .out_size = 8, .kinds = FINITE_KINDS, .variants = 2,
                                     .call = call_add_wide};
     return check_elements(generic, set, &adapter);
 }

@@ -90,9 +90,8 @@ static inline float max_lanes(vec v) { return vmaxnmvq_f32(v); }
 static inline float min_lanes(vec v) { return vminnmvq_f32(v); }
 
 /* sums[lane] += lane, in double */
-static inline void add_doubles(double *sums, const float *x)
+static inline void add_doubles(double *sums, vec v)
 {
-    const vec v = vld1q_f32(x);
     vst1q_f64(sums, vaddq_f64(vld1q_f64(sums), vcvt_f64_f32(vget_low_f32(v))));
     vst1q_f64(sums + 2, vaddq_f64(vld1q_f64(sums + 2), vcvt_high_f64_f32(v)));
 }

@@ -204,9 +204,9 @@ static void scale_generic(float *x, size_t n, float factor)
     for (size_t i = 0; i < n; i++) x[i] *= factor;
 }
 
-static void add_wide_generic(const float *x, size_t n, double *sums)
+static void add_wide_generic(const float *x, size_t n, float factor, double *sums)
 {
-    for (size_t i = 0; i < n; i++) sums[i] += (double)x[i];
+    for (size_t i = 0; i < n; i++) sums[i] += (double)(x[i] * factor);
 }
 
 /* tanh z = m / (m + 2) with m = exp(2z) - 1 = 2^n q + (2^n - 1): no cancellation near 0. */

@@ -139,10 +139,10 @@ static inline void extremes_of_four(const vec low[4], const vec high[4], quad *l
 
 /* sums[lane] += lane, in double */
 /* Widened on the way from memory, floats need no shuffle. */
-static inline void add_doubles(double *sums, const float *x)
+static inline void add_doubles(double *sums, vec v)
 {
-    const __m256d low = _mm256_cvtps_pd(_mm_loadu_ps(x));
-    const __m256d high = _mm256_cvtps_pd(_mm_loadu_ps(x + 4));
+    const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+    const __m256d high = _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
     _mm256_storeu_pd(sums, _mm256_add_pd(_mm256_loadu_pd(sums), low));
     _mm256_storeu_pd(sums + 4, _mm256_add_pd(_mm256_loadu_pd(sums + 4), high));
 }

@@ -174,10 +174,10 @@ static inline void extremes_of_four(const vec low[4], const vec high[4], quad *l
 
 /* sums[lane] += lane, in double */
 /* Widened on the way from memory, floats need no shuffle. */
-static inline void add_doubles(double *sums, const float *x)
+static inline void add_doubles(double *sums, vec v)
 {
-    const __m512d low = _mm512_cvtps_pd(_mm256_loadu_ps(x));
-    const __m512d high = _mm512_cvtps_pd(_mm256_loadu_ps(x + 8));
+    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+    const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
     _mm512_storeu_pd(sums, _mm512_add_pd(_mm512_loadu_pd(sums), low));
     _mm512_storeu_pd(sums + 8, _mm512_add_pd(_mm512_loadu_pd(sums + 8), high));
 }
