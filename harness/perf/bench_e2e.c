@@ -111,8 +111,8 @@ static double share(const struct comparison *work, enum kv_stage_of_run one,
 
 /* Products that a comparison cannot do without: 4 dim operations for each (query, key) pair of each
  * method's answers over the rows that it keeps, 2 dim for the exact weights that answers are compared
- * with, once where memory has room to keep them (the allowance below) and again for each method where
- * not, and 2 dim for the column sums of the prompt, which one method asks for. Every exact answer is
+ * with, once where they are kept and again for each method where not (reading them from memory would
+ * take a set that multiplies bfloats as long), and 2 dim for the column sums of the prompt, which one method asks for. Every exact answer is
  * 4 dim, too: those of all queries where `full`. Each logit is followed by an exponential. */
 struct products {
     double reference, answers, distances, again, columns; /* GFLOP */
@@ -175,7 +175,7 @@ static void explain_products(const struct comparison *work, bool full, double go
     if (!isnan(goal_seconds)) snprintf(goal, sizeof goal, "goal %.2f s", goal_seconds);
     snprintf(reason, KV_PERF_REASON,
              "GFLOP of reference %.1f + answers over kept rows %.1f + exact weights %.1f, again where "
-             "the memory goal has no room to keep them %.1f, + column sums %.1f take %.2f s at %.0f "
+             "they are not kept (they would be read from memory) %.1f, + column sums %.1f take %.2f s at %.0f "
              "GFLOP/s, the rate of %s, their exponentials %.2f more by the fastest loop known: %.2f s; "
              "%s; of %.2f s%s: reading %.0f %%, scored reference %.0f %%, prompt %.0f %%, replays "
              "%.0f %%, measures %.0f %%",
