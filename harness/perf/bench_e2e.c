@@ -112,8 +112,9 @@ static double share(const struct comparison *work, enum kv_stage_of_run one,
 /* Products that a comparison cannot do without: 4 dim operations for each (query, key) pair of each
  * method's answers over the rows that it keeps, 2 dim for the exact weights that answers are compared
  * with, once where they are kept and again for each method where not (reading them from memory would
- * take a set that multiplies bfloats as long), and 2 dim for the column sums of the prompt, which one method asks for. Every exact answer is
- * 4 dim, too: those of all queries where `full`. Each logit is followed by an exponential. */
+ * take a set that multiplies bfloats as long), and 2 dim for the column sums of the prompt, which one
+ * method asks for. Every exact answer is 4 dim, too: those of all queries where `full`. Each logit is
+ * followed by an exponential. */
 struct products {
     double reference, answers, distances, again, columns; /* GFLOP */
     double all, logits;                                   /* GFLOP; thousands of millions */
