@@ -99,13 +99,14 @@ ALWAYS_INLINE void split_rows_in(const struct patch *rows, const float *factor, 
     cell->parts = parts;
 }
 
-/* A power of two leaves a row's bits as they are; another factor may need all. */
+/* A power of two leaves a row's bits as they are; another factor may need all. One row of floats tells enough. */
 static uint32_t parts_of_rows(const struct patch *rows, float factor)
 {
     const vec_int mantissa = _mm512_set1_epi32(0x7fffff);
     if (_mm512_test_epi32_mask(as_bits(spread(factor)), mantissa)) return PARTS;
-    vec_int bits = _mm512_setzero_si512();
-    for (uint32_t r = 0; r < rows->n; r++) bits = merged(bits, half_line(rows, r, 0), half_line(rows, r, 1));
+    vec_int bits = merged(_mm512_setzero_si512(), half_line(rows, 0, 0), half_line(rows, 0, 1));
+    for (uint32_t r = 1; r < rows->n && (r > 1 || parts_of(bits) < PARTS); r++)
+        bits = merged(bits, half_line(rows, r, 0), half_line(rows, r, 1));
     return parts_of(bits);
 }
 
