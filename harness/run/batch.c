@@ -24,22 +24,24 @@ static void tell_progress(const struct kv_trace_run *run, double batch_share)
                                ((double)run->n_done + batch_share) / run->n_cells);
 }
 
+/* Whether the spec's caches of the l-th layer hold copies. */
+static bool repeats_at(const struct kv_trace_run *run, const struct kv_spec *spec, uint32_t l)
+{
+    return kv_layout_repeats(spec, &run->trace->layers[run->layers[l]]);
+}
+
 /* Whether both see the layers of the trace alike. */
 static bool see_alike(const struct kv_trace_run *run, const struct kv_spec *a, const struct kv_spec *b)
 {
     bool alike = a->query_agnostic == b->query_agnostic;
-    for (uint32_t l = 0; l < run->n_layers; l++) {
-        const struct kv_trace_layer *layer = &run->trace->layers[run->layers[l]];
-        alike = alike && kv_layout_repeats(a, layer) == kv_layout_repeats(b, layer);
-    }
+    for (uint32_t l = 0; l < run->n_layers; l++) alike = alike && repeats_at(run, a, l) == repeats_at(run, b, l);
     return alike;
 }
 
 static bool sees_copies(const struct kv_trace_run *run, const struct kv_spec *spec)
 {
     bool copies = false;
-    for (uint32_t l = 0; l < run->n_layers; l++)
-        copies = copies || kv_layout_repeats(spec, &run->trace->layers[run->layers[l]]);
+    for (uint32_t l = 0; l < run->n_layers; l++) copies = copies || repeats_at(run, spec, l);
     return copies;
 }
 

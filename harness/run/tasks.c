@@ -60,12 +60,17 @@ static void share_logits(const struct task *task, const struct kv_group_run *gro
     }
 }
 
+static bool wants_statistics(const struct kv_job *job)
+{
+    const struct kv_wants wants = kv_spec_wants(job->spec);
+    return kv_shared_prompts_wanted(&wants);
+}
+
 /* The same of the prompt's statistics. */
 static void share_prompts(const struct task *task, const struct kv_group_run *group,
                           void (*tell)(struct kv_shared_prompts *shared, uint32_t head))
 {
-    const struct kv_wants wants = kv_spec_wants(task->job->spec);
-    if (!kv_shared_prompts_wanted(&wants)) return;
+    if (!wants_statistics(task->job)) return;
     for (uint32_t m = 0; m < group->n; m++)
         for (uint32_t h = 0; h < task->n_heads; h++) tell(group->layers[m].prompts, task->first_head + h);
 }
@@ -74,7 +79,7 @@ static void share_prompts(const struct task *task, const struct kv_group_run *gr
 static int add_prompts(struct kv_replay *replay, struct task *task, const struct kv_open_layer *layer,
                        struct kv_pool *pool)
 {
-    const struct kv_wants wants = kv_spec_wants(replay->spec);
+    const bool wanted = wants_statistics(task->job);
     const struct kv_geometry *geometry = &layer->owner->info->geometry;
     struct kv_prompt *own = kv_pool_take(pool, geometry->kv_heads * sizeof *own);
     if (!own) return kv_fail(&task->error, KV_EMEMORY, "out of memory for the prompt");
@@ -83,8 +88,7 @@ static int add_prompts(struct kv_replay *replay, struct task *task, const struct
     const double start = kv_clock_seconds();
     for (uint32_t h = task->first_head; status == KV_OK && h < task->first_head + task->n_heads; h++) {
         own[h].n = geometry->prefill;
-        if (kv_shared_prompts_wanted(&wants))
-            status = kv_shared_prompts_take(layer->prompts, h, &own[h], &task->error);
+        if (wanted) status = kv_shared_prompts_take(layer->prompts, h, &own[h], &task->error);
     }
     task->waited += kv_clock_seconds() - start;
     return status;
@@ -172,12 +176,6 @@ static void run_task(const struct task_list *list, struct task *task, struct kv_
     }
     task->seconds = kv_clock_seconds() - start - task->waited;
     if (task->job) end_job(list, task->job, group);
-}
-
-static bool wants_statistics(const struct kv_job *job)
-{
-    const struct kv_wants wants = kv_spec_wants(job->spec);
-    return kv_shared_prompts_wanted(&wants);
 }
 
 /* Heads whose statistics a method of the first head reads: its own, or those of all. */

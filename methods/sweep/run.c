@@ -15,8 +15,8 @@
  * compute again; while a row has read nothing else, its exact softmax is the answer's own.
  *
  * Softmax state of a row, as in flash attention (Milakov and Gimelshein 2018, arXiv 1805.02867):
- * the largest logit so far, the sum of exp(logit - largest), and the output in units of
- * exp(largest). A sink logit is the state's beginning: largest = sink, sum = 1, output = 0. */
+ * the largest logit so far (or a shift nearly as large: struct kv_softmax), the sum of exp(logit - largest), and
+ * the output in units of exp(largest). A sink logit is the state's beginning: largest = sink, sum = 1, output = 0. */
 #include "methods/sweep/parts.h"
 
 #include <math.h>

@@ -8,24 +8,23 @@
 
 enum { SOFT_ROWS = 37, SOFT_COLUMNS = 256, SOFT_STRIDE = SOFT_COLUMNS + 5 };
 
-/* Whether a shift has moved on from `old` as it may: to the row's largest logit, or not at all. */
-static bool moved_well(const struct kv_kernels *set, float old, float here, float now)
+/* Where a shift moves to from `old`, by a row's largest logit. */
+static float moved(const struct kv_kernels *set, float old, float here)
 {
-    const bool may_stay = strcmp(set->isa, "generic") && here <= old + KV_SOFT_SLACK;
-    return now == (here > old ? here : old) || (may_stay && now == old);
+    const float slack = strcmp(set->isa, "generic") ? KV_SOFT_SLACK : 0;
+    return here > old + slack ? here : old;
 }
 
 /* One row of `after` and its softmax, beside the entries that say what they are. unit: a power of two. */
 static const char *judge_softened(const struct kv_kernels *set, const float *before, const float *after,
                                   size_t n, float old, float unit, const float state[3])
 {
-    const float most = set->max(before, n) * unit, largest = state[0];
-    if (!moved_well(set, old, most, largest))
-        return complain("shift %.9g from %.9g, logits up to %.9g", (double)largest, (double)old, (double)most);
+    const float largest = moved(set, old, set->max(before, n) * unit);
+    if (state[0] != largest) return complain("largest %.9g, not %.9g", (double)state[0], (double)largest);
     const double factor = old > -INFINITY ? exp((double)(old - largest)) : 0;
     if (fabs((double)state[1] - factor) > 4 * FLT_EPSILON * factor + 0x1p-60)
         return complain("factor %.9g, not %.9g", (double)state[1], factor);
-    if (old > -INFINITY && old == largest && state[1] != 1.0f) return complain("a row that stays shrinks");
+    if (old == largest && state[1] != 1.0f) return complain("a row that stays shrinks");
     float expected[SOFT_COLUMNS] = {0}, sum = 0;
     for (size_t i = 0; i < n; i++) expected[i] = largest > -INFINITY ? before[i] * unit : 0;
     if (largest > -INFINITY) sum = set->exp_sum(expected, n, largest);
