@@ -11,7 +11,7 @@ void kv_compare_spans(struct work *work, const struct block *block, uint32_t spa
     struct tile *tile = &work->tile;
     bool any = false;
     for (uint32_t j = 0; j < TILE; j++) {
-        const uint32_t position = j < tile->n ? sweep->lines.position[tile->first + j] : 0;
+        const uint32_t position = j < tile->n ? tile->position[j] : 0;
         const bool inside =
             j < tile->n && position >= spans->range[span][0] && position < spans->range[span][1];
         tile->span[j] = inside;
@@ -98,7 +98,7 @@ void kv_compare_soften(struct work *work, const struct block *block, uint32_t st
 /* Whether the block's columns are lines of ascending positions without a gap. */
 static bool in_a_row(const struct work *work, const struct block *block)
 {
-    const uint32_t *position = work->sweep->lines.position + work->tile.first + block->from;
+    const uint32_t *position = work->tile.position + block->from;
     uint32_t j = 1;
     while (j < block->read && position[j] == position[0] + j) j++;
     return j >= block->read;
@@ -108,7 +108,7 @@ static bool in_a_row(const struct work *work, const struct block *block)
 static void fetch_row(const struct work *work, const struct block *block, bool in_row,
                       const float *kept, float *exact)
 {
-    const uint32_t *position = work->sweep->lines.position + work->tile.first + block->from;
+    const uint32_t *position = work->tile.position + block->from;
     if (in_row) memcpy(exact, kept + position[0], block->read * sizeof *exact);
     for (uint32_t j = 0; !in_row && j < block->read; j++) exact[j] = kept[position[j]];
     memset(exact + block->read, 0, (block->to - block->from - block->read) * sizeof *exact);
@@ -123,9 +123,8 @@ static const float *exact_queries(const struct work *work)
 /* Whether the block's kept logits can be read where they are: side by side, and nobody masks them. */
 static bool kept_open(const struct work *work, const struct block *block, const struct kv_kept *kept)
 {
-    const struct kv_sweep *sweep = work->sweep;
-    const uint32_t *tokens = sweep->rows.token + block->first;
-    const uint32_t position = sweep->lines.position[work->tile.first + block->from];
+    const uint32_t *tokens = work->sweep->rows.token + block->first;
+    const uint32_t position = work->tile.position[block->from];
     return kv_block_open(block, tokens[0], tokens[block->n - 1]) && in_a_row(work, block) &&
            position + (size_t)(block->to - block->from) <= kept->stride;
 }
@@ -135,7 +134,6 @@ static void close_exact_logits(struct work *work, const struct block *block, flo
 {
     const struct kv_kept *kept = &work->sweep->compare->exact;
     const struct tile *tile = &work->tile;
-    const uint32_t *position = work->sweep->lines.position + tile->first;
     if (!kv_kept_all(kept, block->first, block->n)) {
         kv_block_close_logits(work, block, exact_queries(work), &tile->exact, close);
         return;
@@ -143,7 +141,7 @@ static void close_exact_logits(struct work *work, const struct block *block, flo
     for (uint32_t r = 0; r < block->n; r++, close += STRIDE) {
         const float *row = kv_kept_row(kept, block->first + r);
         for (uint32_t i = block->alive_from; i < block->alive_to; i++)
-            close[i] = row[position[tile->alive[i]]];
+            close[i] = row[tile->position[tile->alive[i]]];
     }
 }
 
@@ -173,8 +171,7 @@ void kv_compare_exact(struct work *work, const struct block *block)
     if (work->tile.recorded) {
         work->exact.logits = work->logits + block->from;
     } else if (!work->tile.packed && kv_kept_all(kept, block->first, block->n) && kept_open(work, block, kept)) {
-        work->exact.logits = kv_kept_row(kept, block->first) +
-                             work->sweep->lines.position[work->tile.first + block->from];
+        work->exact.logits = kv_kept_row(kept, block->first) + work->tile.position[block->from];
         work->exact.stride = kept->stride;
     } else {
         compute_exact(work, block);

@@ -43,7 +43,7 @@ float *kv_kept_row(const struct kv_kept *kept, uint32_t row)
 float *kv_kept_shifts(const struct work *work, const struct block *block)
 {
     const struct kv_kept *kept = &work->sweep->kept;
-    return kept->shifts + (size_t)(work->tile.first / TILE) * kept->rows + (block->first - kept->first);
+    return kept->shifts + (size_t)(work->tile.line[0] / TILE) * kept->rows + (block->first - kept->first);
 }
 
 void kv_block_close_logits(const struct work *work, const struct block *block,
@@ -82,7 +82,7 @@ void kv_block_logits(struct work *work, const struct block *block)
         kv_block_compute(work, block, sweep->rows.queries, keys, work->logits, STRIDE);
         return;
     }
-    kept += work->tile.first;
+    kept += work->tile.line[0];
     kv_block_compute(work, block, sweep->rows.queries, keys, kept, stride);
     if (sweep->kept.shifts) {
         work->own.logits = kept, work->own.stride = stride;

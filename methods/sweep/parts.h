@@ -42,7 +42,8 @@ struct tile_keys {
 
 /* One decoded tile, and which of its lines a token may read: begin <= token < end. */
 struct tile {
-    uint32_t first, n;
+    uint32_t n;
+    uint32_t line[TILE], position[TILE]; /* of its columns; ascending lines, side by side unless they were gathered */
     struct tile_keys keys, exact; /* as read, and as recorded */
     float *values;                /* [TILE][value_dim] */
     float *ready_values;
@@ -114,11 +115,9 @@ static inline uint32_t kv_tile_loaded(const struct tile *tile)
 /* Hands out the scratch that work->next points at; NULL there: it is only counted (work->used). */
 void kv_sweep_lay_out(struct work *work);
 
-/* The tokens that may read a line are one interval: see the head of sweep.h. */
-void kv_tile_set_visibility(struct tile *tile, const struct kv_lines *lines, uint32_t window);
-
-/* First and last token of each step's lines, from begin and end. */
-void kv_tile_summarise(struct tile *tile);
+/* Finds who may read the tile's lines: the tokens of a line are one interval (the head of sweep.h); those of a
+ * step are from the first to the last. */
+void kv_tile_look(struct tile *tile, const struct kv_lines *lines, uint32_t window);
 
 /* Whether any row of tokens first..last sees a line of the step. */
 bool kv_step_seen(const struct tile *tile, uint32_t step, uint32_t first, uint32_t last);
@@ -147,11 +146,9 @@ bool kv_tile_enter(struct work *work, uint32_t first, const uint32_t tokens[2]);
 /* Panels of the tile that was entered: keys alone. */
 void kv_tile_load_keys(struct work *work);
 
-/* Enters the tile and loads keys, values and whatever a comparison needs of rows row .. row + n - 1, whose first
- * and last token are given.
- * Few lines in four must be dead for leaving them out to pay. Logits that are kept for others are
- * those of all lines. */
-bool kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2], uint32_t row, uint32_t n);
+/* Makes a tile of lines from `first` on, with keys, values and whatever a comparison needs of rows row .. row + n - 1,
+ * whose first and last token are given; returns the line after it. No lines (tile.n): no row sees any of them. */
+uint32_t kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2], uint32_t row, uint32_t n);
 
 /* Capped logits of the block's rows and columns in work->unit, not yet masked, rows `stride` floats apart;
  * queries have as many columns as keys. */

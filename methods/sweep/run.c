@@ -9,7 +9,8 @@
  * A policy that evicts leaves tiles of which few lines are seen by any row of the chunk. Products
  * then pass over those alone, side by side (`packed`): a logit is a sum over its own key, an output
  * adds values in ascending order and a line that nobody sees adds 0, so that results stay what they
- * are. Sums of a row keep the columns' places.
+ * are. Sums of a row keep the columns' places. Sets whose roundings hang on a line's neighbours anyway (ready.h)
+ * spare softmaxes those lines, too: alive ones of several tiles are gathered in one.
  *
  * Keys that are read as they were recorded (`recorded`) have exact logits that nobody needs to
  * compute again; while a row has read nothing else, its exact softmax is the answer's own.
@@ -54,16 +55,13 @@ static void soften_block(struct work *work, const struct block *block, uint32_t 
     memcpy(factors, steps.factors, block->n * sizeof *factors);
 }
 
-/* The block's weights of a packed tile's loaded lines, side by side behind `lead` zeros. */
-static const float *close_weights(struct work *work, const struct block *block, uint32_t lead)
+/* The block's weights of a packed tile's loaded lines, side by side. */
+static const float *close_weights(struct work *work, const struct block *block)
 {
     const float *weights = work->logits + block->from;
     float *close = work->close;
-    for (uint32_t r = 0; r < block->n; r++, weights += STRIDE, close += STRIDE) {
-        memset(close, 0, lead * sizeof *close);
-        work->sweep->kernels->close_up(weights, work->tile.places + block->from / GRAIN,
-                                       block->to - block->from, close + lead);
-    }
+    for (uint32_t r = 0; r < block->n; r++, weights += STRIDE, close += STRIDE)
+        work->sweep->kernels->close_up(weights, work->tile.places + block->from / GRAIN, block->to - block->from, close);
     return work->close;
 }
 
@@ -78,9 +76,8 @@ static void add_values(struct work *work, const struct block *block, const float
     float *outputs = sweep->answers.outputs + (size_t)block->first * dim;
     uint32_t first = block->from, n = block->read;
     if (tile->packed) {
-        const uint32_t lead = tile->ready ? block->alive_from % KV_READY_CELL : 0;
-        first = block->alive_from - lead, n = block->alive_to - first;
-        weights = close_weights(work, block, lead);
+        first = block->alive_from, n = block->alive_to - first;
+        weights = close_weights(work, block);
     }
     if (tile->ready)
         kernels->ready_sums(weights, block->n, STRIDE, tile->ready_values, first, n, dim, factors, outputs);
@@ -185,9 +182,9 @@ void kv_sweep_run(const struct kv_sweep *sweep, float *scratch)
         const uint32_t tokens[2] = {sweep->rows.token[chunk], sweep->rows.token[chunk + n - 1]};
         begin_rows(&work, chunk, n);
         work.tile.ready = kv_ready_pays(sweep->kernels, n);
-        for (uint32_t line = 0; line < sweep->lines.n; line += TILE) {
-            if (!kv_tile_load(&work, line, tokens, chunk, n)) continue;
-            for (uint32_t row = 0; row < n; row += BLOCK)
+        for (uint32_t line = 0; line < sweep->lines.n;) {
+            line = kv_tile_load(&work, line, tokens, chunk, n);
+            for (uint32_t row = 0; work.tile.n && row < n; row += BLOCK)
                 attend_rows(&work, chunk + row, n - row < BLOCK ? n - row : BLOCK, chunk);
         }
         finish_rows(&work, chunk, n);

@@ -5,8 +5,7 @@
 
 #include "methods/kernels/recorded_rows.h"
 
-/* Lines that any row of tokens[0]..tokens[1] sees; products leave the others out where those are
- * many. */
+/* Lines that any row of tokens[0]..tokens[1] sees. */
 static void choose_alive(struct tile *tile, const uint32_t tokens[2])
 {
     tile->n_alive = 0;
@@ -31,8 +30,8 @@ static void widen_exact_keys(const struct kv_sweep *sweep, const struct tile *ti
 {
     const struct kv_tensor *keys = sweep->compare->keys;
     for (uint32_t i = 0; i < kv_tile_loaded(tile); i++) {
-        const uint32_t line = tile->first + (tile->packed ? tile->alive[i] : i);
-        kv_widen_rows(keys, sweep->compare->head, sweep->lines.position[line], 1, sweep->kernels,
+        const uint32_t column = tile->packed ? tile->alive[i] : i;
+        kv_widen_rows(keys, sweep->compare->head, tile->position[column], 1, sweep->kernels,
                       rows + (size_t)i * keys->dim);
     }
 }
@@ -54,11 +53,10 @@ bool kv_tile_enter(struct work *work, uint32_t first, const uint32_t tokens[2])
     const struct kv_lines *lines = &work->sweep->lines;
     struct tile *tile = &work->tile;
     bool seen = false;
-    tile->first = first;
     tile->packed = false;
     tile->n = lines->n - first < TILE ? lines->n - first : TILE;
-    kv_tile_set_visibility(tile, lines, work->sweep->geometry->window);
-    kv_tile_summarise(tile);
+    for (uint32_t j = 0; j < tile->n; j++) tile->line[j] = first + j;
+    kv_tile_look(tile, lines, work->sweep->geometry->window);
     for (uint32_t s = 0; s < STEPS; s++) seen |= kv_step_seen(tile, s, tokens[0], tokens[1]);
     return seen;
 }
@@ -67,7 +65,7 @@ void kv_tile_load_keys(struct work *work)
 {
     const struct kv_lines *lines = &work->sweep->lines;
     struct tile *tile = &work->tile;
-    lines->decode(lines->source, tile->first, tile->n, tile->rows, NULL);
+    lines->decode(lines->source, tile->line[0], tile->n, tile->rows, NULL);
     pack_rows(work->sweep, tile, &tile->keys);
 }
 
@@ -82,7 +80,7 @@ static void load_comparison(struct work *work, uint32_t row, uint32_t n)
     const size_t bytes = (size_t)kv_tile_loaded(tile) * dim * sizeof(float);
     tile->any_coded = false;
     for (uint32_t j = 0; j < TILE; j++) {
-        const bool coded = lines->coded && j < tile->n && lines->coded[tile->first + j];
+        const bool coded = lines->coded && j < tile->n && lines->coded[tile->line[j]];
         tile->coded[j] = coded;
         tile->any_coded |= coded;
     }
@@ -96,24 +94,82 @@ static void load_comparison(struct work *work, uint32_t row, uint32_t n)
     pack_rows(sweep, tile, &tile->exact);
 }
 
-bool kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2], uint32_t row, uint32_t n)
+/* Whether leaving out lines that nobody sees pays: few in four must be left. Logits that are kept for others are
+ * those of all lines. */
+static bool sparse(const struct work *work)
+{
+    return !work->sweep->kept.rows && 4 * work->tile.n_alive <= 3 * work->tile.n;
+}
+
+/* Products pass over the alive lines of one tile alone. */
+static void pack(struct work *work)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    struct tile *tile = &work->tile;
+    tile->packed = true;
+    close_ranks(tile, tile->rows, kv_sweep_columns(sweep, 0));
+    if (sweep->answers.outputs) close_ranks(tile, tile->values, kv_sweep_columns(sweep, 1));
+}
+
+/* The alive lines of the tile that was entered behind n others. */
+static void append_alive(struct work *work, uint32_t n)
+{
+    const struct kv_sweep *sweep = work->sweep;
+    const struct kv_lines *lines = &sweep->lines;
+    const struct tile *tile = &work->tile;
+    const size_t columns[2] = {kv_sweep_columns(sweep, 0), kv_sweep_columns(sweep, 1)};
+    /* What is made ready of the tile later has room for them until then. */
+    float *keys = tile->keys.ready, *values = sweep->answers.outputs ? tile->ready_values : NULL;
+    lines->decode(lines->source, tile->line[0], tile->n, keys, values);
+    for (uint32_t i = 0; i < tile->n_alive; i++, n++) {
+        memcpy(tile->rows + n * columns[0], keys + tile->alive[i] * columns[0], columns[0] * sizeof *keys);
+        if (values)
+            memcpy(tile->values + n * columns[1], values + tile->alive[i] * columns[1], columns[1] * sizeof *values);
+    }
+}
+
+/* The tile that was entered becomes one of its alive lines, and of those of as many sparse ones behind it as it
+ * has room for; returns the line after them. */
+static uint32_t gather(struct work *work, uint32_t first, const uint32_t tokens[2])
+{
+    const struct kv_lines *lines = &work->sweep->lines;
+    struct tile *tile = &work->tile;
+    uint32_t gathered[TILE], n = 0;
+    do {
+        append_alive(work, n);
+        for (uint32_t i = 0; i < tile->n_alive; i++) gathered[n++] = tile->line[tile->alive[i]];
+        do first += TILE;
+        while (first < lines->n && !kv_tile_enter(work, first, tokens));
+        if (first < lines->n) choose_alive(tile, tokens);
+    } while (first < lines->n && sparse(work) && n + tile->n_alive <= TILE);
+    memcpy(tile->line, gathered, n * sizeof *gathered);
+    tile->n = n;
+    kv_tile_look(tile, lines, work->sweep->geometry->window);
+    return first;
+}
+
+uint32_t kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2], uint32_t row, uint32_t n)
 {
     const struct kv_sweep *sweep = work->sweep;
     const struct kv_lines *lines = &sweep->lines;
     struct tile *tile = &work->tile;
-    if (!kv_tile_enter(work, first, tokens)) return false;
+    uint32_t next = first + TILE;
+    if (!kv_tile_enter(work, first, tokens)) {
+        tile->n = 0;
+        return next;
+    }
     float *values = sweep->answers.outputs ? tile->values : NULL;
-    lines->decode(lines->source, first, tile->n, tile->rows, values);
     choose_alive(tile, tokens);
-    tile->packed = !sweep->kept.rows && 4 * tile->n_alive <= 3 * tile->n;
-    if (tile->packed) {
-        close_ranks(tile, tile->rows, kv_sweep_columns(sweep, 0));
-        if (values) close_ranks(tile, values, kv_sweep_columns(sweep, 1));
+    if (tile->ready && sparse(work)) {
+        next = gather(work, first, tokens);
+    } else {
+        lines->decode(lines->source, first, tile->n, tile->rows, values);
+        if (sparse(work)) pack(work);
     }
     pack_rows(sweep, tile, &tile->keys);
     if (values && tile->ready)
         sweep->kernels->ready_values(values, kv_tile_loaded(tile), kv_sweep_columns(sweep, 1),
                                      tile->ready_values);
     if (sweep->compare) load_comparison(work, row, n);
-    return true;
+    return next;
 }

@@ -3,12 +3,12 @@
 
 #include <math.h>
 
-void kv_tile_set_visibility(struct tile *tile, const struct kv_lines *lines, uint32_t window)
+static void set_visibility(struct tile *tile, const struct kv_lines *lines, uint32_t window)
 {
     for (uint32_t j = 0; j < TILE; j++) {
         tile->begin[j] = tile->end[j] = 0;
         if (j >= tile->n) continue;
-        const uint32_t line = tile->first + j, position = lines->position[line];
+        const uint32_t line = tile->line[j], position = tile->position[j];
         const uint32_t from = lines->from[line], until = lines->until[line];
         tile->begin[j] = kv_clip_token(from > position ? from : position);
         tile->end[j] = kv_clip_token(until);
@@ -17,7 +17,7 @@ void kv_tile_set_visibility(struct tile *tile, const struct kv_lines *lines, uin
     }
 }
 
-void kv_tile_summarise(struct tile *tile)
+static void summarise(struct tile *tile)
 {
     for (uint32_t s = 0; s < STEPS; s++) {
         int32_t first_begin = INT32_MAX, last_begin = 0, first_end = INT32_MAX, last_end = 0;
@@ -33,6 +33,13 @@ void kv_tile_summarise(struct tile *tile)
         tile->steps[s].first_end = first_end;
         tile->steps[s].last_end = last_end;
     }
+}
+
+void kv_tile_look(struct tile *tile, const struct kv_lines *lines, uint32_t window)
+{
+    for (uint32_t j = 0; j < tile->n; j++) tile->position[j] = lines->position[tile->line[j]];
+    set_visibility(tile, lines, window);
+    summarise(tile);
 }
 
 bool kv_step_seen(const struct tile *tile, uint32_t step, uint32_t first, uint32_t last)

@@ -31,7 +31,7 @@ static void make_weights(struct work *work, const struct block *block, float fac
 {
     const struct kv_sweep *sweep = work->sweep;
     float *kept = kv_kept_row(&sweep->kept, block->first);
-    work->own.logits = kept ? kept + work->tile.first : work->logits;
+    work->own.logits = kept ? kept + work->tile.line[0] : work->logits;
     work->own.stride = kept ? sweep->kept.stride : STRIDE;
     if (kept && sweep->kept.shifts) {
         find_factors(work, block, factors);
@@ -49,7 +49,7 @@ static void weigh_block(struct work *work, struct block *block, double *column_s
     const struct kv_sweep *sweep = work->sweep;
     const struct kv_kernels *kernels = sweep->kernels;
     if (!kv_block_choose(&work->tile, sweep->rows.token, block)) return;
-    const size_t lines = sweep->lines.n, column = work->tile.first + block->from;
+    const size_t lines = sweep->lines.n, column = work->tile.line[0] + block->from;
     float factors[BLOCK];
     make_weights(work, block, factors);
     for (uint32_t r = 0; r < block->n; r++) {

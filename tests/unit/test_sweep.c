@@ -628,6 +628,37 @@ Test(sweep, lines_left_out_leave_answers_within_bounds)
     }
 }
 
+/* Exact logits of all lines, whoever reads them later. */
+static void keep_exact_of_all(struct scene *s)
+{
+    const size_t bytes = s->lines * sizeof *s->until;
+    uint32_t *until = malloc(bytes);
+    memcpy(until, s->until, bytes);
+    for (uint32_t j = 0; j < s->lines; j++) s->until[j] = UINT32_MAX;
+    float *kept = keep_exact(s);
+    s->compare.exact = (struct kv_kept){kept, s->rows, kv_kept_stride(s->lines), 0};
+    memcpy(s->until, until, bytes);
+    free(until);
+}
+
+Test(sweep, lines_left_out_leave_comparisons_as_they_are)
+{
+    for (int i = 0; i < 4; i++) {
+        struct scene *s = make_evicted("auto", i % 2 ? 80 : 64);
+        if (i % 2) s->geometry.softcap = 4, s->sweep.rows.sink_logit = s->sinks;
+        disturb_keys(s, 0.1f);
+        make_comparison(s);
+        if (i / 2) keep_exact_of_all(s);
+        run(s);
+        check_answers(s);
+        double *weights = malloc(s->lines * sizeof *weights);
+        for (uint32_t r = 0; r < s->rows; r++) check_row_comparison(s, r, weights);
+        free(weights);
+        free(s->compare.exact.logits);
+        free_scene(s);
+    }
+}
+
 /* The same numbers somewhere else: nobody knows that they are the rows'. */
 static void copy_queries(struct scene *s)
 {
