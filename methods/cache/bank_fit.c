@@ -6,6 +6,7 @@
 #include "methods/kernels/recorded_rows.h"
 #include "methods/lags.h"
 #include "methods/parts/eigen.h"
+#include "methods/parts/gram.h"
 
 struct fit {                       /* the rows of a fit, of the prompt or of a calibration */
     const struct kv_bank *bank;
@@ -89,7 +90,8 @@ static int turn_by_lags(const struct fit *fit, struct kv_sample *sample, struct 
     float *out = kv_pool_take(bank->pool, (size_t)dim * dim * sizeof *out);
     if (!squares || !values || !out)
         return kv_fail(err, KV_EMEMORY, "out of memory for squares of queries");
-    kv_add_squares(squares, sample->queries, sample->n_queries, dim, dim);
+    kv_add_gram(bank->kernels, sample->queries, sample->n_queries, dim, dim, NULL, squares);
+    kv_finish_gram(squares, dim);
     if (!kv_lags_average(squares, geometry, fit->from->first, fit->n, bank->pool))
         return kv_fail(err, KV_EMEMORY, "out of memory for the lags of queries");
     const int status = kv_eigen_symmetric(bank->kernels, squares, dim, values, err);

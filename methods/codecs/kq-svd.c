@@ -25,6 +25,7 @@
 #include <stdlib.h>
 
 #include "methods/parts/eigen.h"
+#include "methods/parts/gram.h"
 #include "methods/parts/low_rank.h"
 #include "methods/parts/wrapper.h"
 #include "methods/policy.h"
@@ -79,7 +80,8 @@ static int reader_metric(const struct kq_code *self, const struct kv_sample *sam
     if (self->setup.side == KV_KEYS) {
         if (!sample->queries)
             return kv_fit_lacks(sample, "kq-svd", "queries", "the trace has no queries", err);
-        kv_add_squares(metric, sample->queries, sample->n_queries, dim, dim);
+        kv_add_gram(self->low.kernels, sample->queries, sample->n_queries, dim, dim, NULL, metric);
+        kv_finish_gram(metric, dim);
         return KV_OK;
     }
     const float *w_o = sample->w_o ? sample->w_o[0] : NULL;
@@ -88,8 +90,9 @@ static int reader_metric(const struct kq_code *self, const struct kv_sample *sam
                             "values=output: the trace has no w_o", err);
     const size_t width = (size_t)self->setup.geometry->q_heads * dim;
     for (uint32_t g = 0; g < group; g++)
-        kv_add_squares(metric, w_o + ((size_t)self->setup.head * group + g) * dim, sample->hidden,
-                    width, dim);
+        kv_add_gram(self->low.kernels, w_o + ((size_t)self->setup.head * group + g) * dim, sample->hidden, width, dim,
+                    NULL, metric);
+    kv_finish_gram(metric, dim);
     return KV_OK;
 }
 

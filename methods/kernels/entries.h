@@ -60,7 +60,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->sum_magnitudes = KERNEL(sum_magnitudes);
     kernels->sum_wide = KERNEL(sum_wide);
     kernels->add_errors = KERNEL(add_errors);
-    kernels->add_multiples = KERNEL(add_multiples);
+    kernels->add_products = KERNEL(add_products);
     kernels->turn_rows = KERNEL(turn_rows);
     kernels->hadamard_squares = KERNEL(hadamard_squares);
 }

@@ -9,6 +9,7 @@
 #ifndef KVBENCH_METHODS_KERNELS_H
 #define KVBENCH_METHODS_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -206,6 +207,8 @@ struct kv_beside {
 
 struct kv_pair_turn { double cosine, sine; uint32_t row; };
 
+enum { KV_PRODUCT_LINE = 32 };   /* numbers of a line of add_products */
+
 struct kv_kernels {
     const char *isa;          /* the strongest set in use: "generic", "avx2", ... */
     uint32_t panel;           /* columns of a packed key panel, see pack_keys; divides 64, and is whole cells
@@ -379,9 +382,10 @@ struct kv_kernels {
     /* Column i's (x[i] - exact[i])^2 enters errors[i mod 8], and exact[i]^2 squares[i mod 8], in double, each
      * operation rounded: exact. */
     void (*add_errors)(const float *x, const float *exact, size_t n, double errors[8], double squares[8]);
-    /* sums[i] = sums[i] + x[0] a_0[i] + x[1] a_1[i] + x[2] a_2[i] + x[3] a_3[i], where row a_k lies at
-     * rows + k * apart; every product and every sum rounded, from the left: exact. */
-    void (*add_multiples)(const double x[4], const double *rows, size_t apart, size_t n, double *sums);
+    /* sums[r * stride + c] += x[i][r] y[i][c], r and c < KV_PRODUCT_LINE, for each of n lines i in their order; x and
+     * y: [n][KV_PRODUCT_LINE]. Every product and every sum is rounded; exact_products: of floats, which need no
+     * rounding: exact. */
+    void (*add_products)(const double *x, const double *y, uint32_t n, bool exact_products, double *sums, size_t stride);
     /* Turns in their order: of rows a = turn.row and b = a + 1, `apart` doubles apart, the first n entries become
      * cosine a - sine b and sine a + cosine b; every product and every sum rounded: exact. */
     void (*turn_rows)(const struct kv_pair_turn *turns, uint32_t n_turns, double *rows, size_t apart, size_t n);

@@ -68,17 +68,34 @@ static void KERNEL(add_errors)(const float *x, const float *exact, size_t n, dou
     }
 }
 
-static void KERNEL(add_multiples)(const double x[4], const double *rows, size_t apart, size_t n, double *sums)
+enum { PRODUCT_ROWS = 4, PRODUCT_VECS = WIDE == 4 ? 2 : 4 };   /* sums that registers have room for */
+
+ALWAYS_INLINE void add_product_block(const double *x, const double *y, uint32_t n, bool exact, double *sums, size_t stride)
 {
-    size_t i = 0;
-    for (; i + WIDE <= n; i += WIDE) {
-        wide sum = wide_load(sums + i);
-        UNROLLED for (int k = 0; k < 4; k++)
-            sum = wide_add(sum, wide_mul(wide_spread(x[k]), wide_load(rows + (size_t)k * apart + i)));
-        wide_store(sums + i, sum);
-    }
-    for (; i < n; i++)
-        for (int k = 0; k < 4; k++) sums[i] += x[k] * rows[(size_t)k * apart + i];
+    wide sum[PRODUCT_ROWS][PRODUCT_VECS];
+    UNROLLED for (int r = 0; r < PRODUCT_ROWS; r++)
+        UNROLLED for (int v = 0; v < PRODUCT_VECS; v++) sum[r][v] = wide_load(sums + (size_t)r * stride + v * WIDE);
+    for (uint32_t i = 0; i < n; i++, x += KV_PRODUCT_LINE, y += KV_PRODUCT_LINE)
+        UNROLLED for (int r = 0; r < PRODUCT_ROWS; r++)
+            UNROLLED for (int v = 0; v < PRODUCT_VECS; v++)
+            {
+                const wide a = wide_spread(x[r]), b = wide_load(y + v * WIDE);
+                sum[r][v] = exact ? wide_fused(a, b, sum[r][v]) : wide_add(sum[r][v], wide_mul(a, b));
+            }
+    UNROLLED for (int r = 0; r < PRODUCT_ROWS; r++)
+        UNROLLED for (int v = 0; v < PRODUCT_VECS; v++) wide_store(sums + (size_t)r * stride + v * WIDE, sum[r][v]);
+}
+
+static void KERNEL(add_products)(const double *x, const double *y, uint32_t n, bool exact_products, double *sums,
+                                 size_t stride)
+{
+    enum { COLUMNS = PRODUCT_VECS * WIDE };
+    for (uint32_t r = 0; r < KV_PRODUCT_LINE; r += PRODUCT_ROWS)
+        for (uint32_t c = 0; c < KV_PRODUCT_LINE; c += COLUMNS) {
+            double *at = sums + r * stride + c;
+            if (exact_products) add_product_block(x + r, y + c, n, true, at, stride);
+            else add_product_block(x + r, y + c, n, false, at, stride);
+        }
 }
 
 static void KERNEL(turn_rows)(const struct kv_pair_turn *turns, uint32_t n_turns, double *rows, size_t apart, size_t n)

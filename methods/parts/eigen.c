@@ -7,14 +7,6 @@
 
 #include "harness/base/sums.h"
 
-void kv_add_squares(double *matrix, const float *rows, size_t n, size_t stride, uint32_t dim)
-{
-    for (size_t i = 0; i < n; i++, rows += stride)
-        for (uint32_t r = 0; r < dim; r++)
-            for (uint32_t c = 0; c < dim; c++)
-                matrix[(size_t)r * dim + c] += (double)rows[r] * rows[c];
-}
-
 /* sqrt(a^2 + b^2) without overflow; hypot of the C library differs between machines. */
 static double length(double a, double b)
 {

@@ -10,9 +10,6 @@
 #include "harness/base/status.h"
 #include "methods/kernels/kernels.h"
 
-/* matrix [dim][dim] += x x^T of n rows of `dim` numbers that lie `stride` apart. */
-void kv_add_squares(double *matrix, const float *rows, size_t n, size_t stride, uint32_t dim);
-
 /* 1, or -1 where the component of largest magnitude (the first such) is negative. */
 double kv_sign_of_largest(const double *vector, uint32_t n);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "methods/parts/codes.h"
+#include "methods/parts/gram.h"
 #include "methods/parts/wrapper.h"
 
 static uint32_t smaller(uint32_t a, uint32_t b)
@@ -72,29 +73,6 @@ void kv_low_rank_set(struct kv_directions *block, uint32_t k, const double *down
     }
 }
 
-/* Rows whose products meet a sum while it is at hand, and columns that are doubles meanwhile. */
-enum { TOGETHER = 4, PIECE = 256 };
-
-static inline double shifted(const float *row, const float *shift, uint32_t c)
-{
-    return shift ? (double)row[c] - shift[c] : row[c];
-}
-
-/* Columns first .. first + n - 1 of the upper triangle's rows 0 .. first + n - 1, from n_rows <= TOGETHER rows;
- * those that are not there add 0, which changes no sum that began as one. */
-static void add_columns(const struct kv_kernels *kernels, const float *rows, uint32_t n_rows, size_t apart,
-                        const float *shift, uint32_t first, uint32_t n, double *sums, size_t stride)
-{
-    double columns[TOGETHER][PIECE] = {{0}}, x[TOGETHER] = {0};
-    for (uint32_t i = 0; i < n_rows; i++)
-        for (uint32_t c = 0; c < n; c++) columns[i][c] = shifted(rows + i * apart, shift, first + c);
-    for (uint32_t r = 0; r < first + n; r++, sums += stride) {
-        for (uint32_t i = 0; i < n_rows; i++) x[i] = shifted(rows + i * apart, shift, r);
-        const uint32_t begin = r > first ? r - first : 0;
-        kernels->add_multiples(x, columns[0] + begin, PIECE, n - begin, sums + begin);
-    }
-}
-
 void kv_low_rank_gram(const struct kv_kernels *kernels, const struct kv_directions *block,
                       const struct kv_sample *sample, uint32_t dim, const float *shift, double *gram)
 {
@@ -102,14 +80,8 @@ void kv_low_rank_gram(const struct kv_kernels *kernels, const struct kv_directio
     memset(gram, 0, (size_t)n * n * sizeof *gram);
     for (uint32_t r = 0; sample->sizes_only && r < n; r++) gram[(size_t)r * n + r] = n - r;
     if (sample->sizes_only) return; /* any directions do */
-    const float *first = sample->rows + block->first;
-    if (shift) shift += block->first;
-    for (uint32_t i = 0; i < sample->n; i += TOGETHER) /* a sum takes rows in ascending order */
-        for (uint32_t c = 0; c < n; c += PIECE)
-            add_columns(kernels, first + (size_t)i * dim, smaller(TOGETHER, sample->n - i), dim, shift, c,
-                        smaller(PIECE, n - c), gram + c, n);
-    for (uint32_t r = 0; r < n; r++)
-        for (uint32_t c = 0; c < r; c++) gram[(size_t)r * n + c] = gram[(size_t)c * n + r];
+    kv_add_gram(kernels, sample->rows + block->first, sample->n, dim, n, shift ? shift + block->first : NULL, gram);
+    kv_finish_gram(gram, n);
 }
 
 static void project(const struct kv_code *code, const float *row, float *latents)

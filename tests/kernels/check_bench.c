@@ -75,11 +75,10 @@ static void bench_add_wide(const struct kv_kernels *k)
 {
     k->add_wide(data.a, LINES, 1.0f, (double *)data.out);
 }
-static void bench_add_multiples(const struct kv_kernels *k)
+static void bench_add_products(const struct kv_kernels *k)
 {
-    const double x[4] = {1, 2, 3, 4};
-    const double *rows = (const double *)data.a;
-    k->add_multiples(x, rows, LINES, LINES, (double *)data.out);
+    const double *x = (const double *)(const void *)data.a, *y = (const double *)(const void *)data.b;
+    k->add_products(x, y, 64, true, (double *)(void *)data.out, KV_PRODUCT_LINE);
 }
 static void bench_turn_rows(const struct kv_kernels *k)
 {
@@ -253,7 +252,7 @@ static const struct {
     {"max", bench_max, 4.0 * N, 0},
     {"scale", bench_scale, 8.0 * N, 0},
     {"add_wide", bench_add_wide, 20.0 * LINES, 0},
-    {"add_multiples", bench_add_multiples, 48.0 * LINES, 8.0 * LINES},
+    {"add_products", bench_add_products, 1024.0 * KV_PRODUCT_LINE, 128.0 * KV_PRODUCT_LINE * KV_PRODUCT_LINE},
     {"turn_rows", bench_turn_rows, 64.0 * LINES, 12.0 * LINES},
     {"spread_out", bench_spread_out, 6.0 * N, 0},
     {"close_up", bench_close_up, 6.0 * N, 0},

@@ -3,6 +3,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "harness/base/half.h"
@@ -318,27 +319,47 @@ const char *check_add_errors(const struct kv_kernels *generic, const struct kv_k
 }
 
 /* Rows are the same numbers, each from its own place on. */
-static void call_add_multiples(const struct kv_kernels *set, const void *in, void *out, size_t n,
-                               uint32_t variant, float *results)
+/* Numbers of n lines for add_products: floats, or what is none. */
+static struct guarded product_lines(uint32_t n, bool floats, int kind, uint32_t seed)
 {
-    const double x[2][4] = {{1.1, -0.3, 2e5, 1e-9}, {0, 7.7, 0, 0}};
-    struct guarded spread = guarded_make(4 * n * sizeof(double), 0);
-    double *rows = (double *)(void *)spread.data, *sums = out;
-    for (size_t i = 0; i < n; i++) {
-        float value;
-        memcpy(&value, (const float *)in + i, sizeof value);
-        sums[i] = 0.1 * (double)i - 3;
-        for (size_t k = 0; k < 4; k++) rows[k * n + (i + k) % n] = (double)value / 3;
-    }
-    set->add_multiples(x[variant], rows, n, n, sums);
-    guarded_free(&spread);
+    const size_t all = (size_t)n * KV_PRODUCT_LINE;
+    float *drawn = malloc((all + 1) * sizeof *drawn);
+    struct guarded lines = guarded_make(all * sizeof(double), 8 * (seed % 8));
+    double *x = (double *)(void *)lines.data;
+    fill_floats(drawn, all, (enum input_kind)kind, seed);
+    for (size_t i = 0; i < all; i++) x[i] = floats ? (double)drawn[i] : (double)drawn[i] / 3;
+    free(drawn);
+    return lines;
 }
 
-const char *check_add_multiples(const struct kv_kernels *generic, const struct kv_kernels *set)
+static const char *check_products(const struct kv_kernels *generic, const struct kv_kernels *set, uint32_t n, bool floats,
+                                  int kind, size_t stride)
 {
-    const struct adapter adapter = {.in_size = 4, .out_size = 8, .kinds = FINITE_KINDS, .variants = 2,
-                                    .call = call_add_multiples};
-    return check_elements(generic, set, &adapter);
+    const size_t bytes = ((KV_PRODUCT_LINE - 1) * stride + KV_PRODUCT_LINE) * sizeof(double);
+    struct guarded x = product_lines(n, floats, kind, 2 * n), y = product_lines(n, floats, kind, 2 * n + 1);
+    struct guarded sums[2] = {guarded_make(bytes, 0), guarded_make(bytes, 24)};
+    const struct kv_kernels *const sets[2] = {generic, set};
+    const char *complaint = NULL;
+    for (int s = 0; s < 2; s++) {
+        double *at = (double *)(void *)sums[s].data;
+        for (size_t i = 0; i < bytes / sizeof *at; i++) at[i] = 0.1 * (double)i - 3;
+        sets[s]->add_products((const double *)(const void *)x.data, (const double *)(const void *)y.data, n, floats, at, stride);
+        if (!guarded_intact(&sums[s])) complaint = complain("wrote outside");
+    }
+    if (!complaint && memcmp(sums[0].data, sums[1].data, bytes)) complaint = complain("bits differ from generic");
+    guarded_free(&x), guarded_free(&y), guarded_free(&sums[0]), guarded_free(&sums[1]);
+    return complaint;
+}
+
+const char *check_add_products(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    const uint32_t lines[] = {0, 1, 2, 7, 64};
+    const char *complaint = NULL;
+    for (int i = 0; i < 5; i++)
+        for (int kind = 0; kind < FINITE_KINDS; kind++)
+            for (int floats = 0; floats < 2 && !complaint; floats++)
+                complaint = check_products(generic, set, lines[i], floats, kind, i % 2 ? KV_PRODUCT_LINE : 45);
+    return complaint;
 }
 
 /* Five rows of n, of which two turns share one and one comes again. */

@@ -2,15 +2,17 @@
 #include "methods/codecs/gear/gear_parts.h"
 #include "methods/parts/codes.h"
 #include "methods/parts/eigen.h"
+#include "methods/parts/gram.h"
 
 void kv_gear_add_gram(struct gear_code *self)
 {
-    kv_add_squares(self->matrix, self->rest, self->code.block, self->code.dim, self->code.dim);
+    kv_add_gram(self->kernels, self->rest, self->code.block, self->code.dim, self->code.dim, NULL, self->matrix);
 }
 
 int kv_gear_find_basis(struct gear_code *self, struct kv_error *err)
 {
     const uint32_t dim = self->code.dim;
+    kv_finish_gram(self->matrix, dim);
     const int status = kv_eigen_symmetric(self->kernels, self->matrix, dim, self->matrix + (size_t)dim * dim, err);
     for (size_t i = 0; i < (size_t)self->rank * dim; i++)
         self->basis[i] = status ? 0 : kv_half_to_float(kv_finite_half((float)self->matrix[i]));

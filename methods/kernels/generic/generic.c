@@ -561,11 +561,13 @@ static void add_errors_generic(const float *x, const float *exact, size_t n, dou
     }
 }
 
-static void add_multiples_generic(const double x[4], const double *rows, size_t apart, size_t n, double *sums)
+static void add_products_generic(const double *x, const double *y, uint32_t n, bool exact_products, double *sums,
+                                 size_t stride)
 {
-    for (size_t i = 0; i < n; i++)
-        sums[i] = sums[i] + x[0] * rows[i] + x[1] * rows[apart + i] + x[2] * rows[2 * apart + i] +
-                  x[3] * rows[3 * apart + i];
+    (void)exact_products;
+    for (uint32_t i = 0; i < n; i++, x += KV_PRODUCT_LINE, y += KV_PRODUCT_LINE)
+        for (uint32_t r = 0; r < KV_PRODUCT_LINE; r++)
+            for (uint32_t c = 0; c < KV_PRODUCT_LINE; c++) sums[r * stride + c] += x[r] * y[c];
 }
 
 static void turn_rows_generic(const struct kv_pair_turn *turns, uint32_t n_turns, double *rows, size_t apart, size_t n)
@@ -705,7 +707,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .sum_magnitudes = sum_magnitudes_generic,
         .sum_wide = sum_wide_generic,
         .add_errors = add_errors_generic,
-        .add_multiples = add_multiples_generic,
+        .add_products = add_products_generic,
         .turn_rows = turn_rows_generic,
         .hadamard_squares = hadamard_squares_generic,
         .peak = peak_generic,
