@@ -11,7 +11,7 @@ static bool fill_rows(struct kv_full_attention *out, const struct kv_kernels *ke
     const uint32_t tokens = geometry->tokens, rows = tokens * geometry->group;
     const size_t queries = (size_t)rows * geometry->key_dim,
                  outputs = (size_t)rows * geometry->value_dim;
-    out->memory = malloc((queries + outputs + rows) * sizeof *out->memory);
+    out->memory = kv_large_alloc((queries + outputs + rows) * sizeof *out->memory);
     out->index = malloc((2 * (size_t)tokens + rows) * sizeof *out->index);
     if (!out->memory || !out->index) return false;
     out->recorded = (struct kv_recorded){.layer = out->layer, .kernels = kernels, .head = 0};
