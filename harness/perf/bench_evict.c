@@ -84,8 +84,10 @@ static bool reserve_answers(struct online *online)
     const uint32_t steps = geometry->tokens - geometry->prefill;
     const size_t rows = (size_t)steps * geometry->group;
     online->scored = calloc(steps, sizeof *online->scored);
-    online->memory = calloc(rows * (geometry->value_dim + 4), sizeof *online->memory);
+    const size_t bytes = rows * (geometry->value_dim + 4) * sizeof *online->memory;
+    online->memory = kv_large_alloc(bytes);
     if (!online->scored || !online->memory) return false;
+    memset(online->memory, 0, bytes);
     for (uint32_t i = 0; i < steps; i++) online->scored[i] = geometry->prefill + i;
     float *next = online->memory + rows * geometry->value_dim;
     online->answers = (struct kv_answer_arrays){.outputs = online->memory,

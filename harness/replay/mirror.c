@@ -25,9 +25,9 @@ int kv_mirror_create(struct kv_mirror *mirror, const struct kv_kernels *kernels,
     mirror->dead_slots = kv_pool_take(pool, slots * sizeof(uint32_t));
     mirror->changed = kv_pool_take(pool, tokens * sizeof(uint32_t));
     mirror->free_slots = kv_pool_take(pool, slots * sizeof(uint32_t));
-    mirror->keys = kv_pool_take(pool, slots * key_columns * sizeof(float));
-    mirror->values = kv_pool_take(pool, slots * value_columns * sizeof(float));
-    mirror->exact_keys = exact ? kv_pool_take(pool, slots * geometry->key_dim * sizeof(float)) : NULL;
+    mirror->keys = kv_pool_room(pool, slots * key_columns * sizeof(float));
+    mirror->values = kv_pool_room(pool, slots * value_columns * sizeof(float));
+    mirror->exact_keys = exact ? kv_pool_room(pool, slots * geometry->key_dim * sizeof(float)) : NULL;
     mirror->row_keys = kv_pool_take(pool, CHUNK * key_columns * sizeof(float));
     mirror->row_values = kv_pool_take(pool, CHUNK * value_columns * sizeof(float));
     mirror->row_tokens = kv_pool_take(pool, tokens * sizeof(uint32_t));
@@ -46,7 +46,7 @@ int kv_mirror_keep_ready(struct kv_mirror *mirror, struct kv_pool *pool, struct 
     const uint32_t lines = kv_kept_lines(mirror->kernels, mirror->capacity);
     for (int side = 0; lines && side < 2; side++) {
         struct kv_kept_ready *kept = &mirror->ready[side];
-        kept->cells = kv_pool_take(pool, kv_kept_floats(mirror->kernels, lines, mirror->columns[side]) * sizeof(float));
+        kept->cells = kv_pool_room(pool, kv_kept_floats(mirror->kernels, lines, mirror->columns[side]) * sizeof(float));
         kept->states = kv_pool_take(pool, lines / KV_READY_CELL);
         if (!kept->cells || !kept->states) return kv_fail(err, KV_EMEMORY, "out of memory for ready rows");
         kept->lines = lines;
@@ -63,8 +63,20 @@ void kv_mirror_put_key(const struct kv_mirror *mirror, float *panels, uint32_t s
     for (uint32_t c = 0; c < dim; c++) column[(size_t)c * panel] = key[c];
 }
 
+/* Products meet whole panels. */
+static void open_panels(struct kv_mirror *mirror, uint32_t slots)
+{
+    const uint32_t panel = mirror->kernels->panel;
+    for (; mirror->opened < slots; mirror->opened += panel) {
+        const size_t at = mirror->opened, dim = mirror->columns[0], exact_dim = mirror->geometry->key_dim;
+        memset(mirror->keys + at * dim, 0, panel * dim * sizeof *mirror->keys);
+        if (mirror->exact_keys) memset(mirror->exact_keys + at * exact_dim, 0, panel * exact_dim * sizeof *mirror->keys);
+    }
+}
+
 static void set_key(struct kv_mirror *mirror, uint32_t slot, const float *key)
 {
+    open_panels(mirror, slot + 1);
     kv_mirror_put_key(mirror, mirror->keys, slot, key);
     kv_kept_mark(&mirror->ready[0], slot);
 }

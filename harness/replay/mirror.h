@@ -16,7 +16,8 @@ struct kv_mirror {
     const struct kv_geometry *geometry;
     struct kv_view view;              /* how rows are seen */
     uint32_t columns[2];              /* of keys and values, as seen */
-    uint32_t n_slots, capacity;       /* slots ever used, rounded up to panels in `capacity` */
+    uint32_t n_slots, capacity;       /* slots ever used; at most, whole panels */
+    uint32_t opened;                  /* slots of panels that were zeroed: what lies past them nobody ever used */
     uint32_t *slot_of;                /* [tokens], valid for held tokens */
     uint32_t *token_of;               /* [slots] the last token there */
     uint8_t *live;                    /* [slots] 1 = holds a row, in its form of now */

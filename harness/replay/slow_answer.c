@@ -113,8 +113,8 @@ static bool reserve_lanes(struct kv_slow *slow, uint32_t group, uint32_t dim, st
     bool done = slow->mirrors && slow->blocks && slow->observed;
     for (uint32_t i = 0; done && i < heads; i++) {
         struct lane_block *block = &slow->blocks[i];
-        block->logits = kv_pool_take(pool, slow->floats * sizeof(float));
-        block->weights = kv_pool_take(pool, slow->floats * sizeof(float));
+        block->logits = kv_pool_room(pool, slow->floats * sizeof(float));
+        block->weights = kv_pool_room(pool, slow->floats * sizeof(float));
         block->queries = kv_pool_take(pool, (size_t)rows * dim * sizeof(float));
         block->places = kv_pool_take(pool, slots * sizeof *block->places);
         done = block->logits && block->weights && block->queries && block->places &&
@@ -189,7 +189,7 @@ int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct 
     slow->queries = kv_pool_take(pool, queries);
     slow->reader_queries =
         replay->owner == replay->reader ? slow->queries : kv_pool_take(pool, queries);
-    slow->exact = compares ? kv_pool_take(pool, slow->floats * sizeof(float)) : NULL;
+    slow->exact = compares ? kv_pool_room(pool, slow->floats * sizeof(float)) : NULL;
     const struct kv_view view = kv_view_of_lane(main, 0);
     slow->column = kv_pool_take(pool, kv_view_columns(&view, 0) * sizeof(float));
     const size_t ready = kv_ready_floats(replay->kernels, widest(owner, &view));
