@@ -30,6 +30,7 @@ struct kv_h5_data {               /* a dataset, before it is read */
     uint64_t bytes, stored_bytes; /* in memory; on disk */
     uint64_t offset;              /* of the bytes in the file when contiguous, else 0 */
     uint64_t chunk_rows;          /* steps of the first dimension that read well */
+    uint64_t run[KV_H5_RANK];     /* chunks of that shape hold runs of its words as they are; else 0 */
     char filters[48];             /* "shuffle+deflate"; empty when none */
 };
 
@@ -59,7 +60,8 @@ int kv_h5_describe(struct kv_h5_data *out, const struct kv_h5 *file, const char 
                    struct kv_error *err);
 
 /* Reads rows first .. first + rows - 1 of the first dimension as they are stored: contiguous data
- * with pread, anything else through the library with the file's own type, so without conversion. */
+ * and runs in chunks with pread, anything else through the library with the file's own type, so without
+ * conversion. */
 int kv_h5_read(void *out, const struct kv_h5 *file, const char *object,
                const struct kv_h5_data *data, uint64_t first, uint64_t rows, struct kv_error *err);
 

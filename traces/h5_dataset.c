@@ -57,6 +57,7 @@ static int describe_storage(struct kv_h5_data *out, const struct kv_h5 *file, co
     hsize_t chunk[H5S_MAX_RANK] = {0};
     if (layout == H5D_CHUNKED && H5Pget_chunk(list, H5S_MAX_RANK, chunk) > 0 && chunk[0])
         out->chunk_rows = chunk[0];
+    if (layout == H5D_CHUNKED && !elsewhere) kv_h5_find_runs(out, file, list);
     add_filters(out, list);
     H5Pclose(list);
     if (elsewhere)
@@ -127,8 +128,8 @@ int kv_h5_describe(struct kv_h5_data *out, const struct kv_h5 *file, const char 
     return status;
 }
 
-static int read_plain(void *out, const struct kv_h5 *file, const char *object, uint64_t bytes,
-                      uint64_t offset, struct kv_error *err)
+int kv_h5_read_at(void *out, const struct kv_h5 *file, const char *object, uint64_t bytes, uint64_t offset,
+                  struct kv_error *err)
 {
     for (uint64_t done = 0; done < bytes;) {
         const ssize_t n = pread(file->descriptor, (char *)out + done, bytes - done,
@@ -174,8 +175,9 @@ int kv_h5_read(void *out, const struct kv_h5 *file, const char *object,
     for (uint32_t i = 1; i < data->rank; i++) row_bytes *= data->dims[i];
     if (row_bytes * rows == 0) return KV_OK;
     if (data->offset)
-        return read_plain(out, file, object, row_bytes * rows, data->offset + first * row_bytes,
-                          err);
+        return kv_h5_read_at(out, file, object, row_bytes * rows, data->offset + first * row_bytes, err);
+    const int status = data->run[0] ? kv_h5_read_runs(out, file, object, data, first, rows, err) : 1;
+    if (status != 1) return status;
     hsize_t start[KV_H5_RANK] = {first}, count[KV_H5_RANK] = {rows};
     for (uint32_t i = 1; i < data->rank; i++) count[i] = data->dims[i];
     return read_library(out, file, object, H5I_INVALID_HID, start, count, err);

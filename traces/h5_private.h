@@ -1,4 +1,4 @@
-/* What h5.c, h5_dataset.c and h5_attribute.c share. */
+/* What the parts of h5.h share. */
 #ifndef KVBENCH_TRACES_H5_PRIVATE_H
 #define KVBENCH_TRACES_H5_PRIVATE_H
 
@@ -23,6 +23,17 @@ struct kv_h5 {
     uint64_t bytes;
     struct memo *memo;
 };
+
+/* `bytes` at `offset` of the file; KV_EINPUT: it ends before. */
+int kv_h5_read_at(void *out, const struct kv_h5 *file, const char *object, uint64_t bytes, uint64_t offset,
+                  struct kv_error *err);
+
+/* Finds data->run, of a dataset of that creation list which lies in chunks. */
+void kv_h5_find_runs(struct kv_h5_data *data, const struct kv_h5 *file, hid_t dataset_list);
+
+/* kv_h5_read of such a dataset; 1: a chunk was never written, and the library knows what stands for it. */
+int kv_h5_read_runs(void *out, const struct kv_h5 *file, const char *object, const struct kv_h5_data *data,
+                    uint64_t first, uint64_t n, struct kv_error *err);
 
 /* What was found out about a dataset before, or NULL. */
 const struct kv_h5_data *kv_h5_recall(struct memo *memo, const char *object);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "harness/base/half.h"
+#include "harness/base/large.h"
 #include "traces/trace_private.h"
 
 enum { ALIGNMENT = 64 };
@@ -58,7 +59,7 @@ void kv_layers_release(void)
 static struct block *new_block(uint64_t bytes)
 {
     kv_layers_release();
-    struct block *block = bytes < SIZE_MAX / 2 ? aligned_alloc(ALIGNMENT, bytes) : NULL;
+    struct block *block = bytes < SIZE_MAX / 2 ? kv_large_alloc(bytes) : NULL;
     if (block) block->bytes = bytes;
     return block;
 }

@@ -4,6 +4,7 @@
 #include <hdf5.h>
 #include <stdlib.h>
 
+#include "harness/base/large.h"
 #include "traces/h5_access.h"
 
 enum { RANK = 3 };
@@ -16,7 +17,7 @@ static hid_t open_file(const char *path, unsigned how)
     return file;
 }
 
-static void describe(struct kv_hdf5_reading *reading, int converts)
+static void describe(struct kv_hdf5_reading *reading)
 {
     const hsize_t origin[RANK] = {0};
     hsize_t dims[RANK] = {0};
@@ -26,18 +27,18 @@ static void describe(struct kv_hdf5_reading *reading, int converts)
     dims[0] = 1;
     H5Sselect_hyperslab(reading->space, H5S_SELECT_SET, origin, NULL, dims, NULL);
     reading->memory = H5Screate_simple(RANK, dims, NULL);
-    reading->type = converts ? H5Tcopy(H5T_NATIVE_FLOAT) : H5Dget_type(reading->dataset);
+    reading->type = H5Tcopy(H5T_NATIVE_FLOAT);
     reading->bytes = (size_t)(dims[1] * dims[2]) * 2;
-    reading->buffer = malloc(2 * reading->bytes);
+    reading->buffer = kv_large_alloc(2 * reading->bytes);
 }
 
 int kv_hdf5_reading_open(struct kv_hdf5_reading *reading, const char *path, const char *object,
-                         int converts, struct kv_error *err)
+                         struct kv_error *err)
 {
     *reading = (struct kv_hdf5_reading){-1, -1, -1, -1, -1, NULL, 0};
     reading->file = open_file(path, H5F_ACC_RDONLY);
     if (reading->file >= 0) reading->dataset = H5Dopen2(reading->file, object, H5P_DEFAULT);
-    if (reading->dataset >= 0) describe(reading, converts);
+    if (reading->dataset >= 0) describe(reading);
     if (reading->buffer) return KV_OK;
     return kv_fail(err, KV_EENVIRONMENT, "perf io: %.200s: /%s could not be opened", path, object);
 }

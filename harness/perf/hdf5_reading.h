@@ -14,10 +14,10 @@ struct kv_hdf5_reading {
     size_t bytes; /* in the file */
 };
 
-/* The first head of a dataset [heads][tokens][dim] of halves: as floats by the library's own
- * conversion, or the halves. Closed even after an error. */
+/* The first head of a dataset [heads][tokens][dim] of halves, as floats by the library's own conversion. Closed
+ * even after an error. */
 int kv_hdf5_reading_open(struct kv_hdf5_reading *reading, const char *path, const char *object,
-                         int converts, struct kv_error *err);
+                         struct kv_error *err);
 void kv_hdf5_reading_close(struct kv_hdf5_reading *reading);
 /* A kv_perf_work: bytes of the file. */
 double kv_hdf5_reading_run(void *context);
