@@ -54,6 +54,6 @@ void kv_claim_weights(const struct kv_layer *layer, const struct kv_kernels *ker
         top = fmaxf(top, geometry->sink_logits[q_head]);
         sum = expf(geometry->sink_logits[q_head] - top);
     }
-    sum += kernels->exp_sum(weights + first, past - first, top);
+    sum += kernels->exp_sum(weights + first, past - first, 1.0f, top);
     kernels->scale(weights + first, past - first, 1 / sum);
 }

@@ -184,7 +184,7 @@ static void weights_of(const struct vectors *vectors, const float *query, const 
     const struct kv_kernels *kernels = vectors->measuring->kernels;
     for (uint32_t j = 0; j < vectors->n; j++)
         weights[j] = kernels->dot(query, keys + (size_t)j * vectors->dim, vectors->dim);
-    const float sum = kernels->exp_sum(weights, vectors->n, kernels->max(weights, vectors->n));
+    const float sum = kernels->exp_sum(weights, vectors->n, 1.0f, kernels->max(weights, vectors->n));
     kernels->scale(weights, vectors->n, 1 / sum);
 }
 

@@ -101,7 +101,7 @@ static float answer(const struct kv_kernels *kernels, struct head *head, float *
         n = tokens - t < BLOCK ? tokens - t : BLOCK;
         fetch(scales ? scales + t : NULL, n * sizeof *scales);
         fetch(head->values.codes + (size_t)t / BLOCK * FETCHED, FETCHED);
-        sum += kernels->exp_sum(logits + t, n, largest);
+        sum += kernels->exp_sum(logits + t, n, 1.0f, largest);
         apply_scales(logits + t, scales ? scales + t : NULL, n);
     }
     memset(head->output, 0, DIM * sizeof *head->output);

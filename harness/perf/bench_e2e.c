@@ -151,7 +151,7 @@ static double exponentiate(void *context)
     enum { COLUMNS = 256 };
     struct weights *weights = context;
     for (int at = 0; at < WEIGHTS; at += COLUMNS)
-        weights->kernels->exp_sum(weights->logits + at, COLUMNS, 1);
+        weights->kernels->exp_sum(weights->logits + at, COLUMNS, 1, 1);
     return WEIGHTS;
 }
 

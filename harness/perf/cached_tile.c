@@ -84,7 +84,7 @@ double kv_cached_tile_weights(void *context)
 {
     const struct kv_cached_tile *tile = context;
     make_logits(tile);
-    for (uint32_t r = 0; r < ROWS; r++) tile->kernels->exp_sum(tile->logits + r * STRIDE, COLUMNS, 1);
+    for (uint32_t r = 0; r < ROWS; r++) tile->kernels->exp_sum(tile->logits + r * STRIDE, COLUMNS, 1, 1);
     return ROWS * COLUMNS;
 }
 

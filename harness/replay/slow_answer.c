@@ -361,8 +361,8 @@ static float softmax(const struct kv_kernels *kernels, const float *logits, uint
         return -INFINITY;
     }
     memcpy(weights, logits, n * sizeof *weights);
-    float sum = kernels->exp_sum(weights, n, max), sink = sink_logit ? *sink_logit : 0.0f;
-    if (sink_logit) sum += kernels->exp_sum(&sink, 1, max);
+    float sum = kernels->exp_sum(weights, n, 1.0f, max), sink = sink_logit ? *sink_logit : 0.0f;
+    if (sink_logit) sum += kernels->exp_sum(&sink, 1, 1.0f, max);
     kernels->scale(weights, n, 1.0f / sum);
     return max + (float)log((double)sum);
 }
@@ -380,7 +380,7 @@ static void weigh_exactly(const struct kv_kernels *kernels, struct compared *row
 {
     for (uint32_t s = 0; s < n; s++)
         row->exact[s] = row->logits[s] == -INFINITY ? -INFINITY : row->exact_logits[s];
-    kernels->exp_sum(row->exact, n, log_sum_exp);
+    kernels->exp_sum(row->exact, n, 1.0f, log_sum_exp);
 }
 
 static void add_masses(struct compared rows[COMPARED], uint32_t n)

@@ -67,7 +67,7 @@ struct linear_state {
 
 static void softmax(const struct kv_kernels *kernels, float *x, uint32_t n)
 {
-    const float sum = kernels->exp_sum(x, n, kernels->max(x, n));
+    const float sum = kernels->exp_sum(x, n, 1.0f, kernels->max(x, n));
     kernels->scale(x, n, 1.0f / sum);
 }
 
@@ -82,7 +82,7 @@ static void map_row(const struct linear_state *self, const float *x)
         return;
     }
     for (uint32_t c = 0; c < dim; c++) phi[c] = x[c] < 0 ? self->sharpness * x[c] : 0;
-    self->kernels->exp_sum(phi, dim, 0);
+    self->kernels->exp_sum(phi, dim, 1, 0);
     for (uint32_t c = 0; c < dim; c++)
         if (x[c] > 0) phi[c] = self->sharpness * x[c] + 1;
 }

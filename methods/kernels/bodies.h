@@ -420,9 +420,9 @@ ALWAYS_INLINE float sum_of_four(const vec sums[4])
     return sum_lanes(add(add(sums[0], sums[1]), add(sums[2], sums[3])));
 }
 
-static float KERNEL(exp_sum)(float *x, size_t n, float shift)
+static float KERNEL(exp_sum)(float *x, size_t n, float unit, float shift)
 {
-    const struct exp_line line = less(spread(shift));
+    const struct exp_line line = {spread(unit), spread(0.0f - shift)};
     vec sums[4] = {zeros(), zeros(), zeros(), zeros()};
     for (; n >= 4 * LANES; n -= 4 * LANES, x += 4 * LANES) exp_four(x, line, false, sums);
     exp_rest(x, n, line, false, sums);

@@ -249,12 +249,12 @@ struct kv_kernels {
                          uint32_t first, uint32_t columns, float scale, float *logits, uint32_t stride);
     void (*ready_sums)(const float *weights, uint32_t rows, uint32_t stride, const float *ready,
                        uint32_t first, uint32_t n, uint32_t dim, const float *factors, float *outputs);
-    /* x[i] = exp(y), y = x[i] - shift as a float, and exactly 0 where y < -60 ln 2: subnormal
-     * weights cost some CPUs dearly and change no sum. Returns the sum. x[i] may be -infinity
+    /* x[i] = exp(y), y = x[i] unit - shift as a float, rounded once or twice, and exactly 0 where y < -60 ln 2:
+     * subnormal weights cost some CPUs dearly and change no sum. Returns the sum. x[i] may be -infinity
      * (gives 0); y above 88 counts as 88. Relative error of each term at most 4 eps, of the sum
      * (n / 16 + 5) eps more. Each term enters a partial sum that depends on i mod 64 only: whole
      * 64s of zeros in front change no bit. */
-    float (*exp_sum)(float *x, size_t n, float shift);
+    float (*exp_sum)(float *x, size_t n, float unit, float shift);
     float (*max)(const float *x, size_t n);    /* exact; -infinity for n = 0; a zero is +0 */
     /* Logits of rows `stride` floats apart become weights: of each row of n (a multiple of 16) floats
      * largest becomes the max of itself and theirs (of the largest float, times unit; or see the slack), and

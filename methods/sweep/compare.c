@@ -210,7 +210,7 @@ void kv_compare_finish(struct work *work, uint32_t row, uint32_t i)
         double share = complete ? 0.0 : here - exact;
         divergence = (double)states->shift[i] / sum + gap - share;
         float power = (float)share;
-        sweep->kernels->exp_sum(&power, 1, 0.0f);
+        sweep->kernels->exp_sum(&power, 1, 1.0f, 0.0f);
         held = (double)states->exact_held[i] / exact_sum * (double)power;
         drift = (double)states->coded[i] / sum -
                 (double)states->exact_coded[i] / exact_sum * (double)power;

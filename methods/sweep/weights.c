@@ -11,9 +11,8 @@ static void weigh_row(struct work *work, const struct block *block, uint32_t row
     const float shift = sweep->answers.log_sum_exp[row];
     const uint32_t columns = block->to - block->from;
     kv_block_mask(work, block, sweep->rows.token[row], logits, NULL);
-    if (work->unit != 1.0f) sweep->kernels->scale(logits + block->from, columns, work->unit);
     if (shift > -INFINITY)
-        sweep->kernels->exp_sum(logits + block->from, columns, shift);
+        sweep->kernels->exp_sum(logits + block->from, columns, work->unit, shift);
     else
         memset(logits + block->from, 0, columns * sizeof *logits);
 }
@@ -23,7 +22,7 @@ static void find_factors(const struct work *work, const struct block *block, flo
 {
     const float *sums = work->sweep->answers.log_sum_exp + block->first, *shifts = kv_kept_shifts(work, block);
     for (uint32_t r = 0; r < block->n; r++) factors[r] = sums[r] > -INFINITY ? shifts[r] - sums[r] : -INFINITY;
-    work->sweep->kernels->exp_sum(factors, block->n, 0);
+    work->sweep->kernels->exp_sum(factors, block->n, 1, 0);
 }
 
 /* The block's own weights, but for a factor of each row. */

@@ -62,12 +62,12 @@ static void bench_accumulate_one(const struct kv_kernels *k)
 static void bench_exp_sum(const struct kv_kernels *k)
 {
     memcpy(data.out, data.a, N * sizeof *data.a);
-    data.sink = k->exp_sum(data.out, N, 4.0f);
+    data.sink = k->exp_sum(data.out, N, 1.0f, 4.0f);
 }
 static void bench_exp_sum_tail(const struct kv_kernels *k)
 {
     memcpy(data.out, data.a, N * sizeof *data.a);
-    data.sink = k->exp_sum(data.out, N, 95.0f);   /* would be subnormal */
+    data.sink = k->exp_sum(data.out, N, 1.0f, 95.0f);   /* would be subnormal */
 }
 static void bench_max(const struct kv_kernels *k) { data.sink = k->max(data.a, N); }
 static void bench_scale(const struct kv_kernels *k) { k->scale(data.c, N, 1.0f); }

@@ -27,7 +27,7 @@ static const char *judge_softened(const struct kv_kernels *set, const float *bef
     if (old == largest && state[1] != 1.0f) return complain("a row that stays shrinks");
     float expected[SOFT_COLUMNS] = {0}, sum = 0;
     for (size_t i = 0; i < n; i++) expected[i] = largest > -INFINITY ? before[i] * unit : 0;
-    if (largest > -INFINITY) sum = set->exp_sum(expected, n, largest);
+    if (largest > -INFINITY) sum = set->exp_sum(expected, n, 1.0f, largest);
     if (state[2] != sum) return complain("sum %.9g, not %.9g", (double)state[2], (double)sum);
     return memcmp(expected, after, n * sizeof *after) ? complain("not the weights of exp_sum") : NULL;
 }
@@ -131,7 +131,7 @@ static const char *judge_beside(const struct kv_kernels *set, const struct soft_
     float others[SOFT_COLUMNS] = {0};
     if (states[1][0] > -INFINITY) {
         for (uint32_t i = 0; i < n; i++) others[i] = y->before[at + i] * unit;
-        set->exp_sum(others, n, states[1][0]);
+        set->exp_sum(others, n, 1.0f, states[1][0]);
     }
     if (!why) why = judge_softened(set, y->before + at, others, n, y->olds[r], unit, states[1]);
     return why ? why : judge_compared(weights, others, x->before + at, y->before + at, n, beside, r);

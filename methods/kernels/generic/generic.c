@@ -125,7 +125,7 @@ static float weight_of(float y)
     return (q + 1.0f) * power_of_two(power);
 }
 
-static float weigh(float *x, size_t n, float unit, float shift)
+static float exp_sum_generic(float *x, size_t n, float unit, float shift)
 {
     double sum = 0;   /* exact enough that the order does not matter to a float */
     for (size_t i = 0; i < n; i++) {
@@ -133,11 +133,6 @@ static float weigh(float *x, size_t n, float unit, float shift)
         sum += (double)x[i];
     }
     return (float)sum;
-}
-
-static float exp_sum_generic(float *x, size_t n, float shift)
-{
-    return weigh(x, n, 1.0f, shift);
 }
 
 static float max_generic(const float *x, size_t n)
@@ -155,7 +150,7 @@ static void move_on(const struct kv_softmax *softmax, uint32_t r, const float *x
     if (here > old) *largest = here;
     *factor = old;
     if (old == -INFINITY) *factor = 0.0f;
-    else exp_sum_generic(factor, 1, *largest);
+    else exp_sum_generic(factor, 1, 1.0f, *largest);
 }
 
 static void soften_generic(float *x, uint32_t rows, uint32_t stride, uint32_t n,
@@ -165,7 +160,7 @@ static void soften_generic(float *x, uint32_t rows, uint32_t stride, uint32_t n,
         move_on(softmax, r, x, n);
         softmax->added[r] = 0;
         if (softmax->largest[r] == -INFINITY) memset(x, 0, n * sizeof *x);   /* -inf minus -inf is no number */
-        else softmax->added[r] = weigh(x, n, softmax->unit, softmax->largest[r]);
+        else softmax->added[r] = exp_sum_generic(x, n, softmax->unit, softmax->largest[r]);
     }
 }
 
