@@ -58,6 +58,10 @@ static void fetch(const void *p, size_t bytes)
     for (size_t b = 0; p && b < bytes; b += 64) __builtin_prefetch((const char *)p + b, 0, 2);
 }
 
+/* Tokens go in blocks: logits stay in L1 from step to step, and while they are scaled and become weights the next
+ * codes, which stripes prefetch behind their own, are on their way. */
+enum { BLOCK = 512 };
+
 /* Logits of tokens first .. first + n - 1, scaled. */
 static void weigh_keys(const struct kv_kernels *kernels, const struct head *head, uint32_t first, uint32_t n,
                        float *logits)
@@ -69,43 +73,41 @@ static void weigh_keys(const struct kv_kernels *kernels, const struct head *head
     apply_scales(logits, head->scales ? head->scales + first : NULL, n);
 }
 
-enum { BLOCK = 8192, FETCHED = 24 << 10 }; /* tokens; bytes of values fetched beside a block's weights */
-
-/* Tokens in blocks, whose logits stay in L1 from step to step: scales come while codes are read. */
-static float weigh_all_keys(const struct kv_kernels *kernels, const struct head *head, float *logits,
-                            uint32_t tokens)
+static void sum_values(const struct kv_kernels *kernels, const struct head *head, uint32_t first, uint32_t n,
+                       const float *weights)
 {
-    float largest = -INFINITY;
+    struct kv_stripes values = head->values;
+    const size_t bytes = kv_stripe_bytes(values.format, values.depth);
+    values.n = 1, values.depth = n;
+    values.codes += kv_stripe_bytes(values.format, first);
+    for (uint32_t s = 0; s < head->values.n; s++, values.codes += bytes)
+        kernels->stripes(&values, weights, head->output + s * KV_STRIPE);
+}
+
+/* A lower logit scale than 1 / sqrt(dim) would do; the numbers only have to stay ordinary. */
+static float answer(const struct kv_kernels *kernels, struct head *head, float *logits,
+                    uint32_t tokens)
+{
+    const float *scales = head->scales ? head->scales + tokens : NULL;
+    float largest = -INFINITY, sum = 0;
+    if (!head->values.n) { /* signs: tables of the query are made once a call */
+        weigh_keys(kernels, head, 0, tokens, logits);
+        return logits[0];
+    }
     for (uint32_t t = 0, n; t < tokens; t += n) {
         n = tokens - t < BLOCK ? tokens - t : BLOCK;
         fetch(head->scales ? head->scales + t : NULL, n * sizeof *head->scales);
         weigh_keys(kernels, head, t, n, logits + t);
         largest = fmaxf(largest, kernels->max(logits + t, n));
     }
-    return largest;
-}
-
-/* A lower logit scale than 1 / sqrt(dim) would do; the numbers only have to stay ordinary. Values are on
- * their way while weights are made. */
-static float answer(const struct kv_kernels *kernels, struct head *head, float *logits,
-                    uint32_t tokens)
-{
-    const float *scales = head->scales ? head->scales + tokens : NULL;
-    if (!head->values.n) {
-        weigh_keys(kernels, head, 0, tokens, logits);
-        return logits[0];
-    }
-    const float largest = weigh_all_keys(kernels, head, logits, tokens);
-    float sum = 0;
+    memset(head->output, 0, DIM * sizeof *head->output);
     for (uint32_t t = 0, n; t < tokens; t += n) {
         n = tokens - t < BLOCK ? tokens - t : BLOCK;
         fetch(scales ? scales + t : NULL, n * sizeof *scales);
-        fetch(head->values.codes + (size_t)t / BLOCK * FETCHED, FETCHED);
         sum += kernels->exp_sum(logits + t, n, 1.0f, largest);
         apply_scales(logits + t, scales ? scales + t : NULL, n);
+        sum_values(kernels, head, t, n, logits + t);
     }
-    memset(head->output, 0, DIM * sizeof *head->output);
-    kernels->stripes(&head->values, logits, head->output);
     kernels->scale(head->output, DIM, 1 / sum);
     return sum;
 }
