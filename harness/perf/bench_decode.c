@@ -77,11 +77,9 @@ static void sum_values(const struct kv_kernels *kernels, const struct head *head
                        const float *weights)
 {
     struct kv_stripes values = head->values;
-    const size_t bytes = kv_stripe_bytes(values.format, values.depth);
-    values.n = 1, values.depth = n;
-    values.codes += kv_stripe_bytes(values.format, first);
-    for (uint32_t s = 0; s < head->values.n; s++, values.codes += bytes)
-        kernels->stripes(&values, weights, head->output + s * KV_STRIPE);
+    values.apart = kv_stripe_bytes(values.format, values.depth);
+    values.codes += kv_stripe_bytes(values.format, first), values.depth = n;
+    kernels->stripes(&values, weights, head->output);
 }
 
 /* A lower logit scale than 1 / sqrt(dim) would do; the numbers only have to stay ordinary. */
@@ -90,16 +88,14 @@ static float answer(const struct kv_kernels *kernels, struct head *head, float *
 {
     const float *scales = head->scales ? head->scales + tokens : NULL;
     float largest = -INFINITY, sum = 0;
-    if (!head->values.n) { /* signs: tables of the query are made once a call */
-        weigh_keys(kernels, head, 0, tokens, logits);
-        return logits[0];
-    }
+    memset(head->keys.kept, 0, KV_STRIPE_KEPT);
     for (uint32_t t = 0, n; t < tokens; t += n) {
         n = tokens - t < BLOCK ? tokens - t : BLOCK;
         fetch(head->scales ? head->scales + t : NULL, n * sizeof *head->scales);
         weigh_keys(kernels, head, t, n, logits + t);
-        largest = fmaxf(largest, kernels->max(logits + t, n));
+        if (head->values.n) largest = fmaxf(largest, kernels->max(logits + t, n));
     }
+    if (!head->values.n) return logits[0];
     memset(head->output, 0, DIM * sizeof *head->output);
     for (uint32_t t = 0, n; t < tokens; t += n) {
         n = tokens - t < BLOCK ? tokens - t : BLOCK;
@@ -174,9 +170,9 @@ static bool fill_head(struct head *head, const struct format *format, uint32_t t
                                     0.13f,  0.39f,  0.66f,  0.94f,  1.26f,  1.62f,  2.07f,  2.73f};
     const bool scores = format->format == KV_STRIPE_SIGN;
     const uint32_t stripes = tokens / KV_STRIPE, depth = scores ? SKETCH : DIM;
-    head->keys = (struct kv_stripes){format->format, stripes, depth, NULL, table};
+    head->keys = (struct kv_stripes){format->format, stripes, depth, NULL, table, kv_large_alloc(KV_STRIPE_KEPT), 0};
     head->values =
-        (struct kv_stripes){format->format, scores ? 0 : DIM / KV_STRIPE, tokens, NULL, table};
+        (struct kv_stripes){format->format, scores ? 0 : DIM / KV_STRIPE, tokens, NULL, table, NULL, 0};
     const size_t key_bytes = stripes * kv_stripe_bytes(format->format, depth);
     const size_t n_scales = format->format == KV_STRIPE_HALF ? 0 : scores ? tokens : 2 * (size_t)tokens;
     head->code_bytes = key_bytes + head->values.n * kv_stripe_bytes(format->format, tokens);
@@ -184,7 +180,7 @@ static bool fill_head(struct head *head, const struct format *format, uint32_t t
     head->codes = kv_large_alloc(head->bytes); /* huge pages: addresses are no limit */
     head->query = kv_perf_normals(depth, seed);
     head->output = kv_perf_normals(DIM, seed + 3);
-    if (!head->codes || !head->query || !head->output) return false;
+    if (!head->codes || !head->query || !head->output || !head->keys.kept) return false;
     head->keys.codes = head->codes, head->values.codes = head->codes + key_bytes;
     if (n_scales) head->scales = (float *)(void *)(head->codes + head->code_bytes);
     fill_scales(head, n_scales, seed);
@@ -196,7 +192,7 @@ static void free_heads(struct decode *decode)
 {
     for (uint32_t h = 0; decode->heads && h < decode->n_heads; h++) {
         struct head *head = &decode->heads[h];
-        void *const blocks[] = {head->codes, head->query, head->output};
+        void *const blocks[] = {head->codes, head->query, head->output, head->keys.kept};
         for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     }
     for (int t = 0; t < decode->threads; t++) free(decode->logits[t]);

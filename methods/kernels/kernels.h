@@ -41,7 +41,12 @@ struct kv_stripes {
     uint32_t n, depth;
     const uint8_t *codes;
     const float *table;                        /* [16] of book */
+    void *kept;                                /* KV_STRIPE_KEPT bytes at a multiple of 64, at first 0: what a set
+                                                * makes of x, for more calls with the same x, depth and table;
+                                                * NULL: nothing stays */
+    size_t apart;                              /* bytes from a stripe to the next; 0: they lie side by side */
 };
+enum { KV_STRIPE_KEPT = 1 << 14 };
 
 /* Rows that lie together: a word of 32 bits a column has that many. */
 static inline uint32_t kv_stripe_rows(enum kv_stripe_format format)
@@ -55,6 +60,11 @@ static inline size_t kv_stripe_bytes(enum kv_stripe_format format, uint32_t dept
     static const uint8_t row_bytes[KV_STRIPE_FORMATS] = {128, 64, 32, 32, 8};
     const size_t rows = kv_stripe_rows(format);
     return row_bytes[format] * ((depth + rows - 1) / rows * rows);
+}
+
+static inline size_t kv_stripes_apart(const struct kv_stripes *stripes)
+{
+    return stripes->apart ? stripes->apart : kv_stripe_bytes(stripes->format, stripes->depth);
 }
 
 /* Ways to sum what codes of four bits stand for, out of a table of 16: floats of a book, joined from

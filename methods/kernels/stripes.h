@@ -115,7 +115,7 @@ ALWAYS_INLINE void add_words(enum kv_stripe_format format, const uint8_t *codes,
 
 static void KERNEL(word_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
 {
-    const size_t bytes = kv_stripe_bytes(stripes->format, stripes->depth);
+    const size_t bytes = kv_stripes_apart(stripes);
     for (uint32_t r = 0; r < stripes->depth; r += CHUNK_ROWS) {
         const uint32_t left = stripes->depth - r, depth = left < CHUNK_ROWS ? left : CHUNK_ROWS;
         const uint8_t *codes = stripes->codes + kv_stripe_bytes(stripes->format, r);
@@ -161,7 +161,7 @@ static void KERNEL(add_signs)(const uint8_t *codes, uint32_t groups, uint8_t (*l
 static void KERNEL(sign_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
 {
     uint8_t luts[GROUPS][LUT_BYTES] __attribute__((aligned(64)));
-    const size_t bytes = kv_stripe_bytes(KV_STRIPE_SIGN, stripes->depth);
+    const size_t bytes = kv_stripes_apart(stripes);
     const uint32_t all = stripes->depth / 4;
     for (uint32_t first = 0; first < all; first += GROUPS) {
         const uint32_t groups = all - first < GROUPS ? all - first : GROUPS;
@@ -176,7 +176,7 @@ static void KERNEL(sign_stripes)(const struct kv_stripes *stripes, const float *
 static void KERNEL(stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
 {
     uint8_t lut[LUT_BYTES] __attribute__((aligned(64))) = {0};
-    const size_t bytes = kv_stripe_bytes(stripes->format, stripes->depth);
+    const size_t bytes = kv_stripes_apart(stripes);
     const uint8_t *codes = stripes->codes;
     switch (stripes->format) {
     case KV_STRIPE_HALF:

@@ -222,7 +222,7 @@ static void bench_rotate(const struct kv_kernels *k)
 static void bench_sum_squares(const struct kv_kernels *k) { data.sink = k->sum_squares(data.a, N); }
 static void bench_stripes(const struct kv_kernels *k, enum kv_stripe_format format)
 {
-    const struct kv_stripes stripes = {format, 1, DIM, (const uint8_t *)data.halves, data.table};
+    const struct kv_stripes stripes = {format, 1, DIM, (const uint8_t *)data.halves, data.table, NULL, 0};
     memset(data.out, 0, KV_STRIPE * sizeof *data.out);
     k->stripes(&stripes, data.a, data.out);
 }

@@ -383,6 +383,39 @@ static void make_uneven(float *x, uint32_t depth, enum unevenness how)
         if (how == SOME_BELOW ? r % 11 == 3 : r % 4) x[r] *= r % 3 ? 0x1p-13f : 0x1p-25f;
 }
 
+/* Stripe by stripe, with what the first call made of x, the same sums come as by one call; before: what they are
+ * added to. */
+static const char *check_kept(const struct kv_kernels *set, const struct kv_stripes *all, const float *x,
+                              float *before, const float *sums)
+{
+    _Alignas(64) static uint8_t kept[KV_STRIPE_KEPT];
+    struct kv_stripes one = *all;
+    memset(kept, 0, sizeof kept);
+    one.n = 1, one.kept = kept;
+    for (uint32_t i = 0; i < all->n; i++, one.codes += kv_stripe_bytes(one.format, one.depth))
+        set->stripes(&one, x, before + (size_t)i * KV_STRIPE);
+    return memcmp(before, sums, (size_t)all->n * KV_STRIPE * sizeof *sums) ? complain("kept tables differ") : NULL;
+}
+
+/* Stripes that lie apart give the same sums as side by side; before: what they are added to. */
+static const char *check_apart(const struct kv_kernels *set, const struct kv_stripes *all, const float *x,
+                               const float *before, const float *sums)
+{
+    const size_t bytes = kv_stripe_bytes(all->format, all->depth), apart = bytes + 3 * 128;
+    const size_t columns = (size_t)all->n * KV_STRIPE;
+    struct guarded codes = guarded_make((all->n - 1) * apart + bytes, 0), again = make_floats(columns, 0);
+    struct kv_stripes spread = *all;
+    fill_bytes(codes.data, codes.bytes, 256, 9);
+    for (uint32_t i = 0; i < all->n; i++) memcpy(codes.data + i * apart, all->codes + i * bytes, bytes);
+    memcpy(again.data, before, columns * sizeof *before);
+    spread.codes = codes.data, spread.apart = apart;
+    set->stripes(&spread, x, floats_of(&again));
+    const bool same = !memcmp(again.data, sums, columns * sizeof *sums);
+    guarded_free(&codes);
+    guarded_free(&again);
+    return same ? NULL : complain("stripes apart differ");
+}
+
 static const char *check_stripes_once(const struct kv_kernels *set, enum kv_stripe_format format,
                                       uint32_t n, uint32_t depth, enum input_kind kind,
                                       enum unevenness how)
@@ -400,10 +433,12 @@ static const char *check_stripes_once(const struct kv_kernels *set, enum kv_stri
     make_uneven(floats_of(&x), depth, how);
     fill_floats(floats_of(&before), columns, kind, n);
     memcpy(sums.data, before.data, sums.bytes);
-    const struct kv_stripes stripes = {format, n, depth, codes.data, table};
+    const struct kv_stripes stripes = {format, n, depth, codes.data, table, NULL, 0};
     set->stripes(&stripes, floats_of(&x), floats_of(&sums));
     const char *why = guarded_intact(&sums) ? NULL : complain("wrote outside");
     if (!why) why = judge_stripes(&stripes, floats_of(&x), floats_of(&before), floats_of(&sums));
+    if (!why) why = check_apart(set, &stripes, floats_of(&x), floats_of(&before), floats_of(&sums));
+    if (!why) why = check_kept(set, &stripes, floats_of(&x), floats_of(&before), floats_of(&sums));
     guarded_free(&codes);
     guarded_free(&x);
     guarded_free(&sums);
@@ -439,7 +474,7 @@ static const char *check_stripes_beyond(const struct kv_kernels *generic,
     fill_floats(table, 16, NORMAL, 4);
     fill_bytes(codes, sizeof codes, format == KV_STRIPE_HALF ? 64 : 256, 5);
     x[DEPTH / 2] = beyond;
-    const struct kv_stripes stripes = {format, 1, DEPTH, codes, table};
+    const struct kv_stripes stripes = {format, 1, DEPTH, codes, table, NULL, 0};
     generic->stripes(&stripes, x, expected);
     set->stripes(&stripes, x, sums);
     for (uint32_t c = 0; c < KV_STRIPE; c++)

@@ -276,7 +276,7 @@ static float stripe_value(const struct kv_stripes *stripes, const uint8_t *strip
 
 static void stripes_generic(const struct kv_stripes *stripes, const float *x, float *sums)
 {
-    const size_t bytes = kv_stripe_bytes(stripes->format, stripes->depth);
+    const size_t bytes = kv_stripes_apart(stripes);
     for (uint32_t i = 0; i < stripes->n; i++)
         for (uint32_t r = 0; r < stripes->depth; r++)
             for (uint32_t c = 0; c < KV_STRIPE; c++)

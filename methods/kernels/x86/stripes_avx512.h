@@ -159,7 +159,7 @@ ALWAYS_INLINE void add_stripes(enum kv_stripe_format format, const struct kv_str
     for (uint32_t i = 0; i < stripes->n; i++, sums += KV_STRIPE) {
         const bool inside = format == KV_STRIPE_HALF || i + 1 < stripes->n || !filled;
         add_stripe(format, codes, x, stripes->depth, inside ? whole : whole - 1, table, sums);
-        codes += kv_stripe_bytes(format, stripes->depth);
+        codes += kv_stripes_apart(stripes);
     }
 }
 
@@ -203,7 +203,7 @@ static void KERNEL(add_signs)(const uint8_t *codes, uint32_t groups, const vec *
 static void KERNEL(sign_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
 {
     vec tables[GROUPS];
-    const size_t bytes = kv_stripe_bytes(KV_STRIPE_SIGN, stripes->depth);
+    const size_t bytes = kv_stripes_apart(stripes);
     const uint32_t all = stripes->depth / 4;
     for (uint32_t first = 0; first < all; first += GROUPS) {
         const uint32_t groups = all - first < GROUPS ? all - first : GROUPS;

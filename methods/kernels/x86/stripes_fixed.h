@@ -268,26 +268,38 @@ static __attribute__((noinline)) void KERNEL(three_planes)(const uint8_t *codes,
     look_up_wholes(codes, from, true, sums);
 }
 
+/* What x of so many rows is, in `own` unless it is kept; NULL: floats sum it. */
+static const struct look_ups *KERNEL(look_ups_of)(const struct kv_stripes *stripes, const float *x, uint32_t rows,
+                                                  struct look_ups *own)
+{
+    _Static_assert(sizeof *own <= KV_STRIPE_KEPT, "a query's tables are kept");
+    struct look_ups *to = stripes->kept && rows == stripes->depth ? stripes->kept : own;
+    if (to != own && to->n) return to;
+    if (stripes->format == KV_STRIPE_SIGN && KERNEL(make_look_ups)(stripes, x, rows, 2, to)) return to;
+    if (KERNEL(make_look_ups)(stripes, x, rows, 3, to)) return to;
+    to->n = 0;
+    return NULL;
+}
+
 static void KERNEL(fixed_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
 {
-    struct look_ups look_ups;
+    struct look_ups own;
     const enum kv_stripe_format format = stripes->format;
-    const bool signs = format == KV_STRIPE_SIGN;
     const uint32_t most = MOST_GROUPS * rows_of_group(format);
-    const size_t bytes = kv_stripe_bytes(format, stripes->depth);
+    const size_t bytes = kv_stripes_apart(stripes);
     for (uint32_t first = 0, rows; first < stripes->depth; first += rows) {
         rows = stripes->depth - first < most ? stripes->depth - first : most;
         const uint8_t *codes = stripes->codes + kv_stripe_bytes(format, first);
-        if (!(signs && KERNEL(make_look_ups)(stripes, x + first, rows, 2, &look_ups)) &&
-            !KERNEL(make_look_ups)(stripes, x + first, rows, 3, &look_ups)) {
+        const struct look_ups *look_ups = KERNEL(look_ups_of)(stripes, x + first, rows, &own);
+        if (!look_ups) {
             KERNEL(add_floats)(stripes, first, rows, x, sums);
             continue;
         }
         for (uint32_t i = 0; i < stripes->n; i++, codes += bytes)
-            if (look_ups.planes == 2)
-                KERNEL(two_planes)(codes, &look_ups, sums + (size_t)i * KV_STRIPE);
+            if (look_ups->planes == 2)
+                KERNEL(two_planes)(codes, look_ups, sums + (size_t)i * KV_STRIPE);
             else
-                KERNEL(three_planes)(codes, &look_ups, sums + (size_t)i * KV_STRIPE);
+                KERNEL(three_planes)(codes, look_ups, sums + (size_t)i * KV_STRIPE);
     }
 }
 

@@ -130,22 +130,35 @@ static __attribute__((noinline)) void KERNEL(add_sign_bytes)(const uint8_t *code
     }
 }
 
+/* What x of so many rows is, in `own` unless it is kept; NULL: floats sum it. */
+static const struct sign_bytes *KERNEL(sign_bytes_of)(const struct kv_stripes *stripes, const float *x, uint32_t rows,
+                                                      struct sign_bytes *own)
+{
+    _Static_assert(sizeof *own <= KV_STRIPE_KEPT, "a query's tables are kept");
+    struct sign_bytes *to = stripes->kept && rows == stripes->depth ? stripes->kept : own;
+    if (to != own && to->step > 0) return to;
+    if (KERNEL(make_sign_bytes)(x, rows / SIGN_ROWS, to)) return to;
+    to->step = 0;
+    return NULL;
+}
+
 static void KERNEL(byte_sign_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
 {
-    struct sign_bytes bytes;
-    const size_t apart = kv_stripe_bytes(KV_STRIPE_SIGN, stripes->depth);
+    struct sign_bytes own;
+    const size_t apart = kv_stripes_apart(stripes);
     const uint32_t most = GROUPS * SIGN_ROWS;
     for (uint32_t first = 0, rows; first < stripes->depth; first += rows) {
         const uint32_t left = stripes->depth - first, quads = left / (QUAD * SIGN_ROWS);
         rows = left > most ? most : quads ? quads * QUAD * SIGN_ROWS : left;
         const uint8_t *codes = stripes->codes + kv_stripe_bytes(KV_STRIPE_SIGN, first);
-        if (!quads || !KERNEL(make_sign_bytes)(x + first, rows / SIGN_ROWS, &bytes)) {
+        const struct sign_bytes *bytes = quads ? KERNEL(sign_bytes_of)(stripes, x + first, rows, &own) : NULL;
+        if (!bytes) {
             KERNEL(add_floats)(stripes, first, rows, x, sums);
             continue;
         }
         for (uint32_t i = 0; i < stripes->n; i++, codes += apart)
             KERNEL(add_sign_bytes)
-            (codes, rows / (QUAD * SIGN_ROWS), &bytes, sums + (size_t)i * KV_STRIPE);
+            (codes, rows / (QUAD * SIGN_ROWS), bytes, sums + (size_t)i * KV_STRIPE);
     }
 }
 

@@ -135,7 +135,7 @@ static void KERNEL(subnormal_stripes)(const struct kv_stripes *stripes, const fl
     }
     float factors[CHUNK_ROWS] __attribute__((aligned(64)));
     const float unit = power_of_two(UNIT - scale);
-    const size_t bytes = kv_stripe_bytes(format, stripes->depth);
+    const size_t bytes = kv_stripes_apart(stripes);
     for (uint32_t r = 0; r < stripes->depth; r += CHUNK_ROWS) {
         const uint32_t left = stripes->depth - r, depth = left < CHUNK_ROWS ? left : CHUNK_ROWS;
         const uint8_t *codes = stripes->codes + kv_stripe_bytes(format, r);

@@ -247,7 +247,7 @@ static void KERNEL(add_floats)(const struct kv_stripes *stripes, uint32_t first,
                                const float *x, float *sums)
 {
     struct kv_stripes part = *stripes;
-    const size_t bytes = kv_stripe_bytes(stripes->format, stripes->depth);
+    const size_t bytes = kv_stripes_apart(stripes);
     part.depth = rows;
     if (rows != stripes->depth) part.n = 1;
     part.codes += kv_stripe_bytes(stripes->format, first);
@@ -258,7 +258,7 @@ static void KERNEL(add_floats)(const struct kv_stripes *stripes, uint32_t first,
 static void KERNEL(nibble_stripes)(const struct kv_stripes *stripes, const float *x, float *sums)
 {
     struct wholes wholes;
-    const size_t bytes = kv_stripe_bytes(KV_STRIPE_NIBBLE, stripes->depth);
+    const size_t bytes = kv_stripes_apart(stripes);
     for (uint32_t first = 0; first < stripes->depth; first += WHOLE_ROWS) {
         const uint32_t left = stripes->depth - first, n = left < WHOLE_ROWS ? left : WHOLE_ROWS;
         const uint8_t *codes = stripes->codes + kv_stripe_bytes(KV_STRIPE_NIBBLE, first);
