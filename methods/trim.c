@@ -28,14 +28,13 @@ static int32_t rank_of(float score)
 }
 
 /* Which of n > 0 scores goes first: the last of the lowest. */
-static uint32_t find_lowest(const float *score, uint32_t n)
+static uint32_t find_lowest(const struct kv_kernels *kernels, const float *score, uint32_t n)
 {
-    int32_t lowest = rank_of(score[0]);
-    for (uint32_t i = 1; i < n; i++) {
-        const int32_t rank = rank_of(score[i]);
-        lowest = rank < lowest ? rank : lowest;
-    }
-    while (rank_of(score[n - 1]) != lowest) n--;
+    float lowest, highest;
+    uint32_t unordered = 0;
+    for (uint32_t i = 0; i < n; i++) unordered |= score[i] != score[i];
+    if (!unordered) kernels->min_max(score, n, &lowest, &highest);
+    while (unordered ? score[n - 1] == score[n - 1] : score[n - 1] != lowest) n--;
     return n - 1;
 }
 
@@ -93,12 +92,12 @@ uint32_t kv_trim_candidates(const struct kv_trim *trim, const struct kv_lane *la
 }
 
 /* What one step of decoding asks for. */
-static void drop_one(const struct kv_trim *trim, struct kv_lane *lane)
+static void drop_one(const struct kv_trim *trim, const struct kv_kernels *kernels, struct kv_lane *lane)
 {
     const struct kv_protected shut = protected_of(trim, lane);
     const uint32_t closed = shut.sinks + shut.recent;
     if (closed < lane->n)
-        lane->fate[shut.sinks + find_lowest(lane->score + shut.sinks, lane->n - closed)] = KV_DROP;
+        lane->fate[shut.sinks + find_lowest(kernels, lane->score + shut.sinks, lane->n - closed)] = KV_DROP;
 }
 
 /* CriticalKV's second stage: the best of the candidates by score stay whatever comes; the others
@@ -118,13 +117,13 @@ static void rescore(const struct kv_trim *trim, struct kv_lane *lane, uint32_t *
     }
 }
 
-static void trim_lane(const struct kv_trim *trim, struct kv_lane *lane, uint32_t at_once)
+static void trim_lane(const struct kv_trim *trim, const struct kv_kernels *kernels, struct kv_lane *lane, uint32_t at_once)
 {
     if (lane->n <= lane->budget) return;
     uint32_t excess = lane->n - lane->budget, *candidates = lane->scratch;
     if (excess < at_once) excess = at_once;
     if (excess == 1 && !trim->output_percent) {
-        drop_one(trim, lane);
+        drop_one(trim, kernels, lane);
         return;
     }
     const uint32_t n = kv_trim_candidates(trim, lane, candidates);
@@ -195,5 +194,5 @@ void kv_trim_apply(const struct kv_trim *trim, const struct kv_step *step, struc
     if (trim->pooled_heads && step->prompt) kv_share_heads(trim, lanes, n_lanes);
     for (uint32_t i = 0; i < n_lanes; i++)
         if (!trim->chunk || !kv_trim_chunks(trim, &lanes[i]))
-            trim_lane(trim, &lanes[i], step->prompt ? 0 : kv_trim_at_once(trim, lanes[i].budget));
+            trim_lane(trim, step->kernels, &lanes[i], step->prompt ? 0 : kv_trim_at_once(trim, lanes[i].budget));
 }

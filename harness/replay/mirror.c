@@ -161,9 +161,9 @@ static bool is_met(const struct kv_mirror *mirror, uint32_t slot, const float *k
     const uint32_t panel = mirror->kernels->panel, dim = mirror->columns[0];
     const float *column = mirror->keys + (size_t)(slot / panel) * panel * dim + slot % panel;
     if (!mirror->frozen || slot >= mirror->met) return false;
-    for (uint32_t c = 0; c < dim; c++)
-        if (column[(size_t)c * panel] != key[c]) return false;
-    return true;
+    bool same = true; /* a column's entries lie in as many lines of the cache: none waits for another */
+    for (uint32_t c = 0; c < dim; c++) same &= column[(size_t)c * panel] == key[c];
+    return same;
 }
 
 /* The forms of a row that is stored exactly are all the same numbers. */

@@ -8,9 +8,9 @@
 #include "harness/replay/query_rows.h"
 #include "methods/sweep/sweep.h"
 
-/* Prompt queries swept at a time, and floats of the logits that a sweep keeps for the weights: these bound
- * the memory, not the result. */
-enum { BLOCK_TOKENS = 256, KEPT_FLOATS = 1 << 20 };
+/* Prompt queries swept at a time, and rows and floats of the logits that a sweep keeps for the weights: these bound
+ * the memory, not the result. More rows would spare little, and L2 has no room for them. */
+enum { BLOCK_TOKENS = 256, KEPT_ROWS = 4 * KV_SWEEP_BLOCK, KEPT_FLOATS = 1 << 20 };
 
 struct rows_buffer { float *queries, *log_sum_exp, *sinks, *scratch, *kept, *shifts; uint32_t *token; size_t most; };
 
@@ -69,7 +69,7 @@ static uint32_t rows_at_once(const struct rows_buffer *buffer, uint32_t first, u
 {
     const uint32_t most = left < buffer->most ? left : (uint32_t)buffer->most;
     sweep->kept = (struct kv_kept){0};
-    uint32_t rows = most;
+    uint32_t rows = most < KEPT_ROWS ? most : KEPT_ROWS;
     while (rows > KV_SWEEP_BLOCK && (size_t)rows * kv_kept_stride(first + rows) > KEPT_FLOATS)
         rows = (rows - 1) / KV_SWEEP_BLOCK * KV_SWEEP_BLOCK;
     if ((size_t)rows * kv_kept_stride(first + rows) > KEPT_FLOATS) return most;

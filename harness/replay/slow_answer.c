@@ -43,6 +43,7 @@ struct kv_slow {
     uint32_t first_scored, n_scored;   /* of the tokens answered */
     uint32_t *scored_at;               /* [BLOCK_TOKENS] their places in the block */
     size_t floats;                     /* of a block's logits */
+    float scale, unit;                 /* logits are scaled by the first; the rest, for softmaxes (ready.h) */
     float *queries;                    /* [n_heads][group][key_dim] of the owner, this step */
     float *reader_queries;             /* likewise of the reader; the same when owner and reader are */
     float *exact, *exact_queries;      /* of one lane's scored tokens */
@@ -128,6 +129,18 @@ static bool reserve_lanes(struct kv_slow *slow, uint32_t group, uint32_t dim, st
     return done && slow->exact_queries && slow->owner_weights && slow->lane_values && slow->reads;
 }
 
+/* Whoever reads logits as such, and tanh, wants them as they are. */
+static void choose_unit(struct kv_slow *slow)
+{
+    const struct kv_replay *replay = slow->replay;
+    const struct kv_geometry *geometry = &replay->owner->info->geometry;
+    const float scale = (float)geometry->scale;
+    const bool plain = geometry->softcap > 0 || slow->selects[0] || slow->selects[1] || replay->owner != replay->reader ||
+                       !kv_ready_pays(replay->kernels, block_tokens(replay) * geometry->group);
+    slow->scale = plain ? scale : kv_ready_scale(replay->kernels, scale);
+    slow->unit = slow->scale == scale ? 1.0f : scale / slow->scale;
+}
+
 static int create_renumbers(struct kv_slow *slow, struct kv_pool *pool, struct kv_error *err)
 {
     if (!kv_view_is_recorded(&slow->mirrors->view))
@@ -185,6 +198,7 @@ int kv_slow_create(struct kv_slow **out, const struct kv_replay *replay, struct 
     slow->selects[0] = kv_cache_selects(main->plan.spec);
     slow->selects[1] = rest && kv_cache_selects(rest->plan.spec);
     slow->observes = observes(main);
+    choose_unit(slow);
     bool done = reserve_lanes(slow, group, owner->key_dim, pool);
     slow->queries = kv_pool_take(pool, queries);
     slow->reader_queries =
@@ -261,7 +275,8 @@ static void multiply(const struct kv_slow *slow, const struct kv_geometry *geome
     const uint32_t dim = panels == mirror->exact_keys ? geometry->key_dim : mirror->columns[0];
     const uint32_t slots = mirror->frozen && mirror->met > mirror->n_slots ? mirror->met : mirror->n_slots;
     kv_many_logits(slow->replay->kernels, ready_of(slow), panels == mirror->keys ? &mirror->ready[0] : NULL,
-                   queries, rows, dim, panels, whole_panels(slow, slots), (float)geometry->scale, logits, stride);
+                   queries, rows, dim, panels, whole_panels(slow, slots), slow->unit == 1.0f ? (float)geometry->scale : slow->scale,
+                   logits, stride);
 }
 
 /* Queries of the lane's group at tokens t, t + 1, ... as its view meets them; queries themselves where it
@@ -316,9 +331,9 @@ static void add_touched(struct kv_slow *slow, const struct kv_held *held, uint32
 /* Slots of the held rows. */
 static const uint32_t *find_places(const struct kv_slow *slow, uint32_t lane, const struct kv_held *held)
 {
-    const uint32_t *slot_of = slow->mirrors[lane].slot_of;
+    const uint32_t *slot_of = slow->mirrors[lane].slot_of, *positions = held->positions, n = held->n;
     uint32_t *places = slow->blocks[lane].places;
-    for (uint32_t i = 0; i < held->n; i++) places[i] = slot_of[held->positions[i]];
+    for (uint32_t i = 0; i < n; i++) places[i] = slot_of[positions[i]];
     return places;
 }
 
@@ -351,17 +366,17 @@ static void hide_all_unread(struct kv_slow *slow, const struct kv_geometry *read
 }
 
 /* weights = softmax of one row of logits, 0 where hidden; returns the log of its denominator. */
-static float softmax(const struct kv_kernels *kernels, const float *logits, uint32_t n,
+static float softmax(const struct kv_kernels *kernels, const float *logits, uint32_t n, float unit,
                      const float *sink_logit, float *weights)
 {
-    float max = kernels->max(logits, n);
+    float max = kernels->max(logits, n) * unit;
     if (sink_logit && *sink_logit > max) max = *sink_logit;
     if (max == -INFINITY) {
         memset(weights, 0, n * sizeof *weights);
         return -INFINITY;
     }
     memcpy(weights, logits, n * sizeof *weights);
-    float sum = kernels->exp_sum(weights, n, 1.0f, max), sink = sink_logit ? *sink_logit : 0.0f;
+    float sum = kernels->exp_sum(weights, n, unit, max), sink = sink_logit ? *sink_logit : 0.0f;
     if (sink_logit) sum += kernels->exp_sum(&sink, 1, 1.0f, max);
     kernels->scale(weights, n, 1.0f / sum);
     return max + (float)log((double)sum);
@@ -376,11 +391,12 @@ struct compared {
 };
 
 /* Hidden slots have no mass. */
-static void weigh_exactly(const struct kv_kernels *kernels, struct compared *row, uint32_t n, float log_sum_exp)
+static void weigh_exactly(const struct kv_kernels *kernels, struct compared *row, uint32_t n, float unit,
+                          float log_sum_exp)
 {
     for (uint32_t s = 0; s < n; s++)
         row->exact[s] = row->logits[s] == -INFINITY ? -INFINITY : row->exact_logits[s];
-    kernels->exp_sum(row->exact, n, 1.0f, log_sum_exp);
+    kernels->exp_sum(row->exact, n, unit, log_sum_exp);
 }
 
 static void add_masses(struct compared rows[COMPARED], uint32_t n)
@@ -392,7 +408,7 @@ static void add_masses(struct compared rows[COMPARED], uint32_t n)
 }
 
 /* What differs where keys or values are not the recorded ones. */
-static void add_differences(const struct kv_mirror *mirror, struct compared rows[COMPARED])
+static void add_differences(const struct kv_mirror *mirror, double unit, struct compared rows[COMPARED])
 {
     double divergence[COMPARED] = {0}, drift[COMPARED] = {0};
     bool coded[COMPARED] = {0};
@@ -405,7 +421,7 @@ static void add_differences(const struct kv_mirror *mirror, struct compared rows
             coded[r] |= mirror->coded[s] && rows[r].logits[s] > -INFINITY;
         }
     for (uint32_t r = 0; r < COMPARED; r++) {
-        rows[r].divergence = divergence[r], rows[r].drift = drift[r];
+        rows[r].divergence = divergence[r] * unit, rows[r].drift = drift[r];
         rows[r].coded = coded[r];
     }
 }
@@ -441,7 +457,7 @@ static void weigh(const struct kv_slow *slow, const struct kv_geometry *geometry
         const float *sink =
             geometry->sink_logits ? geometry->sink_logits + head * geometry->group + g : NULL;
         float *row = weights + (size_t)g * stride;
-        const float lse = softmax(slow->replay->kernels, logits + (size_t)g * stride, n, sink, row);
+        const float lse = softmax(slow->replay->kernels, logits + (size_t)g * stride, n, slow->unit, sink, row);
         memset(row + n, 0, (stride - n) * sizeof *row);
         if (log_sum_exp) log_sum_exp[g] = lse;
     }
@@ -514,7 +530,7 @@ static void add_columns(struct kv_slow *slow, uint32_t lane)
         const uint32_t columns = mirror->columns[0];
         const float *query = block->turned + (size_t)first * columns;
         for (uint32_t r = first; r < end; r++, logit += block->stride, query += columns)
-            *logit = (float)geometry->scale * slow->replay->kernels->dot(query, slow->column, columns);
+            *logit = slow->scale * slow->replay->kernels->dot(query, slow->column, columns);
     }
 }
 
@@ -572,11 +588,11 @@ static void compare_rows(struct kv_slow *slow, uint32_t lane, uint32_t r, uint32
                                     .exact_logits = mirror->exact_keys ? slow->exact + (r + i) * stride : logits,
                                     .weights = block->weights + (r + i) * stride,
                                     .exact = slow->lane_values + (size_t)i * mirror->n_slots};
-        weigh_exactly(slow->replay->kernels, &rows[i], mirror->n_slots,
+        weigh_exactly(slow->replay->kernels, &rows[i], mirror->n_slots, slow->unit,
                       slow->replay->exact_log_sum_exp[row + i]);
     }
     add_masses(rows, mirror->n_slots);
-    if (mirror->exact_keys || memchr(mirror->coded, 1, mirror->n_slots)) add_differences(mirror, rows);
+    if (mirror->exact_keys || memchr(mirror->coded, 1, mirror->n_slots)) add_differences(mirror, (double)slow->unit, rows);
     for (uint32_t i = 0; i < n; i++) finish_compared(slow, mirror, &rows[i], row + i);
 }
 

@@ -49,21 +49,32 @@ static double reduce_sums(const struct config *config, const double *sums, uint3
     return config->reduce == REDUCE_MAX ? max : config->reduce == REDUCE_MEAN ? sum / group : sum;
 }
 
-/* The group's weights of every row this step, reduced. */
-static void reduce_weights(const struct config *config, const struct kv_lane *lane, float *reduced)
+/* Of each column, the sum of the group's weights, or the largest. */
+static void reduce_columns(const struct config *config, const struct kv_kernels *kernels, const struct kv_lane *lane)
 {
-    const float *weights = lane->weights;
+    enum { TOGETHER = 8 };
+    static const float ones[TOGETHER] = {1, 1, 1, 1, 1, 1, 1, 1};
+    const uint32_t stride = lane->stride;
     float *columns = lane->columns;
-    memcpy(columns, weights, lane->stride * sizeof *columns);
-    for (uint32_t g = 1; g < lane->group; g++) {
-        weights += lane->stride;
-        for (uint32_t c = 0; config->reduce != REDUCE_MAX && c < lane->stride; c++) columns[c] += weights[c];
-        for (uint32_t c = 0; config->reduce == REDUCE_MAX && c < lane->stride; c++)
+    memcpy(columns, lane->weights, stride * sizeof *columns);
+    for (uint32_t g = 1, n; g < lane->group; g += n) {
+        const float *weights = lane->weights + (size_t)g * stride;
+        n = config->reduce == REDUCE_MAX ? 1 : lane->group - g < TOGETHER ? lane->group - g : TOGETHER;
+        if (config->reduce != REDUCE_MAX) kernels->accumulate(ones, 1, n, weights, n, stride, NULL, columns);
+        for (uint32_t c = 0; config->reduce == REDUCE_MAX && c < stride; c++)
             columns[c] = weights[c] > columns[c] ? weights[c] : columns[c];
     }
-    for (uint32_t i = 0; i < lane->n; i++) reduced[i] = columns[lane->places[i]];
-    for (uint32_t i = 0; config->reduce == REDUCE_MEAN && i < lane->n; i++)
-        reduced[i] /= (float)lane->group;
+}
+
+/* The group's weights of every row this step, reduced, enter its score. */
+static void add_weights(const struct config *config, const struct kv_kernels *kernels, struct kv_lane *lane)
+{
+    const float members = (float)lane->group, *columns = lane->columns;
+    const uint32_t *places = lane->places, n = lane->n;
+    float *state = lane->state;
+    reduce_columns(config, kernels, lane);
+    for (uint32_t i = 0; i < n && config->reduce == REDUCE_MEAN; i++) state[i] += columns[places[i]] / members;
+    for (uint32_t i = 0; i < n && config->reduce != REDUCE_MEAN; i++) state[i] += columns[places[i]];
 }
 
 static void keep(struct kv_chooser *self, const struct kv_step *step, struct kv_lane *lanes,
@@ -104,9 +115,7 @@ static void observe(struct kv_chooser *self, const struct kv_step *step, struct 
     for (uint32_t l = 0; l < n_lanes; l++) {
         struct kv_lane *lane = &lanes[l];
         if (config->decay < 1.0) step->kernels->scale(lane->state, lane->n, (float)config->decay);
-        float *reduced = (float *)lane->scratch;
-        reduce_weights(config, lane, reduced);
-        for (uint32_t i = 0; i < lane->n; i++) lane->state[i] += reduced[i];
+        add_weights(config, step->kernels, lane);
     }
 }
 

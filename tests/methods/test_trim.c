@@ -43,7 +43,10 @@ static struct heads *trim(const struct kv_trim *rule, bool prompt, uint32_t budg
                           const float scores[HEADS][ROWS])
 {
     struct heads *of = make_heads(scores, budget);
-    const struct kv_step step = {.prompt = prompt, .token = ROWS - 1};
+    struct kv_kernels kernels;
+    struct kv_error err;
+    cr_assert_eq(kv_kernels_fill(&kernels, "auto", &err), KV_OK, "%s", err.text);
+    const struct kv_step step = {.kernels = &kernels, .prompt = prompt, .token = ROWS - 1};
     kv_trim_apply(rule, &step, of->lanes, HEADS);
     return of;
 }
