@@ -117,7 +117,8 @@ static void rescore(const struct kv_trim *trim, struct kv_lane *lane, uint32_t *
     }
 }
 
-static void trim_lane(const struct kv_trim *trim, const struct kv_kernels *kernels, struct kv_lane *lane, uint32_t at_once)
+static void trim_lane(const struct kv_trim *trim, const struct kv_kernels *kernels, struct kv_lane *lane,
+                      uint32_t at_once)
 {
     if (lane->n <= lane->budget) return;
     uint32_t excess = lane->n - lane->budget, *candidates = lane->scratch;

@@ -70,7 +70,8 @@ static void open_panels(struct kv_mirror *mirror, uint32_t slots)
     for (; mirror->opened < slots; mirror->opened += panel) {
         const size_t at = mirror->opened, dim = mirror->columns[0], exact_dim = mirror->geometry->key_dim;
         memset(mirror->keys + at * dim, 0, panel * dim * sizeof *mirror->keys);
-        if (mirror->exact_keys) memset(mirror->exact_keys + at * exact_dim, 0, panel * exact_dim * sizeof *mirror->keys);
+        if (mirror->exact_keys)
+            memset(mirror->exact_keys + at * exact_dim, 0, panel * exact_dim * sizeof *mirror->keys);
     }
 }
 

@@ -135,7 +135,8 @@ static void choose_unit(struct kv_slow *slow)
     const struct kv_replay *replay = slow->replay;
     const struct kv_geometry *geometry = &replay->owner->info->geometry;
     const float scale = (float)geometry->scale;
-    const bool plain = geometry->softcap > 0 || slow->selects[0] || slow->selects[1] || replay->owner != replay->reader ||
+    const bool plain = geometry->softcap > 0 || slow->selects[0] || slow->selects[1] ||
+                       replay->owner != replay->reader ||
                        !kv_ready_pays(replay->kernels, block_tokens(replay) * geometry->group);
     slow->scale = plain ? scale : kv_ready_scale(replay->kernels, scale);
     slow->unit = slow->scale == scale ? 1.0f : scale / slow->scale;
@@ -267,16 +268,16 @@ static float *ready_of(const struct kv_slow *slow)
     return kv_ready_pays(slow->replay->kernels, rows) ? slow->ready : NULL;
 }
 
-/* logits[row][slot] of query rows, scaled, neither capped nor masked. */
+/* logits[row][slot] of query rows in slow->unit, neither capped nor masked. */
 static void multiply(const struct kv_slow *slow, const struct kv_geometry *geometry,
                      struct kv_mirror *mirror, const float *panels, const float *queries,
                      uint32_t rows, float *logits, uint32_t stride)
 {
+    const float scale = slow->unit == 1.0f ? (float)geometry->scale : slow->scale; /* a reader may have its own */
     const uint32_t dim = panels == mirror->exact_keys ? geometry->key_dim : mirror->columns[0];
     const uint32_t slots = mirror->frozen && mirror->met > mirror->n_slots ? mirror->met : mirror->n_slots;
     kv_many_logits(slow->replay->kernels, ready_of(slow), panels == mirror->keys ? &mirror->ready[0] : NULL,
-                   queries, rows, dim, panels, whole_panels(slow, slots), slow->unit == 1.0f ? (float)geometry->scale : slow->scale,
-                   logits, stride);
+                   queries, rows, dim, panels, whole_panels(slow, slots), scale, logits, stride);
 }
 
 /* Queries of the lane's group at tokens t, t + 1, ... as its view meets them; queries themselves where it
@@ -592,7 +593,8 @@ static void compare_rows(struct kv_slow *slow, uint32_t lane, uint32_t r, uint32
                       slow->replay->exact_log_sum_exp[row + i]);
     }
     add_masses(rows, mirror->n_slots);
-    if (mirror->exact_keys || memchr(mirror->coded, 1, mirror->n_slots)) add_differences(mirror, (double)slow->unit, rows);
+    if (mirror->exact_keys || memchr(mirror->coded, 1, mirror->n_slots))
+        add_differences(mirror, (double)slow->unit, rows);
     for (uint32_t i = 0; i < n; i++) finish_compared(slow, mirror, &rows[i], row + i);
 }
 

@@ -395,7 +395,8 @@ struct kv_kernels {
     /* sums[r * stride + c] += x[i][r] y[i][c], r and c < KV_PRODUCT_LINE, for each of n lines i in their order; x and
      * y: [n][KV_PRODUCT_LINE]. Every product and every sum is rounded; exact_products: of floats, which need no
      * rounding: exact. */
-    void (*add_products)(const double *x, const double *y, uint32_t n, bool exact_products, double *sums, size_t stride);
+    void (*add_products)(const double *x, const double *y, uint32_t n, bool exact_products, double *sums,
+                         size_t stride);
     /* Turns in their order: of rows a = turn.row and b = a + 1, `apart` doubles apart, the first n entries become
      * cosine a - sine b and sine a + cosine b; every product and every sum rounded: exact. */
     void (*turn_rows)(const struct kv_pair_turn *turns, uint32_t n_turns, double *rows, size_t apart, size_t n);

@@ -70,7 +70,8 @@ static void KERNEL(add_errors)(const float *x, const float *exact, size_t n, dou
 
 enum { PRODUCT_ROWS = 4, PRODUCT_VECS = WIDE == 4 ? 2 : 4 };   /* sums that registers have room for */
 
-ALWAYS_INLINE void add_product_block(const double *x, const double *y, uint32_t n, bool exact, double *sums, size_t stride)
+ALWAYS_INLINE void add_product_block(const double *x, const double *y, uint32_t n, bool exact, double *sums,
+                                     size_t stride)
 {
     wide sum[PRODUCT_ROWS][PRODUCT_VECS];
     UNROLLED for (int r = 0; r < PRODUCT_ROWS; r++)

@@ -53,7 +53,7 @@ struct tile {
     int32_t *begin, *end;         /* [TILE]; lines past n have begin = end = 0 */
     bool any_coded;
     bool recorded; /* keys are the recorded ones, bit for bit, and so are queries */
-    bool packed;   /* panels and values hold the alive lines only */
+    bool packed;   /* panels and values hold the alive lines only; never where ready */
     uint32_t n_alive;
     uint32_t alive[TILE]; /* columns that a row of the chunk sees, ascending */
     uint16_t places[TILE / GRAIN]; /* the same as bits */

@@ -61,7 +61,8 @@ static const float *close_weights(struct work *work, const struct block *block)
     const float *weights = work->logits + block->from;
     float *close = work->close;
     for (uint32_t r = 0; r < block->n; r++, weights += STRIDE, close += STRIDE)
-        work->sweep->kernels->close_up(weights, work->tile.places + block->from / GRAIN, block->to - block->from, close);
+        work->sweep->kernels->close_up(weights, work->tile.places + block->from / GRAIN, block->to - block->from,
+                                       close);
     return work->close;
 }
 

@@ -337,8 +337,8 @@ static struct guarded product_lines(uint32_t n, bool floats, int kind, uint32_t 
     return lines;
 }
 
-static const char *check_products(const struct kv_kernels *generic, const struct kv_kernels *set, uint32_t n, bool floats,
-                                  int kind, size_t stride)
+static const char *check_products(const struct kv_kernels *generic, const struct kv_kernels *set, uint32_t n,
+                                  bool floats, int kind, size_t stride)
 {
     const size_t bytes = ((KV_PRODUCT_LINE - 1) * stride + KV_PRODUCT_LINE) * sizeof(double);
     struct guarded x = product_lines(n, floats, kind, 2 * n), y = product_lines(n, floats, kind, 2 * n + 1);
@@ -348,7 +348,8 @@ static const char *check_products(const struct kv_kernels *generic, const struct
     for (int s = 0; s < 2; s++) {
         double *at = (double *)(void *)sums[s].data;
         for (size_t i = 0; i < bytes / sizeof *at; i++) at[i] = 0.1 * (double)i - 3;
-        sets[s]->add_products((const double *)(const void *)x.data, (const double *)(const void *)y.data, n, floats, at, stride);
+        sets[s]->add_products((const double *)(const void *)x.data, (const double *)(const void *)y.data, n, floats,
+                              at, stride);
         if (!guarded_intact(&sums[s])) complaint = complain("wrote outside");
     }
     if (!complaint && memcmp(sums[0].data, sums[1].data, bytes)) complaint = complain("bits differ from generic");
