@@ -27,14 +27,18 @@ static int32_t rank_of(float score)
     return x != x ? INT32_MIN : rank;
 }
 
-/* Which of n > 0 scores goes first: the last of the lowest. */
+/* Which of n > 0 scores goes first: the last of the lowest, NaN before any number. */
 static uint32_t find_lowest(const struct kv_kernels *kernels, const float *score, uint32_t n)
 {
     float lowest, highest;
     uint32_t unordered = 0;
-    for (uint32_t i = 0; i < n; i++) unordered |= score[i] != score[i];
-    if (!unordered) kernels->min_max(score, n, &lowest, &highest);
-    while (unordered ? score[n - 1] == score[n - 1] : score[n - 1] != lowest) n--;
+    for (uint32_t i = 0; i < n; i++) unordered |= isnan(score[i]) != 0;
+    if (unordered) {
+        while (!isnan(score[n - 1])) n--;
+        return n - 1;
+    }
+    kernels->min_max(score, n, &lowest, &highest);
+    while (score[n - 1] != lowest) n--;
     return n - 1;
 }
 
