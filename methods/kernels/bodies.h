@@ -123,6 +123,15 @@ ALWAYS_INLINE void multiply_tile(const struct product *p, uint32_t rows, uint32_
     for (; end - a >= LANES; a += LANES, b += LANES * b_stride)
         multiply_lanes(p, rows, vecs, a, b, sums);
 #endif
+#if HAS_FOUR_STEPS
+    const size_t steps = p->depth / 4 * 4;
+    if (rows == TILE_ROWS && vecs == TILE_VECS && steps) {
+        vec begin[TILE_ROWS][TILE_VECS];
+        if (adding) memcpy(begin, sums, sizeof begin);
+        multiply_four_steps(a, a_stride, b, b_stride, steps, adding ? begin : NULL, sums);
+        a += steps, b += steps * b_stride;
+    }
+#endif
     for (; a != end; a++, b += b_stride) {
         vec columns[TILE_VECS];
         UNROLLED for (uint32_t w = 0; w < vecs; w++) columns[w] = load(b + w * LANES);

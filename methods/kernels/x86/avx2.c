@@ -10,6 +10,7 @@
 #define WIDE_TILES 0
 #define TILES_APART 0
 #define HAS_LANE_FACTORS 0
+#define HAS_FOUR_STEPS 1
 #define HAS_ROOTS 0
 #define HAS_CODE_WORDS 1
 #define BOOK_PARTS 2
@@ -20,6 +21,7 @@
 #define HAS_HALF_ROTATION 0
 #define HAS_BYTE_DOTS 0
 
+#include "methods/kernels/x86/tile_avx2.h"
 #include "methods/kernels/bodies.h"
 #include "methods/kernels/x86/codes_avx2.h"
 #include "methods/kernels/x86/transform_avx2.h"

@@ -5,6 +5,7 @@
 #define WIDE_TILES 1
 #define TILES_APART 1
 #define HAS_LANE_FACTORS 0
+#define HAS_FOUR_STEPS 0
 #define HAS_ROOTS 1
 #define HAS_CODE_WORDS 0
 #define CELL_CODES block_cells
