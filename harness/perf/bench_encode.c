@@ -186,7 +186,7 @@ static void explain_steps(struct encoding *work, double read, char *reason)
     stepped.coding.bytes = written_bytes(&work->coded);
     if (!known || take_steps(&stepped) <= 0) {
         snprintf(reason, KV_PERF_REASON, "no reason found: %s",
-                 known ? "these kernels have no vectors of 512 bits, which steps are counted in"
+                 known ? "these kernels have nothing that takes the steps alone"
                        : "this method's steps are not counted");
         return;
     }

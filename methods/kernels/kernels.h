@@ -81,8 +81,8 @@ enum kv_look_up { KV_LOOK_UP_JOINED, KV_LOOK_UP_PERMUTED, KV_LOOK_UP_WHOLES, KV_
                   KV_LOOK_UP_PERMUTED_SIGNS, KV_LOOK_UP_WHOLE_SIGNS, KV_LOOK_UP_FLIPPED_SIGNS,
                   KV_LOOK_UP_PRODUCTS, KV_LOOK_UPS };
 
-/* Operations on vectors of 512 bits, below 128 of a kind, for each KV_CODING values that are coded: on
- * lanes, by any unit that computes; shifts and what moves or packs lanes, by one unit each; and the
+/* Operations on vectors of 512 bits (two where a set has 256), below 128 of a kind, for each KV_CODING values that
+ * are coded: on lanes, by any unit that computes; shifts and what moves or packs lanes, by fewer units; and the
  * bytes that are written. */
 enum { KV_CODING = 128 };
 
@@ -416,7 +416,7 @@ struct kv_kernels {
     /* Of n halves, KV_CODING at a time, each is widened from where it lies (NULL: none is), such
      * operations are done in registers, none of which waits for another, and bytes are written from
      * `to` on: what coders that need them cannot exceed. Returns how many values that were, 0 where
-     * the set has no vectors of 512 bits. */
+     * the set has no such operations. */
     double (*coding_peak)(const struct kv_coding *coding, const uint16_t *halves, size_t n,
                           uint8_t *to);
 };

@@ -43,6 +43,7 @@
 #include "methods/kernels/projections.h"
 #include "methods/kernels/x86/places_avx2.h"
 #include "methods/kernels/x86/look_up_peak.h"
+#include "methods/kernels/x86/coding_peak.h"
 #include "methods/kernels/pack_cells.h"
 #include "methods/kernels/entries.h"
 
@@ -74,5 +75,6 @@ void kv_kernels_set_avx2(struct kv_kernels *kernels)
     kernels->hadamard_squares = KERNEL(hadamard_far_squares);
     kernels->lookup_packed = KERNEL(lookup_packed);
     kernels->look_up_peak = KERNEL(look_up_peak);
+    kernels->coding_peak = KERNEL(coding_peak);
     kernels->isa = "avx2";
 }

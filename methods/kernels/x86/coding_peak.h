@@ -6,11 +6,14 @@
 
 enum coded_by { BY_LANES, BY_SHIFTS, BY_SHUFFLES };
 
+/* Vectors of this set in 512 bits, which operations are counted in. */
+enum { CODING_VECS = 16 / LANES };
+
 ALWAYS_INLINE void operate(enum coded_by unit, vec any)
 {
     vec out;
     if (unit == BY_LANES)
-        __asm__ volatile("vaddps %1, %1, %0" : "=v"(out) : "v"(any));
+        __asm__ volatile("vpaddd %1, %1, %0" : "=v"(out) : "v"(any));
     else if (unit == BY_SHIFTS)
         __asm__ volatile("vpsrlw $4, %1, %0" : "=v"(out) : "v"(any));
     else
@@ -22,20 +25,20 @@ ALWAYS_INLINE void operate_times(enum coded_by unit, uint32_t times, vec any)
     UNROLLED for (uint32_t i = 0; i < times; i++) operate(unit, any);
 }
 
-/* Of so many rows, so many times each, below 128, by few jumps: those of a loop would count beside so
+/* Of so many pieces, so many times each, below 128, by few jumps: those of a loop would count beside so
  * short a body, and so would its end. Written out, since compilers unroll halves of 64 as they like. */
-ALWAYS_INLINE void repeat(enum coded_by unit, uint32_t times, uint32_t rows, vec any)
+ALWAYS_INLINE void repeat(enum coded_by unit, uint32_t times, uint32_t pieces, vec any)
 {
     if (times == 0) return;
     if (times >= 16) {
-        if (times & 64) operate_times(unit, 64 * rows, any);
-        if (times & 32) operate_times(unit, 32 * rows, any);
-        if (times & 16) operate_times(unit, 16 * rows, any);
+        if (times & 64) operate_times(unit, 64 * pieces, any);
+        if (times & 32) operate_times(unit, 32 * pieces, any);
+        if (times & 16) operate_times(unit, 16 * pieces, any);
     }
-    if (times & 8) operate_times(unit, 8 * rows, any);
-    if (times & 4) operate_times(unit, 4 * rows, any);
-    if (times & 2) operate_times(unit, 2 * rows, any);
-    if (times & 1) operate_times(unit, rows, any);
+    if (times & 8) operate_times(unit, 8 * pieces, any);
+    if (times & 4) operate_times(unit, 4 * pieces, any);
+    if (times & 2) operate_times(unit, 2 * pieces, any);
+    if (times & 1) operate_times(unit, pieces, any);
 }
 
 ALWAYS_INLINE void widen_rows(const uint16_t *halves, uint32_t rows)
@@ -43,18 +46,16 @@ ALWAYS_INLINE void widen_rows(const uint16_t *halves, uint32_t rows)
     UNROLLED for (uint32_t k = 0; k < KV_CODING * rows; k += LANES)
     {
         vec out;
-        const __m256i *from = (const __m256i *)(const void *)(halves + k);
-        __asm__ volatile("vcvtph2ps %1, %0" : "=v"(out) : "m"(*from));
+        __asm__ volatile("vcvtph2ps %1, %0" : "=v"(out) : "m"(*(const uint16_t(*)[LANES])(halves + k)));
     }
 }
 
-ALWAYS_INLINE void store_bytes(uint8_t *out, uint32_t bytes, vec any)
+ALWAYS_INLINE void store_written(uint8_t *out, uint32_t bytes, vec any)
 {
-    const vec_int bits = _mm512_castps_si512(any);
+    enum { WHOLE = sizeof any };
     uint32_t done = 0;
-    for (; done + 64 <= bytes; done += 64) _mm512_storeu_si512(out + done, bits);
-    if (done < bytes)
-        _mm512_mask_storeu_epi8(out + done, ((__mmask64)1 << (bytes - done)) - 1, bits);
+    for (; done + WHOLE <= bytes; done += WHOLE) store_bits(out + done, as_bits(any));
+    if (done < bytes) store_bytes_part(out, bytes, done, as_bits(any));
 }
 
 ALWAYS_INLINE void take_steps(const struct kv_coding *times, const uint16_t *halves, uint32_t rows,
@@ -62,21 +63,21 @@ ALWAYS_INLINE void take_steps(const struct kv_coding *times, const uint16_t *hal
 {
     const vec any = zeros();
     if (halves) widen_rows(halves, rows);
-    repeat(BY_SHIFTS, times->shifts, rows, any);
-    repeat(BY_SHUFFLES, times->shuffles, rows, any);
-    repeat(BY_LANES, times->lanes, rows, any);
-    store_bytes(to, times->bytes * rows, any);
+    repeat(BY_SHIFTS, times->shifts, CODING_VECS * rows, any);
+    repeat(BY_SHUFFLES, times->shuffles, CODING_VECS * rows, any);
+    repeat(BY_LANES, times->lanes, CODING_VECS * rows, any);
+    store_written(to, times->bytes * rows, any);
 }
 
 static double KERNEL(coding_peak)(const struct kv_coding *coding, const uint16_t *halves, size_t n,
                                   uint8_t *to)
 {
-    enum { ROWS = 2 };
+    enum { CODING_ROWS = 2 };
     const struct kv_coding times = *coding;
     const size_t whole = n / KV_CODING;
-    for (size_t r = 0; r + ROWS <= whole; r += ROWS)
-        take_steps(&times, halves ? halves + r * KV_CODING : NULL, ROWS, to + r * times.bytes);
-    if (whole % ROWS)
+    for (size_t r = 0; r + CODING_ROWS <= whole; r += CODING_ROWS)
+        take_steps(&times, halves ? halves + r * KV_CODING : NULL, CODING_ROWS, to + r * times.bytes);
+    if (whole % CODING_ROWS)
         take_steps(&times, halves ? halves + (whole - 1) * KV_CODING : NULL, 1,
                    to + (whole - 1) * times.bytes);
     return (double)(whole * KV_CODING);

@@ -30,6 +30,13 @@ static inline vec as_floats(vec_int v) { return _mm256_castsi256_ps(v); }
 static inline vec_int as_bits(vec v) { return _mm256_castps_si256(v); }
 static inline vec_int load_bits(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline void store_bits(void *p, vec_int v) { _mm256_storeu_si256((__m256i *)p, v); }
+
+/* Bytes first .. n - 1 of those at p, fewer than a vector; some of those before once more. */
+static inline void store_bytes_part(uint8_t *p, size_t n, size_t first, vec_int v)
+{
+    if (n >= sizeof v) store_bits(p + n - sizeof v, v);
+    else memcpy(p + first, &v, n - first);
+}
 static inline vec_int and_bits(vec_int a, vec_int b) { return _mm256_and_si256(a, b); }
 static inline vec_int difference_bits(vec_int a, vec_int b) { return _mm256_xor_si256(a, b); }
 
@@ -440,7 +447,7 @@ static inline vec butterfly(vec v, uint32_t span)
     const __m256 swapped = span == 1 ? _mm256_permute_ps(v, 0xb1)
                            : span == 2
                                ? _mm256_permute_ps(v, 0x4e)
-                               : _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0x4e));
+                               : _mm256_permute2f128_ps(v, v, 1);
     const __m256 signs = span == 1   ? _mm256_setr_ps(1, -1, 1, -1, 1, -1, 1, -1)
                          : span == 2 ? _mm256_setr_ps(1, 1, -1, -1, 1, 1, -1, -1)
                                      : _mm256_setr_ps(1, 1, 1, 1, -1, -1, -1, -1);
