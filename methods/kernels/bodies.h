@@ -861,6 +861,12 @@ static inline bool is_plain_factor(const struct kv_cells *cells, float factor)
     return size >= 0x1p-60f && size <= 0x1p60f;
 }
 
+/* Whether one table of sums serves; see struct kv_cells. */
+static inline bool is_short_cut(const struct kv_cells *cells, float factor)
+{
+    return cells->n <= KV_SUMMED && is_plain_factor(cells, factor);
+}
+
 /* Not within its callers, whose frames it would make larger. */
 static __attribute__((noinline)) void KERNEL(plain_cell_codes)(const struct kv_cells *cells,
                                                                const float *x, size_t n,

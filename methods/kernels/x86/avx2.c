@@ -45,6 +45,7 @@
 #include "methods/kernels/x86/look_up_peak.h"
 #include "methods/kernels/x86/coding_peak.h"
 #include "methods/kernels/pack_cells.h"
+#include "methods/kernels/x86/pack_cells_avx2.h"
 #include "methods/kernels/entries.h"
 
 static bool looks_up(const struct kv_stripes *stripes)
@@ -70,6 +71,7 @@ void kv_kernels_set_avx2(struct kv_kernels *kernels)
                                                                   : KERNEL(any_stripes);
     kernels->hide = KERNEL(hide);
     kernels->grid_encode = KERNEL(grid_codes);
+    kernels->pack_cells = KERNEL(pack_nibbles);
     kernels->unpack_bits = KERNEL(unpack_codes);
     kernels->hadamard = KERNEL(hadamard_far);
     kernels->hadamard_squares = KERNEL(hadamard_far_squares);

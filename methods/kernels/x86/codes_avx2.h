@@ -43,13 +43,18 @@ static inline __m256i pick_cells(struct cell_bytes table, __m256i index, __m256i
                            _mm256_shuffle_epi8(table.below, other));
 }
 
-/* 16 signed words of 8 + 8 values, k = 0 or 1: values 8 k .. 8 k + 7 of both halves. What no word
- * or no integer holds becomes 32767 or -32768; the latter stands for all that must be looked at. */
-static inline __m256i round_words(const float *x, __m256 by)
+/* 16 signed words of 16 values: 0 .. 3 and 8 .. 11, then 4 .. 7 and 12 .. 15. What no word or no integer holds
+ * becomes 32767 or -32768; the latter stands for all that must be looked at. */
+static inline __m256i round_words(const float *x, vec by)
 {
-    const __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(load_apart(x), by));
-    const __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(load_apart(x + 4), by));
-    return _mm256_packs_epi32(a, b);
+    const vec a = mul(load(x), by), b = mul(load(x + LANES), by);
+    return _mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b));
+}
+
+/* Bytes of two such vectors, as the values come. */
+static inline __m256i in_order(__m256i bytes)
+{
+    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
 /* Codes of 32 values in words, that of an edge as if below it; *same has a bit for each value that
@@ -68,8 +73,8 @@ static inline __m256i cells_of_words(const struct cell_tables *tables, const __m
                                              _mm256_cmpeq_epi16(words[1], edge1));
     const __m256i above = _mm256_packs_epi16(_mm256_cmpgt_epi16(words[0], edge0),
                                              _mm256_cmpgt_epi16(words[1], edge1));
-    *same = (uint32_t)_mm256_movemask_epi8(equal);
-    return _mm256_sub_epi8(base, above);
+    *same = (uint32_t)_mm256_movemask_epi8(in_order(equal));
+    return in_order(_mm256_sub_epi8(base, above));
 }
 
 /* Values that round to the edge of their cell, compared in full: with its threshold, or, where it
@@ -94,11 +99,11 @@ static __attribute__((noinline)) void KERNEL(settle_cells)(const struct kv_cells
 ALWAYS_INLINE void code_steps(const struct kv_cells *cells, const struct cell_tables *tables,
                               const float *x, uint32_t many, float factor, uint8_t *codes)
 {
-    const __m256 by = _mm256_set1_ps(factor * cells->steps);
+    const vec by = spread(factor * cells->steps);
     __m256i words[4];
     uint32_t same[2] = {0, 0};
     UNROLLED for (uint32_t k = 0; k < 2 * many; k++) words[k] =
-        round_words(x + k / 2 * STEP + k % 2 * 8, by);
+        round_words(x + k * STEP / 2, by);
     UNROLLED for (uint32_t k = 0; k < many; k++) _mm256_storeu_si256(
         (__m256i *)(void *)(codes + k * STEP), cells_of_words(tables, words + 2 * k, &same[k]));
     if (__builtin_expect(same[0] | same[1], 0))

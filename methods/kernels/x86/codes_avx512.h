@@ -81,11 +81,6 @@ static __attribute__((noinline)) void KERNEL(cell_rest)(const struct kv_cells *c
     memcpy(codes, some, n);
 }
 
-static inline bool is_short_cut(const struct kv_cells *cells, float factor)
-{
-    return cells->n <= KV_SUMMED && is_plain_factor(cells, factor);
-}
-
 /* 16 to 31 thresholds: a table that a search holds in registers. */
 static __attribute__((noinline)) void KERNEL(search_products)(const struct kv_cells *cells,
                                                               const float *x, size_t n,

@@ -23,19 +23,26 @@ ALWAYS_INLINE __m512i nibbles_of_words(const __m512i words[PACKED_WORDS])
                                     _mm512_packus_epi16(pairs[0], pairs[1]));
 }
 
+typedef __m512i summed_cells;
+
+ALWAYS_INLINE summed_cells load_sums(const struct kv_cells *cells)
+{
+    return _mm512_loadu_si512(cells->sums);
+}
+
 /* Of a row, as many as fill whole steps; how many that were. */
-ALWAYS_INLINE size_t pack_steps(const struct kv_cells *cells, const float *x, size_t n, float factor,
-                                uint8_t *packed)
+ALWAYS_INLINE size_t pack_steps(const struct kv_cells *cells, const summed_cells *sums, const float *x, size_t n,
+                                float factor, uint8_t *packed)
 {
     const vec by = spread(factor * cells->steps);
-    const __m512i sums = _mm512_loadu_si512(cells->sums), inside = _mm512_set1_epi16(0x0fff);
+    const __m512i inside = _mm512_set1_epi16(0x0fff);
     size_t i = 0;
     for (; i + PACKED_STEP <= n; i += PACKED_STEP) {
         __m512i words[PACKED_WORDS];
         __mmask32 sure = (__mmask32)~0u; /* no word at an edge */
         UNROLLED for (uint32_t k = 0; k < PACKED_WORDS; k++)
         {
-            words[k] = sum_words(round_words(x + i + k * 2 * LANES, by), sums);
+            words[k] = sum_words(round_words(x + i + k * 2 * LANES, by), *sums);
             sure = _mm512_mask_test_epi16_mask(sure, words[k], inside);
         }
         _mm512_storeu_si512(packed + i / 2, nibbles_of_words(words));
@@ -45,21 +52,6 @@ ALWAYS_INLINE size_t pack_steps(const struct kv_cells *cells, const float *x, si
     return i;
 }
 
-static void KERNEL(pack_nibbles)(const struct kv_cells *cells, const struct kv_cell_rows *rows,
-                                 uint8_t *packed)
-{
-    if (rows->bits != 4) {
-        KERNEL(pack_cells)(cells, rows, packed);
-        return;
-    }
-    const float *x = rows->x;
-    for (uint32_t r = 0; r < rows->n_rows; r++, x += rows->n, packed += rows->apart) {
-        const float factor = rows->factors[r];
-        const size_t done =
-            is_short_cut(cells, factor) ? pack_steps(cells, x, rows->n, factor, packed) : 0;
-        if (done < rows->n)
-            KERNEL(pack_cells_of)(cells, x + done, rows->n - done, factor, 4, packed + done / 2);
-    }
-}
+#include "methods/kernels/x86/pack_nibbles.h"
 
 #endif
