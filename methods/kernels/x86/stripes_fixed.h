@@ -43,19 +43,20 @@ ALWAYS_INLINE uint32_t rows_of_group(enum kv_stripe_format format)
     return format == KV_STRIPE_SIGN ? 4 : 1;
 }
 
-/* Half a table: a whole number is a float's lowest bits once a large one is added to it. */
+/* Half a table, entries 0 .. 3 and 8 .. 11 or 4 behind these: a whole number is a float's lowest bits once a large
+ * one is added to it. */
 ALWAYS_INLINE __m256i whole_entries(enum kv_stripe_format format, struct group group, vec entries,
                                     vec base)
 {
     if (format == KV_STRIPE_BOOK)
-        return _mm256_castps_si256(fused(entries, spread(group.factor * group.x[0]), base));
+        return _mm256_castps_si256(fused(entries, mul(spread(group.factor), spread(group.x[0])), base));
     const vec a = spread(group.factor * group.x[0]), b = spread(group.factor * group.x[1]);
     const vec sign = _mm256_setr_ps(-0.0f, 0, -0.0f, 0, -0.0f, 0, -0.0f, 0);
     const vec next = _mm256_setr_ps(-0.0f, -0.0f, 0, 0, -0.0f, -0.0f, 0, 0);
-    const vec third = _mm256_setr_ps(-0.0f, -0.0f, -0.0f, -0.0f, 0, 0, 0, 0);
-    const vec c = spread(group.factor * group.x[2]);
+    const vec last = _mm256_setr_ps(-0.0f, -0.0f, -0.0f, -0.0f, 0, 0, 0, 0);
+    const vec d = spread(group.factor * group.x[3]);
     const vec low = add(_mm256_xor_ps(a, sign), _mm256_xor_ps(b, next));
-    const vec high = fused(spread(group.factor * group.x[3]), entries, _mm256_xor_ps(c, third));
+    const vec high = fused(spread(group.factor * group.x[2]), entries, _mm256_xor_ps(d, last));
     return _mm256_castps_si256(add(add(low, high), base));
 }
 
@@ -65,15 +66,11 @@ ALWAYS_INLINE void store_planes(__m256i first, __m256i second, uint32_t planes, 
     const __m256i order = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     const __m256i a = _mm256_shuffle_epi8(first, order), b = _mm256_shuffle_epi8(second, order);
-    const __m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
-    const __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
-    const __m128i low_a = _mm_unpacklo_epi32(a0, a1), low_b = _mm_unpacklo_epi32(b0, b1);
-    __m128i *at = (__m128i *)(void *)out;
-    _mm_store_si128(at, _mm_unpacklo_epi64(low_a, low_b));
-    _mm_store_si128(at + 1, _mm_unpackhi_epi64(low_a, low_b));
-    if (planes == MOST_PLANES)
-        _mm_store_si128(at + 2,
-                        _mm_unpacklo_epi64(_mm_unpackhi_epi32(a0, a1), _mm_unpackhi_epi32(b0, b1)));
+    const __m256i two = _mm256_permute4x64_epi64(_mm256_unpacklo_epi32(a, b), 0xd8);
+    _mm256_storeu_si256((__m256i *)(void *)out, two);
+    if (planes < MOST_PLANES) return;
+    const __m256i more = _mm256_permute4x64_epi64(_mm256_unpackhi_epi32(a, b), 0xd8);
+    _mm_store_si128((__m128i *)(void *)(out + 2 * PLANE), _mm256_castsi256_si128(more));
 }
 
 /* Largest whole number either way, and what stands for 0. */
@@ -123,6 +120,11 @@ static void value_range(const struct kv_stripes *stripes, float *least, float *m
     }
 }
 
+ALWAYS_INLINE vec load_halves(const float *low, const float *high)
+{
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1);
+}
+
 /* Tables of one format and so many planes. `reach` is the largest whole number of a group of
  * size 1. */
 ALWAYS_INLINE bool fill_tables(const struct kv_stripes *stripes, enum kv_stripe_format format,
@@ -131,8 +133,8 @@ ALWAYS_INLINE bool fill_tables(const struct kv_stripes *stripes, enum kv_stripe_
 {
     const uint32_t limit = to->n, together = rows_of_group(format);
     const vec base = spread(12582912.0f + (float)(planes == 2 ? whole_zero(2) : 0));
-    const vec low = format == KV_STRIPE_BOOK ? load(stripes->table) : spread(-1);
-    const vec high = format == KV_STRIPE_BOOK ? load(stripes->table + 8) : spread(1);
+    const vec low = format == KV_STRIPE_BOOK ? load_halves(stripes->table, stripes->table + 8) : spread(-1);
+    const vec high = format == KV_STRIPE_BOOK ? load_halves(stripes->table + 4, stripes->table + 12) : spread(1);
     const float most = most_whole(planes);
     uint32_t n = 0;
     for (uint32_t g = 0; g < groups; g++, x += together) {
@@ -167,8 +169,9 @@ static bool KERNEL(make_look_ups)(const struct kv_stripes *stripes, const float 
     to->scale = 1 / to->step;
     const float reach = largest * to->scale;
     const bool split = most * reach > most_whole(planes);
-    if (format == KV_STRIPE_BOOK)
-        return fill_tables(stripes, KV_STRIPE_BOOK, 3, x, groups, reach, split, to);
+    if (format == KV_STRIPE_BOOK) /* a table a row: mostly none is split, which a loop of its own knows */
+        return split ? fill_tables(stripes, KV_STRIPE_BOOK, 3, x, groups, reach, true, to)
+                     : fill_tables(stripes, KV_STRIPE_BOOK, 3, x, groups, reach, false, to);
     return planes == 2 ? fill_tables(stripes, KV_STRIPE_SIGN, 2, x, groups, reach, split, to)
                        : fill_tables(stripes, KV_STRIPE_SIGN, 3, x, groups, reach, split, to);
 }
