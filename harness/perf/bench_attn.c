@@ -50,17 +50,23 @@ static struct exponential least_exponential(const struct kv_kernels *kernels)
     return strncmp(kernels->isa, "avx512", strlen("avx512")) ? by_series : by_roots;
 }
 
-/* What multiply-adds leave to any loop: the clock behind products, and a weight's other operations. */
+/* What multiply-adds leave to any loop: the clock behind products, what the core takes in, and a weight's other
+ * operations. */
 static int explain_multiply_adds(const struct kv_cached_tile *tile, double limit, char *reason)
 {
     const struct kv_perf_side busy = {"products", kv_cached_tile_products, (void *)tile};
-    const double behind = kv_perf_median_behind(&busy, kv_perf_peak, (void *)tile->kernels) / limit;
+    void *const kernels = (void *)tile->kernels;
+    const double peak = kv_perf_median_behind(&busy, kv_perf_peak, kernels) / limit,
+                 issuing = kv_perf_median_behind(&busy, kv_perf_issuing_peak, kernels) / limit;
     const double flops = 4.0 * tile->dim; /* a weight */
     const struct exponential least = least_exponential(tile->kernels);
+    const double most = issuing * flops / (flops + 2 * least.operations);
     return snprintf(reason, KV_PERF_REASON,
-                    "right behind products in cache the multiply-adds' own peak is %.2f of the limit above; that "
-                    "and the %u vector operations of a weight by %s leave a loop at most %.2f; ",
-                    behind, least.operations, least.by, behind * flops / (flops + 2 * least.operations));
+                    "right behind products in cache the multiply-adds' own peak is %.2f of the limit above, %.2f "
+                    "among as many instructions that do nothing as a tile has loads; that and the %u vector "
+                    "operations of a weight by %s leave a loop at most %.2f%s; ",
+                    peak, issuing, least.operations, least.by, most,
+                    most < goal_of(tile->kernels, tile->dim) ? ", below the goal: a limit of this core" : "");
 }
 
 /* All of it in shares of the row's limit: what any loop can make of it where products are multiply-adds,

@@ -11,6 +11,12 @@ double kv_perf_peak(void *context)
     return kernels->peak(20000);
 }
 
+double kv_perf_issuing_peak(void *context)
+{
+    const struct kv_kernels *kernels = context;
+    return kernels->issuing_peak(20000);
+}
+
 double kv_perf_wide_steps(void *context)
 {
     return kv_perf_peak(context) / 64;

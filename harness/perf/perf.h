@@ -121,7 +121,8 @@ struct kv_perf_sizes kv_perf_sizes(const struct kv_perf *perf, const struct kv_p
                                    const uint32_t *own, uint32_t n, uint32_t tiny);
 
 /* The limits. Contexts: a kv_kernels; a kv_perf_buffer. */
-kv_perf_work kv_perf_peak;   /* floating-point operations of independent multiply-adds */
+kv_perf_work kv_perf_peak;           /* floating-point operations of independent multiply-adds */
+kv_perf_work kv_perf_issuing_peak;   /* the same among instructions that do nothing */
 kv_perf_work kv_perf_read;   /* bytes read in order */
 /* Steps of 64 floating-point operations: a cycle where there are two 512-bit multiply-add units, as
  * many cycles as vectors are narrower elsewhere. Goals that are told in such cycles hold on every

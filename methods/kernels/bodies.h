@@ -1175,34 +1175,51 @@ static float KERNEL(hadamard_squares)(const float *x, const float *factors, floa
     return KERNEL(sum_squares)(x, n);
 }
 
-static double KERNEL(peak)(size_t rounds)
+/* Loads, each an instruction, of a step of the whole tile: vectors of columns, and factors, one or LANES at a time. */
+enum { TILE_SUMS = TILE_ROWS * TILE_VECS,
+       TILE_LOADS = TILE_VECS + (HAS_LANE_FACTORS ? (TILE_ROWS + LANES - 1) / LANES : TILE_ROWS) };
+
+/* Multiply-adds of as many sums as the tile has, and `others` instructions that do nothing, evenly among them. */
+ALWAYS_INLINE double multiply_in_registers(size_t rounds, uint32_t others)
 {
     volatile float start = 0x1p-20f;   /* each reading is another number to the compiler */
     const vec factor = spread(start);
-    vec sums[TILE_ROWS * TILE_VECS];
-    UNROLLED for (uint32_t k = 0; k < TILE_ROWS * TILE_VECS; k++) sums[k] = spread(start);
+    vec sums[TILE_SUMS];
+    UNROLLED for (uint32_t k = 0; k < TILE_SUMS; k++) sums[k] = spread(start);
     for (size_t i = 0; i < rounds; i++)
-        UNROLLED for (uint32_t k = 0; k < TILE_ROWS * TILE_VECS; k++)
+        UNROLLED for (uint32_t k = 0; k < TILE_SUMS; k++) {
             sums[k] = fused(factor, factor, sums[k]);
-    UNROLLED for (uint32_t k = 1; k < TILE_ROWS * TILE_VECS; k++) sums[0] = add(sums[0], sums[k]);
+            if ((k + 1) * others / TILE_SUMS > k * others / TILE_SUMS) __asm__ volatile("nop");
+        }
+    UNROLLED for (uint32_t k = 1; k < TILE_SUMS; k++) sums[0] = add(sums[0], sums[k]);
     start = sum_lanes(sums[0]);
-    return 2.0 * TILE_ROWS * TILE_VECS * LANES * (double)rounds;
+    return 2.0 * TILE_SUMS * LANES * (double)rounds;
+}
+
+static double KERNEL(peak)(size_t rounds)
+{
+    return multiply_in_registers(rounds, 0);
+}
+
+static double KERNEL(issuing_peak)(size_t rounds)
+{
+    return multiply_in_registers(rounds, TILE_LOADS);
 }
 
 static double KERNEL(isolating_peak)(size_t rounds)
 {
     volatile float start = 0x1p-20f;
     const vec factor = spread(start);
-    vec words = spread(-start), sums[TILE_ROWS * TILE_VECS];
-    UNROLLED for (uint32_t k = 0; k < TILE_ROWS * TILE_VECS; k++) sums[k] = spread(start);
+    vec words = spread(-start), sums[TILE_SUMS];
+    UNROLLED for (uint32_t k = 0; k < TILE_SUMS; k++) sums[k] = spread(start);
     for (size_t i = 0; i < rounds; i++)
-        UNROLLED for (uint32_t k = 0; k < TILE_ROWS * TILE_VECS; k++) {
+        UNROLLED for (uint32_t k = 0; k < TILE_SUMS; k++) {
             words = as_if_changed(words);
             sums[k] = fused(magnitude(words), factor, sums[k]);
         }
-    UNROLLED for (uint32_t k = 1; k < TILE_ROWS * TILE_VECS; k++) sums[0] = add(sums[0], sums[k]);
+    UNROLLED for (uint32_t k = 1; k < TILE_SUMS; k++) sums[0] = add(sums[0], sums[k]);
     start = sum_lanes(sums[0]);
-    return 2.0 * TILE_ROWS * TILE_VECS * LANES * (double)rounds;
+    return 2.0 * TILE_SUMS * LANES * (double)rounds;
 }
 
 #endif

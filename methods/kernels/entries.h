@@ -49,6 +49,7 @@ static void KERNEL(fill)(struct kv_kernels *kernels)
     kernels->fp4_encode = KERNEL(fp4_encode);
     kernels->fp4_decode = KERNEL(fp4_decode);
     kernels->peak = KERNEL(peak);
+    kernels->issuing_peak = KERNEL(issuing_peak);
     kernels->isolating_peak = KERNEL(isolating_peak);
 #if HAS_PICK
     kernels->bucket = KERNEL(bucket);

@@ -407,6 +407,9 @@ struct kv_kernels {
     /* Nothing but independent multiply-adds in registers; returns how many floating-point
      * operations that were. What logits and accumulate are measured against. */
     double (*peak)(size_t rounds);
+    /* The same among as many instructions that do nothing as the register tile of logits and accumulate has loads:
+     * what no such tile can exceed where a core, or the share of it that its other thread leaves, takes in few. */
+    double (*issuing_peak)(size_t rounds);
     /* The same where one operand of each multiply-add is made by one bitwise operation, as codes that
      * share a word are to be told apart: what no product with such codes can exceed. */
     double (*isolating_peak)(size_t rounds);

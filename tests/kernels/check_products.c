@@ -670,6 +670,11 @@ const char *check_peak(const struct kv_kernels *generic, const struct kv_kernels
     return check_yardstick(set->peak);
 }
 
+const char *check_issuing_peak(const struct kv_kernels *generic, const struct kv_kernels *set)
+{
+    return check_yardstick(set->issuing_peak);
+}
+
 const char *check_isolating_peak(const struct kv_kernels *generic, const struct kv_kernels *set)
 {
     return check_yardstick(set->isolating_peak);

@@ -28,7 +28,7 @@ static const struct {
     ENTRY(minifloat_decode), ENTRY(fp4_encode), ENTRY(fp4_decode), ENTRY(grid_decode), ENTRY(channel_encode), ENTRY(channel_decode), ENTRY(channel_quotients), ENTRY(polar), ENTRY(polar_floats), ENTRY(near_angles),
     ENTRY(bucket), ENTRY(cell_codes), ENTRY(pack_cells), ENTRY(lookup), ENTRY(lookup_packed), ENTRY(pack_bits), ENTRY(unpack_bits), ENTRY(sign_bits), ENTRY(hadamard),
     ENTRY(rotate), ENTRY(project_signs), ENTRY(sum_squares), ENTRY(sum_magnitudes), ENTRY(sum_wide), ENTRY(add_errors), ENTRY(add_products), ENTRY(turn_rows), ENTRY(hadamard_squares), ENTRY(peak),
-    ENTRY(isolating_peak), ENTRY(look_up_peak), ENTRY(coding_peak),
+    ENTRY(issuing_peak), ENTRY(isolating_peak), ENTRY(look_up_peak), ENTRY(coding_peak),
 };
 
 enum { N_ENTRIES = sizeof entries / sizeof entries[0] };

@@ -53,7 +53,7 @@ check_function check_widen_half, check_widen_bfloat, check_narrow_half, check_na
     check_ready_sums, check_exp_sum, check_max, check_soften, check_soften_beside, check_scale,
     check_add_wide, check_spread_out, check_close_up, check_hide, check_softcap, check_dot, check_stripes, check_min_max, check_grid_encode, check_grid_decode, check_bucket,
     check_channel_encode, check_channel_decode, check_channel_quotients, check_polar, check_polar_floats, check_near_angles, check_cell_codes, check_pack_cells, check_lookup, check_lookup_packed, check_pack_bits, check_unpack_bits, check_hadamard, check_rotate,
-    check_project_signs, check_sum_squares, check_sum_magnitudes, check_sum_wide, check_add_errors, check_add_products, check_turn_rows, check_sign_bits, check_hadamard_squares, check_peak, check_isolating_peak, check_look_up_peak,
+    check_project_signs, check_sum_squares, check_sum_magnitudes, check_sum_wide, check_add_errors, check_add_products, check_turn_rows, check_sign_bits, check_hadamard_squares, check_peak, check_issuing_peak, check_isolating_peak, check_look_up_peak,
     check_coding_peak;
 
 /* Times every entry of every set that runs here; csv: comma-separated, else a table. */

@@ -706,6 +706,7 @@ void kv_kernels_set_generic(struct kv_kernels *kernels)
         .turn_rows = turn_rows_generic,
         .hadamard_squares = hadamard_squares_generic,
         .peak = peak_generic,
+        .issuing_peak = peak_generic,
         .isolating_peak = isolating_peak_generic,
         .look_up_peak = look_up_peak_generic,
         .coding_peak = coding_peak_generic,
