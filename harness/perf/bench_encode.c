@@ -177,13 +177,21 @@ static uint32_t written_bytes(const struct kv_coded_rows *coded)
     return (uint32_t)(bytes * KV_CODING / ((double)coded->n * coded->code->dim));
 }
 
+/* False: this method's steps are not counted. */
+static bool count_steps(struct encoding *work, struct stepped *stepped, char names[KV_CODING_NAMES])
+{
+    *stepped = (struct stepped){.work = work};
+    if (!kv_coding_steps(work->spec->asked, &stepped->coding, names)) return false;
+    stepped->coding.bytes = written_bytes(&work->coded);
+    return true;
+}
+
 /* A limit where the steps alone take longer than the goal allows. */
 static void explain_steps(struct encoding *work, double read, char *reason)
 {
-    struct stepped stepped = {.work = work};
+    struct stepped stepped;
     char names[KV_CODING_NAMES];
-    const bool known = kv_coding_steps(work->spec->asked, &stepped.coding, names);
-    stepped.coding.bytes = written_bytes(&work->coded);
+    const bool known = count_steps(work, &stepped, names);
     if (!known || take_steps(&stepped) <= 0) {
         snprintf(reason, KV_PERF_REASON, "no reason found: %s",
                  known ? "these kernels have nothing that takes the steps alone"
@@ -213,7 +221,7 @@ static void explain_steps(struct encoding *work, double read, char *reason)
 static void explain_turboquant(struct encoding *work, double widen, double taken, char *reason)
 {
     struct rotated rotated = {.work = work};
-    struct stepped stepped = {.work = work};
+    struct stepped stepped;
     char names[KV_CODING_NAMES];
     const double steps = kv_perf_best(kv_perf_wide_steps, &work->coded.kernels);
     const double transform = steps / kv_perf_best(rotate_rows, &rotated);
@@ -222,9 +230,7 @@ static void explain_turboquant(struct encoding *work, double widen, double taken
         "alone: widening the halves %.0f steps, the transform %.0f; of %.0f, %.0f are left for norm, "
         "16 cells a value and packing",
         widen * steps, transform, taken, taken - widen * steps - transform);
-    if (!kv_coding_steps(work->spec->asked, &stepped.coding, names)) return;
-    stepped.coding.bytes = written_bytes(&work->coded);
-    if (take_steps(&stepped) > 0)
+    if (count_steps(work, &stepped, names) && take_steps(&stepped) > 0)
         snprintf(reason + said, (size_t)(KV_PERF_REASON - said),
                  "; the fewest operations known for all of it, none of which waits for another, take %.0f",
                  steps * 2 * work->coded.code->dim / kv_perf_best(take_steps, &stepped));

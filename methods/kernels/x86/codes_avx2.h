@@ -1,17 +1,11 @@
-/* Codes in vectors of bytes, for the AVX2 set: 32 values a step. The lower half of each vector
- * holds the first 16 of them, so that packing inside halves keeps their order. */
+/* Codes in vectors of bytes, for the AVX2 set: 32 values a step. Packing works inside halves: codes of a grid are
+ * loaded so that the lower half of each vector holds the first 16 values, those of cells are put in order as bytes. */
 #ifndef KVBENCH_METHODS_KERNELS_X86_CODES_AVX2_H
 #define KVBENCH_METHODS_KERNELS_X86_CODES_AVX2_H
 
 #include <stdbool.h>
 
 enum { STEP = 32 };
-
-/* x[0..3] and x[16..19] */
-static inline __m256 load_apart(const float *x)
-{
-    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x)), _mm_loadu_ps(x + 16), 1);
-}
 
 /* A table by cell in registers: of those below 0, and the others. */
 struct cell_bytes {
@@ -52,7 +46,7 @@ static inline __m256i round_words(const float *x, vec by)
 }
 
 /* Bytes of two such vectors, as the values come. */
-static inline __m256i in_order(__m256i bytes)
+static inline __m256i order_dwords(__m256i bytes)
 {
     return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
@@ -73,8 +67,8 @@ static inline __m256i cells_of_words(const struct cell_tables *tables, const __m
                                              _mm256_cmpeq_epi16(words[1], edge1));
     const __m256i above = _mm256_packs_epi16(_mm256_cmpgt_epi16(words[0], edge0),
                                              _mm256_cmpgt_epi16(words[1], edge1));
-    *same = (uint32_t)_mm256_movemask_epi8(in_order(equal));
-    return in_order(_mm256_sub_epi8(base, above));
+    *same = (uint32_t)_mm256_movemask_epi8(order_dwords(equal));
+    return order_dwords(_mm256_sub_epi8(base, above));
 }
 
 /* Values that round to the edge of their cell, compared in full: with its threshold, or, where it
@@ -142,7 +136,7 @@ static inline __m256i grid_words(const float *x, __m256 low, __m256 inverse, __m
                                  __m256 *off)
 {
     const __m256 magic = _mm256_set1_ps(0x1.8p23f);
-    __m256 q = _mm256_mul_ps(_mm256_sub_ps(load_apart(x), low), inverse);
+    __m256 q = _mm256_mul_ps(_mm256_sub_ps(load_halves(x, x + 16), low), inverse);
     q = _mm256_min_ps(_mm256_max_ps(q, _mm256_setzero_ps()), top);
     const __m256 t = _mm256_add_ps(q, magic);
     *off = _mm256_max_ps(*off, magnitude(_mm256_sub_ps(q, _mm256_sub_ps(t, magic))));

@@ -52,24 +52,16 @@ ALWAYS_INLINE __m256i nibbles_of_words(const __m256i words[PACKED_WORDS])
     return _mm256_shuffle_epi8(_mm256_permute4x64_epi64(_mm256_packus_epi16(pairs[0], pairs[1]), 0xd8), places);
 }
 
-/* Of a row, as many as fill whole steps; how many that were. */
-ALWAYS_INLINE size_t pack_steps(const struct kv_cells *cells, const summed_cells *sums, const float *x, size_t n,
-                                float factor, uint8_t *packed)
+/* Words of a step's values, summed; true where one lies at an edge. */
+ALWAYS_INLINE bool sum_step(const float *x, vec by, const summed_cells *sums, __m256i words[PACKED_WORDS])
 {
-    const vec by = spread(factor * cells->steps);
     const __m256i inside = _mm256_set1_epi16(0x0fff);
-    size_t i = 0;
-    for (; i + PACKED_STEP <= n; i += PACKED_STEP) {
-        __m256i words[PACKED_WORDS], least = inside; /* 0: a word at an edge */
-        UNROLLED for (uint32_t k = 0; k < PACKED_WORDS; k++) words[k] = round_words(x + i + k * 2 * LANES, by);
-        UNROLLED for (uint32_t k = 0; k < PACKED_WORDS; k += 2) sum_words(words + k, sums);
-        UNROLLED for (uint32_t k = 0; k < PACKED_WORDS; k++) least =
-            _mm256_min_epu16(least, _mm256_and_si256(words[k], inside));
-        store_bits(packed + i / 2, nibbles_of_words(words));
-        if (__builtin_expect(_mm256_movemask_epi8(_mm256_cmpeq_epi16(least, _mm256_setzero_si256())), 0))
-            KERNEL(pack_cells_of)(cells, x + i, PACKED_STEP, factor, 4, packed + i / 2);
-    }
-    return i;
+    __m256i least = inside;
+    UNROLLED for (uint32_t k = 0; k < PACKED_WORDS; k++) words[k] = round_words(x + k * 2 * LANES, by);
+    UNROLLED for (uint32_t k = 0; k < PACKED_WORDS; k += 2) sum_words(words + k, sums);
+    UNROLLED for (uint32_t k = 0; k < PACKED_WORDS; k++) least =
+        _mm256_min_epu16(least, _mm256_and_si256(words[k], inside));
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi16(least, _mm256_setzero_si256()));
 }
 
 #include "methods/kernels/x86/pack_nibbles.h"

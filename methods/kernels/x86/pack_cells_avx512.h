@@ -30,26 +30,17 @@ ALWAYS_INLINE summed_cells load_sums(const struct kv_cells *cells)
     return _mm512_loadu_si512(cells->sums);
 }
 
-/* Of a row, as many as fill whole steps; how many that were. */
-ALWAYS_INLINE size_t pack_steps(const struct kv_cells *cells, const summed_cells *sums, const float *x, size_t n,
-                                float factor, uint8_t *packed)
+/* Words of a step's values, summed; true where one lies at an edge. */
+ALWAYS_INLINE bool sum_step(const float *x, vec by, const summed_cells *sums, __m512i words[PACKED_WORDS])
 {
-    const vec by = spread(factor * cells->steps);
     const __m512i inside = _mm512_set1_epi16(0x0fff);
-    size_t i = 0;
-    for (; i + PACKED_STEP <= n; i += PACKED_STEP) {
-        __m512i words[PACKED_WORDS];
-        __mmask32 sure = (__mmask32)~0u; /* no word at an edge */
-        UNROLLED for (uint32_t k = 0; k < PACKED_WORDS; k++)
-        {
-            words[k] = sum_words(round_words(x + i + k * 2 * LANES, by), *sums);
-            sure = _mm512_mask_test_epi16_mask(sure, words[k], inside);
-        }
-        _mm512_storeu_si512(packed + i / 2, nibbles_of_words(words));
-        if (__builtin_expect(!_kortestc_mask32_u8(sure, sure), 0))
-            KERNEL(pack_cells_of)(cells, x + i, PACKED_STEP, factor, 4, packed + i / 2);
+    __mmask32 sure = (__mmask32)~0u;
+    UNROLLED for (uint32_t k = 0; k < PACKED_WORDS; k++)
+    {
+        words[k] = sum_words(round_words(x + k * 2 * LANES, by), *sums);
+        sure = _mm512_mask_test_epi16_mask(sure, words[k], inside);
     }
-    return i;
+    return !_kortestc_mask32_u8(sure, sure);
 }
 
 #include "methods/kernels/x86/pack_nibbles.h"

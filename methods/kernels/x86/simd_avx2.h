@@ -30,6 +30,14 @@ static inline vec as_floats(vec_int v) { return _mm256_castsi256_ps(v); }
 static inline vec_int as_bits(vec v) { return _mm256_castps_si256(v); }
 static inline vec_int load_bits(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline void store_bits(void *p, vec_int v) { _mm256_storeu_si256((__m256i *)p, v); }
+static inline vec_int and_bits(vec_int a, vec_int b) { return _mm256_and_si256(a, b); }
+static inline vec_int difference_bits(vec_int a, vec_int b) { return _mm256_xor_si256(a, b); }
+
+/* low[0..3] and high[0..3] */
+static inline vec load_halves(const float *low, const float *high)
+{
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1);
+}
 
 /* Bytes first .. n - 1 of those at p, fewer than a vector; some of those before once more. */
 static inline void store_bytes_part(uint8_t *p, size_t n, size_t first, vec_int v)
@@ -37,8 +45,6 @@ static inline void store_bytes_part(uint8_t *p, size_t n, size_t first, vec_int 
     if (n >= sizeof v) store_bits(p + n - sizeof v, v);
     else memcpy(p + first, &v, n - first);
 }
-static inline vec_int and_bits(vec_int a, vec_int b) { return _mm256_and_si256(a, b); }
-static inline vec_int difference_bits(vec_int a, vec_int b) { return _mm256_xor_si256(a, b); }
 
 /* 16 bytes, again and again. */
 static inline vec_int repeat_bytes(const void *p)
@@ -593,8 +599,7 @@ static inline void store_block(float *out, uint32_t k, vec v)
 
 static inline vec load_block(const float *x, uint32_t k)
 {
-    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x + 4 * k)),
-                                _mm_loadu_ps(x + 16 + 4 * k), 1);
+    return load_halves(x + 4 * k, x + 16 + 4 * k);
 }
 
 /* Levels that are small integers, as the upper two of their four bytes. */

@@ -32,14 +32,14 @@ static inline vec as_floats(vec_int v) { return _mm512_castsi512_ps(v); }
 static inline vec_int as_bits(vec v) { return _mm512_castps_si512(v); }
 static inline vec_int load_bits(const void *p) { return _mm512_loadu_si512(p); }
 static inline void store_bits(void *p, vec_int v) { _mm512_storeu_si512(p, v); }
+static inline vec_int and_bits(vec_int a, vec_int b) { return _mm512_and_si512(a, b); }
+static inline vec_int difference_bits(vec_int a, vec_int b) { return _mm512_xor_si512(a, b); }
 
 /* Bytes first .. n - 1 of those at p, fewer than a vector. */
 static inline void store_bytes_part(uint8_t *p, size_t n, size_t first, vec_int v)
 {
     _mm512_mask_storeu_epi8(p + first, ((__mmask64)1 << (n - first)) - 1, v);
 }
-static inline vec_int and_bits(vec_int a, vec_int b) { return _mm512_and_si512(a, b); }
-static inline vec_int difference_bits(vec_int a, vec_int b) { return _mm512_xor_si512(a, b); }
 
 /* 16 bytes, again and again. */
 static inline vec_int repeat_bytes(const void *p)

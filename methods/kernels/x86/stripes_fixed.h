@@ -49,7 +49,7 @@ ALWAYS_INLINE __m256i whole_entries(enum kv_stripe_format format, struct group g
                                     vec base)
 {
     if (format == KV_STRIPE_BOOK)
-        return _mm256_castps_si256(fused(entries, mul(spread(group.factor), spread(group.x[0])), base));
+        return _mm256_castps_si256(fused(entries, spread(group.factor * group.x[0]), base));
     const vec a = spread(group.factor * group.x[0]), b = spread(group.factor * group.x[1]);
     const vec sign = _mm256_setr_ps(-0.0f, 0, -0.0f, 0, -0.0f, 0, -0.0f, 0);
     const vec next = _mm256_setr_ps(-0.0f, -0.0f, 0, 0, -0.0f, -0.0f, 0, 0);
@@ -66,8 +66,7 @@ ALWAYS_INLINE void store_planes(__m256i first, __m256i second, uint32_t planes, 
     const __m256i order = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     const __m256i a = _mm256_shuffle_epi8(first, order), b = _mm256_shuffle_epi8(second, order);
-    const __m256i two = _mm256_permute4x64_epi64(_mm256_unpacklo_epi32(a, b), 0xd8);
-    _mm256_storeu_si256((__m256i *)(void *)out, two);
+    store_bits(out, _mm256_permute4x64_epi64(_mm256_unpacklo_epi32(a, b), 0xd8));
     if (planes < MOST_PLANES) return;
     const __m256i more = _mm256_permute4x64_epi64(_mm256_unpackhi_epi32(a, b), 0xd8);
     _mm_store_si128((__m128i *)(void *)(out + 2 * PLANE), _mm256_castsi256_si128(more));
@@ -118,11 +117,6 @@ static void value_range(const struct kv_stripes *stripes, float *least, float *m
         *least = size < *least ? size : *least;
         *most = size > *most ? size : *most;
     }
-}
-
-ALWAYS_INLINE vec load_halves(const float *low, const float *high)
-{
-    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1);
 }
 
 /* Tables of one format and so many planes. `reach` is the largest whole number of a group of
