@@ -355,7 +355,7 @@ ALWAYS_INLINE void exp_arguments(const vec *x, struct exp_line line, bool below,
     UNROLLED for (uint32_t k = 0; k < many; k++) y[k] = smaller(y[k], spread(KV_EXP_HIGHEST));
 }
 
-#if !HAS_ROOTS
+#if !ROOTS
 /* Exponentials, or 0 where the argument is too low, in place of x. There both r, which may be no number,
  * and the power become 0. below: no argument is above 0, but for a rounding. */
 ALWAYS_INLINE void exp_or_zero(vec *x, struct exp_line line, bool below, uint32_t many)
@@ -375,18 +375,29 @@ ALWAYS_INLINE void exp_or_zero(vec *x, struct exp_line line, bool below, uint32_
     UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = fused(series[k], x[k], powers[k]);
 }
 #else
-/* The same by the table of roots; n counts in 32nds. */
+/* S of exp.h, which r R is multiplied by. */
+ALWAYS_INLINE void root_series(const vec *r, vec *sums, uint32_t many)
+{
+    static const float fourth[] = {KV_EXP_QUARTER3, KV_EXP_QUARTER2, KV_EXP_QUARTER1, 1.0f},
+                       thirty_second[] = {0.5f, KV_EXP_ROOT_LINEAR};
+    const float *const lower = ROOTS == 4 ? fourth : thirty_second;
+    _Static_assert(ROOTS == 4 || ROOTS == 32, "a series for each number of roots");
+    UNROLLED for (uint32_t k = 0; k < many; k++) sums[k] = fused(spread(lower[0]), r[k], spread(lower[1]));
+    UNROLLED for (uint32_t i = 2; i < (ROOTS == 4 ? 4 : 2); i++)
+        UNROLLED for (uint32_t k = 0; k < many; k++) sums[k] = fused(sums[k], r[k], spread(lower[i]));
+}
+
+/* The same by the table of roots; n counts in parts of ROOTS. */
 ALWAYS_INLINE void exp_or_zero(vec *x, struct exp_line line, bool below, uint32_t many)
 {
-    const vec lowest = spread(KV_EXP_LOWEST), magic = spread(KV_EXP_ROOT_MAGIC);
+    const vec lowest = spread(KV_EXP_LOWEST), magic = spread(KV_EXP_ROOT_MAGIC(ROOTS));
     vec y[EXP_VECS], n[EXP_VECS], roots[EXP_VECS], series[EXP_VECS];
     exp_arguments(x, line, below, y, many);
     UNROLLED for (uint32_t k = 0; k < many; k++) n[k] = fused(y[k], spread(KV_EXP_INV_LN2), magic);
     UNROLLED for (uint32_t k = 0; k < many; k++) roots[k] = root_of_two_in(n[k]);
     UNROLLED for (uint32_t k = 0; k < many; k++) n[k] = sub(n[k], magic);
     UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = fused_minus(n[k], spread(KV_EXP_LN2), y[k]);
-    UNROLLED for (uint32_t k = 0; k < many; k++) series[k] =
-        fused(x[k], spread(0.5f), spread(KV_EXP_ROOT_LINEAR));
+    root_series(x, series, many);
     UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = mul(x[k], roots[k]);
     UNROLLED for (uint32_t k = 0; k < many; k++) x[k] = fused(series[k], x[k], roots[k]);
     UNROLLED for (uint32_t k = 0; k < many; k++) x[k] =
@@ -407,12 +418,12 @@ ALWAYS_INLINE void exp_vectors(float *x, struct exp_line line, bool below, uint3
     }
 }
 
-/* Fewer than four vectors, behind whole fours. */
+/* Fewer than four vectors, behind whole fours. Vector k of four enters sum k mod EXP_SUMS. */
 ALWAYS_INLINE void exp_rest(float *x, size_t n, struct exp_line line, bool below, vec sums[4])
 {
     switch (n / LANES) {
     case 1: exp_vectors(x, line, below, 1, sums); break;
-    case 3: exp_vectors(x + 2 * LANES, line, below, 1, sums + 2); /* fall through */
+    case 3: exp_vectors(x + 2 * LANES, line, below, 1, sums + 2 % EXP_SUMS); /* fall through */
     case 2: exp_vectors(x, line, below, 2, sums); break;
     default: break;
     }
@@ -421,7 +432,7 @@ ALWAYS_INLINE void exp_rest(float *x, size_t n, struct exp_line line, bool below
 ALWAYS_INLINE void exp_four(float *x, struct exp_line line, bool below, vec sums[4])
 {
     UNROLLED for (uint32_t k = 0; k < 4; k += EXP_VECS)
-        exp_vectors(x + k * LANES, line, below, EXP_VECS, sums + k);
+        exp_vectors(x + k * LANES, line, below, EXP_VECS, sums + k % EXP_SUMS);
 }
 
 ALWAYS_INLINE float sum_of_four(const vec sums[4])
@@ -442,7 +453,7 @@ static float KERNEL(exp_sum)(float *x, size_t n, float unit, float shift)
         float terms[LANES]; /* a part loads faster than it stores */
         store(terms, e);
         UNROLLED for (uint32_t k = 0; k < 4; k++) /* the others would add exp(-shift) */
-            if (k == n / LANES) sums[k] = add(sums[k], load_part(terms, n - whole));
+            if (k == n / LANES) sums[k % EXP_SUMS] = add(sums[k % EXP_SUMS], load_part(terms, n - whole));
         for (size_t i = whole; i < n; i++) x[i] = terms[i - whole];
     }
     return sum_of_four(sums);
@@ -536,8 +547,8 @@ ALWAYS_INLINE void weigh_both(float *x, const float *y, const struct exp_line li
     UNROLLED for (uint32_t i = 0; i < many; i++)
     {
         store(x + i * LANES, a[i]);
-        sums->weights[k + i] = add(sums->weights[k + i], a[i]);
-        sums->others[k + i] = add(sums->others[k + i], b[i]);
+        sums->weights[(k + i) % EXP_SUMS] = add(sums->weights[(k + i) % EXP_SUMS], a[i]);
+        sums->others[(k + i) % EXP_SUMS] = add(sums->others[(k + i) % EXP_SUMS], b[i]);
         sums->shift = fused(unless_below(gap[i], a[i], spread(FLT_MIN)), a[i], sums->shift);
     }
     UNROLLED for (uint32_t i = 0; marked && i < many; i++)

@@ -13,12 +13,16 @@
  * of 1 + r P and the product, times |r| < 0.35. Seen over a seventh of all floats: 1.5 eps at most
  * where y <= 0, 2.6 above.
  *
- * Sets that look a float up in a table of 32 (HAS_ROOTS) sum exponentials without P: n = rint(32 y /
- * ln 2), |r| <= ln 2 / 64, and R = 2^((n mod 32) / 32) is an entry. exp(y) = 2^floor(n / 32) (R + (LINEAR
- * + r / 2) (r R)), where LINEAR = 1 + (ln 2 / 64)^2 / 8 takes from r^3 / 6 what a line can, and leaves
- * 0.44 eps. y INV_LN2 + ROOT_MAGIC is n / 32, in steps of 1 / 32: n mod 32 are its lowest bits. Table and
- * last rounding are half an eps each, r as above: 2.4 eps at the lowest argument, 3.5 at the highest
- * (seen: 2.3, 3.3). A tanh needs P: near 0 that line is off by 123. */
+ * Sets that look a float up in a table of N = ROOTS entries sum exponentials without P: n = rint(N y /
+ * ln 2), |r| <= ln 2 / 2 N, and R = 2^((n mod N) / N) is an entry. y INV_LN2 + ROOT_MAGIC(N) is n / N, in steps
+ * of 1 / N: n mod N are its lowest bits. exp(y) = 2^floor(n / N) (R + S (r R)):
+ *
+ *     N = 32   S = LINEAR + r / 2, where LINEAR = 1 + (ln 2 / 64)^2 / 8 takes from r^3 / 6 what a line can,
+ *              and leaves 0.44 eps;
+ *     N = 4    S = 1 + r (QUARTER1 + r (QUARTER2 + r QUARTER3)), fitted as P is: 5.5e-9, 0.05 eps.
+ *
+ * Table and last rounding are half an eps each, r as above: 2.4 eps at the lowest argument, 3.5 at the highest
+ * (seen: 2.3 and 3.3 with N = 32, 1.5 and 2.8 with N = 4). A tanh needs P: near 0 that line is off by 123. */
 #ifndef KVBENCH_METHODS_KERNELS_EXP_H
 #define KVBENCH_METHODS_KERNELS_EXP_H
 
@@ -26,8 +30,11 @@
 #define KV_EXP_LN2_HIGH 0.693359375f
 #define KV_EXP_LN2_LOW -2.12194440054690583e-4f
 #define KV_EXP_LN2 0.693147180559945309f
-#define KV_EXP_ROOT_MAGIC 0x1.8p18f
+#define KV_EXP_ROOT_MAGIC(n) (0x1.8p23f / (n))
 #define KV_EXP_ROOT_LINEAR 0x1.0000f6p+0f
+#define KV_EXP_QUARTER1 0x1.000006p-1f
+#define KV_EXP_QUARTER2 0x1.5571d6p-3f
+#define KV_EXP_QUARTER3 0x1.55211ap-5f
 #define KV_EXP_MAGIC (0x1.8p23f + 127)
 #define KV_EXP_P0 0x1.fffffcp-2f
 #define KV_EXP_P1 0x1.555492p-3f

@@ -6,7 +6,7 @@
 #define TILES_APART 0
 #define HAS_LANE_FACTORS 1
 #define HAS_FOUR_STEPS 0
-#define HAS_ROOTS 0
+#define ROOTS 0
 #define HAS_CODE_WORDS 0
 #define CELL_CODES KERNEL(plain_cell_codes)
 #define ALL_CELLS KERNEL(plain_cell_codes)

@@ -12,7 +12,7 @@
 /* 5 x 16: 20 accumulators, 5 vectors of 4 factors each and 4 columns are 29 of the 32 registers (with
  * 6 rows gcc spills); 20 chains hide 4 cycles of 4 pipes. */
 enum { LANES = 4, TILE_ROWS = 5, TILE_VECS = 4, STRIP_DEPTH = 256, COPIES_STRIPS = 1,
-       HADAMARD_VECS = 16, EXP_VECS = 4 };
+       HADAMARD_VECS = 16, EXP_VECS = 4, EXP_SUMS = 4 };
 
 typedef float32x4_t vec;
 typedef uint32x4_t vec_int;

@@ -11,7 +11,7 @@
 #define TILES_APART 0
 #define HAS_LANE_FACTORS 0
 #define HAS_FOUR_STEPS 1
-#define HAS_ROOTS 0
+#define ROOTS 4
 #define HAS_CODE_WORDS 1
 #define BOOK_PARTS 2
 #define CELL_CODES block_cells

@@ -6,7 +6,7 @@
 #define TILES_APART 1
 #define HAS_LANE_FACTORS 0
 #define HAS_FOUR_STEPS 0
-#define HAS_ROOTS 1
+#define ROOTS 32
 #define HAS_CODE_WORDS 0
 #define CELL_CODES block_cells
 #define ALL_CELLS KERNEL(cell_codes)

@@ -15,7 +15,7 @@
 
 /* 6 x 16: 12 accumulators, 2 columns, 1 row of the 16 registers; 16 KiB strips stay in L1. */
 enum { LANES = 8, TILE_ROWS = 6, TILE_VECS = 2, STRIP_DEPTH = 256, COPIES_STRIPS = 1,
-       HADAMARD_VECS = 8, EXP_VECS = 4, SEARCH_LEVELS = 4 };
+       HADAMARD_VECS = 8, EXP_VECS = 2, EXP_SUMS = 2, SEARCH_LEVELS = 4 };
 
 typedef __m256 vec;
 typedef __m256i vec_int;
@@ -102,10 +102,27 @@ static inline vec power_of_two_in(vec t)
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23));
 }
 
+/* 2^n where 4 n lies in the low bits of t, see exp.h: the lowest two choose a root, less what they add when all are
+ * moved to the exponent's place. */
+static inline vec root_of_two_in(vec t)
+{
+    static const uint32_t roots[4] = {0x3f800000, 0x3f7837f0, 0x3f7504f3, 0x3f7744fd};
+    const vec table = as_floats(repeat_bytes(roots));
+    return as_floats(_mm256_add_epi32(as_bits(_mm256_permutevar_ps(table, as_bits(t))),
+                                      _mm256_slli_epi32(as_bits(t), 21)));
+}
+
 /* v where y >= limit, else 0. */
 static inline vec unless_below(vec v, vec y, vec limit)
 {
     return _mm256_and_ps(v, _mm256_cmp_ps(y, limit, _CMP_GE_OQ));
+}
+
+/* The same of v that is scaled by 2^n already. */
+static inline vec scaled_unless_below(vec v, vec n, vec y, vec limit)
+{
+    (void)n;
+    return unless_below(v, y, limit);
 }
 
 static inline float sum_lanes(vec v)

@@ -18,7 +18,7 @@
 /* 6 x 64: 24 accumulators, 4 columns, 1 row of the 32 registers. Values need no copy: L2 gives a row
  * of them in the time of six rows' products, wherever it lies. */
 enum { LANES = 16, TILE_ROWS = 6, TILE_VECS = 4, STRIP_DEPTH = 256, COPIES_STRIPS = 0,
-       HADAMARD_VECS = 16, EXP_VECS = 4, SEARCH_LEVELS = 5 };
+       HADAMARD_VECS = 16, EXP_VECS = 4, EXP_SUMS = 4, SEARCH_LEVELS = 5 };
 
 typedef __m512 vec;
 typedef __m512i vec_int;
