@@ -5,6 +5,7 @@
 
 #include "harness/perf/perf.h"
 #include "methods/kernels/ready.h"
+#include "methods/kernels/strips.h"
 
 enum { KV_TILE_ROWS = 96, KV_TILE_COLUMNS = KV_READY_TILE };
 
@@ -15,6 +16,7 @@ struct kv_cached_tile {
     float *ready_keys, *ready_values; /* where the set has such */
     float *queries, *outputs;         /* [KV_TILE_ROWS][dim] */
     float *panels, *values;           /* [KV_TILE_COLUMNS][dim] */
+    float *strips;                    /* values, where the set wants such */
     float *logits;                    /* [KV_TILE_ROWS], as far apart as a sweep lays them */
 };
 

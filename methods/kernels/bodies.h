@@ -295,7 +295,7 @@ static void KERNEL(add_ragged_strip)(struct product p, uint32_t rows, uint32_t w
 
 static void KERNEL(accumulate)(const float *weights, uint32_t rows, uint32_t stride,
                                const float *values, uint32_t n, uint32_t dim, const float *factors,
-                               float *outputs)
+                               float *outputs, uint32_t apart)
 {
     float strip[STRIP_DEPTH * PANEL] __attribute__((aligned(64)));
     for (uint32_t j = 0; j < n; j += STRIP_DEPTH)
@@ -304,10 +304,10 @@ static void KERNEL(accumulate)(const float *weights, uint32_t rows, uint32_t str
             const uint32_t width = dim - c < PANEL ? dim - c : PANEL;
             const float *columns = values + (size_t)j * dim + c;
             struct product p = {.a = weights + j, .a_stride = stride, .depth = depth,
-                                .b = columns, .b_stride = dim, .c = outputs + c, .c_stride = dim,
+                                .b = columns, .b_stride = dim, .c = outputs + c, .c_stride = apart,
                                 .factors = j ? NULL : factors};
             /* Copying pays from about four passes on, if at all. */
-            if ((COPIES_STRIPS && rows > 4 * TILE_ROWS) || width % LANES) {
+            if ((COPIES_STRIPS && dim != PANEL && rows > 4 * TILE_ROWS) || width % LANES) {
                 KERNEL(copy_strip)(columns, dim, depth, width, strip);
                 p.b = strip;
                 p.b_stride = PANEL;

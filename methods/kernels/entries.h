@@ -5,6 +5,7 @@
 static void KERNEL(fill)(struct kv_kernels *kernels)
 {
     kernels->panel = PANEL;
+    kernels->strip = COPIES_STRIPS ? PANEL : 0;
     kernels->widen_half = KERNEL(widen_half);
     kernels->widen_bfloat = KERNEL(widen_bfloat);
     kernels->narrow_half = KERNEL(narrow_half);

@@ -223,6 +223,8 @@ struct kv_kernels {
     const char *isa;          /* the strongest set in use: "generic", "avx2", ... */
     uint32_t panel;           /* columns of a packed key panel, see pack_keys; divides 64, and is whole cells
                                * where there are such */
+    uint32_t strip;           /* accumulate is faster where many rows meet so many columns of values that lie
+                               * together, once for all: more are laid so at each call; 0: it is not */
     uint32_t ready_cell;      /* floats of a cell, see ready_keys; 0: the set has no such entries */
     float ready_least;        /* what its products may lose beside roundings */
 
@@ -244,9 +246,10 @@ struct kv_kernels {
     void (*logits)(const float *queries, uint32_t rows, uint32_t dim, const float *panels,
                    uint32_t columns, float scale, float *logits, uint32_t stride);
     /* outputs[r][c] = outputs[r][c] * factors[r] + sum_j weights[r][j] * values[j][c], j ascending, n > 0;
-     * values [n][dim]; factors NULL: 1; where a factor is 0 (else 2^-60 at least) outputs may be anything */
+     * values [n][dim], rows of outputs `apart` floats apart; factors NULL: 1; where a factor is 0 (else 2^-60 at
+     * least) outputs may be anything */
     void (*accumulate)(const float *weights, uint32_t rows, uint32_t stride, const float *values,
-                       uint32_t n, uint32_t dim, const float *factors, float *outputs);
+                       uint32_t n, uint32_t dim, const float *factors, float *outputs, uint32_t apart);
     /* For many rows, of sets that multiply faster in another format than floats: what the rows meet is
      * made ready once, in cells of 32 lines by 32 columns (of lines and of dim; ready lies at a multiple of
      * 64 bytes). Panels of so many columns, a multiple of 32; values [n][dim]. NULL where ready_cell is 0. */

@@ -98,7 +98,7 @@ void kv_many_sums(const struct kv_kernels *kernels, float *scratch, struct kv_ke
                   uint32_t dim, float *outputs)
 {
     if (!scratch) {
-        kernels->accumulate(weights, rows, stride, values, n, dim, NULL, outputs);
+        kernels->accumulate(weights, rows, stride, values, n, dim, NULL, outputs, dim);
         return;
     }
     const struct lines lines = {values, dim, 0, kernels->ready_values};

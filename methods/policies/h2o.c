@@ -60,7 +60,7 @@ static void reduce_columns(const struct config *config, const struct kv_kernels 
     for (uint32_t g = 1, n; g < lane->group; g += n) {
         const float *weights = lane->weights + (size_t)g * stride;
         n = config->reduce == REDUCE_MAX ? 1 : lane->group - g < TOGETHER ? lane->group - g : TOGETHER;
-        if (config->reduce != REDUCE_MAX) kernels->accumulate(ones, 1, n, weights, n, stride, NULL, columns);
+        if (config->reduce != REDUCE_MAX) kernels->accumulate(ones, 1, n, weights, n, stride, NULL, columns, stride);
         for (uint32_t c = 0; config->reduce == REDUCE_MAX && c < stride; c++)
             columns[c] = weights[c] > columns[c] ? weights[c] : columns[c];
     }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "methods/kernels/ready.h"
+#include "methods/kernels/strips.h"
 #include "methods/sweep/sweep.h"
 
 enum {
@@ -46,8 +47,9 @@ struct tile {
     uint32_t line[TILE], position[TILE]; /* of its columns; ascending lines, side by side unless they were gathered */
     struct tile_keys keys, exact; /* as read, and as recorded */
     float *values;                /* [TILE][value_dim] */
-    float *ready_values;
+    float *ready_values, *strips; /* the same, where ready or in_strips */
     bool ready; /* products by keys and values made ready (kernels.h): the chunk has many rows */
+    bool in_strips; /* sums by values in strips, likewise */
     float *rows;                  /* [TILE][key_dim] before packing */
     float *coded, *span;          /* [TILE] 1 or 0: dot with weights gives a mass */
     int32_t *begin, *end;         /* [TILE]; lines past n have begin = end = 0 */

@@ -69,6 +69,13 @@ void kv_tile_load_keys(struct work *work)
     pack_rows(work->sweep, tile, &tile->keys);
 }
 
+static void lay_values(const struct kv_sweep *sweep, struct tile *tile)
+{
+    const uint32_t n = kv_tile_loaded(tile), dim = kv_sweep_columns(sweep, 1);
+    if (tile->ready) sweep->kernels->ready_values(tile->values, n, dim, tile->ready_values);
+    else if (tile->in_strips) kv_strips_lay(sweep->kernels, tile->values, n, dim, tile->strips);
+}
+
 /* What a comparison needs of the loaded lines: exact keys, unless the rows' exact logits are kept. */
 static void load_comparison(struct work *work, uint32_t row, uint32_t n)
 {
@@ -167,9 +174,7 @@ uint32_t kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2
         if (sparse(work)) pack(work);
     }
     pack_rows(sweep, tile, &tile->keys);
-    if (values && tile->ready)
-        sweep->kernels->ready_values(values, kv_tile_loaded(tile), kv_sweep_columns(sweep, 1),
-                                     tile->ready_values);
+    if (values) lay_values(sweep, tile);
     if (sweep->compare) load_comparison(work, row, n);
     return next;
 }

@@ -52,11 +52,11 @@ static void bench_logits_one(const struct kv_kernels *k)
 }
 static void bench_accumulate(const struct kv_kernels *k)
 {
-    k->accumulate(data.a, ROWS, LINES, data.b, LINES, DIM, NULL, data.out);
+    k->accumulate(data.a, ROWS, LINES, data.b, LINES, DIM, NULL, data.out, DIM);
 }
 static void bench_accumulate_one(const struct kv_kernels *k)
 {
-    k->accumulate(data.a, 1, LINES, data.b, LINES, DIM, NULL, data.out);
+    k->accumulate(data.a, 1, LINES, data.b, LINES, DIM, NULL, data.out, DIM);
 }
 /* In place: from fresh logits every time, as the sweep does; the copy is in every set's time. */
 static void bench_exp_sum(const struct kv_kernels *k)

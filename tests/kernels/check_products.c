@@ -8,7 +8,7 @@
 #include "harness/base/status.h"
 #include "tests/kernels/checkkern.h"
 
-static const uint32_t dims[] = {1, 2, 3, 5, 8, 15, 17, 24, 64, 72, 80, 96, 128, 192, 256};
+static const uint32_t dims[] = {1, 2, 3, 5, 8, 15, 16, 17, 24, 64, 72, 80, 96, 128, 192, 256};
 static const uint32_t row_counts[] = {1, 2, 3, 4, 5, 6, 7, 11, 12, 24, 31};
 
 /* What a product or sum may lose beside its rounding: at most half the smallest subnormal. */
@@ -114,7 +114,7 @@ const char *check_logits(const struct kv_kernels *generic, const struct kv_kerne
     return NULL;
 }
 
-struct sum_shape { uint32_t rows, dim, n, stride; };
+struct sum_shape { uint32_t rows, dim, n, stride, apart; };
 
 /* Of a row; some shapes have none. */
 static float factor_of(uint32_t r) { return r % 5 == 4 ? 0.0f : r % 3 ? 0.75f / (float)r : 1.0f; }
@@ -126,7 +126,7 @@ static const char *judge_accumulate(const float *weights, const float *values, c
     for (uint32_t r = 0; r < s.rows; r++)
         for (uint32_t c = 0; c < s.dim; c++) {
             const float factor = has_factors(s) ? factor_of(r) : 1.0f;
-            double sum = factor > 0 ? (double)factor * (double)before[r * s.dim + c] : 0;
+            double sum = factor > 0 ? (double)factor * (double)before[r * s.apart + c] : 0;
             double size = fabs(sum);
             for (uint32_t j = 0; j < s.n; j++) {
                 const double term = (double)weights[r * s.stride + j] *
@@ -134,11 +134,21 @@ static const char *judge_accumulate(const float *weights, const float *values, c
                 sum += term;
                 size += fabs(term);
             }
-            const double error = fabs((double)outputs[r * s.dim + c] - sum);
+            const double error = fabs((double)outputs[r * s.apart + c] - sum);
             if (!(error <= (s.n + 2) * (FLT_EPSILON * size + least)))
                 return complain("row %u of %u, column %u of %u, n %u: error %.3g of %.3g", r,
                                 s.rows, c, s.dim, s.n, error, size);
         }
+    return NULL;
+}
+
+/* What lies between rows of outputs stays what it is. */
+static const char *judge_gaps(const float *before, const float *outputs, struct sum_shape s)
+{
+    const size_t gap = s.apart - s.dim;
+    for (size_t r = 1; r < s.rows; r++)
+        if (memcmp(before + r * s.apart - gap, outputs + r * s.apart - gap, gap * sizeof *before))
+            return complain("wrote between rows %zu and %zu of %u", r - 1, r, s.rows);
     return NULL;
 }
 
@@ -164,7 +174,7 @@ static const char *check_accumulate_once(const struct kv_kernels *set, struct su
                                          enum input_kind kind, enum sums how)
 {
     const size_t n_weights = s.n ? (size_t)(s.rows - 1) * s.stride + s.n : 0;
-    const size_t n_outputs = (size_t)s.rows * s.dim;
+    const size_t n_outputs = (size_t)(s.rows - 1) * s.apart + s.dim;
     struct guarded weights = make_floats(n_weights, s.rows % 3);
     struct guarded values = make_floats((size_t)s.n * s.dim, s.rows % 2);
     struct guarded outputs = make_floats(n_outputs, s.rows % 5);
@@ -176,12 +186,15 @@ static const char *check_accumulate_once(const struct kv_kernels *set, struct su
     for (uint32_t r = 0; r < s.rows; r++) {
         floats_of(&factors)[r] = factor_of(r);
         for (uint32_t c = 0; has_factors(s) && factor_of(r) == 0 && c < s.dim; c++)
-            floats_of(&outputs)[r * s.dim + c] = NAN;
+            floats_of(&outputs)[r * s.apart + c] = NAN;
     }
     const float *by = has_factors(s) ? floats_of(&factors) : NULL;
     if (how == READY) sum_ready(set, s, floats_of(&weights), floats_of(&values), by, floats_of(&outputs));
-    else set->accumulate(floats_of(&weights), s.rows, s.stride, floats_of(&values), s.n, s.dim, by, floats_of(&outputs));
-    const char *why = guarded_intact(&outputs) ? NULL : complain("wrote outside");
+    else
+        set->accumulate(floats_of(&weights), s.rows, s.stride, floats_of(&values), s.n, s.dim, by,
+                        floats_of(&outputs), s.apart);
+    const char *why = guarded_intact(&outputs) ? judge_gaps(floats_of(&before), floats_of(&outputs), s)
+                                               : complain("wrote outside");
     if (!why)
         why = judge_accumulate(floats_of(&weights), floats_of(&values), floats_of(&before),
                                floats_of(&outputs), s, how == READY ? (double)set->ready_least : LEAST);
@@ -199,7 +212,8 @@ const char *check_accumulate(const struct kv_kernels *generic, const struct kv_k
         for (size_t d = 0; d < COUNT(dims); d++)
             for (size_t r = 0; r < COUNT(row_counts); r++) {
                 const uint32_t n = (uint32_t)(61 * r + 29 * d) % 300;
-                const struct sum_shape shape = {row_counts[r], dims[d], n, n + (uint32_t)d % 7};
+                const struct sum_shape shape = {row_counts[r], dims[d], n, n + (uint32_t)d % 7,
+                                                dims[d] + (uint32_t)r % 3};
                 if (!is_due()) continue;
                 const char *why = check_accumulate_once(set, shape, (enum input_kind)kind, PLAIN);
                 if (why) return why;
@@ -277,7 +291,7 @@ static const char *check_ready_largest(const struct kv_kernels *set)
     set->ready_values(values, N, DIM, ready);
     set->ready_sums(weights, 1, N, ready, 0, N, DIM, NULL, outputs);
     float none[DIM] = {0};
-    const struct sum_shape shape = {1, DIM, N, N};
+    const struct sum_shape shape = {1, DIM, N, N, DIM};
     const char *why = judge_accumulate(weights, values, none, outputs, shape, (double)set->ready_least);
     set->pack_keys(values, N, DIM, panels);
     set->ready_keys(panels, 64, DIM, ready);
@@ -309,7 +323,7 @@ const char *check_ready_sums(const struct kv_kernels *generic, const struct kv_k
         for (size_t d = 0; d < COUNT(dims) && !why; d++)
             for (size_t r = 0; r < COUNT(many_rows) && !why; r++) {
                 const uint32_t n = 1 + (uint32_t)(61 * r + 29 * d) % 300;
-                const struct sum_shape shape = {many_rows[r], dims[d], n, n + (uint32_t)d % 7};
+                const struct sum_shape shape = {many_rows[r], dims[d], n, n + (uint32_t)d % 7, dims[d]};
                 if (is_due()) why = check_accumulate_once(&all, shape, (enum input_kind)kind, READY);
             }
     return why;

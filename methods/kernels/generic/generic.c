@@ -72,10 +72,10 @@ static void logits_generic(const float *queries, uint32_t rows, uint32_t dim, co
 
 static void accumulate_generic(const float *weights, uint32_t rows, uint32_t stride,
                                const float *values, uint32_t n, uint32_t dim, const float *factors,
-                               float *outputs)
+                               float *outputs, uint32_t apart)
 {
     for (uint32_t r = 0; r < rows; r++) {
-        float *output = outputs + (size_t)r * dim;
+        float *output = outputs + (size_t)r * apart;
         for (uint32_t c = 0; factors && c < dim; c++)
             output[c] = factors[r] > 0 ? output[c] * factors[r] : 0.0f;
         for (uint32_t j = 0; j < n; j++) {
