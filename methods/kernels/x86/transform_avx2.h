@@ -19,9 +19,10 @@ ALWAYS_INLINE void transform_half(struct transform at, int has_factors, vec v[HA
     {
         const float *x = at.x + LANES * i;
         add_squares(x, squares);
-        v[i] = has_factors ? butterfly(mul(load(at.factors + LANES * i), load(x)), 1) : meet_neighbours(x);
-        v[i] = butterfly(butterfly(v[i], 2), 4);
+        v[i] = has_factors ? mul(load(at.factors + LANES * i), load(x)) : load(x);
     }
+    UNROLLED for (uint32_t span = 1; span < LANES; span *= 2)
+        UNROLLED for (uint32_t i = 0; i < HALF_VECS; i++) v[i] = butterfly(v[i], span);
     UNROLLED for (uint32_t span = 1; span < HALF_VECS; span *= 2)
         UNROLLED for (uint32_t i = 0; i < HALF_VECS; i++)
             if (!(i & span)) meet(&v[i], &v[i + span]);
