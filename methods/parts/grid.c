@@ -57,29 +57,7 @@ void kv_grid_encode(struct kv_grid *grid, const float *rows, uint8_t *atom)
         kernels->pack_bits(codes, (size_t)grid->block * grid->dim, grid->bits, atom);
 }
 
-/* Halves times powers of two, so that code * scale + minimum is (code - half) * scale to the bit.
- */
-static float kept_minimum(const struct kv_grid *grid, const uint8_t *at)
-{
-    return is_symmetric(grid) ? lowest(grid, kv_kept_half(at)) : kv_kept_half(at + 2);
-}
-
-static void decode_row(const struct kv_grid *grid, const uint8_t *atom, uint32_t first, uint32_t n,
-                       float *out)
-{
-    const uint8_t *codes = kv_unpack_some(grid->kernels, atom, first, n, grid->bits, grid->codes);
-    for (uint32_t done = 0; done < n;) {
-        const uint32_t c = first + done, g = c / grid->group;
-        const uint32_t in_group = (g + 1) * grid->group - c;
-        const uint32_t run = in_group < n - done ? in_group : n - done;
-        const uint8_t *at = atom + grid->payload_bytes + grid->group_bytes * (size_t)g;
-        const float scale = kv_kept_half(at), minimum = kept_minimum(grid, at);
-        grid->kernels->grid_decode(codes + done, run, minimum, scale, out + done);
-        done += run;
-    }
-}
-
-/* The grids of n channels, apart: halves become floats by the kernel, some at a time. */
+/* n grids, scales and minima apart: halves become floats by the kernel, some at a time. */
 static void widen_grids(const struct kv_grid *grid, const uint8_t *metadata, uint32_t n,
                         float *restrict scales, float *restrict minima)
 {
@@ -88,13 +66,15 @@ static void widen_grids(const struct kv_grid *grid, const uint8_t *metadata, uin
     float pairs[2 * SOME];
     for (uint32_t c = 0; c < n; c += SOME) {
         const uint32_t some = n - c < SOME ? n - c : SOME;
-        memcpy(halves, metadata + (size_t)c * sizeof *halves * 2, some * sizeof *halves * 2);
+        for (uint32_t i = 0; i < some; i++) /* mostly few: a copy of any size would take longer */
+            memcpy(halves + 2 * i, metadata + (size_t)(c + i) * sizeof *halves * 2, 2 * sizeof *halves);
         grid->kernels->widen_half(halves, pairs, 2 * (size_t)some);
         for (uint32_t i = 0; i < some; i++)
             scales[c + i] = pairs[2 * i], minima[c + i] = pairs[2 * i + 1];
     }
 }
 
+/* Halves times powers of two, so that code * scale + minimum is (code - half) * scale to the bit. */
 static void widen_symmetric_grids(const struct kv_grid *grid, const uint8_t *metadata, uint32_t n,
                                   float *scales, float *minima)
 {
@@ -104,25 +84,45 @@ static void widen_symmetric_grids(const struct kv_grid *grid, const uint8_t *met
     }
 }
 
+/* Grids of an atom, of groups or channels first .. first + n - 1. */
+struct grids {
+    const float *scales, *minima;
+};
+static struct grids read_grids(const struct kv_grid *grid, const uint8_t *atom, uint32_t first, uint32_t n)
+{
+    const uint8_t *metadata = atom + grid->payload_bytes + grid->group_bytes * (size_t)first;
+    float *scales = grid->grid, *minima = grid->grid + n;
+    (is_symmetric(grid) ? widen_symmetric_grids : widen_grids)(grid, metadata, n, scales, minima);
+    return (struct grids){scales, minima};
+}
+
+static void decode_row(const struct kv_grid *grid, const uint8_t *atom, uint32_t first, uint32_t n,
+                       float *out)
+{
+    const uint8_t *codes = kv_unpack_some(grid->kernels, atom, first, n, grid->bits, grid->codes);
+    const uint32_t group = first / grid->group, groups = (first + n - 1) / grid->group + 1 - group;
+    const struct grids grids = read_grids(grid, atom, group, groups);
+    uint32_t run = (group + 1) * grid->group - first;
+    for (uint32_t g = 0, done = 0; done < n; done += run, run = grid->group, g++) {
+        if (run > n - done) run = n - done;
+        grid->kernels->grid_decode(codes + done, run, grids.minima[g], grids.scales[g], out + done);
+    }
+}
+
 /* The same two roundings as grid_decode, each channel with its own grid. Whole rows are unpacked
  * all at once. */
 static void decode_channels(const struct kv_grid *grid, const uint8_t *atom, uint32_t first,
                             uint32_t n, float *out)
 {
-    float *scales = grid->grid, *minima = grid->grid + n;
-    const uint8_t *metadata = atom + grid->payload_bytes + grid->group_bytes * (size_t)first;
+    const struct grids grids = read_grids(grid, atom, first, n);
     const bool whole = n == grid->dim;
-    if (is_symmetric(grid))
-        widen_symmetric_grids(grid, metadata, n, scales, minima);
-    else
-        widen_grids(grid, metadata, n, scales, minima);
     if (whole) grid->kernels->unpack_bits(atom, (size_t)grid->block * n, grid->bits, grid->codes);
     for (uint32_t t = 0; t < grid->block; t++) {
         const uint8_t *codes = grid->codes + (size_t)t * n;
         if (!whole)
             codes = kv_unpack_some(grid->kernels, atom, (size_t)t * grid->dim + first, n,
                                    grid->bits, grid->codes);
-        grid->kernels->channel_decode(codes, n, minima, scales, out + (size_t)t * n);
+        grid->kernels->channel_decode(codes, n, grids.minima, grids.scales, out + (size_t)t * n);
     }
 }
 
