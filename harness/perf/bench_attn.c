@@ -38,16 +38,21 @@ static double masked(const struct kv_sweep_case *work)
 
 /* Vector operations that a weight takes with nothing else done: difference, argument in powers of two,
  * a root of two, rest and line (two), product (two), scale, cut, maximum, sum, and the argument's whole
- * part; without a table a polynomial of degree 4. One takes a lane the time of a multiply-add. */
+ * part; with four roots two coefficients more, and a shift and a sum for root and scale together; without
+ * roots a polynomial of degree 4. One takes a lane the time of a multiply-add. */
 struct exponential {
+    const char *isa; /* as it begins */
     uint32_t operations;
     const char *by;
 };
 
 static struct exponential least_exponential(const struct kv_kernels *kernels)
 {
-    static const struct exponential by_roots = {12, "a table of roots"}, by_series = {17, "a polynomial"};
-    return strncmp(kernels->isa, "avx512", strlen("avx512")) ? by_series : by_roots;
+    static const struct exponential ways[] = {
+        {"avx512", 12, "a table of 32 roots"}, {"avx2", 16, "a table of four roots"}, {"", 17, "a polynomial"}};
+    const struct exponential *way = ways;
+    while (strncmp(kernels->isa, way->isa, strlen(way->isa))) way++;
+    return *way;
 }
 
 /* What multiply-adds leave to any loop: the clock behind products, what the core takes in, and a weight's other

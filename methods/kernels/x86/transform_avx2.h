@@ -5,20 +5,12 @@
 
 enum { HALF_VECS = 8 };
 
-/* *squares, if there are such, grow by those of x: a chain of sums that alone would take as long as
- * half the transform. */
-ALWAYS_INLINE void add_squares(const float *x, vec *squares)
-{
-    if (squares) *squares = add(*squares, mul(load(x), load(x)));
-}
-
 /* Spans 1 to 32 of 64 floats. */
-ALWAYS_INLINE void transform_half(struct transform at, int has_factors, vec v[HALF_VECS], vec *squares)
+ALWAYS_INLINE void transform_half(struct transform at, int has_factors, vec v[HALF_VECS])
 {
     UNROLLED for (uint32_t i = 0; i < HALF_VECS; i++)
     {
         const float *x = at.x + LANES * i;
-        add_squares(x, squares);
         v[i] = has_factors ? mul(load(at.factors + LANES * i), load(x)) : load(x);
     }
     UNROLLED for (uint32_t span = 1; span < LANES; span *= 2)
@@ -31,18 +23,18 @@ ALWAYS_INLINE void transform_half(struct transform at, int has_factors, vec v[HA
 ALWAYS_INLINE void transform_64(struct transform at, int has_factors)
 {
     vec v[HALF_VECS];
-    transform_half(at, has_factors, v, NULL);
+    transform_half(at, has_factors, v);
     UNROLLED for (uint32_t i = 0; i < HALF_VECS; i++) store(at.out + LANES * i, v[i]);
 }
 
-ALWAYS_INLINE void transform_and_add(struct transform at, int has_factors, vec *squares)
+ALWAYS_INLINE void transform_128(struct transform at, int has_factors)
 {
     vec v[HALF_VECS];
-    transform_half(at, has_factors, v, squares);
+    transform_half(at, has_factors, v);
     UNROLLED for (uint32_t i = 0; i < HALF_VECS; i++) store(at.out + LANES * i, v[i]);
     at.x += 64;
     if (has_factors) at.factors += 64;
-    transform_half(at, has_factors, v, squares);
+    transform_half(at, has_factors, v);
     UNROLLED for (uint32_t i = 0; i < HALF_VECS; i++)
     {
         float *out = at.out + LANES * i;
@@ -52,15 +44,17 @@ ALWAYS_INLINE void transform_and_add(struct transform at, int has_factors, vec *
     }
 }
 
-ALWAYS_INLINE void transform_128(struct transform at, int has_factors)
-{
-    transform_and_add(at, has_factors, NULL);
-}
-
+/* The squares come first: among the transform their sum would take the registers that it needs, and each waits for
+ * the one before it, which the transform does not. */
 ALWAYS_INLINE __m256 transform_measured(struct transform at)
 {
     __m256 squares = zeros();
-    transform_and_add(at, 1, &squares);
+    UNROLLED for (uint32_t i = 0; i < 2 * HALF_VECS; i++)
+    {
+        const vec x = load(at.x + LANES * i);
+        squares = add(squares, mul(x, x));
+    }
+    transform_128(at, 1);
     return squares;
 }
 
