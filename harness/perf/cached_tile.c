@@ -29,9 +29,10 @@ bool kv_cached_tile_create(struct kv_cached_tile *tile, const struct kv_kernels 
     tile->ready_keys = kv_ready_place(tile->memory), tile->ready_values = kv_ready_place(tile->memory + ready);
     tile->queries = tile->memory + 2 * ready, tile->panels = tile->queries + rows;
     tile->values = tile->panels + lines, tile->outputs = tile->values + lines;
-    tile->strips = tile->outputs + rows, tile->logits = tile->strips + lines;
+    float *const strip_room = tile->outputs + rows;
+    tile->logits = strip_room + lines;
     if (halves && !round_to_halves(kernels, tile->queries, rows + 2 * lines)) return false;
-    if (kv_strips_pay(kernels, ROWS)) kv_strips_lay(kernels, tile->values, COLUMNS, dim, tile->strips);
+    tile->strips = kv_strips_of(kernels, ROWS, tile->values, COLUMNS, dim, strip_room);
     if (!ready) return true;
     kernels->ready_keys(tile->panels, COLUMNS, dim, tile->ready_keys);
     kernels->ready_values(tile->values, COLUMNS, dim, tile->ready_values);
@@ -59,12 +60,8 @@ static void add_values(const struct kv_cached_tile *tile)
     if (kernels->ready_cell)
         kernels->ready_sums(tile->logits, ROWS, STRIDE, tile->ready_values, 0, COLUMNS, tile->dim, NULL,
                             tile->outputs);
-    else if (kv_strips_pay(kernels, ROWS))
-        kv_strips_sum(kernels, tile->logits, ROWS, STRIDE,
-                      &(struct kv_strips){tile->strips, COLUMNS, tile->dim}, 0, COLUMNS, NULL, tile->outputs);
     else
-        kernels->accumulate(tile->logits, ROWS, STRIDE, tile->values, COLUMNS, tile->dim, NULL, tile->outputs,
-                            tile->dim);
+        kv_strips_sum(kernels, tile->logits, ROWS, STRIDE, &tile->strips, 0, COLUMNS, NULL, tile->outputs);
 }
 
 double kv_cached_tile_products(void *context)

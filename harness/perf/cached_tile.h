@@ -16,7 +16,7 @@ struct kv_cached_tile {
     float *ready_keys, *ready_values; /* where the set has such */
     float *queries, *outputs;         /* [KV_TILE_ROWS][dim] */
     float *panels, *values;           /* [KV_TILE_COLUMNS][dim] */
-    float *strips;                    /* values, where the set wants such */
+    struct kv_strips strips;          /* values, as the set wants them where it makes nothing ready */
     float *logits;                    /* [KV_TILE_ROWS], as far apart as a sweep lays them */
 };
 

@@ -307,7 +307,7 @@ static void KERNEL(accumulate)(const float *weights, uint32_t rows, uint32_t str
                                 .b = columns, .b_stride = dim, .c = outputs + c, .c_stride = apart,
                                 .factors = j ? NULL : factors};
             /* Copying pays from about four passes on, if at all. */
-            if ((COPIES_STRIPS && dim != PANEL && rows > 4 * TILE_ROWS) || width % LANES) {
+            if ((COPIES_STRIPS && dim > PANEL && rows > 4 * TILE_ROWS) || width % LANES) {
                 KERNEL(copy_strip)(columns, dim, depth, width, strip);
                 p.b = strip;
                 p.b_stride = PANEL;

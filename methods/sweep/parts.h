@@ -47,9 +47,10 @@ struct tile {
     uint32_t line[TILE], position[TILE]; /* of its columns; ascending lines, side by side unless they were gathered */
     struct tile_keys keys, exact; /* as read, and as recorded */
     float *values;                /* [TILE][value_dim] */
-    float *ready_values, *strips; /* the same, where ready or in_strips */
+    float *ready_values;          /* the same, where ready */
+    struct kv_strips strips;      /* else, in strip_room where they are laid anew */
+    float *strip_room;
     bool ready; /* products by keys and values made ready (kernels.h): the chunk has many rows */
-    bool in_strips; /* sums by values in strips, likewise */
     float *rows;                  /* [TILE][key_dim] before packing */
     float *coded, *span;          /* [TILE] 1 or 0: dot with weights gives a mass */
     int32_t *begin, *end;         /* [TILE]; lines past n have begin = end = 0 */

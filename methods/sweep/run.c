@@ -82,12 +82,8 @@ static void add_values(struct work *work, const struct block *block, const float
     }
     if (tile->ready)
         kernels->ready_sums(weights, block->n, STRIDE, tile->ready_values, first, n, dim, factors, outputs);
-    else if (tile->in_strips)
-        kv_strips_sum(kernels, weights, block->n, STRIDE,
-                      &(struct kv_strips){tile->strips, kv_tile_loaded(tile), dim}, first, n, factors, outputs);
     else
-        kernels->accumulate(weights, block->n, STRIDE, tile->values + (size_t)first * dim, n, dim, factors,
-                            outputs, dim);
+        kv_strips_sum(kernels, weights, block->n, STRIDE, &tile->strips, first, n, factors, outputs);
 }
 
 /* One block of rows against the loaded tile. chunk = the row whose state is the first. */
@@ -186,7 +182,6 @@ void kv_sweep_run(const struct kv_sweep *sweep, float *scratch)
         const uint32_t tokens[2] = {sweep->rows.token[chunk], sweep->rows.token[chunk + n - 1]};
         begin_rows(&work, chunk, n);
         work.tile.ready = kv_ready_pays(sweep->kernels, n);
-        work.tile.in_strips = kv_strips_pay(sweep->kernels, n);
         for (uint32_t line = 0; line < sweep->lines.n;) {
             line = kv_tile_load(&work, line, tokens, chunk, n);
             for (uint32_t row = 0; work.tile.n && row < n; row += BLOCK)

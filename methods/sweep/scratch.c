@@ -40,7 +40,7 @@ void kv_sweep_lay_out(struct work *work)
     tile->rows = take(work, TILE * (size_t)(key_columns > key_dim ? key_columns : key_dim));
     tile->values = take(work, TILE * (size_t)kv_sweep_columns(work->sweep, 1));
     tile->ready_values = take_ready(work, kv_sweep_columns(work->sweep, 1));
-    tile->strips = take(work, work->sweep->kernels->strip ? TILE * (size_t)kv_sweep_columns(work->sweep, 1) : 0);
+    tile->strip_room = take(work, work->sweep->kernels->strip ? TILE * (size_t)kv_sweep_columns(work->sweep, 1) : 0);
     tile->coded = take(work, TILE);
     tile->span = take(work, TILE);
     tile->begin = (int32_t *)(void *)take(work, TILE);

@@ -69,11 +69,12 @@ void kv_tile_load_keys(struct work *work)
     pack_rows(work->sweep, tile, &tile->keys);
 }
 
-static void lay_values(const struct kv_sweep *sweep, struct tile *tile)
+/* Lays the loaded values as so many rows want to meet them. */
+static void lay_values(const struct kv_sweep *sweep, struct tile *tile, uint32_t rows)
 {
-    const uint32_t n = kv_tile_loaded(tile), dim = kv_sweep_columns(sweep, 1);
-    if (tile->ready) sweep->kernels->ready_values(tile->values, n, dim, tile->ready_values);
-    else if (tile->in_strips) kv_strips_lay(sweep->kernels, tile->values, n, dim, tile->strips);
+    const uint32_t lines = kv_tile_loaded(tile), dim = kv_sweep_columns(sweep, 1);
+    if (tile->ready) sweep->kernels->ready_values(tile->values, lines, dim, tile->ready_values);
+    else tile->strips = kv_strips_of(sweep->kernels, rows, tile->values, lines, dim, tile->strip_room);
 }
 
 /* What a comparison needs of the loaded lines: exact keys, unless the rows' exact logits are kept. */
@@ -174,7 +175,7 @@ uint32_t kv_tile_load(struct work *work, uint32_t first, const uint32_t tokens[2
         if (sparse(work)) pack(work);
     }
     pack_rows(sweep, tile, &tile->keys);
-    if (values) lay_values(sweep, tile);
+    if (values) lay_values(sweep, tile, n);
     if (sweep->compare) load_comparison(work, row, n);
     return next;
 }

@@ -26,8 +26,8 @@ static void expect_same(const struct kv_kernels *kernels, uint32_t dim, uint32_t
     fill(s.weights, ROWS * STRIDE, 1), fill(s.values, LINES * MOST, 2), fill(s.by_rows, ROWS * MOST, 3);
     memcpy(s.by_strips, s.by_rows, sizeof s.by_rows);
     for (uint32_t r = 0; r < ROWS; r++) s.factors[r] = 1 / (float)(1 + r);
-    kv_strips_lay(kernels, s.values, LINES, dim, s.strips);
-    const struct kv_strips strips = {s.strips, LINES, dim};
+    const struct kv_strips strips = kv_strips_of(kernels, ROWS, s.values, LINES, dim, s.strips);
+    cr_assert_eq(strips.at, s.strips);
     kv_strips_sum(kernels, s.weights, ROWS, STRIDE, &strips, first, n, s.factors, s.by_strips);
     kernels->accumulate(s.weights, ROWS, STRIDE, s.values + (size_t)first * dim, n, dim, s.factors, s.by_rows, dim);
     cr_expect_arr_eq(s.by_strips, s.by_rows, sizeof s.by_rows, "%s: dim %u, lines %u + %u", kernels->isa, dim, first,
@@ -56,8 +56,9 @@ Test(strips, lie_one_after_the_other)
     const float values[2][5] = {{1, 2, 3, 4, 5}, {6, 7, 8, 9, 10}};
     const float expected[] = {1, 2, 6, 7, 3, 4, 8, 9, 5, 10};
     float strips[10];
-    kv_strips_lay(&kernels, values[0], 2, 5, strips);
+    cr_expect_eq(kv_strips_of(&kernels, 96, values[0], 2, 5, strips).at, strips);
     cr_expect_arr_eq(strips, expected, sizeof expected);
-    cr_expect_not(kv_strips_pay(&kernels, 24));
-    cr_expect(kv_strips_pay(&kernels, 96));
+    const struct kv_strips few = kv_strips_of(&kernels, 24, values[0], 2, 5, strips);
+    cr_expect_eq(few.at, values[0], "few rows meet values as they are");
+    cr_expect_eq(few.width, 5);
 }
