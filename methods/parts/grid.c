@@ -88,6 +88,7 @@ static void widen_symmetric_grids(const struct kv_grid *grid, const uint8_t *met
 struct grids {
     const float *scales, *minima;
 };
+
 static struct grids read_grids(const struct kv_grid *grid, const uint8_t *atom, uint32_t first, uint32_t n)
 {
     const uint8_t *metadata = atom + grid->payload_bytes + grid->group_bytes * (size_t)first;
@@ -96,6 +97,7 @@ static struct grids read_grids(const struct kv_grid *grid, const uint8_t *atom, 
     return (struct grids){scales, minima};
 }
 
+/* Each group's grid serves its columns among first .. first + n - 1. */
 static void decode_row(const struct kv_grid *grid, const uint8_t *atom, uint32_t first, uint32_t n,
                        float *out)
 {

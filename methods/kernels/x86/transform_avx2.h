@@ -44,17 +44,16 @@ ALWAYS_INLINE void transform_128(struct transform at, int has_factors)
     }
 }
 
-/* The squares come first: among the transform their sum would take the registers that it needs, and each waits for
- * the one before it, which the transform does not. */
-ALWAYS_INLINE __m256 transform_measured(struct transform at)
+/* Ahead of the transform: among it their sum would take the registers that it needs, and each waits for the one
+ * before it, which the transform does not. */
+ALWAYS_INLINE __m256 squares_of_128(const float *from)
 {
     __m256 squares = zeros();
     UNROLLED for (uint32_t i = 0; i < 2 * HALF_VECS; i++)
     {
-        const vec x = load(at.x + LANES * i);
+        const vec x = load(from + LANES * i);
         squares = add(squares, mul(x, x));
     }
-    transform_128(at, 1);
     return squares;
 }
 

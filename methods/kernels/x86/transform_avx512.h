@@ -15,16 +15,15 @@ ALWAYS_INLINE void transform_128(struct transform at, int has_factors)
 /* The chain of sums takes longer than the transform and goes first. Halves of vectors by way of
  * memory, in place of eight shuffles, take less time here and none less in an encoder, which waits
  * for the length of a row. */
-ALWAYS_INLINE __m256 transform_measured(struct transform at)
+ALWAYS_INLINE __m256 squares_of_128(const float *x)
 {
     __m256 s = _mm256_setzero_ps();
     UNROLLED for (uint32_t i = 0; i < 128; i += LANES)
     {
-        const vec v = load(at.x + i), squares = mul(v, v);
+        const vec v = load(x + i), squares = mul(v, v);
         s = _mm256_add_ps(s, _mm512_castps512_ps256(squares));
         s = _mm256_add_ps(s, upper_half(squares));
     }
-    transform_128(at, 1);
     return s;
 }
 
