@@ -47,9 +47,13 @@ def print_head(options):
           '`spread` is (p90 - p10) / median of the ratio over '
           'the turns. While it is above 15 % and a case has taken less than 6 s, as many pairs again are taken and '
           'turns become twice as long: every pair counts, and `of pairs` is the same spread over single pairs. `others` '
-          'is the share of the CPUs that other processes took (empty: too short to tell). Above 15 % of spread or 10 % '
+          'is the share of the CPUs that other processes took (empty: too short to tell), `sibling` the share of looks at '
+          'which the core\'s other hardware thread, of this system or of another on the same machine, was at work: cores '
+          'then keep half as many instructions in flight, which two loads that miss every cache show (empty: this core is '
+          'not known). Above 15 % of spread or 10 % '
           'of others a row is invalid: its numbers stand, its verdict does not count. Each missed goal has its reason '
-          'under the table, measured in the same run.\n')
+          'under the table, measured in the same run, and where that thread was at work the ratio of pairs beside it and '
+          'without it; of these as many more are taken as come within two seconds, up to five.\n')
     print(f'- CPU: {cpu_name()}, {os.cpu_count()} seen; {caches()}')
     print(f'- compiler: {compiler(options.kvbench)}; the release build\'s flags')
     print(f"- {output([options.kvbench, '--version']).strip()}; load average at the beginning {os.getloadavg()[0]:.1f}")

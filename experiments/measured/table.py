@@ -37,12 +37,12 @@ def yardstick(row):
 
 def print_rows(rows):
     """Limit, ours and what they say; reasons of missed goals below."""
-    print_table(['case', 'limit', 'ours', 'unit', 'ratio', 'spread', 'pairs', 'of pairs', 'others', 'yardstick',
-                 'goal', 'verdict'],
+    print_table(['case', 'limit', 'ours', 'unit', 'ratio', 'spread', 'pairs', 'of pairs', 'others', 'sibling',
+                 'yardstick', 'goal', 'verdict'],
                 [[row['case'], number(median(row, 'limit')), number(median(row, 'ours')), row.get('unit', ''),
                   number(median(row, 'ratio')), percent(row.get('spread')), row.get('pairs', ''),
-                  percent(row.get('pair_spread')), percent(row.get('foreign_load')), yardstick(row), goal(row),
-                  row['verdict']] for row in rows])
+                  percent(row.get('pair_spread')), percent(row.get('foreign_load')),
+                  percent(row.get('sibling_at_work')), yardstick(row), goal(row), row['verdict']] for row in rows])
     reasons = {}
     for row in rows:
         if row.get('reason'):

@@ -84,8 +84,11 @@ static void help(void)
            "took less than 6 s, as many pairs again are taken, for turns twice as long: all of "
            "them count.\n"
            "What stays above 15 %%, or had other processes on more than 10 %% of the CPUs, is "
-           "invalid. A goal\n"
-           "that is missed has its reason under it, measured in the same run.\n");
+           "invalid. Sibling\n"
+           "is the share of looks at which the core's other hardware thread was at work, told by the "
+           "instructions\n"
+           "that are left in flight. A goal that is missed has its reason under it, measured in the "
+           "same run.\n");
 }
 
 static const struct kv_arguments arguments = {.who = "perf", .help = help, .table = table};
@@ -128,7 +131,9 @@ int kv_cmd_perf(int argc, char **argv, struct kv_error *err)
     if (status != KV_OK) return status;
     perf.rows = cJSON_CreateArray();
     if (!perf.rows) return kv_fail(err, KV_EMEMORY, "perf: out of memory");
+    kv_sibling_create(&perf.sibling);
     status = run_benches(&perf, options.wanted, err);
+    kv_sibling_free(&perf.sibling);
     if (status == KV_OK && perf.options.json)
         status = print_json(&perf, err);
     else if (status == KV_OK)

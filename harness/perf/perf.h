@@ -9,7 +9,10 @@
  * medians over the turns. While (p90 - p10) / median of the turns' ratios exceeds 15 % and the case
  * took less than 6 s, as many pairs again are taken and turns become twice as long: nothing that
  * was measured is left out. A row that stays above 15 %, or beside which other processes took more
- * than 10 % of the CPUs, is invalid: its numbers stand there, its verdict does not. */
+ * than 10 % of the CPUs, is invalid: its numbers stand there, its verdict does not.
+ *
+ * Around every stretch a look says whether the core's other thread is at work (sibling.h): of all cores where a row
+ * counts wall time. Such pairs count like others; a reason sets them apart from those without it. */
 #ifndef KVBENCH_HARNESS_PERF_PERF_H
 #define KVBENCH_HARNESS_PERF_PERF_H
 
@@ -19,6 +22,7 @@
 #include <stdint.h>
 
 #include "harness/base/status.h"
+#include "harness/perf/sibling.h"
 #include "methods/kernels/kernels.h"
 
 enum { KV_PERF_SHAPES = 16 };
@@ -41,6 +45,7 @@ struct kv_perf_options {
 struct kv_perf {
     struct kv_perf_options options;
     struct kv_kernels kernels; /* of options.isa */
+    struct kv_sibling sibling; /* window 0: nobody looks */
     const char *bench;         /* name of the bench that runs */
     cJSON *rows;               /* with --json */
     unsigned met, missed, invalid, without_goal;
@@ -67,7 +72,7 @@ enum kv_perf_goal {
     KV_PERF_AT_MOST   /* ratio = our time for a unit / the limit's time for a unit */
 };
 
-enum { KV_PERF_REASON = 560 };
+enum { KV_PERF_REASON = 900 };
 
 struct kv_perf_seen {
     double limit, ours, yardstick, ratio, against; /* medians; NaN: no such */

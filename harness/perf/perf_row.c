@@ -20,8 +20,8 @@ void kv_perf_heading(const struct kv_perf *perf)
 {
     if (perf->options.json) return;
     printf("\n%s, isa %s, %u turns\n", perf->bench, perf->kernels.isa, perf->options.repeats);
-    printf("%-36s %9s %9s %-9s %7s %6s %6s %-8s %s\n", "", "limit", "ours", "", "ratio", "spread",
-           "others", "goal", "verdict");
+    printf("%-36s %9s %9s %-9s %7s %6s %6s %7s %-8s %s\n", "", "limit", "ours", "", "ratio", "spread",
+           "others", "sibling", "goal", "verdict");
 }
 
 static void percent(char text[24], double share)
@@ -34,18 +34,19 @@ static void percent(char text[24], double share)
 
 static void print_line(const struct kv_perf_case *row, const struct kv_perf_result *result)
 {
-    char limit[24], ours[24], ratio[24], spread[24], foreign[24], goal[24] = "-", value[24];
+    char limit[24], ours[24], ratio[24], spread[24], foreign[24], beside[24], goal[24] = "-", value[24];
     kv_short_real(limit, result->figure[KV_PERF_LIMIT].median / row->unit_size);
     kv_short_real(ours, result->figure[KV_PERF_OURS].median / row->unit_size);
     kv_short_real(ratio, result->figure[KV_PERF_RATIO].median);
     percent(spread, result->spread);
     percent(foreign, result->foreign);
+    percent(beside, result->beside);
     if (row->kind != KV_PERF_NO_GOAL && row->goal > 0) {
         kv_short_real(value, row->goal);
         snprintf(goal, sizeof goal, "%s %.8s", goals[row->kind], value);
     }
-    printf("%-36s %9s %9s %-9s %7s %6s %6s %-8s %s\n", row->name, limit, ours, row->unit, ratio,
-           spread, foreign, goal, verdicts[result->verdict]);
+    printf("%-36s %9s %9s %-9s %7s %6s %6s %7s %-8s %s\n", row->name, limit, ours, row->unit, ratio,
+           spread, foreign, beside, goal, verdicts[result->verdict]);
     if (result->yardstick_name[0]) {
         kv_short_real(limit, result->figure[KV_PERF_YARDSTICK].median / row->unit_size);
         kv_short_real(ratio, result->figure[KV_PERF_AGAINST].median);
@@ -79,6 +80,14 @@ static bool add_range(cJSON *object, const char *name, const struct kv_perf_rang
     return kv_json_add(object, name, item) && done;
 }
 
+static bool add_part(cJSON *object, const char *name, const struct kv_perf_part *part)
+{
+    cJSON *item = cJSON_CreateObject();
+    const bool done = item && kv_json_add(item, "pairs", cJSON_CreateNumber(part->pairs)) &&
+                      add_real(item, "ratio", part->ratio);
+    return kv_json_add(object, name, item) && done;
+}
+
 static cJSON *to_json(const struct kv_perf *perf, const struct kv_perf_case *row,
                       const struct kv_perf_result *result)
 {
@@ -102,6 +111,9 @@ static cJSON *to_json(const struct kv_perf *perf, const struct kv_perf_case *row
         add_real(object, "spread", result->spread) &&
         add_real(object, "pair_spread", result->pair_spread) &&
         add_real(object, "foreign_load", result->foreign) &&
+        add_real(object, "sibling_at_work", result->beside) &&
+        add_part(object, "beside_sibling", &result->at_work) &&
+        add_part(object, "without_sibling", &result->asleep) &&
         add_real(object, "cpu_share", result->cpu_share) &&
         add_text(object, "clock", row->clock == KV_PERF_WALL ? "wall" : "thread") &&
         kv_json_add(object, "turns", cJSON_CreateNumber(result->turns)) &&

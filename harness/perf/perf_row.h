@@ -11,6 +11,8 @@ struct kv_perf_result {
     struct kv_perf_range figure[KV_PERF_FIGURES];
     double spread, pair_spread;  /* of turns; of single pairs */
     double foreign, cpu_share;   /* cpu_share: of the wall time of our side */
+    double beside;               /* share of looks at which the core's other thread was at work */
+    struct kv_perf_part at_work, asleep; /* pairs beside it, and without it */
     uint32_t turns, pairs;       /* pairs: in all turns together */
     char reason[KV_PERF_REASON]; /* why the goal is missed */
     bool meets;

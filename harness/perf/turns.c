@@ -62,6 +62,17 @@ struct kv_perf_range kv_turns_pair_range(const struct kv_turns *turns, enum kv_p
     return range_of(turns, figure, turns->n);
 }
 
+struct kv_perf_part kv_turns_part(const struct kv_turns *turns, bool at_work)
+{
+    struct kv_perf_part part = {0, NAN};
+    double *ratios = turns->n ? malloc(turns->n * sizeof *ratios) : NULL;
+    for (uint32_t i = 0; ratios && i < turns->n; i++)
+        if (turns->pairs[i].beside == (at_work ? 1 : 0)) ratios[part.pairs++] = turns->pairs[i].figure[KV_PERF_RATIO];
+    if (part.pairs) part.ratio = kv_perf_range_of(ratios, part.pairs).median;
+    free(ratios);
+    return part;
+}
+
 double kv_perf_spread(const struct kv_perf_range *range)
 {
     return (range->p90 - range->p10) / range->median;

@@ -19,6 +19,7 @@ enum kv_perf_figure {
 
 struct kv_pair {
     double figure[KV_PERF_FIGURES]; /* NaN: no such */
+    double beside;                  /* share of looks at which the core's other thread was at work (sibling.h) */
 };
 
 struct kv_perf_range {
@@ -41,6 +42,14 @@ struct kv_perf_range kv_perf_range_of(double *values, uint32_t n);
 /* Over the turns; and over single pairs. */
 struct kv_perf_range kv_turns_range(const struct kv_turns *turns, enum kv_perf_figure figure);
 struct kv_perf_range kv_turns_pair_range(const struct kv_turns *turns, enum kv_perf_figure figure);
+
+struct kv_perf_part {
+    uint32_t pairs;
+    double ratio; /* their median; NaN: none */
+};
+
+/* The pairs all of whose looks found the other thread at work, or none of them did. */
+struct kv_perf_part kv_turns_part(const struct kv_turns *turns, bool at_work);
 
 /* (p90 - p10) / median. */
 double kv_perf_spread(const struct kv_perf_range *range);

@@ -5,6 +5,7 @@
 
 #include "harness/perf/growth.h"
 #include "harness/perf/perf.h"
+#include "harness/perf/sibling.h"
 #include "harness/perf/turns.h"
 
 static struct kv_turns turns_of(const double *ratios, uint32_t n, uint32_t turns)
@@ -47,6 +48,38 @@ Test(perf, a_side_that_is_not_there_has_no_figures)
     struct kv_turns turns = turns_of(ratios, 2, 1);
     cr_assert(isnan(kv_turns_range(&turns, KV_PERF_YARDSTICK).median));
     kv_turns_free(&turns);
+}
+
+/* Pairs of which only some looks found the other thread at work belong to neither part. */
+Test(perf, pairs_beside_the_other_thread_are_told_from_those_without_it)
+{
+    const double ratios[] = {1, 2, 3, 4, 5, 6}, beside[] = {0, 1, 0.5, 1, 0, 1};
+    struct kv_turns turns = turns_of(ratios, 6, 3);
+    for (int i = 0; i < 6; i++) turns.pairs[i].beside = beside[i];
+    const struct kv_perf_part at_work = kv_turns_part(&turns, true), asleep = kv_turns_part(&turns, false);
+    cr_assert_eq(at_work.pairs, 3);
+    cr_assert_eq(at_work.ratio, 4.0);
+    cr_assert_eq(asleep.pairs, 2);
+    cr_assert_eq(asleep.ratio, 3.0);
+    for (int i = 0; i < 6; i++) turns.pairs[i].beside = NAN;
+    cr_assert_eq(kv_turns_part(&turns, false).pairs, 0, "nobody looked");
+    cr_assert(isnan(kv_turns_part(&turns, true).ratio));
+    kv_turns_free(&turns);
+}
+
+Test(perf, a_look_at_other_threads_says_a_share_of_cores)
+{
+    struct kv_sibling sibling;
+    kv_sibling_create(&sibling);
+    const double one = kv_sibling_look(&sibling, 1), two = kv_sibling_look(&sibling, 2);
+    if (sibling.window) {
+        cr_assert(one == 0 || one == 1, "expected yes or no, found %g", one);
+        cr_assert(two == 0 || two == 0.5 || two == 1, "expected halves, found %g", two);
+    } else {
+        cr_assert(isnan(one) && isnan(two), "a core that is not known is not judged");
+    }
+    kv_sibling_free(&sibling);
+    cr_assert(isnan(kv_sibling_look(&sibling, 1)));
 }
 
 static const uint32_t sizes[] = {1, 2, 4, 8, 16};
