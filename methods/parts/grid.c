@@ -57,6 +57,16 @@ void kv_grid_encode(struct kv_grid *grid, const float *rows, uint8_t *atom)
         kernels->pack_bits(codes, (size_t)grid->block * grid->dim, grid->bits, atom);
 }
 
+/* Pairs of halves as they lie in an atom, at any address. By vectors where there are some: a kernel that reads a vector
+ * right behind narrower stores waits until these are in the cache; and a copy of any size would take longer. */
+static void copy_pairs(const uint8_t *from, uint32_t pairs, uint16_t *to)
+{
+    enum { PAIR = 2 * sizeof *to, PAIRS = 4 };
+    uint32_t i = 0;
+    for (; i + PAIRS <= pairs; i += PAIRS) memcpy(to + 2 * i, from + (size_t)PAIR * i, PAIRS * PAIR);
+    for (; i < pairs; i++) memcpy(to + 2 * i, from + (size_t)PAIR * i, PAIR);
+}
+
 /* n grids, scales and minima apart: halves become floats by the kernel, some at a time. */
 static void widen_grids(const struct kv_grid *grid, const uint8_t *metadata, uint32_t n,
                         float *restrict scales, float *restrict minima)
@@ -66,8 +76,7 @@ static void widen_grids(const struct kv_grid *grid, const uint8_t *metadata, uin
     float pairs[2 * SOME];
     for (uint32_t c = 0; c < n; c += SOME) {
         const uint32_t some = n - c < SOME ? n - c : SOME;
-        for (uint32_t i = 0; i < some; i++) /* mostly few: a copy of any size would take longer */
-            memcpy(halves + 2 * i, metadata + (size_t)(c + i) * sizeof *halves * 2, 2 * sizeof *halves);
+        copy_pairs(metadata + (size_t)grid->group_bytes * c, some, halves);
         grid->kernels->widen_half(halves, pairs, 2 * (size_t)some);
         for (uint32_t i = 0; i < some; i++)
             scales[c + i] = pairs[2 * i], minima[c + i] = pairs[2 * i + 1];
