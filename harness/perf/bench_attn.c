@@ -12,15 +12,10 @@
 
 #include "harness/perf/benches.h"
 #include "harness/perf/cached_tile.h"
+#include "harness/perf/full_attention.h"
 #include "harness/perf/sweep_case.h"
 
 enum { HEADS = 4 };
-
-static double goal_of(const struct kv_kernels *kernels, uint32_t dim)
-{
-    if (!strncmp(kernels->isa, "avx512", strlen("avx512"))) return dim >= 128 ? 0.85 : 0.82;
-    return 0.75;
-}
 
 /* Columns that blocks of rows compute, in pieces on the diagonal (of cells, where there are such), over
  * those that count. */
@@ -71,7 +66,7 @@ static int explain_multiply_adds(const struct kv_cached_tile *tile, double limit
                     "among as many instructions that do nothing as a tile has loads; that and the %u vector "
                     "operations of a weight by %s leave a loop at most %.2f%s; ",
                     peak, issuing, least.operations, least.by, most,
-                    most < goal_of(tile->kernels, tile->dim) ? ", below the goal: a limit of this core" : "");
+                    most < kv_full_attention_goal(tile->kernels, tile->dim) ? ", below the goal: a limit of this core" : "");
 }
 
 /* All of it in shares of the row's limit: what any loop can make of it where products are multiply-adds,
@@ -113,7 +108,7 @@ static int measure(struct kv_perf *perf, uint32_t tokens, uint32_t dim, struct k
                                      .limit = {"fma peak", kv_perf_peak, &perf->kernels},
                                      .ours = {"sweep", kv_sweep_case_run, &work},
                                      .kind = KV_PERF_AT_LEAST,
-                                     .goal = goal_of(&perf->kernels, dim),
+                                     .goal = kv_full_attention_goal(&perf->kernels, dim),
                                      .best = "sgemm",
                                      .shape = shape,
                                      .shape_work = work.flops,

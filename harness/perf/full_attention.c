@@ -2,6 +2,7 @@
 #include "harness/perf/full_attention.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "harness/base/large.h"
 
@@ -51,4 +52,10 @@ void kv_full_attention_free(struct kv_full_attention *attention)
     free(attention->memory);
     free(attention->scratch);
     free(attention->index);
+}
+
+double kv_full_attention_goal(const struct kv_kernels *kernels, uint32_t dim)
+{
+    if (!strncmp(kernels->isa, "avx512", strlen("avx512"))) return dim >= 128 ? 0.85 : 0.82;
+    return 0.75;
 }

@@ -20,4 +20,7 @@ int kv_full_attention_create(struct kv_full_attention *out, const struct kv_chec
 double kv_full_attention_run(void *context);
 void kv_full_attention_free(struct kv_full_attention *attention);
 
+/* Share of the multiply-adds' peak that exact attention of so many dimensions is asked for (perf.md, G1). */
+double kv_full_attention_goal(const struct kv_kernels *kernels, uint32_t dim);
+
 #endif
