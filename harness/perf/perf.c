@@ -341,22 +341,28 @@ static void judge(struct kv_perf *perf, const struct kv_perf_case *row,
         result->verdict = KV_PERF_MISSED, perf->missed++;
 }
 
+/* ", a ratio of 0.7 in 9 pairs beside it", or nothing where there are none. */
+static void tell_part(const struct kv_perf_part *part, const char *where, char text[96])
+{
+    *text = 0;
+    if (part->pairs) snprintf(text, 96, ", a ratio of %.3g in %u pairs %s it", part->ratio, part->pairs, where);
+}
+
 /* What the core's other thread took, where it was at work. */
 static void explain_sibling(const struct kv_perf *perf, const struct kv_perf_case *row, struct kv_perf_result *result)
 {
     const size_t used = strlen(result->reason);
-    char alone[96] = "";
+    char beside[96], alone[96];
     struct kv_perf_result without = *result;
     if (!(result->beside > 0) || isnan(result->figure[KV_PERF_RATIO].median)) return;
     without.figure[KV_PERF_RATIO].median = result->asleep.ratio;
-    if (result->asleep.pairs)
-        snprintf(alone, sizeof alone, ", %.3g in %u without it%s", result->asleep.ratio, result->asleep.pairs,
-                 judged_by_ratio(row) && meets(row, &without) ? ", which meets the goal" : "");
+    tell_part(&result->at_work, "beside", beside);
+    tell_part(&result->asleep, "without", alone);
     snprintf(result->reason + used, sizeof result->reason - used,
-             "; the core's other thread was at work at %.0f %% of looks (loads overlap over %u instructions and not over %u, "
-             "half of what this core keeps in flight): a ratio of %.3g in %u pairs beside it%s",
-             100 * result->beside, perf->sibling.window * 7 / 16, perf->sibling.window * 9 / 16, result->at_work.ratio,
-             result->at_work.pairs, alone);
+             "; the core's other thread was at work at %.0f %% of looks (loads overlap over %u instructions and not "
+             "over %u, half of what this core keeps in flight)%s%s%s",
+             100 * result->beside, perf->sibling.window * 7 / 16, perf->sibling.window * 9 / 16, beside, alone,
+             *alone && judged_by_ratio(row) && meets(row, &without) ? ", which meets the goal" : "");
 }
 
 static void explain(const struct kv_perf *perf, const struct kv_perf_case *row, struct kv_perf_result *result)

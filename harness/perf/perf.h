@@ -72,7 +72,7 @@ enum kv_perf_goal {
     KV_PERF_AT_MOST   /* ratio = our time for a unit / the limit's time for a unit */
 };
 
-enum { KV_PERF_REASON = 900 };
+enum { KV_PERF_REASON = 1200 };
 
 struct kv_perf_seen {
     double limit, ours, yardstick, ratio, against; /* medians; NaN: no such */
