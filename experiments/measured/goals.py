@@ -50,21 +50,13 @@ def rows_of(rows, where):
     return list(found.values())
 
 
-def meets_alone(row):
-    """Whether the pairs of a row that missed its goal meet it without the core's other thread."""
-    ratio = (row.get('without_sibling') or {}).get('ratio')
-    if row['verdict'] != 'not met' or ratio is None or row.get('goal') is None:
-        return False
-    return ratio <= row['goal'] if row['goal_is'] == '<=' else ratio >= row['goal']
-
-
 def count(judged):
     """Text of how many met, did not, or say nothing."""
     kinds = {'met': 0, 'not met': 0, 'invalid': 0, 'not judged': 0}
     for row in judged:
         verdict = row['verdict'].split(':')[0]
         kinds[verdict if verdict in kinds else 'not judged'] += 1
-    alone = sum(meets_alone(row) for row in judged)
+    alone = sum(row['verdict'] == 'not met' and row.get('meets_without_sibling', False) for row in judged)
     texts = [f'{n} {kind}' for kind, n in kinds.items() if n]
     return ', '.join(texts) + (f' ({alone} of these met without the other thread)' if alone else '')
 

@@ -162,17 +162,20 @@ static double exponential_rate(const struct kv_kernels *kernels)
     return kv_perf_best(exponentiate, &weights) / 1e9;
 }
 
-/* `products` seconds at the fastest rate known: of plain attention the share that its own goal is told in. */
-static void tell_goal(const struct comparison *work, double goal_seconds, double products, char text[160])
+enum { GOAL_TEXT = 160 };
+
+/* Seconds asked for, and what share of them products at the fastest rate known are, where that is more than perf attn
+ * asks of plain attention. */
+static void tell_goal(const struct comparison *work, double goal_seconds, double products, char text[GOAL_TEXT])
 {
     const struct kv_kernels *kernels = &work->perf->kernels;
     const double share = products / goal_seconds,
                  asked = kv_full_attention_goal(kernels, work->attention.layer->info->geometry.key_dim);
-    snprintf(text, 160, "goal unknown without --vs baselines/torch_plain.py");
+    snprintf(text, GOAL_TEXT, "goal unknown without --vs baselines/torch_plain.py");
     if (isnan(goal_seconds)) return;
-    const int used = snprintf(text, 160, "goal %.2f s", goal_seconds);
+    const int used = snprintf(text, GOAL_TEXT, "goal %.2f s", goal_seconds);
     if (share > asked && !kernels->ready_cell)
-        snprintf(text + used, (size_t)(160 - used),
+        snprintf(text + used, (size_t)(GOAL_TEXT - used),
                  ", %.2f of it products: more than the %.2f that attention alone is asked for", share, asked);
 }
 
@@ -186,7 +189,7 @@ static void explain_products(const struct comparison *work, bool full, double go
         kv_product_rate(&work->perf->kernels, work->attention.layer->info->geometry.key_dim);
     const double seconds = 1e9 * products.all / fastest.flops,
                  weights = products.logits / exponential_rate(&work->perf->kernels);
-    char goal[160];
+    char goal[GOAL_TEXT];
     tell_goal(work, goal_seconds, seconds, goal);
     snprintf(reason, KV_PERF_REASON,
              "GFLOP of reference %.1f + answers over kept rows %.1f + exact weights %.1f, again where "

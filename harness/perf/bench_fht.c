@@ -10,7 +10,7 @@
  *
  * With 256 bits the steps of 8 lanes are 112 additions, 48 of them multiply-adds by signs, and as many shuffles of
  * 16 vectors for spans 1, 2 and 4; AMD's four pipes (two for additions, two for multiply-adds, two of them for
- * shuffles) take 40 cycles for them, 20 steps, where the core's other thread sleeps: 34 steps measured then, 39 while
+ * shuffles) take 40 cycles for them, 20 steps, where the core's other thread sleeps: 35 steps measured then, 40 while
  * that thread works.
  */
 #include <math.h>

@@ -146,11 +146,12 @@ static int take_pair(struct measured *measured, struct kv_error *err)
     int status = KV_OK;
     for (int i = 0; i < KV_PERF_FIGURES; i++) figure[i] = NAN;
     measured->looks = measured->beside = 0;
-    if (row->sample) look(measured);
-    if (row->sample)
+    if (row->sample) {
+        look(measured);
         status = row->sample(row->ours.context, &figure[KV_PERF_LIMIT], &figure[KV_PERF_OURS], err);
-    else
+    } else {
         run_sides(measured, &pair, turns->n % 2);
+    }
     if (status == KV_OK) status = run_script(measured, &pair, err);
     if (status != KV_OK) return status;
     look(measured);
@@ -324,11 +325,20 @@ static bool meets(const struct kv_perf_case *row, const struct kv_perf_result *r
            result->figure[KV_PERF_AGAINST].median >= row->yardstick_goal;
 }
 
+/* The goal of the ratio, by the pairs without the core's other thread. */
+static bool meets_asleep(const struct kv_perf_case *row, const struct kv_perf_result *result)
+{
+    struct kv_perf_result without = *result;
+    without.figure[KV_PERF_RATIO].median = result->asleep.ratio;
+    return result->asleep.pairs && judged_by_ratio(row) && meets(row, &without);
+}
+
 static void judge(struct kv_perf *perf, const struct kv_perf_case *row,
                   struct kv_perf_result *result)
 {
     const bool goal = judged_by_ratio(row) || judged_by_yardstick(row, result);
     result->meets = goal && meets(row, result);
+    result->meets_asleep = meets_asleep(row, result);
     if (!(result->spread <= most_spread))
         result->verdict = KV_PERF_SPREAD, perf->invalid++;
     else if (result->foreign > most_foreign)
@@ -349,20 +359,18 @@ static void tell_part(const struct kv_perf_part *part, const char *where, char t
 }
 
 /* What the core's other thread took, where it was at work. */
-static void explain_sibling(const struct kv_perf *perf, const struct kv_perf_case *row, struct kv_perf_result *result)
+static void explain_sibling(const struct kv_perf *perf, struct kv_perf_result *result)
 {
     const size_t used = strlen(result->reason);
     char beside[96], alone[96];
-    struct kv_perf_result without = *result;
     if (!(result->beside > 0) || isnan(result->figure[KV_PERF_RATIO].median)) return;
-    without.figure[KV_PERF_RATIO].median = result->asleep.ratio;
     tell_part(&result->at_work, "beside", beside);
     tell_part(&result->asleep, "without", alone);
     snprintf(result->reason + used, sizeof result->reason - used,
              "; the core's other thread was at work at %.0f %% of looks (loads overlap over %u instructions and not "
              "over %u, half of what this core keeps in flight)%s%s%s",
              100 * result->beside, perf->sibling.window * 7 / 16, perf->sibling.window * 9 / 16, beside, alone,
-             *alone && judged_by_ratio(row) && meets(row, &without) ? ", which meets the goal" : "");
+             result->meets_asleep ? ", which meets the goal" : "");
 }
 
 static void explain(const struct kv_perf *perf, const struct kv_perf_case *row, struct kv_perf_result *result)
@@ -373,7 +381,7 @@ static void explain(const struct kv_perf *perf, const struct kv_perf_case *row, 
                                       figure[KV_PERF_RATIO].median, figure[KV_PERF_AGAINST].median};
     if (result->meets || !has_goal(row)) return;
     row->explain(row->ours.context, &seen, result->reason);
-    explain_sibling(perf, row, result);
+    explain_sibling(perf, result);
 }
 
 /* The goal gives way to the best yardstick where that misses it in the same run. */

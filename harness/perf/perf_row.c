@@ -114,6 +114,7 @@ static cJSON *to_json(const struct kv_perf *perf, const struct kv_perf_case *row
         add_real(object, "sibling_at_work", result->beside) &&
         add_part(object, "beside_sibling", &result->at_work) &&
         add_part(object, "without_sibling", &result->asleep) &&
+        kv_json_add(object, "meets_without_sibling", cJSON_CreateBool(result->meets_asleep)) &&
         add_real(object, "cpu_share", result->cpu_share) &&
         add_text(object, "clock", row->clock == KV_PERF_WALL ? "wall" : "thread") &&
         kv_json_add(object, "turns", cJSON_CreateNumber(result->turns)) &&

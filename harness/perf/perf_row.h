@@ -13,6 +13,7 @@ struct kv_perf_result {
     double foreign, cpu_share;   /* cpu_share: of the wall time of our side */
     double beside;               /* share of looks at which the core's other thread was at work */
     struct kv_perf_part at_work, asleep; /* pairs beside it, and without it */
+    bool meets_asleep;           /* whether the latter meet the goal, where it is one of the ratio */
     uint32_t turns, pairs;       /* pairs: in all turns together */
     char reason[KV_PERF_REASON]; /* why the goal is missed */
     bool meets;

@@ -2,6 +2,7 @@
 #include "harness/perf/sibling.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "harness/base/clock.h"

@@ -8,8 +8,6 @@
 #ifndef KVBENCH_HARNESS_PERF_SIBLING_H
 #define KVBENCH_HARNESS_PERF_SIBLING_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 enum { KV_SIBLING_CORES = 8 };
