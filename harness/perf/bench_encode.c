@@ -149,7 +149,7 @@ static double rotate_rows(void *context)
     struct rotated *rotated = context;
     const uint32_t dim = rotated->work->coded.code->dim;
     for (int i = 0; i < 64; i++)
-        rotated->work->coded.kernels.hadamard(rotated->work->rows, NULL, rotated->out, dim);
+        rotated->work->coded.kernels.hadamard(rotated->work->rows, NULL, rotated->out, dim, 1);
     return 64;
 }
 

@@ -26,8 +26,7 @@ struct hadamard_code {
 static void turn(const struct hadamard_code *self, float *x, uint32_t n)
 {
     if (self->span < 2) return;
-    for (uint32_t c = 0; c < n; c += self->span)
-        self->kernels->hadamard(x + c, NULL, x + c, self->span);
+    self->kernels->hadamard(x, NULL, x, self->span, n / self->span);
     self->kernels->scale(x, n, self->factor);
 }
 

@@ -325,7 +325,8 @@ static uint8_t *encode_part(struct turboquant_code *self, const struct part *par
 {
     const bool prod = self->config.mode == MODE_PROD;
     uint8_t *signs = atom + part->codes_bytes, *norms = signs + part->signs_bytes;
-    const float square = kv_rotation_apply_measured(&part->rotation, x, self->turned);
+    float square;
+    kv_rotation_apply_measured(&part->rotation, x, 1, self->turned, &square);
     float as_scaled, size = length_of(self, part, x, square, self->turned, &as_scaled), rest = 0;
     if (!(as_scaled > 0)) {
         memset(atom, 0, part->codes_bytes + part->signs_bytes);
@@ -361,8 +362,7 @@ static void encode_some(struct turboquant_code *self, const float *rows, uint32_
     float turned[KV_CODEC_SCRATCH], squares[AT_ONCE], lengths[AT_ONCE] = {0};
     float as_scaled[AT_ONCE], units[AT_ONCE];
     uint16_t kept[AT_ONCE];
-    for (uint32_t r = 0; r < n_rows; r++)
-        squares[r] = kv_rotation_apply_measured(&part->rotation, rows + r * n, turned + r * n);
+    kv_rotation_apply_measured(&part->rotation, rows, n_rows, turned, squares);
     for (uint32_t r = 0; r < n_rows; r++)
         lengths[r] =
             length_of(self, part, rows + r * n, squares[r], turned + r * n, &as_scaled[r]);

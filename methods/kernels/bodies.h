@@ -1100,7 +1100,7 @@ static void KERNEL(wide_spans)(float *x, size_t n, size_t span)
     if (span < n) transform_halves(x, span);
 }
 
-static void KERNEL(hadamard)(const float *x, const float *factors, float *out, size_t n)
+static void KERNEL(hadamard_row)(const float *x, const float *factors, float *out, size_t n)
 {
     struct transform at = {x, factors, out};
     if (n < LANES) {
@@ -1118,6 +1118,11 @@ static void KERNEL(hadamard)(const float *x, const float *factors, float *out, s
         transform_vecs(at, 1, vecs);
     }
     KERNEL(wide_spans)(out, n, span);
+}
+
+static void KERNEL(hadamard)(const float *x, const float *factors, float *out, size_t n, size_t rows)
+{
+    for (; rows; rows--, x += n, out += n) KERNEL(hadamard_row)(x, factors, out, n);
 }
 
 /* Four vectors of rows at a time, each its own chain over the columns. */
@@ -1180,10 +1185,11 @@ static float KERNEL(sum_squares)(const float *x, size_t n)
 }
 #endif
 
-static float KERNEL(hadamard_squares)(const float *x, const float *factors, float *out, size_t n)
+static void KERNEL(hadamard_squares)(const float *x, const float *factors, float *out, size_t n, size_t rows,
+                                     float *squares)
 {
-    KERNEL(hadamard)(x, factors, out, n);
-    return KERNEL(sum_squares)(x, n);
+    KERNEL(hadamard)(x, factors, out, n, rows);
+    for (size_t r = 0; r < rows; r++) squares[r] = KERNEL(sum_squares)(x + r * n, n);
 }
 
 /* Loads, each an instruction, of a step of the whole tile: vectors of columns, and factors, one or LANES at a time. */

@@ -370,10 +370,10 @@ struct kv_kernels {
     void (*unpack_bits)(const uint8_t *packed, size_t n, uint32_t bits, uint8_t *codes);
     /* Bit i, packed so, is 1 where x[i] > 0; the last byte's spare bits are 0. */
     void (*sign_bits)(const float *x, size_t n, uint8_t *bits);
-    /* Walsh-Hadamard transform of the n = 2^k (2..4096) floats factors[i] * x[i], x[i] where factors is
-     * NULL, in natural (Sylvester) order, not normalised: butterflies of span 1, 2, 4, ... in that
-     * order. Exact. out may be x. */
-    void (*hadamard)(const float *x, const float *factors, float *out, size_t n);
+    /* Of each row of x [rows][n] the Walsh-Hadamard transform of the n = 2^k (2..4096) floats factors[i] * x[i],
+     * x[i] where factors is NULL, in natural (Sylvester) order, not normalised: butterflies of span 1, 2, 4, ...
+     * in that order. Exact. out, of the same shape, may be x. */
+    void (*hadamard)(const float *x, const float *factors, float *out, size_t n, size_t rows);
     /* out[r] = sum_c matrix[c][r] * x[c]: the matrix lies by columns, [columns][rows]; each sum in
      * ascending c, product rounded, then added (no FMA): exact, since a rotation decides codes. */
     void (*rotate)(const float *matrix, uint32_t rows, uint32_t columns, const float *x,
@@ -403,8 +403,9 @@ struct kv_kernels {
     /* Turns in their order: of rows a = turn.row and b = a + 1, `apart` doubles apart, the first n entries become
      * cosine a - sine b and sine a + cosine b; every product and every sum rounded: exact. */
     void (*turn_rows)(const struct kv_pair_turn *turns, uint32_t n_turns, double *rows, size_t apart, size_t n);
-    /* hadamard, and the sum_squares of x, which is returned: exact. out may not be x. */
-    float (*hadamard_squares)(const float *x, const float *factors, float *out, size_t n);
+    /* hadamard, and the sum_squares of each row of x: exact. out may not be x. */
+    void (*hadamard_squares)(const float *x, const float *factors, float *out, size_t n, size_t rows,
+                             float *squares);
 
     /* -- the yardstick ------------------------------------------------------------------------- */
     /* Nothing but independent multiply-adds in registers; returns how many floating-point

@@ -79,18 +79,23 @@ void kv_rotation_apply(const struct kv_rotation *rotation, const float *x, float
         return;
     }
     if (n > 1)
-        rotation->kernels->hadamard(x, rotation->signs, out, n);
+        rotation->kernels->hadamard(x, rotation->signs, out, n, 1);
     else
         out[0] = x[0] * rotation->signs[0];
 }
 
-float kv_rotation_apply_measured(const struct kv_rotation *rotation, const float *x, float *out)
+void kv_rotation_apply_measured(const struct kv_rotation *rotation, const float *x, uint32_t rows, float *out,
+                                float *squares)
 {
     const uint32_t n = rotation->n;
-    if (rotation->kind == KV_ROTATE_HADAMARD && n > 1)
-        return rotation->kernels->hadamard_squares(x, rotation->signs, out, n);
-    kv_rotation_apply(rotation, x, out);
-    return rotation->kernels->sum_squares(x, n);
+    if (rotation->kind == KV_ROTATE_HADAMARD && n > 1) {
+        rotation->kernels->hadamard_squares(x, rotation->signs, out, n, rows, squares);
+        return;
+    }
+    for (uint32_t r = 0; r < rows; r++, x += n, out += n) {
+        kv_rotation_apply(rotation, x, out);
+        squares[r] = rotation->kernels->sum_squares(x, n);
+    }
 }
 
 void kv_rotation_undo(const struct kv_rotation *rotation, const float *x, float *out)
@@ -101,7 +106,7 @@ void kv_rotation_undo(const struct kv_rotation *rotation, const float *x, float 
         return;
     }
     if (n > 1)
-        rotation->kernels->hadamard(x, NULL, out, n);
+        rotation->kernels->hadamard(x, NULL, out, n, 1);
     else
         out[0] = x[0];
     for (uint32_t i = 0; i < n; i++) out[i] *= rotation->signs[i];

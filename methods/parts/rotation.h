@@ -27,8 +27,9 @@ int kv_rotation_create(struct kv_rotation *rotation, const struct kv_setup *setu
 
 /* out = M x, and out = transpose(M) x; out is not x. */
 void kv_rotation_apply(const struct kv_rotation *rotation, const float *x, float *out);
-/* The first, and the kernels' sum of squares of x. */
-float kv_rotation_apply_measured(const struct kv_rotation *rotation, const float *x, float *out);
+/* The first for each row of x [rows][n], and the kernels' sum of squares of each. */
+void kv_rotation_apply_measured(const struct kv_rotation *rotation, const float *x, uint32_t rows, float *out,
+                                float *squares);
 void kv_rotation_undo(const struct kv_rotation *rotation, const float *x, float *out);
 
 #endif

@@ -201,12 +201,12 @@ static void bench_unpack_bits_3(const struct kv_kernels *k)
 }
 static void bench_hadamard_128(const struct kv_kernels *k)
 {
-    for (size_t i = 0; i < N; i += 128) k->hadamard(data.c + i, NULL, data.c + i, 128);
+    k->hadamard(data.c, NULL, data.c, 128, N / 128);
     k->scale(data.c, N, 0.0884f);   /* keeps the numbers ordinary */
 }
 static void bench_hadamard_4096(const struct kv_kernels *k)
 {
-    k->hadamard(data.c, NULL, data.c, N);
+    k->hadamard(data.c, NULL, data.c, N, 1);
     k->scale(data.c, N, 0.0156f);
 }
 static void bench_project_signs(const struct kv_kernels *k)

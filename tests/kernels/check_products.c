@@ -625,16 +625,17 @@ const char *check_hadamard(const struct kv_kernels *generic, const struct kv_ker
         for (size_t n = 2; n <= 4096 && !why; n *= 2)
             for (size_t slack = 0; slack < 16 && !why; slack++) {
                 if (!is_due()) continue;
-                struct guarded out = make_floats(n, slack), expected = make_floats(n, 0);
+                const size_t rows = 1 + slack % 3;
+                struct guarded out = make_floats(rows * n, slack), expected = make_floats(rows * n, 0);
                 struct guarded factors = make_floats(n, (slack + 5) % 16);
                 const float *by = slack % 2 ? floats_of(&factors) : NULL;
-                fill_floats(floats_of(&out), n, (enum input_kind)kind, 1);
+                fill_floats(floats_of(&out), rows * n, (enum input_kind)kind, 1);
                 fill_floats(floats_of(&factors), n, NORMAL, 2);
-                generic->hadamard(floats_of(&out), by, floats_of(&expected), n);
-                set->hadamard(floats_of(&out), by, floats_of(&out), n);
+                generic->hadamard(floats_of(&out), by, floats_of(&expected), n, rows);
+                set->hadamard(floats_of(&out), by, floats_of(&out), n, rows);
                 if (!guarded_intact(&out)) why = complain("wrote outside (n %zu)", n);
                 else if (memcmp(out.data, expected.data, out.bytes))
-                    why = complain("n %zu: bits differ from generic", n);
+                    why = complain("%zu rows of %zu: bits differ from generic", rows, n);
                 guarded_free(&out);
                 guarded_free(&expected);
                 guarded_free(&factors);
@@ -649,25 +650,28 @@ const char *check_hadamard_squares(const struct kv_kernels *generic, const struc
         for (size_t n = 2; n <= 4096 && !why; n *= 2)
             for (size_t slack = 0; slack < 4 && !why; slack++) {
                 if (!is_due()) continue;
-                struct guarded x = make_floats(n, slack), out = make_floats(n, (slack + 3) % 16);
-                struct guarded factors = make_floats(n, (slack + 5) % 16);
-                struct guarded expected = make_floats(n, 0);
+                const size_t rows = 1 + slack;
+                struct guarded x = make_floats(rows * n, slack), out = make_floats(rows * n, (slack + 3) % 16);
+                struct guarded factors = make_floats(n, (slack + 5) % 16), squares = make_floats(rows, slack);
+                struct guarded expected = make_floats(rows * n, 0);
                 const float *by = slack % 2 ? floats_of(&factors) : NULL;
-                fill_floats(floats_of(&x), n, (enum input_kind)kind, 1);
+                fill_floats(floats_of(&x), rows * n, (enum input_kind)kind, 1);
                 fill_floats(floats_of(&factors), n, NORMAL, 2);
-                generic->hadamard(floats_of(&x), by, floats_of(&expected), n);
-                const float theirs = generic->sum_squares(floats_of(&x), n);
-                const float ours =
-                    set->hadamard_squares(floats_of(&x), by, floats_of(&out), n);
-                if (!guarded_intact(&out)) why = complain("wrote outside (n %zu)", n);
+                generic->hadamard(floats_of(&x), by, floats_of(&expected), n, rows);
+                set->hadamard_squares(floats_of(&x), by, floats_of(&out), n, rows, floats_of(&squares));
+                if (!guarded_intact(&out) || !guarded_intact(&squares)) why = complain("wrote outside (n %zu)", n);
                 else if (memcmp(out.data, expected.data, out.bytes))
-                    why = complain("n %zu: bits differ from generic", n);
-                else if (memcmp(&ours, &theirs, sizeof ours))
-                    why = complain("n %zu: squares %a, expected %a", n, ours, theirs);
+                    why = complain("%zu rows of %zu: bits differ from generic", rows, n);
+                for (size_t r = 0; r < rows && !why; r++) {
+                    const float theirs = generic->sum_squares(floats_of(&x) + r * n, n);
+                    if (memcmp(floats_of(&squares) + r, &theirs, sizeof theirs))
+                        why = complain("n %zu: squares %a, expected %a", n, floats_of(&squares)[r], theirs);
+                }
                 guarded_free(&x);
                 guarded_free(&out);
                 guarded_free(&expected);
                 guarded_free(&factors);
+                guarded_free(&squares);
             }
     return why;
 }

@@ -487,7 +487,7 @@ static void lookup_packed_generic(const uint8_t *packed, size_t n, uint32_t bits
     }
 }
 
-static void hadamard_generic(const float *in, const float *factors, float *x, size_t n)
+static void hadamard_row(const float *in, const float *factors, float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) x[i] = factors ? factors[i] * in[i] : in[i];
     for (size_t span = 1; span < n; span *= 2)
@@ -497,6 +497,11 @@ static void hadamard_generic(const float *in, const float *factors, float *x, si
                 x[i] = a + b;
                 x[i + span] = a - b;
             }
+}
+
+static void hadamard_generic(const float *x, const float *factors, float *out, size_t n, size_t rows)
+{
+    for (; rows; rows--, x += n, out += n) hadamard_row(x, factors, out, n);
 }
 
 static void rotate_generic(const float *matrix, uint32_t rows, uint32_t columns, const float *x,
@@ -600,10 +605,11 @@ static void sign_bits_generic(const float *x, size_t n, uint8_t *bits)
     }
 }
 
-static float hadamard_squares_generic(const float *x, const float *factors, float *out, size_t n)
+static void hadamard_squares_generic(const float *x, const float *factors, float *out, size_t n, size_t rows,
+                                     float *squares)
 {
-    hadamard_generic(x, factors, out, n);
-    return sum_squares_generic(x, n);
+    hadamard_generic(x, factors, out, n, rows);
+    for (size_t r = 0; r < rows; r++) squares[r] = sum_squares_generic(x + r * n, n);
 }
 
 static double peak_generic(size_t rounds)

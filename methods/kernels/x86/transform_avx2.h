@@ -79,10 +79,13 @@ ALWAYS_INLINE __m256 squares_of_128(const float *from)
 #include "methods/kernels/x86/transforms.h"
 
 /* Blocks such that what is left takes whole passes of two spans. */
-ALONE KERNEL(hadamard_blocks)(const float *x, const float *factors, float *out, size_t n)
+static void KERNEL(hadamard_blocks)(const float *x, const float *factors, float *out, size_t n)
 {
     const size_t block = __builtin_ctzll(n) % 2 ? 128 : 64;
-    for (size_t i = 0; i < n; i += block) KERNEL(hadamard_far)(x + i, factors ? factors + i : NULL, out + i, block);
+    if (factors)
+        for (size_t i = 0; i < n; i += block) KERNEL(hadamard_far)(x + i, factors + i, out + i, block, 1);
+    else
+        KERNEL(hadamard_far)(x, NULL, out, block, n / block);
     KERNEL(wide_spans)(out, n, block);
 }
 

@@ -31,7 +31,7 @@ ALWAYS_INLINE __m256 squares_of_128(const float *x)
 
 static void KERNEL(hadamard_blocks)(const float *x, const float *factors, float *out, size_t n)
 {
-    KERNEL(hadamard)(x, factors, out, n);
+    KERNEL(hadamard_row)(x, factors, out, n);
 }
 
 #endif

@@ -9,53 +9,56 @@
 
 static void KERNEL(hadamard_blocks)(const float *x, const float *factors, float *out, size_t n);
 
-ALONE KERNEL(plain_64)(const float *x, float *out)
+ALONE KERNEL(plain_64)(const float *x, float *out, size_t rows)
 {
-    transform_64((struct transform){x, NULL, out}, 0);
+    for (; rows; rows--, x += 64, out += 64) transform_64((struct transform){x, NULL, out}, 0);
 }
 
-ALONE KERNEL(scaled_64)(const float *x, const float *factors, float *out)
+ALONE KERNEL(scaled_64)(const float *x, const float *factors, float *out, size_t rows)
 {
-    transform_64((struct transform){x, factors, out}, 1);
+    for (; rows; rows--, x += 64, out += 64) transform_64((struct transform){x, factors, out}, 1);
 }
 
-ALONE KERNEL(plain_128)(const float *x, float *out)
+ALONE KERNEL(plain_128)(const float *x, float *out, size_t rows)
 {
-    transform_128((struct transform){x, NULL, out}, 0);
+    for (; rows; rows--, x += 128, out += 128) transform_128((struct transform){x, NULL, out}, 0);
 }
 
-ALONE KERNEL(scaled_128)(const float *x, const float *factors, float *out)
+ALONE KERNEL(scaled_128)(const float *x, const float *factors, float *out, size_t rows)
 {
-    transform_128((struct transform){x, factors, out}, 1);
+    for (; rows; rows--, x += 128, out += 128) transform_128((struct transform){x, factors, out}, 1);
 }
 
-static __attribute__((noinline)) float KERNEL(measured_128)(const float *x, const float *factors,
-                                                            float *out)
+ALONE KERNEL(measured_128)(const float *x, const float *factors, float *out, size_t rows, float *squares)
 {
-    const __m256 squares = squares_of_128(x);
-    transform_128((struct transform){x, factors, out}, 1);
-    return sum_eight(squares);
+    for (; rows; rows--, x += 128, out += 128) {
+        const __m256 sums = squares_of_128(x);
+        transform_128((struct transform){x, factors, out}, 1);
+        *squares++ = sum_eight(sums);
+    }
 }
 
-/* Only jumps: a call's frame would be 4 % of 128 floats' time. */
-static void KERNEL(hadamard_far)(const float *x, const float *factors, float *out, size_t n)
+static void KERNEL(hadamard_far)(const float *x, const float *factors, float *out, size_t n, size_t rows)
 {
     if (n > 128)
-        KERNEL(hadamard_blocks)(x, factors, out, n);
+        for (; rows; rows--, x += n, out += n) KERNEL(hadamard_blocks)(x, factors, out, n);
     else if (n < 64)
-        KERNEL(hadamard)(x, factors, out, n);
+        KERNEL(hadamard)(x, factors, out, n, rows);
     else if (factors)
-        (n == 64 ? KERNEL(scaled_64) : KERNEL(scaled_128))(x, factors, out);
+        (n == 64 ? KERNEL(scaled_64) : KERNEL(scaled_128))(x, factors, out, rows);
     else
-        (n == 64 ? KERNEL(plain_64) : KERNEL(plain_128))(x, out);
+        (n == 64 ? KERNEL(plain_64) : KERNEL(plain_128))(x, out, rows);
 }
 
-static float KERNEL(hadamard_far_squares)(const float *x, const float *factors, float *out,
-                                          size_t n)
+static void KERNEL(hadamard_far_squares)(const float *x, const float *factors, float *out, size_t n, size_t rows,
+                                         float *squares)
 {
-    if (n == 128 && factors) return KERNEL(measured_128)(x, factors, out);
-    KERNEL(hadamard_far)(x, factors, out, n);
-    return KERNEL(sum_squares)(x, n);
+    if (n == 128 && factors) {
+        KERNEL(measured_128)(x, factors, out, rows, squares);
+        return;
+    }
+    KERNEL(hadamard_far)(x, factors, out, n, rows);
+    for (size_t r = 0; r < rows; r++) squares[r] = KERNEL(sum_squares)(x + r * n, n);
 }
 
 #endif
