@@ -21,21 +21,15 @@
 #include <float.h>
 #include <math.h>
 
-/* A word holds 257 bytes' sum: groups of rows that are summed before they are joined, and look-ups.
- */
-enum { MOST_GROUPS = 192, MOST_LOOK_UPS = 255, PLANE = 16, MOST_PLANES = 3 };
+/* A word holds 257 bytes' sum: groups of rows that are summed before they are joined, and look-ups, of which two
+ * have their tables side by side: a lane of a vector each. */
+enum { MOST_GROUPS = 192, MOST_LOOK_UPS = 256, PLANE = 16, MOST_PLANES = 3, PAIR_PLANE = 2 * PLANE };
 
 struct look_ups {
-    uint32_t n, planes;
+    uint32_t n, planes;          /* n is a multiple of 4: the last ones may be of 0 */
     float step, scale;           /* and its inverse */
     uint32_t row[MOST_LOOK_UPS]; /* where its codes are */
-    uint8_t tables[MOST_LOOK_UPS][MOST_PLANES * PLANE] __attribute__((aligned(64)));
-};
-
-/* A group's x, each part's share of it: what its table is made of. */
-struct group {
-    const float *x;
-    float factor;
+    uint8_t tables[MOST_LOOK_UPS / 2][MOST_PLANES * PAIR_PLANE] __attribute__((aligned(64)));
 };
 
 ALWAYS_INLINE uint32_t rows_of_group(enum kv_stripe_format format)
@@ -43,33 +37,39 @@ ALWAYS_INLINE uint32_t rows_of_group(enum kv_stripe_format format)
     return format == KV_STRIPE_SIGN ? 4 : 1;
 }
 
-/* Half a table, entries 0 .. 3 and 8 .. 11 or 4 behind these: a whole number is a float's lowest bits once a large
- * one is added to it. */
-ALWAYS_INLINE __m256i whole_entries(enum kv_stripe_format format, struct group group, vec entries,
-                                    vec base)
+/* Entries 4 j .. 4 j + 3, j = 0 .. 3, of two look-ups' tables, a lane each: a whole number is a float's lowest bits
+ * once a large one, `base`, is added to it. x: of a book, its look-up's in each lane; of signs, the lanes' four. */
+ALWAYS_INLINE void book_entries(const vec quarters[4], vec x, vec base, __m256i entries[4])
 {
-    if (format == KV_STRIPE_BOOK)
-        return _mm256_castps_si256(fused(entries, spread(group.factor * group.x[0]), base));
-    const vec a = spread(group.factor * group.x[0]), b = spread(group.factor * group.x[1]);
-    const vec sign = _mm256_setr_ps(-0.0f, 0, -0.0f, 0, -0.0f, 0, -0.0f, 0);
-    const vec next = _mm256_setr_ps(-0.0f, -0.0f, 0, 0, -0.0f, -0.0f, 0, 0);
-    const vec last = _mm256_setr_ps(-0.0f, -0.0f, -0.0f, -0.0f, 0, 0, 0, 0);
-    const vec d = spread(group.factor * group.x[3]);
-    const vec low = add(_mm256_xor_ps(a, sign), _mm256_xor_ps(b, next));
-    const vec high = fused(spread(group.factor * group.x[2]), entries, _mm256_xor_ps(d, last));
-    return _mm256_castps_si256(add(add(low, high), base));
+    UNROLLED for (uint32_t j = 0; j < 4; j++)
+        entries[j] = _mm256_castps_si256(fused(quarters[j], x, base));
 }
 
-/* The lowest bytes of 16 words, the next, and the next. */
-ALWAYS_INLINE void store_planes(__m256i first, __m256i second, uint32_t planes, uint8_t *out)
+ALWAYS_INLINE void sign_entries(vec x, vec base, __m256i entries[4])
+{
+    const vec sign = _mm256_setr_ps(-0.0f, 0, -0.0f, 0, -0.0f, 0, -0.0f, 0);
+    const vec next = _mm256_setr_ps(-0.0f, -0.0f, 0, 0, -0.0f, -0.0f, 0, 0);
+    const vec first = _mm256_permute_ps(x, 0x00), second = _mm256_permute_ps(x, 0x55);
+    const vec third = _mm256_permute_ps(x, 0xaa), fourth = _mm256_permute_ps(x, 0xff);
+    const vec low = add(_mm256_xor_ps(first, sign), _mm256_xor_ps(second, next));
+    const vec alike = add(third, fourth), apart = sub(third, fourth);
+    const vec sums[4] = {sub(low, alike), add(low, apart), sub(low, apart), add(low, alike)};
+    UNROLLED for (uint32_t j = 0; j < 4; j++) entries[j] = _mm256_castps_si256(add(sums[j], base));
+}
+
+/* The lowest bytes of 16 words of each lane, the next, and the next. */
+ALWAYS_INLINE void store_planes(const __m256i entries[4], uint32_t planes, uint8_t *out)
 {
     const __m256i order = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    const __m256i a = _mm256_shuffle_epi8(first, order), b = _mm256_shuffle_epi8(second, order);
-    store_bits(out, _mm256_permute4x64_epi64(_mm256_unpacklo_epi32(a, b), 0xd8));
+    __m256i e[4];
+    UNROLLED for (uint32_t j = 0; j < 4; j++) e[j] = _mm256_shuffle_epi8(entries[j], order);
+    const __m256i a = _mm256_unpacklo_epi32(e[0], e[1]), b = _mm256_unpacklo_epi32(e[2], e[3]);
+    store_bits(out, _mm256_unpacklo_epi64(a, b));
+    store_bits(out + PAIR_PLANE, _mm256_unpackhi_epi64(a, b));
     if (planes < MOST_PLANES) return;
-    const __m256i more = _mm256_permute4x64_epi64(_mm256_unpackhi_epi32(a, b), 0xd8);
-    _mm_store_si128((__m128i *)(void *)(out + 2 * PLANE), _mm256_castsi256_si128(more));
+    const __m256i c = _mm256_unpackhi_epi32(e[0], e[1]), d = _mm256_unpackhi_epi32(e[2], e[3]);
+    store_bits(out + 2 * PAIR_PLANE, _mm256_unpacklo_epi64(c, d));
 }
 
 /* Largest whole number either way, and what stands for 0. */
@@ -119,32 +119,63 @@ static void value_range(const struct kv_stripes *stripes, float *least, float *m
     }
 }
 
-/* Tables of one format and so many planes. `reach` is the largest whole number of a group of
- * size 1. */
-ALWAYS_INLINE bool fill_tables(const struct kv_stripes *stripes, enum kv_stripe_format format,
-                               uint32_t planes, const float *x, uint32_t groups, float reach,
-                               bool split, struct look_ups *to)
+/* A look-up for each group, and as many as it takes, of equal parts of its x. `reach` is the largest whole number of
+ * a group of size 1; false: more look-ups than the n there may be. */
+static void share_once(const float *x, uint32_t groups, uint32_t together, struct look_ups *to, float *shares)
+{
+    for (uint32_t g = 0; g < groups; g++) to->row[g] = g * KV_STRIPE / 2;
+    memcpy(shares, x, groups * together * sizeof *x);
+    to->n = groups;
+}
+
+static bool share_parts(enum kv_stripe_format format, const float *x, uint32_t groups, float reach,
+                        struct look_ups *to, float *shares)
 {
     const uint32_t limit = to->n, together = rows_of_group(format);
-    const vec base = spread(12582912.0f + (float)(planes == 2 ? whole_zero(2) : 0));
-    const vec low = format == KV_STRIPE_BOOK ? load_halves(stripes->table, stripes->table + 8) : spread(-1);
-    const vec high = format == KV_STRIPE_BOOK ? load_halves(stripes->table + 4, stripes->table + 12) : spread(1);
-    const float most = most_whole(planes);
+    const float most = most_whole(to->planes);
     uint32_t n = 0;
     for (uint32_t g = 0; g < groups; g++, x += together) {
-        const float part = split ? group_size(format, x) * reach / most : 1;
-        const uint32_t parts = part > 1 ? part < MOST_LOOK_UPS ? (uint32_t)part + 1 : limit + 1 : 1;
+        const float part = group_size(format, x) * reach / most;
+        const uint32_t parts = part < MOST_LOOK_UPS ? (uint32_t)part + 1 : limit + 1;
         if (n + parts > limit) return false;
-        const struct group group = {x, parts > 1 ? to->scale / (float)parts : to->scale};
-        const __m256i first = whole_entries(format, group, low, base);
-        const __m256i second = whole_entries(format, group, high, base);
         for (uint32_t p = 0; p < parts; p++, n++) {
             to->row[n] = g * KV_STRIPE / 2;
-            store_planes(first, second, planes, to->tables[n]);
+            for (uint32_t k = 0; k < together; k++) shares[n * together + k] = x[k] / (float)parts;
         }
     }
     to->n = n;
     return true;
+}
+
+static void pad_shares(uint32_t together, struct look_ups *to, float *shares)
+{
+    for (; to->n % 4; to->n++) {
+        to->row[to->n] = 0;
+        memset(shares + to->n * together, 0, together * sizeof *shares);
+    }
+}
+
+/* Tables of one format and so many planes, of what each look-up has of x. */
+ALWAYS_INLINE void fill_tables(const struct kv_stripes *stripes, enum kv_stripe_format format, uint32_t planes,
+                               const float *shares, struct look_ups *to)
+{
+    const vec base = spread(12582912.0f + (float)(planes == 2 ? whole_zero(2) : 0)), scale = spread(to->scale);
+    const __m256i lanes[2] = {_mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1), _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3)};
+    vec quarters[4];
+    __m256i entries[4];
+    UNROLLED for (uint32_t j = 0; j < 4 && format == KV_STRIPE_BOOK; j++)
+        quarters[j] = load_halves(stripes->table + 4 * j, stripes->table + 4 * j);
+    for (uint32_t i = 0; i < to->n; i += 4)
+        UNROLLED for (uint32_t pair = 0; pair < 2; pair++)
+        {
+            if (format == KV_STRIPE_BOOK) {
+                const vec four = mul(load_halves(shares + i, shares + i), scale);
+                book_entries(quarters, _mm256_permutevar_ps(four, lanes[pair]), base, entries);
+            } else {
+                sign_entries(mul(load(shares + 4 * i + 8 * pair), scale), base, entries);
+            }
+            store_planes(entries, planes, to->tables[i / 2 + pair]);
+        }
 }
 
 /* False: no such tables within the bound. */
@@ -152,22 +183,28 @@ static bool KERNEL(make_look_ups)(const struct kv_stripes *stripes, const float 
                                   uint32_t planes, struct look_ups *to)
 {
     const enum kv_stripe_format format = stripes->format;
-    const uint32_t groups = rows / rows_of_group(format);
-    float least, largest, sum, most;
+    const uint32_t together = rows_of_group(format), groups = rows / together;
+    float least, largest, sum, most, shares[4 * MOST_LOOK_UPS];
     value_range(stripes, &least, &largest);
-    KERNEL(sizes)(x, rows, rows_of_group(format), &sum, &most);
+    KERNEL(sizes)(x, rows, together, &sum, &most);
     to->n = groups + groups / 8 + 2;
     to->planes = planes;
     to->step = 2 * (float)(rows + 4) / (float)to->n * FLT_EPSILON * least * sum;
     if (!(least > 0 && to->step > 0x1p-100f && sum * largest < 0x1p100f)) return false;
     to->scale = 1 / to->step;
     const float reach = largest * to->scale;
-    const bool split = most * reach > most_whole(planes);
-    if (format == KV_STRIPE_BOOK) /* a table a row: mostly none is split, which a loop of its own knows */
-        return split ? fill_tables(stripes, KV_STRIPE_BOOK, 3, x, groups, reach, true, to)
-                     : fill_tables(stripes, KV_STRIPE_BOOK, 3, x, groups, reach, false, to);
-    return planes == 2 ? fill_tables(stripes, KV_STRIPE_SIGN, 2, x, groups, reach, split, to)
-                       : fill_tables(stripes, KV_STRIPE_SIGN, 3, x, groups, reach, split, to);
+    if (most * reach <= most_whole(planes))
+        share_once(x, groups, together, to, shares);
+    else if (!share_parts(format, x, groups, reach, to, shares))
+        return false;
+    pad_shares(together, to, shares);
+    if (format == KV_STRIPE_BOOK)
+        fill_tables(stripes, KV_STRIPE_BOOK, 3, shares, to);
+    else if (planes == 2)
+        fill_tables(stripes, KV_STRIPE_SIGN, 2, shares, to);
+    else
+        fill_tables(stripes, KV_STRIPE_SIGN, 3, shares, to);
+    return true;
 }
 
 /* -- sums ------------------------------------------------------------------------------------- */
@@ -235,15 +272,18 @@ ALWAYS_INLINE void look_up_wholes(const uint8_t *codes, const struct look_ups *f
     __m256i a[2] = {zero, zero}, b[2] = {zero, zero}, c[2] = {zero, zero};
     __m256i odd_a[2] = {zero, zero}, odd_b[2] = {zero, zero}, odd_c[2] = {zero, zero};
     vec total[VECS];
-    for (uint32_t i = 0; i < from->n; i++) {
-        const uint8_t *row = codes + from->row[i], *table = from->tables[i];
-        const __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)row);
-        const __m256i low = _mm256_and_si256(both, mask);
-        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
-        prefetch_row(row, KV_STRIPE / 2);
-        add_plane(table, low, high, a, odd_a);
-        add_plane(table + PLANE, low, high, b, odd_b);
-        if (third) add_plane(table + 2 * PLANE, low, high, c, odd_c);
+    for (uint32_t i = 0; i < from->n; i += 2) {
+        prefetch_row(codes + from->row[i], KV_STRIPE);
+        UNROLLED for (uint32_t k = 0; k < 2; k++)
+        {
+            const uint8_t *table = from->tables[i / 2] + k * PLANE;
+            const __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)(codes + from->row[i + k]));
+            const __m256i low = _mm256_and_si256(both, mask);
+            const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+            add_plane(table, low, high, a, odd_a);
+            add_plane(table + PAIR_PLANE, low, high, b, odd_b);
+            if (third) add_plane(table + 2 * PAIR_PLANE, low, high, c, odd_c);
+        }
     }
     UNROLLED for (uint32_t s = 0; s < 2; s++)
     {
