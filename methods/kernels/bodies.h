@@ -614,12 +614,28 @@ static void KERNEL(scale)(float *x, size_t n, float factor)
     if (i < n) store_part(x + i, n - i, mul(load_part(x + i, n - i), by));
 }
 
-static void KERNEL(add_wide)(const float *x, size_t n, float factor, double *sums)
+/* Rows whose products enter a column's sum while it is in a register. */
+enum { WIDE_ROWS = 4 };
+
+ALWAYS_INLINE void add_wide_rows(const float *x, uint32_t rows, size_t stride, size_t n, const float *factors,
+                                 double *sums)
 {
-    const vec by = spread(factor);
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES) add_doubles(sums + i, mul(load(x + i), by));
-    for (; i < n; i++) sums[i] += (double)(x[i] * factor);
+    for (; i + LANES <= n; i += LANES) {
+        vec products[WIDE_ROWS];
+        UNROLLED for (uint32_t r = 0; r < rows; r++) products[r] = mul(load(x + r * stride + i), spread(factors[r]));
+        UNROLLED for (uint32_t r = 0; r < rows; r++) add_doubles(sums + i, products[r]);
+    }
+    for (; i < n; i++)
+        for (uint32_t r = 0; r < rows; r++) sums[i] += (double)(x[r * stride + i] * factors[r]);
+}
+
+static void KERNEL(add_wide)(const float *x, uint32_t rows, size_t stride, size_t n, const float *factors,
+                             double *sums)
+{
+    for (; rows >= WIDE_ROWS; rows -= WIDE_ROWS, x += WIDE_ROWS * stride, factors += WIDE_ROWS)
+        add_wide_rows(x, WIDE_ROWS, stride, n, factors, sums);
+    for (; rows; rows--, x += stride, factors++) add_wide_rows(x, 1, stride, n, factors, sums);
 }
 
 ALWAYS_INLINE vec cap_logits(vec x, vec cap)

@@ -281,8 +281,9 @@ struct kv_kernels {
     void (*soften_beside)(float *x, uint32_t rows, uint32_t stride, uint32_t n,
                           const struct kv_softmax *softmax, const struct kv_beside *beside);
     void (*scale)(float *x, size_t n, float factor);   /* exact: x[i] *= factor */
-    /* exact: sums[i] += (double)(x[i] * factor), the product rounded */
-    void (*add_wide)(const float *x, size_t n, float factor, double *sums);
+    /* exact: of rows `stride` floats apart, in their order, sums[i] += (double)(x[i] * the row's factor), the
+     * product rounded */
+    void (*add_wide)(const float *x, uint32_t rows, size_t stride, size_t n, const float *factors, double *sums);
     /* Floats that lie side by side and their places among n, a multiple of 16: bit i % 16 of places[i /
      * 16] is set where one belongs. out[i] = the next of `close`, or rest; and back. Exact. */
     void (*spread_out)(const float *close, const uint16_t *places, size_t n, float rest, float *out);

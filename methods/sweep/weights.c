@@ -51,10 +51,10 @@ static void weigh_block(struct work *work, struct block *block, double *column_s
     const size_t lines = sweep->lines.n, column = work->tile.line[0] + block->from;
     float factors[BLOCK];
     make_weights(work, block, factors);
-    for (uint32_t r = 0; r < block->n; r++) {
-        const float *row = work->own.logits + (size_t)r * work->own.stride + block->from;
-        if (column_sum) kernels->add_wide(row, block->read, factors[r], column_sum + column);
-        if (!weights) continue;
+    const float *row = work->own.logits + block->from;
+    if (column_sum)
+        kernels->add_wide(row, block->n, work->own.stride, block->read, factors, column_sum + column);
+    for (uint32_t r = 0; weights && r < block->n; r++, row += work->own.stride) {
         float *out = weights + (block->first + r) * lines + column;
         memcpy(out, row, block->read * sizeof *out);
         kernels->scale(out, block->read, factors[r]);

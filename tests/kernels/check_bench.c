@@ -73,7 +73,8 @@ static void bench_max(const struct kv_kernels *k) { data.sink = k->max(data.a, N
 static void bench_scale(const struct kv_kernels *k) { k->scale(data.c, N, 1.0f); }
 static void bench_add_wide(const struct kv_kernels *k)
 {
-    k->add_wide(data.a, LINES, 1.0f, (double *)data.out);
+    static const float factors[4] = {1, 1, 1, 1};
+    k->add_wide(data.a, 4, LINES, LINES, factors, (double *)data.out);
 }
 static void bench_add_products(const struct kv_kernels *k)
 {
@@ -251,7 +252,7 @@ static const struct {
     {"exp_sum below 2^-60", bench_exp_sum_tail, 4.0 * N, 0},
     {"max", bench_max, 4.0 * N, 0},
     {"scale", bench_scale, 8.0 * N, 0},
-    {"add_wide", bench_add_wide, 20.0 * LINES, 0},
+    {"add_wide, 4 rows", bench_add_wide, 32.0 * LINES, 0},
     {"add_products", bench_add_products, 1024.0 * KV_PRODUCT_LINE, 128.0 * KV_PRODUCT_LINE * KV_PRODUCT_LINE},
     {"turn_rows", bench_turn_rows, 64.0 * LINES, 12.0 * LINES},
     {"spread_out", bench_spread_out, 6.0 * N, 0},

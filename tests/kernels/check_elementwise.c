@@ -297,9 +297,12 @@ const char *check_scale(const struct kv_kernels *generic, const struct kv_kernel
 static void call_add_wide(const struct kv_kernels *set, const void *in, void *out, size_t n,
                           uint32_t variant, float *results)
 {
+    static const float factors[] = {1.0f, 0.3f, 0.0f, 1.7f, 0.9f, 1e-3f};
+    static const uint32_t rows[] = {1, 4, 6};
     double *sums = out;
     for (size_t i = 0; i < n; i++) sums[i] = 0.1 * (double)i - 3;
-    set->add_wide(in, n, variant ? 0.3f : 1.0f, sums);
+    const size_t stride = n / rows[variant];
+    set->add_wide(in, rows[variant], stride, stride - (stride > 3 && variant == 2), factors, sums);
 }
 
 /* Exact numbers are the same in another order. */
@@ -398,7 +401,7 @@ const char *check_turn_rows(const struct kv_kernels *generic, const struct kv_ke
 
 const char *check_add_wide(const struct kv_kernels *generic, const struct kv_kernels *set)
 {
-    const struct adapter adapter = {.in_size = 4, .out_size = 8, .kinds = FINITE_KINDS, .variants = 2,
+    const struct adapter adapter = {.in_size = 4, .out_size = 8, .kinds = FINITE_KINDS, .variants = 3,
                                     .call = call_add_wide};
     return check_elements(generic, set, &adapter);
 }

@@ -199,9 +199,11 @@ static void scale_generic(float *x, size_t n, float factor)
     for (size_t i = 0; i < n; i++) x[i] *= factor;
 }
 
-static void add_wide_generic(const float *x, size_t n, float factor, double *sums)
+static void add_wide_generic(const float *x, uint32_t rows, size_t stride, size_t n, const float *factors,
+                             double *sums)
 {
-    for (size_t i = 0; i < n; i++) sums[i] += (double)(x[i] * factor);
+    for (uint32_t r = 0; r < rows; r++, x += stride)
+        for (size_t i = 0; i < n; i++) sums[i] += (double)(x[i] * factors[r]);
 }
 
 /* tanh z = m / (m + 2) with m = exp(2z) - 1 = 2^n q + (2^n - 1): no cancellation near 0. */
