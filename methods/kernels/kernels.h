@@ -88,6 +88,7 @@ enum { KV_CODING = 128 };
 
 struct kv_coding {
     uint32_t lanes, shifts, shuffles, bytes;
+    bool floats;              /* halves are stored as floats in between and loaded again: coders are given those */
 };
 
 /* -- codes of one scalar table --------------------------------------------------------------- */

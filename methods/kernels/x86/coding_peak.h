@@ -41,12 +41,22 @@ ALWAYS_INLINE void repeat(enum coded_by unit, uint32_t times, uint32_t pieces, v
     if (times & 1) operate_times(unit, pieces, any);
 }
 
-ALWAYS_INLINE void widen_rows(const uint16_t *halves, uint32_t rows)
+enum { CODING_ROWS = 2 }; /* that are taken together */
+
+ALWAYS_INLINE void widen_rows(const uint16_t *halves, uint32_t rows, bool stored)
 {
+    float floats[CODING_ROWS * KV_CODING] __attribute__((aligned(64)));
     UNROLLED for (uint32_t k = 0; k < KV_CODING * rows; k += LANES)
     {
         vec out;
         __asm__ volatile("vcvtph2ps %1, %0" : "=v"(out) : "m"(*(const uint16_t(*)[LANES])(halves + k)));
+        if (stored) __asm__ volatile("vmovaps %1, %0" : "=m"(*(float(*)[LANES])(floats + k)) : "v"(out));
+    }
+    if (!stored) return;
+    UNROLLED for (uint32_t k = 0; k < KV_CODING * rows; k += LANES)
+    {
+        vec in;
+        __asm__ volatile("vmovaps %1, %0" : "=v"(in) : "m"(*(const float(*)[LANES])(floats + k)));
     }
 }
 
@@ -62,7 +72,10 @@ ALWAYS_INLINE void take_steps(const struct kv_coding *times, const uint16_t *hal
                               uint8_t *to)
 {
     const vec any = zeros();
-    if (halves) widen_rows(halves, rows);
+    if (halves && times->floats)
+        widen_rows(halves, rows, true);
+    else if (halves)
+        widen_rows(halves, rows, false);
     repeat(BY_SHIFTS, times->shifts, CODING_VECS * rows, any);
     repeat(BY_SHUFFLES, times->shuffles, CODING_VECS * rows, any);
     repeat(BY_LANES, times->lanes, CODING_VECS * rows, any);
@@ -72,7 +85,6 @@ ALWAYS_INLINE void take_steps(const struct kv_coding *times, const uint16_t *hal
 static double KERNEL(coding_peak)(const struct kv_coding *coding, const uint16_t *halves, size_t n,
                                   uint8_t *to)
 {
-    enum { CODING_ROWS = 2 };
     const struct kv_coding times = *coding;
     const size_t whole = n / KV_CODING;
     for (size_t r = 0; r + CODING_ROWS <= whole; r += CODING_ROWS)
