@@ -147,10 +147,10 @@ struct rotated {
 static double rotate_rows(void *context)
 {
     struct rotated *rotated = context;
-    const uint32_t dim = rotated->work->coded.code->dim;
-    for (int i = 0; i < 64; i++)
-        rotated->work->coded.kernels.hadamard(rotated->work->rows, NULL, rotated->out, dim, 1);
-    return 64;
+    struct encoding *work = rotated->work;
+    const uint32_t rows = kv_atoms_at_once(work->coded.code);
+    work->coded.kernels.hadamard(work->rows, NULL, rotated->out, work->coded.code->dim, rows);
+    return rows;
 }
 
 struct stepped {

@@ -715,7 +715,7 @@ const char *check_look_up_peak(const struct kv_kernels *generic, const struct kv
 static const char *check_coding_batch(const struct kv_kernels *set, size_t n, uint32_t bytes,
                                       int none)
 {
-    const struct kv_coding coding = {5, 3, 66, bytes, n % 2};
+    const struct kv_coding coding = {5, 3, 66, bytes, n / 4 % 2}; /* n: 100, 256, 412, 568 */
     const size_t whole = none ? 0 : n / KV_CODING * KV_CODING;
     struct guarded halves = guarded_make(n * sizeof(uint16_t), 2);
     struct guarded to = guarded_make(n / KV_CODING * bytes, bytes % 64);

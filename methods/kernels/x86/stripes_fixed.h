@@ -165,17 +165,17 @@ ALWAYS_INLINE void fill_tables(const struct kv_stripes *stripes, enum kv_stripe_
     __m256i entries[4];
     UNROLLED for (uint32_t j = 0; j < 4 && format == KV_STRIPE_BOOK; j++)
         quarters[j] = load_halves(stripes->table + 4 * j, stripes->table + 4 * j);
-    for (uint32_t i = 0; i < to->n; i += 4)
+    for (uint32_t i = 0; i < to->n; i += 4) {
+        const vec four = mul(load_halves(shares + i, shares + i), scale);
         UNROLLED for (uint32_t pair = 0; pair < 2; pair++)
         {
-            if (format == KV_STRIPE_BOOK) {
-                const vec four = mul(load_halves(shares + i, shares + i), scale);
+            if (format == KV_STRIPE_BOOK)
                 book_entries(quarters, _mm256_permutevar_ps(four, lanes[pair]), base, entries);
-            } else {
+            else
                 sign_entries(mul(load(shares + 4 * i + 8 * pair), scale), base, entries);
-            }
             store_planes(entries, planes, to->tables[i / 2 + pair]);
         }
+    }
 }
 
 /* False: no such tables within the bound. */
